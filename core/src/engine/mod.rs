@@ -1,0 +1,197 @@
+//! What runs the network: one trait, and behind it OpenVINO, ONNX Runtime, TensorRT or a script.
+//!
+//! Every run-time library is opened when an engine is asked for, never when the program starts.
+
+use std::fmt;
+use std::str::FromStr;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+use crate::preprocess::InputSize;
+
+/// The engines that can be asked for by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// The fastest that opens.
+    #[default]
+    Auto,
+    /// OpenVINO: the fastest on x86-64 processors.
+    OpenVino,
+    /// ONNX Runtime: any processor.
+    OnnxRuntime,
+    /// TensorRT: NVIDIA GPUs.
+    TensorRt,
+    /// No network: each cell's density is the mean of its red samples. For tests.
+    Scripted,
+}
+
+impl EngineKind {
+    /// The name used in properties, manifests and messages.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::OpenVino => "openvino",
+            Self::OnnxRuntime => "onnxruntime",
+            Self::TensorRt => "tensorrt",
+            Self::Scripted => "scripted",
+        }
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for EngineKind {
+    type Err = EngineError;
+
+    fn from_str(name: &str) -> Result<Self, EngineError> {
+        [Self::Auto, Self::OpenVino, Self::OnnxRuntime, Self::TensorRt, Self::Scripted]
+            .into_iter()
+            .find(|kind| kind.name() == name)
+            .ok_or_else(|| EngineError::UnknownKind { name: name.to_owned() })
+    }
+}
+
+/// What an engine that has opened says of itself.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EngineInfo {
+    /// Which engine it is; never `Auto`.
+    pub kind: EngineKind,
+    /// Version of the run-time library, such as "2026.4.1".
+    pub version: String,
+    /// What it runs on, in words, such as "CPU, 2 threads".
+    pub device: String,
+    /// Name of the model.
+    pub model: String,
+    /// Precision of the model file: "fp32", "fp16" or "int8".
+    pub precision: String,
+    /// Size of the model's input.
+    pub input: InputSize,
+    /// Cells in a row of the density grid.
+    pub columns: usize,
+    /// Rows of the density grid.
+    pub rows: usize,
+    /// Number of batches that it runs best at the same time, at least 1.
+    pub lanes: usize,
+}
+
+/// One frame's way through an engine: the input that preprocessing wrote, the density that inference leaves.
+#[derive(Clone, Debug)]
+pub struct Slot {
+    /// Three planes of raw RGB 0..255, `InputSize::values()` long.
+    pub input: Vec<f32>,
+    /// Vehicles per cell, `columns * rows` long.
+    pub density: Vec<f32>,
+}
+
+impl Slot {
+    /// A slot of the right size for `info`'s engine, filled with zeros.
+    pub fn new(info: &EngineInfo) -> Self {
+        Self { input: vec![0.0; info.input.values()], density: vec![0.0; info.columns * info.rows] }
+    }
+}
+
+/// An opened model. Cheap to share; the work is done in its lanes.
+pub trait Engine: Send + Sync {
+    /// What it is and the shapes it takes.
+    fn info(&self) -> &EngineInfo;
+
+    /// A context of its own for one thread of work. `EngineInfo::lanes` of them at the same time give the best throughput.
+    fn lane(&self) -> Result<Box<dyn Lane>, EngineError>;
+}
+
+/// One stream of work on an engine.
+pub trait Lane: Send {
+    /// Fills `density` of every slot from its `input`. Returns when all are done; on an error none of them counts.
+    fn infer(&mut self, slots: &mut [Slot]) -> Result<(), EngineError>;
+}
+
+/// What is asked for when an engine is opened.
+#[derive(Clone, Debug)]
+pub struct EngineRequest {
+    /// Which engine.
+    pub kind: EngineKind,
+    /// Which model.
+    pub model: Arc<crate::model::Model>,
+    /// Size of the input; `None` takes the manifest's.
+    pub input: Option<InputSize>,
+    /// Largest number of slots in one call of [`Lane::infer`].
+    pub max_batch: usize,
+    /// Index of the GPU, for engines that run on one.
+    pub gpu: u32,
+}
+
+/// Why an engine could not open or could not infer.
+#[derive(Clone, Debug, Error)]
+pub enum EngineError {
+    /// No engine has that name.
+    #[error("no engine is called {name:?}: it is one of auto, openvino, onnxruntime, tensorrt and scripted")]
+    UnknownKind {
+        /// The name asked for.
+        name: String,
+    },
+    /// The run-time library is not there.
+    #[error("engine {kind}: {library} was not found (looked in {looked}); {remedy}")]
+    Library {
+        /// The engine.
+        kind: EngineKind,
+        /// The library's file name.
+        library: String,
+        /// The places searched.
+        looked: String,
+        /// What to do.
+        remedy: String,
+    },
+    /// The model has no file for this engine.
+    #[error("engine {kind}: model {model} has no file for it; its manifest lists files for {listed}")]
+    NoFile {
+        /// The engine.
+        kind: EngineKind,
+        /// The model.
+        model: String,
+        /// The engines that the manifest lists.
+        listed: String,
+    },
+    /// The library refused the model.
+    #[error("engine {kind}: cannot open {file}: {reason}")]
+    Open {
+        /// The engine.
+        kind: EngineKind,
+        /// The model's file.
+        file: String,
+        /// What the library said.
+        reason: String,
+    },
+    /// The model's shapes are not those of a density model.
+    #[error("engine {kind}: {file} has {what}, where {expected} is needed")]
+    Shape {
+        /// The engine.
+        kind: EngineKind,
+        /// The model's file.
+        file: String,
+        /// What it has.
+        what: String,
+        /// What a density model has.
+        expected: String,
+    },
+    /// Inference failed.
+    #[error("engine {kind}: inference failed: {reason}")]
+    Infer {
+        /// The engine.
+        kind: EngineKind,
+        /// What the library said.
+        reason: String,
+    },
+    /// `auto` found none that opens.
+    #[error("no engine opens: {tried}")]
+    None {
+        /// Each engine tried and its reason.
+        tried: String,
+    },
+}

@@ -1,0 +1,23 @@
+//! Counts vehicles in pictures with a density-map network, for many cameras at once.
+//!
+//! Nothing here knows GStreamer, and nothing but the dispatcher's worker threads reads a clock. The modules stand in the order in which
+//! a frame meets them:
+//!
+//! 1. [`frame`]: a borrowed view of a decoded picture.
+//! 2. [`preprocess`]: picture to model input, colour conversion and resize in one pass, and where the picture lies in that input.
+//! 3. [`batch`]: frames of different cameras meet in batches; who goes next, who is dropped.
+//! 4. [`model`] and [`engine`]: which network, and what runs it.
+//! 5. [`density`]: vehicles per cell, and where each cell lies in the frame.
+//! 6. [`region`] and [`count`]: cells inside polygons, smoothing, levels, a count's age.
+//! 7. [`report`]: what is said of a frame, as JSON.
+
+pub mod batch;
+pub mod count;
+pub mod density;
+pub mod engine;
+pub mod frame;
+pub mod model;
+pub mod preprocess;
+pub mod region;
+pub mod report;
+pub mod scene;

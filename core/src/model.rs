@@ -1,0 +1,308 @@
+//! A model on disk: its manifest, its files, and which engine takes which.
+
+use std::fs;
+use std::io::{self, Read};
+use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+use thiserror::Error;
+
+use crate::engine::EngineKind;
+use crate::preprocess::{InputSize, Resize};
+
+/// Name of the model that is used when none is named.
+pub const DEFAULT_MODEL: &str = "mobilenetv3-large";
+
+/// The manifest's schema that this version reads.
+pub const SCHEMA: u32 = 1;
+
+/// The manifest that lies beside a model's files, as JSON.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Manifest {
+    /// Version of the manifest's form: [`SCHEMA`].
+    pub schema: u32,
+    /// Name of the model, such as "mobilenetv3-large".
+    pub name: String,
+    /// Version of the model.
+    pub version: String,
+    /// What goes in.
+    pub input: Input,
+    /// What comes out.
+    pub output: Output,
+    /// The files, each for some engines.
+    pub files: Vec<File>,
+    /// Licence of the weights.
+    pub licence: String,
+    /// Whom to name for the training data.
+    #[serde(default)]
+    pub attribution: Vec<String>,
+    /// Measured errors, as the training chain wrote them.
+    #[serde(default)]
+    pub accuracy: serde_json::Value,
+    /// The golden picture and what each file makes of it.
+    #[serde(default)]
+    pub golden: Option<serde_json::Value>,
+}
+
+/// The model's input: RGB 0..255, f32, NCHW.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Input {
+    /// Name of the tensor.
+    pub name: String,
+    /// Preferred width in pixels.
+    pub width: usize,
+    /// Preferred height in pixels.
+    pub height: usize,
+    /// Both sides must be multiples of this.
+    pub multiple_of: usize,
+    /// How pictures are fitted in.
+    #[serde(default)]
+    pub resize: Resize,
+}
+
+/// The model's output: vehicles per cell, f32, N x 1 x H/stride x W/stride.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Output {
+    /// Name of the tensor.
+    pub name: String,
+    /// Input pixels per cell, both ways.
+    pub stride: usize,
+}
+
+/// One ONNX file of the model.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct File {
+    /// Its name, beside the manifest.
+    pub file: String,
+    /// "fp32", "fp16" or "int8".
+    pub precision: String,
+    /// SHA-256 of its bytes, lower-case hexadecimal.
+    pub sha256: String,
+    /// Engines that take it.
+    pub engines: Vec<EngineKind>,
+}
+
+/// Why a model cannot be used.
+#[derive(Debug, Error)]
+pub enum ModelError {
+    /// Nothing there.
+    #[error(
+        "model {name:?} was not found (looked in {looked}); name a manifest (.json), an .onnx file beside its manifest, or an installed model"
+    )]
+    NotFound {
+        /// What was asked for.
+        name: String,
+        /// Where it was looked for.
+        looked: String,
+    },
+    /// The file system said no.
+    #[error("{path}: {source}")]
+    Io {
+        /// The file.
+        path: PathBuf,
+        /// What the system said.
+        source: io::Error,
+    },
+    /// Not a manifest.
+    #[error("{path}: not a model manifest: {source}")]
+    Parse {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong, with its line.
+        source: serde_json::Error,
+    },
+    /// A value that cannot be.
+    #[error("{path}: {key} is {value}: {remedy}")]
+    Value {
+        /// The manifest.
+        path: PathBuf,
+        /// The key.
+        key: String,
+        /// Its value.
+        value: String,
+        /// What it must be.
+        remedy: String,
+    },
+    /// An ONNX file that no manifest describes.
+    #[error("{path}: no manifest lists this file; put one beside it (engines/README.md shows how it is written)")]
+    NoManifest {
+        /// The ONNX file.
+        path: PathBuf,
+    },
+    /// The file is not the one that the manifest describes.
+    #[error(
+        "{path}: its SHA-256 is {got}, the manifest says {expected}: the file is damaged or another one; install the model again, or write a new manifest"
+    )]
+    Checksum {
+        /// The ONNX file.
+        path: PathBuf,
+        /// SHA-256 in the manifest.
+        expected: String,
+        /// SHA-256 of the file.
+        got: String,
+    },
+}
+
+/// A model: its manifest and the folder that it lies in.
+#[derive(Clone, Debug)]
+pub struct Model {
+    /// What the manifest says.
+    pub manifest: Manifest,
+    /// The manifest's folder.
+    pub folder: PathBuf,
+    /// The one file to use, where an ONNX file was named instead of the model.
+    chosen: Option<usize>,
+}
+
+impl Model {
+    /// Opens the model that `name` means: a manifest (`.json`), an `.onnx` file beside its manifest, or the name of a model in one of
+    /// `folders`. An empty name is [`DEFAULT_MODEL`].
+    pub fn open(name: &str, folders: &[PathBuf]) -> Result<Self, ModelError> {
+        let name = if name.is_empty() { DEFAULT_MODEL } else { name };
+        let path = Path::new(name);
+        match path.extension().and_then(|extension| extension.to_str()) {
+            Some("json") => Self::from_manifest(path),
+            Some("onnx") => Self::from_onnx(path),
+            _ => {
+                let candidates: Vec<PathBuf> =
+                    folders.iter().map(|folder| folder.join(name).with_added_extension("json")).collect();
+                match candidates.iter().find(|path| path.is_file()) {
+                    Some(path) => Self::from_manifest(path),
+                    None => {
+                        let looked: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+                        Err(ModelError::NotFound { name: name.to_owned(), looked: looked.join(", ") })
+                    }
+                }
+            }
+        }
+    }
+
+    fn from_manifest(path: &Path) -> Result<Self, ModelError> {
+        let text = fs::read_to_string(path).map_err(|source| io_error(path, source))?;
+        let manifest: Manifest =
+            serde_json::from_str(&text).map_err(|source| ModelError::Parse { path: path.to_owned(), source })?;
+        check(path, &manifest)?;
+        let folder = path.parent().unwrap_or(Path::new("")).to_owned();
+        Ok(Self { manifest, folder, chosen: None })
+    }
+
+    /// Looks through the manifests in the file's folder for the one that lists it.
+    fn from_onnx(path: &Path) -> Result<Self, ModelError> {
+        if !path.is_file() {
+            let looked = path.display().to_string();
+            return Err(ModelError::NotFound { name: looked.clone(), looked });
+        }
+        let folder = match path.parent() {
+            Some(folder) if folder.as_os_str().is_empty() => Path::new("."),
+            Some(folder) => folder,
+            None => Path::new("."),
+        };
+        let mut manifests: Vec<PathBuf> = fs::read_dir(folder)
+            .map_err(|source| io_error(folder, source))?
+            .filter_map(|entry| Some(entry.ok()?.path()))
+            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
+            .collect();
+        manifests.sort();
+        for manifest in manifests {
+            // Another JSON file in that folder is none of our business.
+            let Ok(mut model) = Self::from_manifest(&manifest) else { continue };
+            let listed = model.manifest.files.iter().position(|file| path.file_name() == Some(file.file.as_ref()));
+            if listed.is_some() {
+                model.chosen = listed;
+                return Ok(model);
+            }
+        }
+        Err(ModelError::NoManifest { path: path.to_owned() })
+    }
+
+    /// The file that `kind` takes, if there is one: the first in the manifest's order that lists it, INT8 before others. A file that was
+    /// named by itself is taken by any engine.
+    pub fn file_for(&self, kind: EngineKind) -> Option<&File> {
+        if let Some(chosen) = self.chosen {
+            return self.manifest.files.get(chosen);
+        }
+        let takes = |file: &&File| file.engines.contains(&kind);
+        let mut files = self.manifest.files.iter().filter(takes);
+        files.clone().find(|file| file.precision == "int8").or_else(|| files.next())
+    }
+
+    /// Where `file` lies.
+    pub fn path(&self, file: &File) -> PathBuf {
+        self.folder.join(&file.file)
+    }
+
+    /// Reads `file` through and compares its SHA-256 with the manifest's.
+    pub fn verify(&self, file: &File) -> Result<(), ModelError> {
+        let path = self.path(file);
+        let mut reader = fs::File::open(&path).map_err(|source| io_error(&path, source))?;
+        let mut hash = Sha256::new();
+        let mut block = vec![0; 1 << 16];
+        loop {
+            match reader.read(&mut block).map_err(|source| io_error(&path, source))? {
+                0 => break,
+                read => hash.update(&block[..read]),
+            }
+        }
+        let got: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if got == file.sha256 {
+            return Ok(());
+        }
+        Err(ModelError::Checksum { path, expected: file.sha256.clone(), got })
+    }
+
+    /// The size of the input: `asked`, or the manifest's own.
+    pub fn input_size(&self, asked: Option<InputSize>) -> Result<InputSize, ModelError> {
+        let input = &self.manifest.input;
+        let size = asked.unwrap_or(InputSize { width: input.width, height: input.height });
+        let fits = |side: usize| side > 0 && side.is_multiple_of(input.multiple_of) && side <= MAX_SIDE;
+        if fits(size.width) && fits(size.height) {
+            return Ok(size);
+        }
+        Err(ModelError::Value {
+            path: self.folder.join(format!("{}.json", self.manifest.name)),
+            key: "input size".to_owned(),
+            value: format!("{}x{}", size.width, size.height),
+            remedy: format!("both sides must be multiples of {} and at most {MAX_SIDE}", input.multiple_of),
+        })
+    }
+}
+
+/// Largest side of a model's input in pixels.
+const MAX_SIDE: usize = 4096;
+
+fn io_error(path: &Path, source: io::Error) -> ModelError {
+    ModelError::Io { path: path.to_owned(), source }
+}
+
+fn check(path: &Path, manifest: &Manifest) -> Result<(), ModelError> {
+    let wrong = |key: &str, value: &dyn ToString, remedy: &str| {
+        Err(ModelError::Value {
+            path: path.to_owned(),
+            key: key.to_owned(),
+            value: value.to_string(),
+            remedy: remedy.to_owned(),
+        })
+    };
+    if manifest.schema != SCHEMA {
+        return wrong("schema", &manifest.schema, &format!("this version reads schema {SCHEMA}"));
+    }
+    if manifest.input.multiple_of == 0 {
+        return wrong("input.multiple-of", &0, "it must be at least 1");
+    }
+    let stride = manifest.output.stride;
+    if stride == 0 || !manifest.input.multiple_of.is_multiple_of(stride) {
+        return wrong("output.stride", &stride, "it must divide input.multiple-of");
+    }
+    if manifest.files.is_empty() {
+        return wrong("files", &"empty", "list at least one ONNX file");
+    }
+    for file in &manifest.files {
+        if Path::new(&file.file).file_name() != Some(file.file.as_ref()) {
+            return wrong("files.file", &file.file, "a file must lie beside its manifest");
+        }
+    }
+    Ok(())
+}

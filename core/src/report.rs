@@ -1,0 +1,177 @@
+//! What is said of a frame: in metadata on the frame, and as JSON to whoever is not in the pipeline.
+
+use serde::{Deserialize, Serialize};
+
+use crate::density::DensityMap;
+use crate::region::{Level, Polygon};
+
+/// Everything that is known of one camera's frame.
+#[derive(Clone, Debug, PartialEq)]
+pub struct FrameReport {
+    /// The camera's id.
+    pub camera: String,
+    /// Number of the frame in its camera's stream, from 0. Frames that never reached the counter have no number.
+    pub sequence: u64,
+    /// The counter's `unique-id`, to tell several counters in one pipeline apart.
+    pub unique_id: u32,
+    /// The frame's presentation time in the stream, nanoseconds.
+    pub pts: Option<u64>,
+    /// When the camera took the picture, nanoseconds since 1970 (UTC), where the sender's clock is known.
+    pub capture_time: Option<u64>,
+    /// What was counted, or `None` before the first count.
+    pub count: Option<Counted>,
+    /// The count should have been this frame's own and is not: the engine was overloaded, late, or failed.
+    pub stale: bool,
+    /// How much older than this frame the counted picture is, nanoseconds.
+    pub age: u64,
+    /// Counts inside polygons, in the configuration's order.
+    pub regions: Vec<RegionReport>,
+    /// The density map that the count is the sum of, where it was asked for.
+    pub density: Option<DensityMap>,
+    /// The model's name.
+    pub model: String,
+    /// The engine's name.
+    pub engine: String,
+    /// How long the engine worked on the batch, nanoseconds.
+    pub inference_time: u64,
+}
+
+/// A count of the whole frame.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Counted {
+    /// Vehicles, times the camera's scale factor.
+    pub raw: f64,
+    /// The same, smoothed over time.
+    pub smoothed: f64,
+    /// How full the frame is.
+    pub level: Level,
+}
+
+/// A count inside a polygon.
+#[derive(Clone, Debug, PartialEq)]
+pub struct RegionReport {
+    /// The region's name.
+    pub name: String,
+    /// Where it lies in the frame.
+    pub polygon: Polygon,
+    /// What was counted inside it, or `None` before the first count.
+    pub count: Option<Counted>,
+}
+
+/// One line of JSON for one frame. `docs/report.schema.json` describes it.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct JsonReport {
+    /// Version of this form: 1.
+    pub schema: u32,
+    /// See [`FrameReport::camera`].
+    pub camera: String,
+    /// See [`FrameReport::sequence`].
+    pub sequence: u64,
+    /// See [`FrameReport::unique_id`].
+    pub unique_id: u32,
+    /// Seconds in the stream.
+    pub pts: Option<f64>,
+    /// Seconds since 1970 (UTC).
+    pub capture_time: Option<f64>,
+    /// Vehicles; null before the first count.
+    pub count: Option<f64>,
+    /// Vehicles, smoothed.
+    pub smoothed: Option<f64>,
+    /// How full the frame is.
+    pub level: Option<Level>,
+    /// See [`FrameReport::stale`].
+    pub stale: bool,
+    /// Seconds.
+    pub age: f64,
+    /// Counts inside polygons.
+    pub regions: Vec<JsonRegion>,
+    /// The density map, where it was asked for.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub density: Option<JsonDensity>,
+    /// The model's name.
+    pub model: String,
+    /// The engine's name.
+    pub engine: String,
+    /// Milliseconds.
+    pub inference_ms: f64,
+}
+
+/// A region in a [`JsonReport`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct JsonRegion {
+    /// The region's name.
+    pub name: String,
+    /// Vehicles; null before the first count.
+    pub count: Option<f64>,
+    /// Vehicles, smoothed.
+    pub smoothed: Option<f64>,
+    /// How full it is.
+    pub level: Option<Level>,
+}
+
+/// A density map in a [`JsonReport`].
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case", deny_unknown_fields)]
+pub struct JsonDensity {
+    /// Cells in a row.
+    pub columns: usize,
+    /// Rows.
+    pub rows: usize,
+    /// x, y, width and height of the grid in the frame, which spans 0..1.
+    pub rect: [f64; 4],
+    /// Vehicles per cell, row by row.
+    pub cells: Vec<f32>,
+}
+
+/// Version of [`JsonReport`].
+pub const JSON_SCHEMA: u32 = 1;
+
+const NANOSECONDS: f64 = 1e9;
+
+/// Three decimals: what a count is worth, and short lines.
+fn rounded(value: f64) -> f64 {
+    (value * 1e3).round() / 1e3
+}
+
+impl FrameReport {
+    /// The report as JSON; the density map goes in when `with_density` is set and the report has one.
+    pub fn to_json(&self, with_density: bool) -> JsonReport {
+        let seconds = |nanoseconds: u64| nanoseconds as f64 / NANOSECONDS;
+        JsonReport {
+            schema: JSON_SCHEMA,
+            camera: self.camera.clone(),
+            sequence: self.sequence,
+            unique_id: self.unique_id,
+            pts: self.pts.map(seconds),
+            capture_time: self.capture_time.map(seconds),
+            count: self.count.map(|count| rounded(count.raw)),
+            smoothed: self.count.map(|count| rounded(count.smoothed)),
+            level: self.count.map(|count| count.level),
+            stale: self.stale,
+            age: seconds(self.age),
+            regions: self.regions.iter().map(RegionReport::to_json).collect(),
+            density: self.density.as_ref().filter(|_| with_density).map(|map| JsonDensity {
+                columns: map.grid.columns,
+                rows: map.grid.rows,
+                rect: [map.grid.rect.x, map.grid.rect.y, map.grid.rect.width, map.grid.rect.height],
+                cells: map.cells.to_vec(),
+            }),
+            model: self.model.clone(),
+            engine: self.engine.clone(),
+            inference_ms: rounded(self.inference_time as f64 / 1e6),
+        }
+    }
+}
+
+impl RegionReport {
+    fn to_json(&self) -> JsonRegion {
+        JsonRegion {
+            name: self.name.clone(),
+            count: self.count.map(|count| rounded(count.raw)),
+            smoothed: self.count.map(|count| rounded(count.smoothed)),
+            level: self.count.map(|count| count.level),
+        }
+    }
+}

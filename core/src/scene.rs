@@ -1,0 +1,1 @@
+//! Procedural traffic with known truth.

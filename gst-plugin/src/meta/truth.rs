@@ -1,0 +1,1 @@
+//! `VehicleTruthMeta`: what a simulated camera knows of its own frame.
