@@ -1,7 +1,9 @@
 //! Regions: polygons in the frame, the share of each density cell that lies inside them, and how full they are.
 
-use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+
+use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::density::{DensityMap, Grid, Rect};
@@ -102,13 +104,6 @@ pub struct Region {
 }
 
 /// The regions of one camera, and the levels of its whole frame.
-///
-/// ```json
-/// {
-///   "levels": { "moderate": 5, "dense": 15, "jammed": 30 },
-///   "regions": [{ "name": "left lane", "polygon": [[0.1, 1.0], [0.45, 0.3], [0.5, 0.3], [0.5, 1.0]] }]
-/// }
-/// ```
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Regions {
@@ -171,7 +166,30 @@ pub enum RegionError {
     },
 }
 
-impl Regions {
+/// A regions file: what holds for every camera, and what holds for one of them instead.
+///
+/// ```json
+/// {
+///   "levels": { "moderate": 5, "dense": 15, "jammed": 30 },
+///   "regions": [{ "name": "left lane", "polygon": [[0.1, 1.0], [0.45, 0.3], [0.5, 0.3], [0.5, 1.0]] }],
+///   "cameras": { "north gate": { "regions": [] } }
+/// }
+/// ```
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct RegionsFile {
+    /// Levels of the whole frame.
+    #[serde(default)]
+    levels: Levels,
+    /// The polygons; they may overlap.
+    #[serde(default)]
+    regions: Vec<Region>,
+    /// By camera id.
+    #[serde(default)]
+    cameras: BTreeMap<String, Regions>,
+}
+
+impl RegionsFile {
     /// Reads inline JSON (it begins with a brace) or the file that is named. Nothing at all means no regions.
     pub fn parse(text_or_path: &str) -> Result<Self, RegionError> {
         let text = text_or_path.trim();
@@ -188,12 +206,24 @@ impl Regions {
     }
 
     fn from_json(text: &str, place: &str) -> Result<Self, RegionError> {
-        let regions: Self =
+        let file: Self =
             serde_json::from_str(text).map_err(|source| RegionError::Parse { place: place.to_owned(), source })?;
-        regions.check()?;
-        Ok(regions)
+        file.common().check()?;
+        file.cameras.values().try_for_each(Regions::check)?;
+        Ok(file)
     }
 
+    fn common(&self) -> Regions {
+        Regions { levels: self.levels, regions: self.regions.clone() }
+    }
+
+    /// What holds for the camera of that id.
+    pub fn for_camera(&self, id: &str) -> Regions {
+        self.cameras.get(id).cloned().unwrap_or_else(|| self.common())
+    }
+}
+
+impl Regions {
     /// Checks names, corners and thresholds.
     pub fn check(&self) -> Result<(), RegionError> {
         self.levels.check("the whole frame")?;
@@ -359,8 +389,19 @@ mod tests {
     }
 
     #[test]
+    fn camera_with_its_own_entry_takes_that_and_the_others_take_the_common_one() {
+        let common = r#"{"name": "all", "polygon": [[0, 0], [1, 0], [1, 1]]}"#;
+        let own = r#"{"name": "own", "polygon": [[0, 0], [1, 0], [0, 1]]}"#;
+        let text = format!(r#"{{"regions": [{common}], "cameras": {{"north": {{"regions": [{own}]}}}}}}"#);
+        let file = RegionsFile::parse(&text).unwrap();
+        assert_eq!(file.for_camera("north").regions[0].name, "own");
+        assert_eq!(file.for_camera("south").regions[0].name, "all");
+        assert_eq!(RegionsFile::parse(" ").unwrap().for_camera("south"), Regions::default());
+    }
+
+    #[test]
     fn wrong_regions_are_named() {
-        let error = |text: &str| Regions::parse(text).unwrap_err().to_string();
+        let error = |text: &str| RegionsFile::parse(text).unwrap_err().to_string();
         assert!(error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1]]}]}"#).contains("\"a\": 2 corners"));
         assert!(error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1], [0, 7]]}]}"#).contains("[0, 7]"));
         assert!(error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1], [0.5, 0.5]]}]}"#).contains("no area"));

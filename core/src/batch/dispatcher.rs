@@ -1,0 +1,281 @@
+//! Threads that take batches to the engine and results back to the cameras.
+
+use std::collections::HashMap;
+use std::path::PathBuf;
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use super::waiting::{CameraId, Due, WaitingRoom};
+use crate::engine::{Engine, EngineError, EngineInfo, EngineKind, Lane, Slot};
+use crate::preprocess::InputSize;
+
+/// How frames are batched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct BatchSettings {
+    /// Largest batch, at least 1.
+    pub batch_size: usize,
+    /// How long a frame waits for a batch to fill; zero lets a free engine take what is there.
+    pub timeout: Duration,
+}
+
+/// What became of a frame.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// The engine counted.
+    Counted {
+        /// Vehicles per cell, row by row.
+        density: &'a [f32],
+        /// How long the engine worked on the batch.
+        inference_time: Duration,
+    },
+    /// A newer frame of the same camera took its place.
+    Dropped,
+    /// The engine failed.
+    Failed(&'a EngineError),
+}
+
+type Report = Arc<dyn Fn(u64, Outcome<'_>) + Send + Sync>;
+
+struct Waiting {
+    ticket: u64,
+    slot: Slot,
+    report: Report,
+}
+
+struct State {
+    room: WaitingRoom<Waiting>,
+    /// Slots to use again. There are never more than the cameras and lanes hold at one time.
+    spare: Vec<Slot>,
+    batches: u64,
+    frames: u64,
+    stopping: bool,
+}
+
+struct Shared {
+    engine: Arc<dyn Engine>,
+    state: Mutex<State>,
+    wake: Condvar,
+    epoch: Instant,
+}
+
+impl Shared {
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn now(&self) -> Duration {
+        self.epoch.elapsed()
+    }
+}
+
+/// One engine at work for all cameras that joined it.
+pub struct Dispatcher {
+    shared: Arc<Shared>,
+    settings: BatchSettings,
+    threads: Vec<JoinHandle<()>>,
+}
+
+/// What elements must have in common to share a [`Dispatcher`].
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct SharedKey {
+    /// The user's name for the engine.
+    pub engine_id: String,
+    /// The engine asked for.
+    pub kind: EngineKind,
+    /// The model's folder and name, or its file.
+    pub model: PathBuf,
+    /// The input size asked for.
+    pub input: Option<InputSize>,
+    /// Index of the GPU.
+    pub gpu: u32,
+}
+
+static SHARED: LazyLock<Mutex<HashMap<SharedKey, Weak<Dispatcher>>>> = LazyLock::new(Mutex::default);
+
+impl Dispatcher {
+    /// Opens the engine's lanes and starts a thread for each.
+    pub fn start(engine: Arc<dyn Engine>, settings: BatchSettings) -> Result<Arc<Self>, EngineError> {
+        let lanes: Vec<_> = (0..engine.info().lanes.max(1)).map(|_| engine.lane()).collect::<Result<_, _>>()?;
+        let state = State {
+            room: WaitingRoom::new(settings.batch_size, settings.timeout),
+            spare: Vec::new(),
+            batches: 0,
+            frames: 0,
+            stopping: false,
+        };
+        let shared = Arc::new(Shared { engine, state: Mutex::new(state), wake: Condvar::new(), epoch: Instant::now() });
+        let mut dispatcher = Self { shared, settings, threads: Vec::new() };
+        for (index, lane) in lanes.into_iter().enumerate() {
+            let shared = dispatcher.shared.clone();
+            let thread = thread::Builder::new().name(format!("vehicles-{index}")).spawn(move || work(&shared, lane));
+            // Dropping the dispatcher ends the threads that did start.
+            dispatcher.threads.push(thread.map_err(|error| EngineError::Infer {
+                kind: dispatcher.info().kind,
+                reason: format!("cannot start a thread: {error}"),
+            })?);
+        }
+        Ok(Arc::new(dispatcher))
+    }
+
+    /// The dispatcher that others in this process already use for `key`, or the one that `start` makes. Others wait meanwhile, so that an
+    /// engine is opened once. The flag says whether it was there before.
+    pub fn shared<E>(key: SharedKey, start: impl FnOnce() -> Result<Arc<Self>, E>) -> Result<(Arc<Self>, bool), E> {
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(dispatcher) = shared.get(&key).and_then(Weak::upgrade) {
+            return Ok((dispatcher, true));
+        }
+        shared.retain(|_, dispatcher| dispatcher.strong_count() > 0);
+        let dispatcher = start()?;
+        shared.insert(key, Arc::downgrade(&dispatcher));
+        Ok((dispatcher, false))
+    }
+
+    /// What the engine says of itself.
+    pub fn info(&self) -> &EngineInfo {
+        self.shared.engine.info()
+    }
+
+    /// How frames are batched.
+    pub fn settings(&self) -> BatchSettings {
+        self.settings
+    }
+
+    /// Batches and frames that the engine has counted so far.
+    pub fn totals(&self) -> (u64, u64) {
+        let state = self.shared.lock();
+        (state.batches, state.frames)
+    }
+
+    /// A new camera. `report` hears of every frame that it submits, exactly once, unless the frame is cancelled or the camera dropped
+    /// before. It is called with no lock held, on a lane's thread, or on the submitting one for a frame that is dropped.
+    pub fn join(self: &Arc<Self>, report: impl Fn(u64, Outcome<'_>) + Send + Sync + 'static) -> Camera {
+        let id = self.shared.lock().room.join();
+        Camera { dispatcher: self.clone(), id, report: Arc::new(report) }
+    }
+}
+
+impl Drop for Dispatcher {
+    fn drop(&mut self) {
+        self.shared.lock().stopping = true;
+        self.shared.wake.notify_all();
+        for thread in self.threads.drain(..) {
+            // A report may hold the last handle: a thread cannot wait for itself, and ends by itself then.
+            if thread.thread().id() != thread::current().id() {
+                // A lane that panicked has said so already.
+                let _ = thread.join();
+            }
+        }
+    }
+}
+
+/// One camera's way to the engine. Dropping it takes its waiting frames back.
+pub struct Camera {
+    dispatcher: Arc<Dispatcher>,
+    id: CameraId,
+    report: Report,
+}
+
+impl Camera {
+    /// The dispatcher that it joined.
+    pub fn dispatcher(&self) -> &Arc<Dispatcher> {
+        &self.dispatcher
+    }
+
+    /// A slot to write a frame into: one that was used before, if there is one.
+    pub fn slot(&self) -> Slot {
+        let spare = self.dispatcher.shared.lock().spare.pop();
+        spare.unwrap_or_else(|| Slot::new(self.dispatcher.info()))
+    }
+
+    /// Hands a frame to the engine. `ticket` comes back with its outcome. At most `keep` of this camera's frames wait, the newest.
+    pub fn submit(&self, ticket: u64, slot: Slot, keep: usize) {
+        let shared = &self.dispatcher.shared;
+        let waiting = Waiting { ticket, slot, report: self.report.clone() };
+        let mut state = shared.lock();
+        let dropped = state.room.push(self.id, waiting, keep, shared.now());
+        let dropped = dropped.map(|waiting| {
+            state.spare.push(waiting.slot);
+            waiting.ticket
+        });
+        drop(state);
+        shared.wake.notify_one();
+        if let Some(ticket) = dropped {
+            (self.report)(ticket, Outcome::Dropped);
+        }
+    }
+
+    /// Takes back what waits. What the engine already works on is still reported.
+    pub fn cancel(&self) {
+        let mut state = self.dispatcher.shared.lock();
+        let waiting = state.room.clear(self.id);
+        state.spare.extend(waiting.into_iter().map(|waiting| waiting.slot));
+    }
+
+    /// Gives back a slot that was not submitted.
+    pub fn recycle(&self, slot: Slot) {
+        self.dispatcher.shared.lock().spare.push(slot);
+    }
+}
+
+impl Drop for Camera {
+    fn drop(&mut self) {
+        let mut state = self.dispatcher.shared.lock();
+        // The slots go with the camera: memory follows the number of cameras down as well.
+        drop(state.room.leave(self.id));
+        state.spare.pop();
+    }
+}
+
+/// A lane's life: wait for a batch, infer, report, until the dispatcher goes.
+fn work(shared: &Shared, mut lane: Box<dyn Lane>) {
+    let mut batch = Vec::new();
+    let mut slots = Vec::new();
+    let mut orders = Vec::new();
+    while next_batch(shared, &mut batch) {
+        for (_, Waiting { ticket, slot, report }) in batch.drain(..) {
+            slots.push(slot);
+            orders.push((ticket, report));
+        }
+        let begin = shared.now();
+        let result = lane.infer(&mut slots);
+        let inference_time = shared.now() - begin;
+        for ((ticket, report), slot) in orders.drain(..).zip(&slots) {
+            let outcome = match &result {
+                Ok(()) => Outcome::Counted { density: &slot.density, inference_time },
+                Err(error) => Outcome::Failed(error),
+            };
+            report(ticket, outcome);
+        }
+        let mut state = shared.lock();
+        state.batches += 1;
+        state.frames += slots.len() as u64;
+        state.spare.append(&mut slots);
+    }
+}
+
+/// Waits until a batch is due and takes it. `false` when the dispatcher goes.
+fn next_batch(shared: &Shared, batch: &mut Vec<(CameraId, Waiting)>) -> bool {
+    let mut state = shared.lock();
+    loop {
+        if state.stopping {
+            return false;
+        }
+        let now = shared.now();
+        state = match state.room.due(now) {
+            Due::Now => {
+                state.room.take(batch);
+                // More may wait than one lane takes.
+                if state.room.due(now) != Due::Never {
+                    shared.wake.notify_one();
+                }
+                return true;
+            }
+            Due::Never => shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Due::At(at) => {
+                let (state, _) = shared.wake.wait_timeout(state, at - now).unwrap_or_else(PoisonError::into_inner);
+                state
+            }
+        };
+    }
+}
