@@ -2,9 +2,16 @@
 //!
 //! The model takes raw RGB 0..255 as three planes of `f32`; normalisation is inside its graph.
 
+mod color;
+mod filter;
+mod kernel;
+
 use serde::{Deserialize, Serialize};
 
 use crate::density::{Grid, Rect};
+use crate::frame::{FrameFormat, FrameView};
+
+use self::kernel::{Plan, Scratch};
 
 /// How a picture is fitted into the model's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -73,5 +80,48 @@ impl Placement {
             height: self.input.height as f64 / height,
         };
         Grid { columns, rows, rect }
+    }
+}
+
+/// Turns the pictures of one stream into model inputs. It is made once for a format and then reused: [`run`](Self::run) allocates nothing.
+#[derive(Debug)]
+pub struct Preprocessor {
+    plan: Plan,
+    scratch: Scratch,
+}
+
+impl Preprocessor {
+    /// Computes the filters for pictures of `format` in model inputs of size `input`.
+    ///
+    /// # Panics
+    /// When a side of the format or of the input is zero.
+    pub fn new(format: FrameFormat, resize: Resize, input: InputSize) -> Self {
+        let FrameFormat { width, height, .. } = format;
+        assert!(width > 0 && height > 0, "picture of {width}x{height}");
+        assert!(input.width > 0 && input.height > 0, "model input of {}x{}", input.width, input.height);
+        let plan = Plan::new(format, Placement::new(resize, width, height, input));
+        let scratch = plan.scratch();
+        Self { plan, scratch }
+    }
+
+    /// Where the pictures lie in the input.
+    pub fn placement(&self) -> Placement {
+        self.plan.placement()
+    }
+
+    /// The format that the pictures must have.
+    pub fn format(&self) -> FrameFormat {
+        self.plan.format()
+    }
+
+    /// Writes the model input of `frame`: planes of red, green and blue, `[3, height, width]`, levels 0..255, every value of `input`.
+    ///
+    /// # Panics
+    /// When the frame is not of [`format`](Self::format), or `input` does not hold [`InputSize::values`] values. Both are known when
+    /// the stream's caps are, long before a frame comes.
+    pub fn run(&mut self, frame: &FrameView<'_>, input: &mut [f32]) {
+        assert_eq!(frame.format(), self.format(), "the preprocessor was made for another format");
+        assert_eq!(input.len(), self.placement().input.values(), "the input has another size");
+        kernel::render(&self.plan, &mut self.scratch, frame, input);
     }
 }

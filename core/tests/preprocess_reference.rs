@@ -1,0 +1,216 @@
+//! The preprocessor against an independent reference, and against what must hold for any picture.
+//!
+//! The reference is float64 NumPy, itself held against Pillow and OpenCV: see preprocess_reference.py, which makes the fixtures.
+
+use serde::Deserialize;
+use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::preprocess::{BORDER, InputSize, Preprocessor, Resize};
+
+/// Levels. The reference is in 64-bit floats, rounded to 1/256 level in the fixture; what remains is the rounding of weights and sums
+/// to 32 bits, below 0.001 level. A wrong tap, siting or coefficient is off by a level or more on these noisy pictures.
+const TOLERANCE: f32 = 0.01;
+
+#[derive(Debug, Deserialize)]
+struct Case {
+    pixels: String,
+    width: usize,
+    height: usize,
+    matrix: String,
+    range: String,
+    resize: Resize,
+    input: (usize, usize),
+    strides: Vec<usize>,
+}
+
+impl Case {
+    fn format(&self) -> FrameFormat {
+        let named = |format: &&PixelFormat| format!("{format:?}") == self.pixels;
+        FrameFormat {
+            pixels: *PixelFormat::ALL.iter().find(named).expect("a format's name"),
+            width: self.width,
+            height: self.height,
+            matrix: if self.matrix == "Bt709" { ColorMatrix::Bt709 } else { ColorMatrix::Bt601 },
+            range: if self.range == "Full" { ColorRange::Full } else { ColorRange::Limited },
+        }
+    }
+}
+
+/// A picture with its memory: `bytes` gives each byte by plane, row and column.
+struct Picture {
+    format: FrameFormat,
+    planes: Vec<(Vec<u8>, usize)>,
+}
+
+impl Picture {
+    fn new(format: FrameFormat, strides: &[usize], bytes: impl Fn(usize, usize, usize) -> u8) -> Self {
+        let planes = strides.iter().enumerate().map(|(plane, &stride)| {
+            let (samples, rows, size) = format.pixels.plane_size(plane, format.width, format.height);
+            // Padding is of a value that shows if it is read, and the last row has none.
+            let byte =
+                |at: usize| if at % stride < samples * size { bytes(plane, at / stride, at % stride) } else { 0xEE };
+            ((0..stride * (rows - 1) + samples * size).map(byte).collect(), stride)
+        });
+        Self { format, planes: planes.collect() }
+    }
+
+    fn packed(format: FrameFormat, bytes: impl Fn(usize, usize, usize) -> u8) -> Self {
+        let row = |plane| {
+            let (samples, _, size) = format.pixels.plane_size(plane, format.width, format.height);
+            samples * size
+        };
+        let strides: Vec<usize> = (0..format.pixels.planes()).map(row).collect();
+        Self::new(format, &strides, bytes)
+    }
+
+    fn run(&self, resize: Resize, input: InputSize) -> Vec<f32> {
+        let planes: Vec<Plane<'_>> = self.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
+        let view = FrameView::new(self.format, &planes).expect("planes of the format");
+        let mut values = vec![f32::NAN; input.values()];
+        Preprocessor::new(self.format, resize, input).run(&view, &mut values);
+        values
+    }
+}
+
+/// The same bytes as `pattern` in preprocess_reference.py.
+fn pattern(plane: usize, y: usize, x: usize) -> u8 {
+    let wave = ((5 * x + 3 * y + 40 * plane) % 512).abs_diff(256).min(255) as u32;
+    let [plane, y, x] = [plane, y, x].map(|value| value as u32);
+    let mut mixed = plane
+        .wrapping_mul(0x9E37_79B1)
+        .wrapping_add(y.wrapping_mul(0x85EB_CA77))
+        .wrapping_add(x.wrapping_mul(0xC2B2_AE3D));
+    mixed ^= mixed >> 15;
+    mixed = mixed.wrapping_mul(0x2C1B_3C6D);
+    mixed ^= mixed >> 12;
+    ((3 * wave + mixed % 256) / 4) as u8
+}
+
+fn format(pixels: PixelFormat, width: usize, height: usize) -> FrameFormat {
+    FrameFormat { pixels, width, height, matrix: ColorMatrix::Bt709, range: ColorRange::Limited }
+}
+
+fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
+    assert_eq!(got.len(), expected.len(), "{what}");
+    for (at, (got, expected)) in got.iter().zip(expected).enumerate() {
+        assert!((got - expected).abs() <= tolerance, "{what}: value {at} is {got}, not {expected}");
+    }
+}
+
+#[test]
+fn every_format_size_and_range_agrees_with_the_reference() {
+    let cases: Vec<Case> = serde_json::from_str(include_str!("preprocess_reference.json")).unwrap();
+    let mut expected = include_bytes!("preprocess_reference.bin").as_slice();
+    for case in &cases {
+        let input = InputSize { width: case.input.0, height: case.input.1 };
+        let (values, rest) = expected.split_at(2 * input.values());
+        expected = rest;
+        let values: Vec<f32> =
+            values.chunks_exact(2).map(|pair| f32::from(u16::from_le_bytes([pair[0], pair[1]])) / 256.0).collect();
+        let got = Picture::new(case.format(), &case.strides, pattern).run(case.resize, input);
+        assert_close(&got, &values, TOLERANCE, &format!("{case:?}"));
+    }
+    assert!(expected.is_empty());
+    for pixels in PixelFormat::ALL {
+        assert!(cases.iter().any(|case| case.format().pixels == pixels), "no case for {pixels:?}");
+    }
+}
+
+/// Anything of the border, the padding or a neighbouring plane that got into the picture would show.
+#[test]
+fn flat_picture_stays_flat_up_to_its_border() {
+    for pixels in PixelFormat::ALL {
+        for (width, height) in [(64, 20), (13, 41), (1, 1), (1000, 3), (2, 3)] {
+            // Grey in every format: luma at half, chroma at its zero, alpha and padding at something else.
+            let flat = |_, _, _| 128;
+            let picture =
+                Picture::packed(FrameFormat { range: ColorRange::Full, ..format(pixels, width, height) }, flat);
+            let input = InputSize { width: 40, height: 24 };
+            let placed = Preprocessor::new(picture.format, Resize::Letterbox, input).placement();
+            for (at, value) in picture.run(Resize::Letterbox, input).into_iter().enumerate() {
+                let (x, y) = (at % 40, at / 40 % 24);
+                let inside = (placed.left..placed.left + placed.width).contains(&x)
+                    && (placed.top..placed.top + placed.height).contains(&y);
+                let expected = if inside { 128.0 } else { BORDER };
+                assert!((value - expected).abs() < 1e-3, "{pixels:?} {width}x{height}: {value} at {x}, {y}");
+            }
+        }
+    }
+}
+
+#[test]
+fn mirrored_picture_gives_the_mirrored_input() {
+    let input = InputSize { width: 30, height: 22 };
+    // With an even size the chroma plane ends with the picture, so its mirror image is a picture too.
+    for (pixels, width, height) in [
+        (PixelFormat::I420, 74, 46),
+        (PixelFormat::Nv12, 18, 10),
+        (PixelFormat::Rgb, 73, 45),
+        (PixelFormat::Bgrx, 17, 9),
+        (PixelFormat::Gray8, 201, 31),
+    ] {
+        let format = format(pixels, width, height);
+        let mirror = |plane, y: usize, x: usize| {
+            let (samples, rows, size) = pixels.plane_size(plane, width, height);
+            pattern(plane, rows - 1 - y, (samples - 1 - x / size) * size + x % size)
+        };
+        let straight = Picture::packed(format, pattern).run(Resize::Stretch, input);
+        let mut mirrored = Picture::packed(format, mirror).run(Resize::Stretch, input);
+        mirrored.chunks_exact_mut(input.width * input.height).for_each(<[f32]>::reverse);
+        assert_close(&mirrored, &straight, 1e-3, &format!("{pixels:?}"));
+    }
+}
+
+/// Away from the edges, whose samples weigh more, every sample must count the same: a bright dot keeps its sum wherever it stands.
+#[test]
+fn shrinking_keeps_the_sum_of_brightness() {
+    let input = InputSize { width: 40, height: 30 };
+    for dot in [(60, 40), (61, 40), (63, 47), (99, 51)] {
+        let picture = FrameFormat { range: ColorRange::Full, ..format(PixelFormat::Gray8, 160, 90) };
+        let picture = Picture::packed(picture, |_, y, x| if (x, y) == dot { 255 } else { 0 });
+        let sum: f32 = picture.run(Resize::Stretch, input)[..input.values() / 3].iter().sum();
+        let scale = (160.0 / 40.0) * (90.0 / 30.0);
+        assert!((sum * scale - 255.0).abs() < 0.01, "{dot:?}: {}", sum * scale);
+    }
+}
+
+#[test]
+fn alpha_and_filler_bytes_are_ignored() {
+    let input = InputSize { width: 16, height: 16 };
+    for pixels in PixelFormat::ALL {
+        let Some(offsets) = pixels.rgb_offsets() else { continue };
+        let size = pixels.plane_size(0, 1, 1).2;
+        let with = |filler: u8| {
+            Picture::packed(format(pixels, 21, 13), move |plane, y, x| {
+                if offsets.contains(&(x % size)) { pattern(plane, y, x) } else { filler }
+            })
+            .run(Resize::Letterbox, input)
+        };
+        assert_eq!(with(0), with(255), "{pixels:?}");
+    }
+}
+
+#[test]
+fn nv12_and_i420_of_the_same_picture_agree() {
+    let input = InputSize { width: 48, height: 48 };
+    let nv12 = Picture::packed(format(PixelFormat::Nv12, 97, 55), |plane, y, x| match plane {
+        0 => pattern(0, y, x),
+        _ => pattern(1 + x % 2, y, x / 2),
+    });
+    let i420 = Picture::packed(format(PixelFormat::I420, 97, 55), pattern);
+    assert_close(
+        &nv12.run(Resize::Letterbox, input),
+        &i420.run(Resize::Letterbox, input),
+        1e-3,
+        "the same samples, only interleaved",
+    );
+}
+
+#[test]
+#[should_panic(expected = "made for another format")]
+fn frame_of_another_format_is_the_callers_mistake() {
+    let input = InputSize { width: 8, height: 8 };
+    let mut preprocessor = Preprocessor::new(format(PixelFormat::Gray8, 8, 8), Resize::Stretch, input);
+    let data = [0; 64];
+    let other = FrameView::new(format(PixelFormat::Gray8, 8, 4), &[Plane { data: &data, stride: 8 }]).unwrap();
+    preprocessor.run(&other, &mut vec![0.0; input.values()]);
+}
