@@ -1,3 +1,5 @@
+//! Version information for the plugin description.
+
 fn main() {
     gst_plugin_version_helper::info()
 }

@@ -8,7 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::engine::EngineKind;
+use crate::engine::{EngineKind, library};
 use crate::preprocess::{InputSize, Resize};
 
 /// Name of the model that is used when none is named.
@@ -172,7 +172,8 @@ impl Model {
                 match candidates.iter().find(|path| path.is_file()) {
                     Some(path) => Self::from_manifest(path),
                     None => {
-                        let looked: Vec<_> = candidates.iter().map(|path| path.display().to_string()).collect();
+                        let existing = candidates.iter().filter(|path| path.parent().is_some_and(Path::is_dir));
+                        let looked: Vec<_> = existing.map(|path| path.display().to_string()).collect();
                         Err(ModelError::NotFound { name: name.to_owned(), looked: looked.join(", ") })
                     }
                 }
@@ -216,6 +217,30 @@ impl Model {
             }
         }
         Err(ModelError::NoManifest { path: path.to_owned() })
+    }
+
+    /// The one file to use, where an ONNX file was named instead of the model.
+    pub fn chosen_file(&self) -> Option<&File> {
+        self.chosen.and_then(|index| self.manifest.files.get(index))
+    }
+
+    /// The model of the scripted engine: no files, input 64x64, stride 8.
+    pub fn scripted() -> Self {
+        let input =
+            Input { name: "images".to_owned(), width: 64, height: 64, multiple_of: 8, resize: Resize::Letterbox };
+        let manifest = Manifest {
+            schema: SCHEMA,
+            name: "scripted".to_owned(),
+            version: env!("CARGO_PKG_VERSION").to_owned(),
+            input,
+            output: Output { name: "density".to_owned(), stride: 8 },
+            files: Vec::new(),
+            licence: "Apache-2.0".to_owned(),
+            attribution: Vec::new(),
+            accuracy: serde_json::Value::Null,
+            golden: None,
+        };
+        Self { manifest, folder: PathBuf::new(), chosen: None }
     }
 
     /// The file that `kind` takes, if there is one: the first in the manifest's order that lists it, INT8 before others. A file that was
@@ -268,6 +293,12 @@ impl Model {
             remedy: format!("both sides must be multiples of {} and at most {MAX_SIDE}", input.multiple_of),
         })
     }
+}
+
+/// Folders in which models are looked for by name: that in `VEHICLECOUNT_MODELS`, `engines/models` above the plugin or the program, and
+/// `share/vehiclecount/models` in its prefix, `/usr/local` and `/usr`.
+pub fn folders() -> Vec<PathBuf> {
+    library::folders("VEHICLECOUNT_MODELS", "engines/models", "share/vehiclecount/models")
 }
 
 /// Largest side of a model's input in pixels.

@@ -110,7 +110,7 @@ mod tests {
     fn full_batch_goes_at_once_and_a_part_of_one_at_its_timeout() {
         let mut room = WaitingRoom::new(2, 10 * MS);
         let (a, b) = (room.join(), room.join());
-        assert_eq!(room.due(0 * MS), Due::Never);
+        assert_eq!(room.due(Duration::ZERO), Due::Never);
         room.push(a, 1, 1, 5 * MS);
         assert_eq!(room.due(6 * MS), Due::At(15 * MS));
         assert_eq!(room.due(15 * MS), Due::Now);
@@ -124,8 +124,8 @@ mod tests {
     fn silent_camera_does_not_hold_the_batch() {
         let mut room = WaitingRoom::new(8, Duration::ZERO);
         let (_silent, talking) = (room.join(), room.join());
-        room.push(talking, 1, 1, 0 * MS);
-        assert_eq!(room.due(0 * MS), Due::Now);
+        room.push(talking, 1, 1, Duration::ZERO);
+        assert_eq!(room.due(Duration::ZERO), Due::Now);
         assert_eq!(take(&mut room), [1]);
     }
 
@@ -134,10 +134,10 @@ mod tests {
         let mut room = WaitingRoom::new(2, Duration::ZERO);
         let (busy, b, c) = (room.join(), room.join(), room.join());
         for frame in 10..15 {
-            room.push(busy, frame, 8, 0 * MS);
+            room.push(busy, frame, 8, Duration::ZERO);
         }
-        room.push(b, 20, 8, 0 * MS);
-        room.push(c, 30, 8, 0 * MS);
+        room.push(b, 20, 8, Duration::ZERO);
+        room.push(c, 30, 8, Duration::ZERO);
         assert_eq!(take(&mut room), [10, 20]);
         assert_eq!(take(&mut room), [30, 11]);
         assert_eq!(take(&mut room), [12, 13]);
@@ -148,7 +148,7 @@ mod tests {
     fn newest_frame_wins() {
         let mut room = WaitingRoom::new(4, Duration::ZERO);
         let camera = room.join();
-        assert_eq!(room.push(camera, 1, 1, 0 * MS), None);
+        assert_eq!(room.push(camera, 1, 1, Duration::ZERO), None);
         assert_eq!(room.push(camera, 2, 1, 1 * MS), Some(1));
         assert_eq!(take(&mut room), [2]);
     }
@@ -157,12 +157,12 @@ mod tests {
     fn camera_that_left_neither_waits_nor_comes_back() {
         let mut room = WaitingRoom::new(4, Duration::ZERO);
         let (a, b) = (room.join(), room.join());
-        room.push(a, 1, 1, 0 * MS);
+        room.push(a, 1, 1, Duration::ZERO);
         assert_eq!(room.leave(a), [1]);
-        assert_eq!(room.push(a, 2, 1, 0 * MS), Some(2));
+        assert_eq!(room.push(a, 2, 1, Duration::ZERO), Some(2));
         assert_ne!(room.join(), a);
-        room.push(b, 3, 1, 0 * MS);
+        room.push(b, 3, 1, Duration::ZERO);
         assert_eq!(room.clear(b), [3]);
-        assert_eq!(room.due(0 * MS), Due::Never);
+        assert_eq!(room.due(Duration::ZERO), Due::Never);
     }
 }

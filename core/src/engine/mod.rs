@@ -9,7 +9,13 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::model::File;
 use crate::preprocess::InputSize;
+
+pub mod library;
+mod onnxruntime;
+mod openvino;
+pub mod scripted;
 
 /// The engines that can be asked for by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -125,6 +131,8 @@ pub struct EngineRequest {
     pub max_batch: usize,
     /// Index of the GPU, for engines that run on one.
     pub gpu: u32,
+    /// The user's name for the engine; the scripted one is steered by it.
+    pub name: String,
 }
 
 /// Why an engine could not open or could not infer.
@@ -188,10 +196,72 @@ pub enum EngineError {
         /// What the library said.
         reason: String,
     },
+    /// Not in this version.
+    #[error("engine tensorrt is not in this version: use openvino or onnxruntime, or auto")]
+    NoTensorRt,
+    /// The model's file is damaged or another one.
+    #[error("engine {kind}: {reason}")]
+    Model {
+        /// The engine.
+        kind: EngineKind,
+        /// What is wrong with the file.
+        reason: String,
+    },
     /// `auto` found none that opens.
     #[error("no engine opens: {tried}")]
     None {
         /// Each engine tried and its reason.
         tried: String,
     },
+}
+
+/// An engine that has opened.
+pub struct Opened {
+    /// The engine.
+    pub engine: Arc<dyn Engine>,
+    /// What `auto` would have preferred, and why it did not open.
+    pub passed_over: Vec<(EngineKind, String)>,
+}
+
+/// What `auto` tries, the fastest first, as measured (docs/engines.md).
+const PREFERENCE: [EngineKind; 3] = [EngineKind::TensorRt, EngineKind::OpenVino, EngineKind::OnnxRuntime];
+
+/// Opens the engine asked for. `auto` opens the fastest that does open, and tells why faster ones were passed over.
+pub fn open(request: &EngineRequest) -> Result<Opened, EngineError> {
+    if request.kind != EngineKind::Auto {
+        return Ok(Opened { engine: open_one(request, request.kind)?, passed_over: Vec::new() });
+    }
+    let mut passed_over = Vec::new();
+    for kind in PREFERENCE {
+        match open_one(request, kind) {
+            Ok(engine) => return Ok(Opened { engine, passed_over }),
+            Err(error) => passed_over.push((kind, error.to_string())),
+        }
+    }
+    let tried: Vec<_> = passed_over.into_iter().map(|(_, reason)| reason).collect();
+    Err(EngineError::None { tried: tried.join("; ") })
+}
+
+fn open_one(request: &EngineRequest, kind: EngineKind) -> Result<Arc<dyn Engine>, EngineError> {
+    match kind {
+        EngineKind::Scripted => Ok(scripted::open(request)),
+        EngineKind::OpenVino => openvino::open(request, file_for(request, kind)?),
+        EngineKind::OnnxRuntime => onnxruntime::open(request, file_for(request, kind)?),
+        EngineKind::TensorRt => Err(EngineError::NoTensorRt),
+        EngineKind::Auto => open(request).map(|opened| opened.engine),
+    }
+}
+
+/// The file of the model that `kind` takes, checked against its manifest.
+fn file_for(request: &EngineRequest, kind: EngineKind) -> Result<&File, EngineError> {
+    let model = &request.model;
+    let file = model.file_for(kind).ok_or_else(|| {
+        let mut listed: Vec<_> =
+            model.manifest.files.iter().flat_map(|file| &file.engines).map(|kind| kind.name()).collect();
+        listed.sort_unstable();
+        listed.dedup();
+        EngineError::NoFile { kind, model: model.manifest.name.clone(), listed: listed.join(", ") }
+    })?;
+    model.verify(file).map_err(|error| EngineError::Model { kind, reason: error.to_string() })?;
+    Ok(file)
 }

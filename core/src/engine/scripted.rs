@@ -1,0 +1,176 @@
+//! The engine for tests: no network, and a gate that holds, releases and fails its work.
+//!
+//! The density of a cell is the mean of its red samples, 255 being one vehicle. So a test knows every count, and sees where in the
+//! frame it came from.
+
+use std::collections::{HashMap, VecDeque};
+use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Lane, Slot};
+use crate::preprocess::InputSize;
+
+#[derive(Default)]
+struct Script {
+    holding: bool,
+    /// Batches that may pass although the gate is closed.
+    passes: usize,
+    waiting: usize,
+    failures: VecDeque<String>,
+    broken: Option<String>,
+    calls: Vec<usize>,
+}
+
+#[derive(Default)]
+struct Gate {
+    script: Mutex<Script>,
+    changed: Condvar,
+}
+
+impl Gate {
+    fn lock(&self) -> MutexGuard<'_, Script> {
+        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn change(&self, change: impl FnOnce(&mut Script)) {
+        change(&mut self.lock());
+        self.changed.notify_all();
+    }
+}
+
+static GATES: LazyLock<Mutex<HashMap<String, Arc<Gate>>>> = LazyLock::new(Mutex::default);
+
+/// Steers the scripted engines of one name (`engine-id`), those that are open and those that will be.
+#[derive(Clone)]
+pub struct Control(Arc<Gate>);
+
+impl Control {
+    /// The control of the scripted engines called `name`.
+    pub fn of(name: &str) -> Self {
+        let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
+        Self(gates.entry(name.to_owned()).or_default().clone())
+    }
+
+    /// Closes the gate: batches wait inside the engine.
+    pub fn hold(&self) {
+        self.0.change(|script| {
+            script.holding = true;
+            script.passes = 0;
+        });
+    }
+
+    /// Lets `batches` pass, waiting ones or such that come.
+    pub fn release(&self, batches: usize) {
+        self.0.change(|script| script.passes += batches);
+    }
+
+    /// Opens the gate for good.
+    pub fn open_gate(&self) {
+        self.0.change(|script| script.holding = false);
+    }
+
+    /// The next batch fails.
+    pub fn fail_next(&self, reason: &str) {
+        self.0.change(|script| script.failures.push_back(reason.to_owned()));
+    }
+
+    /// Every batch fails, until [`recover`](Self::recover).
+    pub fn fail_all(&self, reason: &str) {
+        self.0.change(|script| script.broken = Some(reason.to_owned()));
+    }
+
+    /// Batches no longer fail.
+    pub fn recover(&self) {
+        self.0.change(|script| script.broken = None);
+    }
+
+    /// Sizes of the batches that have come, in order.
+    pub fn calls(&self) -> Vec<usize> {
+        self.0.lock().calls.clone()
+    }
+
+    /// Waits until `lanes` lanes are held at the gate. `false` when that did not happen within `bound`.
+    #[must_use]
+    pub fn wait_for_waiting(&self, lanes: usize, bound: Duration) -> bool {
+        let script = self.0.lock();
+        let waited = self.0.changed.wait_timeout_while(script, bound, |script| script.waiting < lanes);
+        let (script, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        script.waiting >= lanes
+    }
+}
+
+struct Scripted {
+    info: EngineInfo,
+    gate: Arc<Gate>,
+}
+
+/// Opens the scripted engine called `request.name`.
+pub(super) fn open(request: &EngineRequest) -> Arc<dyn Engine> {
+    let manifest = &request.model.manifest;
+    let input = request.input.unwrap_or(InputSize { width: manifest.input.width, height: manifest.input.height });
+    let stride = manifest.output.stride;
+    let info = EngineInfo {
+        kind: EngineKind::Scripted,
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        device: "script".to_owned(),
+        model: manifest.name.clone(),
+        precision: "fp32".to_owned(),
+        input,
+        columns: input.width / stride,
+        rows: input.height / stride,
+        lanes: 1,
+    };
+    Arc::new(Scripted { info, gate: Control::of(&request.name).0 })
+}
+
+impl Engine for Scripted {
+    fn info(&self) -> &EngineInfo {
+        &self.info
+    }
+
+    fn lane(&self) -> Result<Box<dyn Lane>, EngineError> {
+        Ok(Box::new(ScriptedLane { info: self.info.clone(), gate: self.gate.clone() }))
+    }
+}
+
+struct ScriptedLane {
+    info: EngineInfo,
+    gate: Arc<Gate>,
+}
+
+impl ScriptedLane {
+    /// Passes the gate, or waits before it.
+    fn pass(&self, batch: usize) -> Result<(), EngineError> {
+        let mut script = self.gate.lock();
+        script.calls.push(batch);
+        script.waiting += 1;
+        self.gate.changed.notify_all();
+        while script.holding && script.passes == 0 {
+            script = self.gate.changed.wait(script).unwrap_or_else(PoisonError::into_inner);
+        }
+        script.waiting -= 1;
+        script.passes = script.passes.saturating_sub(1);
+        let failure = script.failures.pop_front().or_else(|| script.broken.clone());
+        match failure {
+            Some(reason) => Err(EngineError::Infer { kind: EngineKind::Scripted, reason }),
+            None => Ok(()),
+        }
+    }
+}
+
+impl Lane for ScriptedLane {
+    fn infer(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
+        self.pass(slots.len())?;
+        let EngineInfo { input, columns, rows, .. } = self.info;
+        let (width, height) = (input.width / columns, input.height / rows);
+        for slot in slots {
+            for (index, cell) in slot.density.iter_mut().enumerate() {
+                let (left, top) = (index % columns * width, index / columns * height);
+                let red = |row: usize| &slot.input[row * input.width + left..][..width];
+                let sum: f32 = (top..top + height).flat_map(red).sum();
+                *cell = sum / (width * height) as f32 / 255.0;
+            }
+        }
+        Ok(())
+    }
+}

@@ -1,0 +1,610 @@
+//! One camera: its pair of pads, its queue, and the two threads that meet there.
+//!
+//! The streaming thread preprocesses a frame, queues it and hands it to the engine; the pusher, the source pad's task, takes frames from
+//! the queue in order, each when it is counted or when its deadline has come. Neither ever waits for another camera.
+
+use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_video::prelude::*;
+use vehiclecount_core::batch::{self, Dispatcher, Outcome};
+use vehiclecount_core::engine::Slot;
+use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::preprocess::{Preprocessor, Resize};
+
+use super::VehicleCounterPad;
+use super::imp::{CAT, VehicleCounter};
+use super::stream::{Frame, FrameState, Item, Labels, Stream, Turn};
+use crate::meta;
+
+/// Frames of a live camera that are held at most. 32 frames at 60 frames/s are half a second: more than the default `max-latency`.
+const LIVE_FRAMES: usize = 32;
+
+/// Frames of a file that are held at most: enough to fill two batches for each lane, within reason for full-size frames.
+const MAX_FRAMES: usize = 32;
+
+/// Items, events included, that are held at most.
+const MAX_ITEMS: usize = 256;
+
+/// What is needed to count, from READY to PAUSED and back.
+#[derive(Clone)]
+pub struct Link {
+    /// This camera's way to the engine.
+    pub way: Arc<batch::Camera>,
+    /// How pictures are fitted into the model's input.
+    pub resize: Resize,
+}
+
+/// One camera. Lock order: `stream`, then the dispatcher's own. No lock is held while pushing, posting or preprocessing.
+pub struct Camera {
+    /// The pad's number.
+    pub index: u32,
+    /// Where frames come in.
+    pub sinkpad: VehicleCounterPad,
+    /// Where they go out.
+    pub srcpad: gst::Pad,
+    element: glib::WeakRef<super::VehicleCounter>,
+    me: Weak<Self>,
+    stream: Mutex<Stream>,
+    changed: Condvar,
+    link: Mutex<Option<Link>>,
+    /// Used by the streaming thread alone.
+    preprocessor: Mutex<Option<Preprocessor>>,
+}
+
+/// The pad functions of a camera that may be gone: a closure that upgrades it, catches panics, and calls the method.
+macro_rules! pad_function {
+    ($camera:ident, $gone:expr, |$this:ident, $imp:ident, $pad:ident $(, $argument:ident)*| $body:expr) => {{
+        let $camera = $camera.clone();
+        move |$pad, parent: Option<&gst::Object> $(, $argument)*| {
+            VehicleCounter::catch_panic_pad_function(parent, || $gone, |$imp| {
+                let Some($this) = Weak::upgrade(&$camera) else { return $gone };
+                $body
+            })
+        }
+    }};
+}
+
+impl Camera {
+    /// A camera with both pads, not yet added to `element`.
+    pub fn new(
+        element: &super::VehicleCounter,
+        index: u32,
+        sink: &gst::PadTemplate,
+        src: &gst::PadTemplate,
+    ) -> Arc<Self> {
+        Arc::new_cyclic(|camera: &Weak<Self>| Self {
+            index,
+            sinkpad: Self::build_sinkpad(camera, index, sink),
+            srcpad: Self::build_srcpad(camera, index, src),
+            element: element.downgrade(),
+            me: camera.clone(),
+            stream: Mutex::new(Stream::new()),
+            changed: Condvar::new(),
+            link: Mutex::new(None),
+            preprocessor: Mutex::new(None),
+        })
+    }
+
+    fn build_sinkpad(camera: &Weak<Self>, index: u32, template: &gst::PadTemplate) -> VehicleCounterPad {
+        gst::PadBuilder::<VehicleCounterPad>::from_template(template)
+            .name(format!("sink_{index}"))
+            .chain_function(pad_function!(camera, Err(gst::FlowError::Flushing), |this, imp, _pad, buffer| {
+                this.chain(imp, buffer)
+            }))
+            .event_function(pad_function!(camera, false, |this, _imp, pad, event| this.sink_event(pad, event)))
+            .query_function(pad_function!(camera, false, |this, imp, pad, query| this.sink_query(imp, pad, query)))
+            .activatemode_function(pad_function!(camera, gone(), |this, _imp, _pad, _mode, active| {
+                this.set_flushing(!active);
+                Ok(())
+            }))
+            .iterate_internal_links_function(pad_function!(
+                camera,
+                gst::Iterator::from_vec(vec![]),
+                |this, _imp, _pad| gst::Iterator::from_vec(vec![this.srcpad.clone()])
+            ))
+            .flags(gst::PadFlags::PROXY_CAPS)
+            .build()
+    }
+
+    fn build_srcpad(camera: &Weak<Self>, index: u32, template: &gst::PadTemplate) -> gst::Pad {
+        gst::Pad::builder_from_template(template)
+            .name(format!("src_{index}"))
+            .event_function(pad_function!(camera, false, |this, imp, pad, event| this.src_event(imp, pad, event)))
+            .query_function(pad_function!(camera, false, |this, imp, pad, query| this.src_query(imp, pad, query)))
+            .activatemode_function(pad_function!(camera, gone(), |this, _imp, pad, _mode, active| {
+                if active { this.start_pusher(pad) } else { this.stop_pusher(pad) }
+            }))
+            .iterate_internal_links_function(pad_function!(
+                camera,
+                gst::Iterator::from_vec(vec![]),
+                |this, _imp, _pad| gst::Iterator::from_vec(vec![this.sinkpad.clone().upcast::<gst::Pad>()])
+            ))
+            .flags(gst::PadFlags::PROXY_CAPS)
+            .build()
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Stream> {
+        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn wait<'a>(&self, stream: MutexGuard<'a, Stream>) -> MutexGuard<'a, Stream> {
+        self.changed.wait(stream).unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Wakes whoever waits for a change of `stream`.
+    fn wake(&self, stream: &mut Stream) {
+        if let Some(alarm) = stream.alarm.take() {
+            alarm.unschedule();
+        }
+        self.changed.notify_all();
+    }
+
+    /// The camera's id in reports.
+    pub fn id(&self) -> String {
+        let id = self.sinkpad.imp().settings().camera_id;
+        if id.is_empty() { format!("camera-{}", self.index) } else { id }
+    }
+
+    /// Reads from the stream's state.
+    pub fn with_stream<T>(&self, read: impl FnOnce(&mut Stream) -> T) -> T {
+        read(&mut self.lock())
+    }
+
+    /// Joins the engine: from now on frames are counted.
+    pub fn join(self: &Arc<Self>, dispatcher: &Arc<Dispatcher>, resize: Resize) {
+        let camera = Arc::downgrade(self);
+        let way = dispatcher.join(move |ticket, outcome| {
+            if let Some(camera) = camera.upgrade() {
+                camera.report(ticket, &outcome);
+            }
+        });
+        let info = dispatcher.info();
+        {
+            let mut stream = self.lock();
+            stream.restart();
+            stream.labels =
+                Labels { camera: self.id(), model: info.model.clone(), engine: info.kind.name().to_owned() };
+        }
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Link { way: Arc::new(way), resize });
+    }
+
+    /// Leaves the engine.
+    pub fn leave(&self) {
+        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
+        // Dropped with no lock held: it may be the last of the dispatcher, which waits for its threads.
+        drop(link);
+        self.lock().restart();
+        *self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    fn link(&self) -> Option<Link> {
+        self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_flushing(&self, flushing: bool) {
+        let mut stream = self.lock();
+        stream.flushing = flushing;
+        self.wake(&mut stream);
+    }
+
+    // ---- in: the streaming thread ----
+
+    fn chain(&self, imp: &VehicleCounter, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let arrival = Instant::now();
+        let timing = imp.timing();
+        let live = self.is_live();
+        let deadline = live.then(|| imp.clock().time() + timing.max_latency);
+        let link = self.link().ok_or(gst::FlowError::Flushing)?;
+        let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(timing.interval);
+
+        let mut stream = self.wait_for_room(&link, live)?;
+        let Some((info, format)) = stream.format.clone() else {
+            return Err(gst::FlowError::NotNegotiated);
+        };
+        let (sequence, due) = stream.number(interval);
+        let time = buffer.pts().or(buffer.dts());
+        let time = stream.segment.to_running_time(time).map(Duration::from).unwrap_or_default();
+        drop(stream);
+
+        // The picture is read here and nowhere else: what is queued is never mapped again.
+        let mut input = None;
+        if due {
+            match self.preprocess(&link, &info, format, &buffer) {
+                Ok(slot_and_grid) => input = Some(slot_and_grid),
+                Err(reason) => self.complain(imp, &reason),
+            }
+        }
+        let grid = input.as_ref().map(|&(_, grid)| grid);
+
+        let mut stream = self.lock();
+        if stream.flushing {
+            if let Some((slot, _)) = input {
+                link.way.recycle(slot);
+            }
+            return Err(gst::FlowError::Flushing);
+        }
+        let order = input.map(|(slot, _)| (stream.ticket(), slot));
+        let state = match &order {
+            Some((ticket, _)) => FrameState::Waiting(*ticket),
+            None if due => {
+                stream.figures.failed += 1;
+                FrameState::Missed
+            }
+            None => FrameState::NotDue,
+        };
+        stream.push(Item::Frame(Frame { buffer, sequence, time, arrival, deadline, grid, state }));
+        self.wake(&mut stream);
+        drop(stream);
+        if let Some((ticket, slot)) = order {
+            let keep = if live { 1 } else { depth(&link) };
+            link.way.submit(ticket, slot, keep);
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// Waits until the queue takes another frame. The head of a full live queue leaves uncounted: the video goes on.
+    fn wait_for_room(&self, link: &Link, live: bool) -> Result<MutexGuard<'_, Stream>, gst::FlowError> {
+        let limit = if live { LIVE_FRAMES } else { depth(link) };
+        let mut stream = self.lock();
+        loop {
+            if stream.flushing {
+                return Err(gst::FlowError::Flushing);
+            }
+            stream.flow?;
+            if stream.eos {
+                return Err(gst::FlowError::Eos);
+            }
+            if stream.frames < limit && stream.items.len() < MAX_ITEMS {
+                stream.hurry = false;
+                return Ok(stream);
+            }
+            if live && !stream.hurry {
+                stream.hurry = true;
+                self.wake(&mut stream);
+            }
+            stream = self.wait(stream);
+        }
+    }
+
+    /// Asks upstream once whether it is live.
+    fn is_live(&self) -> bool {
+        if let Some(live) = self.lock().live {
+            return live;
+        }
+        let mut query = gst::query::Latency::new();
+        let live = self.sinkpad.peer_query(&mut query) && query.result().0;
+        self.lock().live = Some(live);
+        live
+    }
+
+    fn preprocess(
+        &self,
+        link: &Link,
+        info: &gst_video::VideoInfo,
+        format: FrameFormat,
+        buffer: &gst::BufferRef,
+    ) -> Result<(Slot, vehiclecount_core::density::Grid), String> {
+        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
+            .map_err(|_| format!("a frame of {} bytes does not hold a picture of its caps", buffer.size()))?;
+        let mut planes = [Plane { data: &[], stride: 0 }; 3];
+        let count = format.pixels.planes();
+        for (index, plane) in planes.iter_mut().enumerate().take(count) {
+            let data = frame.plane_data(index as u32).map_err(|error| error.to_string())?;
+            let stride = frame.plane_stride()[index];
+            *plane = Plane { data, stride: usize::try_from(stride).map_err(|_| format!("stride of {stride} bytes"))? };
+        }
+        let view = FrameView::new(format, &planes[..count]).map_err(|error| error.to_string())?;
+        let info = link.way.dispatcher().info();
+        let mut preprocessor = self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner);
+        let fits = |held: &&mut Preprocessor| held.format() == format && held.placement().input == info.input;
+        let preprocessor = match preprocessor.as_mut().filter(fits) {
+            Some(_) => preprocessor.as_mut().expect("just seen"),
+            None => preprocessor.insert(Preprocessor::new(format, link.resize, info.input)),
+        };
+        let mut slot = link.way.slot();
+        preprocessor.run(&view, &mut slot.input);
+        Ok((slot, preprocessor.placement().grid(info.columns, info.rows)))
+    }
+
+    /// One camera's broken frames are that camera's event: a warning, and the video goes on.
+    fn complain(&self, imp: &VehicleCounter, reason: &str) {
+        let first = self.with_stream(|stream| stream.figures.failed == 0);
+        if first {
+            gst::element_imp_warning!(
+                imp,
+                gst::StreamError::Failed,
+                ("Camera {}: {reason}; it is passed on uncounted", self.id())
+            );
+        } else {
+            gst::debug!(CAT, obj = self.sinkpad, "{reason}");
+        }
+    }
+
+    fn sink_event(&self, pad: &VehicleCounterPad, event: gst::Event) -> bool {
+        gst::log!(CAT, obj = pad, "Handling {event:?}");
+        match event.view() {
+            gst::EventView::FlushStart(_) => {
+                self.set_flushing(true);
+                if let Some(link) = self.link() {
+                    link.way.cancel();
+                }
+                self.srcpad.push_event(event)
+            }
+            gst::EventView::FlushStop(_) => {
+                // What the pusher had in hand comes back as soon as downstream flushes; it must not arrive after the flush.
+                let mut stream = self.lock();
+                while stream.pushing {
+                    stream = self.wait(stream);
+                }
+                drop(stream);
+                let passed = self.srcpad.push_event(event);
+                let mut stream = self.lock();
+                stream.flush();
+                stream.flushing = false;
+                self.wake(&mut stream);
+                passed
+            }
+            _ if !event.is_serialized() => self.srcpad.push_event(event),
+            _ => self.enqueue(event),
+        }
+    }
+
+    /// A serialized event takes its place behind the frames that came before it.
+    fn enqueue(&self, event: gst::Event) -> bool {
+        let mut stream = self.lock();
+        while !stream.flushing && stream.flow.is_ok() && stream.items.len() >= MAX_ITEMS {
+            stream = self.wait(stream);
+        }
+        match event.view() {
+            gst::EventView::StreamStart(_) => {
+                stream.eos = false;
+                stream.live = None;
+                if stream.flow == Err(gst::FlowError::Eos) {
+                    stream.flow = Ok(gst::FlowSuccess::Ok);
+                }
+            }
+            gst::EventView::Caps(caps) => {
+                stream.format = format_of(caps.caps());
+                if stream.format.is_none() {
+                    gst::warning!(CAT, obj = self.sinkpad, "Cannot read frames of {}", caps.caps());
+                    return false;
+                }
+            }
+            gst::EventView::Segment(segment) => match segment.segment().downcast_ref::<gst::ClockTime>() {
+                Some(time) => stream.segment = time.clone(),
+                None => {
+                    gst::warning!(
+                        CAT,
+                        obj = self.sinkpad,
+                        "Segment in {:?}: only times are taken",
+                        segment.segment().format()
+                    );
+                    return false;
+                }
+            },
+            gst::EventView::Eos(_) => stream.eos = true,
+            _ => {}
+        }
+        if stream.flushing || stream.flow.is_err() {
+            return false;
+        }
+        stream.push(Item::Event(event));
+        self.wake(&mut stream);
+        true
+    }
+
+    fn sink_query(&self, imp: &VehicleCounter, pad: &VehicleCounterPad, query: &mut gst::QueryRef) -> bool {
+        if query.is_serialized() && !self.wait_until_empty() {
+            return false;
+        }
+        match query.view_mut() {
+            gst::QueryViewMut::Allocation(allocation) => {
+                let answered = self.srcpad.peer_query(allocation.query_mut());
+                let held = self.link().map_or(0, |link| depth(&link)) as u32;
+                let pools: Vec<_> = allocation.allocation_pools().collect();
+                for (index, (pool, size, min, max)) in pools.into_iter().enumerate() {
+                    // What is held here is missing in the pool.
+                    let max = if max == 0 { 0 } else { max + held };
+                    allocation.set_nth_allocation_pool(index as u32, pool.as_ref(), size, min + held, max);
+                }
+                answered
+            }
+            gst::QueryViewMut::Drain(drain) => self.srcpad.peer_query(drain.query_mut()),
+            _ => gst::Pad::query_default(pad, Some(&*imp.obj()), query),
+        }
+    }
+
+    /// Waits until everything that came before has been pushed. `false` while flushing.
+    fn wait_until_empty(&self) -> bool {
+        let mut stream = self.lock();
+        while !stream.flushing && stream.flow.is_ok() && (stream.pushing || !stream.items.is_empty()) {
+            stream = self.wait(stream);
+        }
+        !stream.flushing
+    }
+
+    // ---- back from the engine ----
+
+    fn report(&self, ticket: u64, outcome: &Outcome<'_>) {
+        let mut stream = self.lock();
+        let turn = stream.report(ticket, outcome);
+        self.wake(&mut stream);
+        drop(stream);
+        let (Some(turn), Some(element)) = (turn, self.element.upgrade()) else { return };
+        match turn {
+            Turn::Failing(error) => gst::element_warning!(
+                element,
+                gst::LibraryError::Failed,
+                ("Camera {}: {error}; its last count is passed on, marked stale", self.id())
+            ),
+            Turn::Recovered => {
+                gst::element_info!(element, gst::LibraryError::Failed, ("Camera {}: counting again", self.id()));
+            }
+        }
+    }
+
+    // ---- out: the pusher ----
+
+    fn start_pusher(&self, pad: &gst::Pad) -> Result<(), gst::LoggableError> {
+        {
+            let mut stream = self.lock();
+            stream.stopped = false;
+            stream.flushing = false;
+        }
+        let camera = self.me.clone();
+        let task = move || {
+            let Some(camera) = camera.upgrade() else { return };
+            let Some(element) = camera.element.upgrade() else { return };
+            element.imp().catch_panic(|| (), |imp| camera.push_next(imp));
+        };
+        pad.start_task(task).map_err(|error| gst::loggable_error!(CAT, "Cannot start the pusher: {error}"))
+    }
+
+    fn stop_pusher(&self, pad: &gst::Pad) -> Result<(), gst::LoggableError> {
+        {
+            let mut stream = self.lock();
+            stream.stopped = true;
+            stream.flushing = true;
+            self.wake(&mut stream);
+        }
+        pad.stop_task().map_err(|error| gst::loggable_error!(CAT, "Cannot stop the pusher: {error}"))
+    }
+
+    /// Pushes the next item when it may go.
+    fn push_next(&self, imp: &VehicleCounter) {
+        let mut stream = self.lock();
+        let item = loop {
+            if stream.stopped {
+                return;
+            }
+            if stream.flushing || stream.flow.is_err() {
+                stream = self.wait(stream);
+                continue;
+            }
+            let deadline = match stream.items.front() {
+                Some(Item::Frame(Frame { state: FrameState::Waiting(_), deadline, .. })) if !stream.hurry => *deadline,
+                Some(_) => break stream.pop().expect("the front was just seen"),
+                None => None,
+            };
+            let Some(deadline) = deadline else {
+                stream = self.wait(stream);
+                continue;
+            };
+            let clock = imp.clock();
+            if clock.time() >= deadline {
+                break stream.pop().expect("the front was just seen");
+            }
+            let alarm = clock.new_single_shot_id(deadline);
+            stream.alarm = Some(alarm.clone());
+            drop(stream);
+            // Ended early by `wake`, also when that comes before the wait.
+            let _ = alarm.wait();
+            stream = self.lock();
+            stream.alarm = None;
+        };
+        stream.pushing = true;
+        let result = match item {
+            Item::Event(event) => {
+                drop(stream);
+                gst::log!(CAT, obj = self.srcpad, "Pushing {event:?}");
+                self.srcpad.push_event(event);
+                None
+            }
+            Item::Frame(mut frame) => {
+                let timing = imp.timing();
+                let report = stream.leave(&mut frame, timing.density_map, timing.unique_id, Instant::now());
+                drop(stream);
+                let mut buffer = frame.buffer;
+                // Copies the buffer's header where somebody else holds it too, never the picture.
+                meta::count::attach(buffer.make_mut(), &report);
+                Some(self.srcpad.push(buffer))
+            }
+        };
+        let mut stream = self.lock();
+        stream.pushing = false;
+        if let Some(result) = result {
+            stream.flow = result;
+        }
+        self.wake(&mut stream);
+    }
+
+    fn src_event(&self, imp: &VehicleCounter, pad: &gst::Pad, event: gst::Event) -> bool {
+        if let gst::EventView::Reconfigure(_) = event.view() {
+            // Somebody was linked: a camera that had nobody to go to goes on.
+            let mut stream = self.lock();
+            if stream.flow == Err(gst::FlowError::NotLinked) && !stream.flushing {
+                stream.flow = Ok(gst::FlowSuccess::Ok);
+                self.wake(&mut stream);
+            }
+        }
+        gst::Pad::event_default(pad, Some(&*imp.obj()), event)
+    }
+
+    fn src_query(&self, imp: &VehicleCounter, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        let gst::QueryViewMut::Latency(latency) = query.view_mut() else {
+            return gst::Pad::query_default(pad, Some(&*imp.obj()), query);
+        };
+        if !self.sinkpad.peer_query(latency.query_mut()) {
+            return false;
+        }
+        let (live, min, max) = latency.result();
+        if live {
+            // A live frame is held this long at most, and no frame is thrown away before.
+            let own = imp.timing().max_latency;
+            latency.set(live, min + own, max.map(|max| max + own));
+        }
+        self.lock().live = Some(live);
+        true
+    }
+}
+
+fn gone() -> Result<(), gst::LoggableError> {
+    Err(gst::loggable_error!(CAT, "The camera is gone"))
+}
+
+/// Frames of a file that are held at most.
+fn depth(link: &Link) -> usize {
+    let dispatcher = link.way.dispatcher();
+    (2 * dispatcher.info().lanes * dispatcher.settings().batch_size).clamp(2, MAX_FRAMES)
+}
+
+fn format_of(caps: &gst::CapsRef) -> Option<(gst_video::VideoInfo, FrameFormat)> {
+    use gst_video::VideoFormat;
+    let info = gst_video::VideoInfo::from_caps(caps).ok()?;
+    let pixels = match info.format() {
+        VideoFormat::Nv12 => PixelFormat::Nv12,
+        VideoFormat::I420 => PixelFormat::I420,
+        VideoFormat::Rgb => PixelFormat::Rgb,
+        VideoFormat::Bgr => PixelFormat::Bgr,
+        VideoFormat::Rgbx => PixelFormat::Rgbx,
+        VideoFormat::Bgrx => PixelFormat::Bgrx,
+        VideoFormat::Xrgb => PixelFormat::Xrgb,
+        VideoFormat::Xbgr => PixelFormat::Xbgr,
+        VideoFormat::Rgba => PixelFormat::Rgba,
+        VideoFormat::Bgra => PixelFormat::Bgra,
+        VideoFormat::Argb => PixelFormat::Argb,
+        VideoFormat::Abgr => PixelFormat::Abgr,
+        VideoFormat::Gray8 => PixelFormat::Gray8,
+        _ => return None,
+    };
+    let colorimetry = info.colorimetry();
+    let matrix = match colorimetry.matrix() {
+        gst_video::VideoColorMatrix::Bt709 | gst_video::VideoColorMatrix::Bt2020 => ColorMatrix::Bt709,
+        _ => ColorMatrix::Bt601,
+    };
+    let range = match colorimetry.range() {
+        gst_video::VideoColorRange::Range0_255 => ColorRange::Full,
+        _ => ColorRange::Limited,
+    };
+    let format = FrameFormat { pixels, width: info.width() as usize, height: info.height() as usize, matrix, range };
+    Some((info, format))
+}
+
+/// The formats that are read.
+pub const FORMATS: [gst_video::VideoFormat; 13] = {
+    use gst_video::VideoFormat::*;
+    [Nv12, I420, Rgb, Bgr, Rgbx, Bgrx, Xrgb, Xbgr, Rgba, Bgra, Argb, Abgr, Gray8]
+};

@@ -1,0 +1,589 @@
+//! The element: its settings, its pads, and the engine that they share.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use vehiclecount_core::batch::{BatchSettings, Dispatcher, SharedKey};
+use vehiclecount_core::count::CountSettings;
+use vehiclecount_core::engine::{self, EngineKind, EngineRequest};
+use vehiclecount_core::model::{self, Model};
+use vehiclecount_core::preprocess::{InputSize, Resize};
+use vehiclecount_core::region::RegionsFile;
+
+use super::camera::{Camera, FORMATS};
+use super::{EngineChoice, VehicleCounterPad};
+
+/// The log category of the element and its cameras.
+pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("vehiclecounter", gst::DebugColorFlags::empty(), Some("Counts vehicles on many cameras"))
+});
+
+/// Batch size of `batch-size=0` on a GPU. On a processor a batch gains nothing: one frame at a time has the shortest way.
+const GPU_BATCH: usize = 16;
+
+/// What the user chose.
+#[derive(Clone, Debug)]
+struct Settings {
+    model: String,
+    engine: EngineChoice,
+    engine_id: String,
+    input_size: String,
+    batch_size: u32,
+    batched_push_timeout: u32,
+    regions: String,
+    gpu_id: u32,
+    timing: Timing,
+}
+
+/// The part of the settings that is read for every frame.
+#[derive(Clone, Copy, Debug)]
+pub struct Timing {
+    /// Frames skipped between two counted ones.
+    pub interval: u32,
+    /// How long a live frame is held.
+    pub max_latency: gst::ClockTime,
+    /// Whether density maps go into the metadata.
+    pub density_map: bool,
+    /// Goes into the metadata.
+    pub unique_id: u32,
+    /// Time constant of the smoothing.
+    pub smoothing: Duration,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            model: String::new(),
+            engine: EngineChoice::default(),
+            engine_id: String::new(),
+            input_size: String::new(),
+            batch_size: 0,
+            batched_push_timeout: 0,
+            regions: String::new(),
+            gpu_id: 0,
+            timing: Timing {
+                interval: 0,
+                max_latency: gst::ClockTime::from_mseconds(200),
+                density_map: true,
+                unique_id: 0,
+                smoothing: Duration::from_secs(1),
+            },
+        }
+    }
+}
+
+/// What the stream made: from READY to PAUSED and back.
+struct State {
+    dispatcher: Arc<Dispatcher>,
+    resize: Resize,
+}
+
+/// See [`super::VehicleCounter`]. Lock order: `cameras`, `state`, `settings`, then a camera's own. None is held while posting, adding or
+/// activating pads, or opening an engine.
+#[derive(Default)]
+pub struct VehicleCounter {
+    cameras: Mutex<BTreeMap<u32, Arc<Camera>>>,
+    state: Mutex<Option<State>>,
+    settings: Mutex<Settings>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl VehicleCounter {
+    /// The settings that are read for every frame.
+    pub fn timing(&self) -> Timing {
+        lock(&self.settings).timing
+    }
+
+    /// The pipeline's clock, or the system's where there is none yet.
+    pub fn clock(&self) -> gst::Clock {
+        self.obj().clock().unwrap_or_else(gst::SystemClock::obtain)
+    }
+
+    fn cameras(&self) -> Vec<Arc<Camera>> {
+        lock(&self.cameras).values().cloned().collect()
+    }
+
+    /// Opens the engine, or joins elements that have it open, and lets the cameras in.
+    fn start(&self) -> Result<(), gst::ErrorMessage> {
+        let settings = lock(&self.settings).clone();
+        let unusable = |error: &dyn std::fmt::Display| gst::error_msg!(gst::ResourceError::Settings, ("{error}"));
+        let regions = self.parse_regions(&settings).map_err(|error| unusable(&error))?;
+        let kind = EngineKind::from(settings.engine);
+        let model = if kind == EngineKind::Scripted && settings.model.is_empty() {
+            Model::scripted()
+        } else {
+            Model::open(&settings.model, &model::folders()).map_err(|error| unusable(&error))?
+        };
+        let asked = parse_size(&settings.input_size).map_err(|error| unusable(&error))?;
+        let input = model.input_size(asked).map_err(|error| unusable(&error))?;
+        let resize = model.manifest.input.resize;
+        let batch_size = settings.batch_size as usize;
+        let key = SharedKey {
+            engine_id: settings.engine_id.clone(),
+            kind,
+            model: model_path(&model),
+            input: Some(input),
+            gpu: settings.gpu_id,
+        };
+        let request = EngineRequest {
+            kind,
+            model: Arc::new(model),
+            input: Some(input),
+            max_batch: if batch_size == 0 { GPU_BATCH } else { batch_size },
+            gpu: settings.gpu_id,
+            name: settings.engine_id,
+        };
+        let mut passed_over = Vec::new();
+        let (dispatcher, shared) = Dispatcher::shared(key, || {
+            let opened = engine::open(&request)?;
+            passed_over = opened.passed_over;
+            let gpu = opened.engine.info().kind == EngineKind::TensorRt;
+            let batch_size = match batch_size {
+                0 if gpu => GPU_BATCH,
+                0 => 1,
+                chosen => chosen,
+            };
+            let timeout = Duration::from_micros(settings.batched_push_timeout.into());
+            Dispatcher::start(opened.engine, BatchSettings { batch_size, timeout })
+        })
+        .map_err(|error: engine::EngineError| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
+
+        self.announce(&dispatcher, shared, &passed_over);
+        *lock(&self.state) = Some(State { dispatcher: dispatcher.clone(), resize });
+        for camera in self.cameras() {
+            camera.join(&dispatcher, resize);
+            self.apply(&camera, &regions, settings.timing.smoothing);
+        }
+        Ok(())
+    }
+
+    /// Says which engine runs.
+    fn announce(&self, dispatcher: &Dispatcher, shared: bool, passed_over: &[(EngineKind, String)]) {
+        let info = dispatcher.info();
+        let passed: Vec<_> = passed_over.iter().map(|(kind, reason)| format!("{kind}: {reason}")).collect();
+        gst::info!(CAT, imp = self, "Counting with {info:?}, {:?}, shared: {shared}", dispatcher.settings());
+        if !passed.is_empty() {
+            gst::element_imp_info!(
+                self,
+                gst::LibraryError::Init,
+                ("Counting with {} {} on {}; passed over: {}", info.kind, info.version, info.device, passed.join("; "))
+            );
+        }
+        let message = gst::Structure::builder("vehiclecount-engine")
+            .field("engine", info.kind.name())
+            .field("version", &info.version)
+            .field("device", &info.device)
+            .field("model", &info.model)
+            .field("precision", &info.precision)
+            .field("input-width", info.input.width as u32)
+            .field("input-height", info.input.height as u32)
+            .field("batch-size", dispatcher.settings().batch_size as u32)
+            .field("shared", shared)
+            .field("passed-over", passed.join("; "))
+            .build();
+        let element = self.obj();
+        let _ = element.post_message(gst::message::Element::builder(message).src(&*element).build());
+    }
+
+    fn stop(&self) {
+        for camera in self.cameras() {
+            camera.leave();
+        }
+        let state = lock(&self.state).take();
+        // Waits for the engine's threads where this was its last user, with no lock held.
+        drop(state);
+    }
+
+    // ---- regions, scale, smoothing ----
+
+    /// The element's regions and each camera's own.
+    fn parse_regions(&self, settings: &Settings) -> Result<Regions, String> {
+        let common = RegionsFile::parse(&settings.regions).map_err(|error| error.to_string())?;
+        let mut own = BTreeMap::new();
+        for camera in self.cameras() {
+            let text = camera.sinkpad.imp().settings().regions;
+            if !text.is_empty() {
+                let file = RegionsFile::parse(&text).map_err(|error| format!("camera {}: {error}", camera.id()))?;
+                own.insert(camera.index, file);
+            }
+        }
+        Ok(Regions { common, own })
+    }
+
+    fn apply(&self, camera: &Camera, regions: &Regions, smoothing: Duration) {
+        let id = camera.id();
+        let regions = regions.own.get(&camera.index).unwrap_or(&regions.common).for_camera(&id);
+        let scale = camera.sinkpad.imp().settings().scale_factor;
+        camera.with_stream(|stream| {
+            stream.labels.camera = id;
+            stream.configure(CountSettings { regions, scale, smoothing });
+        });
+    }
+
+    /// A setting changed. Before the element runs there is nothing to do; while it runs, what cannot be used is said and left as it was.
+    pub fn configure_while_running(&self) {
+        if lock(&self.state).is_none() {
+            return;
+        }
+        let settings = lock(&self.settings).clone();
+        match self.parse_regions(&settings) {
+            Ok(regions) => {
+                for camera in self.cameras() {
+                    self.apply(&camera, &regions, settings.timing.smoothing);
+                }
+            }
+            Err(error) => {
+                gst::element_imp_warning!(
+                    self,
+                    gst::ResourceError::Settings,
+                    ("{error}; the regions stay as they were")
+                );
+            }
+        }
+    }
+
+    // ---- figures ----
+
+    fn statistics(&self) -> gst::Structure {
+        let cameras = self.cameras().into_iter().map(|camera| {
+            let id = camera.id();
+            let (figures, live) = camera.with_stream(|stream| (stream.figures.clone(), stream.live));
+            let mut entry = gst::Structure::builder("camera")
+                .field("camera", id)
+                .field("pad", camera.index)
+                .field("live", live.unwrap_or(false))
+                .field("received", figures.received)
+                .field("inferred", figures.inferred)
+                .field("stale", figures.stale)
+                .field("dropped", figures.dropped)
+                .field("failed", figures.failed);
+            if let Some(latencies) = figures.latency([0.5, 0.95, 0.99]) {
+                for (name, latency) in ["latency-p50", "latency-p95", "latency-p99"].into_iter().zip(latencies) {
+                    entry = entry.field(name, latency.as_nanos() as u64);
+                }
+            }
+            entry.build()
+        });
+        let totals = lock(&self.state).as_ref().map(|state| state.dispatcher.totals());
+        let (batches, frames) = totals.unwrap_or_default();
+        gst::Structure::builder("vehiclecount-statistics")
+            .field("cameras", gst::Array::new(cameras))
+            .field("batches", batches)
+            .field("batch-frames", frames)
+            .build()
+    }
+
+    fn active_engine(&self) -> Option<&'static str> {
+        lock(&self.state).as_ref().map(|state| state.dispatcher.info().kind.name())
+    }
+}
+
+struct Regions {
+    common: RegionsFile,
+    own: BTreeMap<u32, RegionsFile>,
+}
+
+/// Tells models apart: where an `.onnx` file was named, by that file.
+fn model_path(model: &Model) -> PathBuf {
+    let folder = model.folder.canonicalize().unwrap_or_else(|_| model.folder.clone());
+    folder.join(model.chosen_file().map_or(&model.manifest.name, |file| &file.file))
+}
+
+fn parse_size(text: &str) -> Result<Option<InputSize>, String> {
+    if text.is_empty() {
+        return Ok(None);
+    }
+    let sides = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    let (width, height) = sides.ok_or_else(|| format!("input-size {text:?}: write WIDTHxHEIGHT, such as 384x384"))?;
+    Ok(Some(InputSize { width, height }))
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for VehicleCounter {
+    const NAME: &'static str = "GstVehicleCounter";
+    type Type = super::VehicleCounter;
+    type ParentType = gst::Element;
+    type Interfaces = (gst::ChildProxy,);
+}
+
+impl ObjectImpl for VehicleCounter {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            let defaults = Settings::default();
+            vec![
+                glib::ParamSpecString::builder("model")
+                    .nick("Model")
+                    .blurb("Name of an installed model, its manifest (.json), or an .onnx file beside its manifest (empty: mobilenetv3-large)")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecEnum::builder_with_default("engine", defaults.engine)
+                    .nick("Engine")
+                    .blurb("What runs the model")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("engine-id")
+                    .nick("Engine id")
+                    .blurb("Elements of one process with the same model, engine, input size, GPU and engine id share one engine")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("input-size")
+                    .nick("Input size")
+                    .blurb("Size of the model's input in pixels, as WIDTHxHEIGHT (empty: the manifest's)")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("batch-size")
+                    .nick("Batch size")
+                    .blurb("Frames in a batch at most (0: what suits the engine)")
+                    .maximum(256)
+                    .default_value(defaults.batch_size)
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("batched-push-timeout")
+                    .nick("Batched push timeout")
+                    .blurb("Microseconds that a frame waits for its batch to fill while the engine is free (0: it goes at once)")
+                    .maximum(10_000_000)
+                    .default_value(defaults.batched_push_timeout)
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("interval")
+                    .nick("Interval")
+                    .blurb("Frames of each camera skipped between two counted ones; they carry the last count")
+                    .maximum(i32::MAX as u32)
+                    .default_value(defaults.timing.interval)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecUInt::builder("max-latency")
+                    .nick("Maximum latency")
+                    .blurb("Milliseconds that a frame of a live camera is held for its count; then it leaves with the last one, marked stale")
+                    .maximum(60_000)
+                    .default_value(defaults.timing.max_latency.mseconds() as u32)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecString::builder("regions")
+                    .nick("Regions")
+                    .blurb("Regions of all cameras, as a JSON file's path or inline JSON")
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecDouble::builder("smoothing")
+                    .nick("Smoothing")
+                    .blurb("Time constant of the smoothed counts in seconds (0: not smoothed)")
+                    .minimum(0.0)
+                    .maximum(3600.0)
+                    .default_value(defaults.timing.smoothing.as_secs_f64())
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecBoolean::builder("density-map")
+                    .nick("Density map")
+                    .blurb("Attach the density map to the metadata")
+                    .default_value(defaults.timing.density_map)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecUInt::builder("gpu-id")
+                    .nick("GPU id")
+                    .blurb("Index of the GPU, for engines that run on one")
+                    .default_value(defaults.gpu_id)
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("unique-id")
+                    .nick("Unique id")
+                    .blurb("Goes into the metadata, to tell counters in one pipeline apart")
+                    .default_value(defaults.timing.unique_id)
+                    .mutable_playing()
+                    .build(),
+                glib::ParamSpecString::builder("active-engine")
+                    .nick("Active engine")
+                    .blurb("The engine that runs (null: none)")
+                    .read_only()
+                    .build(),
+                glib::ParamSpecBoxed::builder::<gst::Structure>("statistics")
+                    .nick("Statistics")
+                    .blurb("Per camera: frames received, inferred, stale, dropped, failed; latency percentiles (ns) of the last frames")
+                    .read_only()
+                    .build(),
+            ]
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        const TYPED: &str = "type checked upstream";
+        let text = || value.get::<Option<String>>().expect(TYPED).unwrap_or_default();
+        let number = || value.get::<u32>().expect(TYPED);
+        let mut settings = lock(&self.settings);
+        match pspec.name() {
+            "model" => settings.model = text(),
+            "engine" => settings.engine = value.get().expect(TYPED),
+            "engine-id" => settings.engine_id = text(),
+            "input-size" => settings.input_size = text(),
+            "batch-size" => settings.batch_size = number(),
+            "batched-push-timeout" => settings.batched_push_timeout = number(),
+            "interval" => settings.timing.interval = number(),
+            "max-latency" => settings.timing.max_latency = gst::ClockTime::from_mseconds(number().into()),
+            "regions" => settings.regions = text(),
+            "smoothing" => settings.timing.smoothing = Duration::from_secs_f64(value.get().expect(TYPED)),
+            "density-map" => settings.timing.density_map = value.get().expect(TYPED),
+            "gpu-id" => settings.gpu_id = number(),
+            "unique-id" => settings.timing.unique_id = number(),
+            _ => unimplemented!("property {}", pspec.name()),
+        }
+        drop(settings);
+        match pspec.name() {
+            "regions" | "smoothing" => self.configure_while_running(),
+            "max-latency" => {
+                let element = self.obj();
+                let _ = element.post_message(gst::message::Latency::builder().src(&*element).build());
+            }
+            _ => {}
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        match pspec.name() {
+            "active-engine" => return self.active_engine().to_value(),
+            "statistics" => return self.statistics().to_value(),
+            _ => {}
+        }
+        let settings = lock(&self.settings);
+        match pspec.name() {
+            "model" => settings.model.to_value(),
+            "engine" => settings.engine.to_value(),
+            "engine-id" => settings.engine_id.to_value(),
+            "input-size" => settings.input_size.to_value(),
+            "batch-size" => settings.batch_size.to_value(),
+            "batched-push-timeout" => settings.batched_push_timeout.to_value(),
+            "interval" => settings.timing.interval.to_value(),
+            "max-latency" => (settings.timing.max_latency.mseconds() as u32).to_value(),
+            "regions" => settings.regions.to_value(),
+            "smoothing" => settings.timing.smoothing.as_secs_f64().to_value(),
+            "density-map" => settings.timing.density_map.to_value(),
+            "gpu-id" => settings.gpu_id.to_value(),
+            "unique-id" => settings.timing.unique_id.to_value(),
+            _ => unimplemented!("property {}", pspec.name()),
+        }
+    }
+}
+
+impl GstObjectImpl for VehicleCounter {}
+
+impl ElementImpl for VehicleCounter {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Vehicle counter",
+                "Filter/Analyzer/Video",
+                "Counts vehicles in the frames of many cameras and attaches the counts to them",
+                "The vehiclecount authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS).build();
+            let sink = gst::PadTemplate::with_gtype(
+                "sink_%u",
+                gst::PadDirection::Sink,
+                gst::PadPresence::Request,
+                &caps,
+                VehicleCounterPad::static_type(),
+            );
+            let src = gst::PadTemplate::new("src_%u", gst::PadDirection::Src, gst::PadPresence::Sometimes, &caps);
+            vec![sink.expect("a valid template"), src.expect("a valid template")]
+        });
+        &TEMPLATES
+    }
+
+    fn request_new_pad(
+        &self,
+        template: &gst::PadTemplate,
+        name: Option<&str>,
+        _caps: Option<&gst::Caps>,
+    ) -> Option<gst::Pad> {
+        let element = self.obj();
+        let source = element.pad_template("src_%u").expect("the template is in the class");
+        let camera = {
+            let mut cameras = lock(&self.cameras);
+            let index = match name.and_then(|name| name.strip_prefix("sink_")) {
+                Some(number) => number.parse().ok()?,
+                None => (0..).find(|index| !cameras.contains_key(index))?,
+            };
+            if cameras.contains_key(&index) {
+                gst::error!(CAT, imp = self, "sink_{index} is taken");
+                return None;
+            }
+            let camera = Camera::new(&element, index, template, &source);
+            cameras.insert(index, camera.clone());
+            camera
+        };
+        // Both are activated where the element runs already, the source pad first: it must be ready for the first frame.
+        let joined = lock(&self.state).as_ref().map(|state| (state.dispatcher.clone(), state.resize));
+        if let Some((dispatcher, resize)) = joined {
+            camera.join(&dispatcher, resize);
+            self.configure_while_running();
+        }
+        let sinkpad = camera.sinkpad.clone().upcast::<gst::Pad>();
+        if element.add_pad(&camera.srcpad).is_err() || element.add_pad(&sinkpad).is_err() {
+            lock(&self.cameras).remove(&camera.index);
+            camera.leave();
+            return None;
+        }
+        element.child_added(&camera.sinkpad, &sinkpad.name());
+        Some(sinkpad)
+    }
+
+    fn release_pad(&self, pad: &gst::Pad) {
+        let camera = {
+            let mut cameras = lock(&self.cameras);
+            let index =
+                cameras.iter().find(|(_, camera)| camera.sinkpad.upcast_ref::<gst::Pad>() == pad).map(|(&i, _)| i);
+            index.and_then(|index| cameras.remove(&index))
+        };
+        let Some(camera) = camera else { return };
+        let element = self.obj();
+        let _ = pad.set_active(false);
+        let _ = camera.srcpad.set_active(false);
+        camera.leave();
+        let _ = element.remove_pad(pad);
+        let _ = element.remove_pad(&camera.srcpad);
+        element.child_removed(&camera.sinkpad, &pad.name());
+    }
+
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        if transition == gst::StateChange::ReadyToPaused {
+            self.start().map_err(|error| {
+                self.post_error_message(error);
+                gst::StateChangeError
+            })?;
+        }
+        let result = self.parent_change_state(transition);
+        if transition == gst::StateChange::PausedToReady
+            || (transition == gst::StateChange::ReadyToPaused && result.is_err())
+        {
+            self.stop();
+        }
+        result
+    }
+}
+
+impl ChildProxyImpl for VehicleCounter {
+    fn children_count(&self) -> u32 {
+        lock(&self.cameras).len() as u32
+    }
+
+    fn child_by_name(&self, name: &str) -> Option<glib::Object> {
+        let camera = self.cameras().into_iter().find(|camera| camera.sinkpad.name() == name);
+        camera.map(|camera| camera.sinkpad.clone().upcast())
+    }
+
+    fn child_by_index(&self, index: u32) -> Option<glib::Object> {
+        self.cameras().get(index as usize).map(|camera| camera.sinkpad.clone().upcast())
+    }
+}

