@@ -1,5 +1,7 @@
 //! The command `vehicle-count`: counts vehicles on many cameras, and everything around it.
 
+mod synth;
+
 use clap::{Parser, Subcommand};
 
 /// Counts vehicles on many cameras at once.
@@ -12,8 +14,13 @@ struct Arguments {
 
 /// One file each, in the folder beside this one.
 #[derive(Subcommand)]
-enum Command {}
+enum Command {
+    /// Write labelled pictures of simulated traffic
+    Synth(synth::Options),
+}
 
 fn main() -> anyhow::Result<()> {
-    match Arguments::parse().command {}
+    match Arguments::parse().command {
+        Command::Synth(options) => synth::run(&options),
+    }
 }

@@ -1,1 +1,0 @@
-//! Procedural traffic with known truth.
