@@ -2,12 +2,15 @@
 
 pub mod counter;
 pub mod meta;
+pub mod testsrc;
 
 pub use plugin::plugin_register_static;
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::count::register();
+    meta::truth::register();
     counter::register(Some(plugin))?;
+    testsrc::register(Some(plugin))?;
     Ok(())
 }
 
