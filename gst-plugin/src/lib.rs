@@ -2,6 +2,7 @@
 
 pub mod counter;
 pub mod meta;
+pub mod overlay;
 pub mod testsrc;
 
 pub use plugin::plugin_register_static;
@@ -10,6 +11,7 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::count::register();
     meta::truth::register();
     counter::register(Some(plugin))?;
+    overlay::register(Some(plugin))?;
     testsrc::register(Some(plugin))?;
     Ok(())
 }

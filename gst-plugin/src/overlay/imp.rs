@@ -1,0 +1,253 @@
+//! The element: reads the metadata, keeps drawings that still hold, blends.
+
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+
+use gst::prelude::*;
+use gst::subclass::prelude::*;
+use gst_base::subclass::prelude::*;
+use gst_video::prelude::*;
+use gst_video::subclass::prelude::*;
+use vehiclecount_core::report::{Counted, FrameReport};
+
+use super::draw::{self, Outline, Panel};
+use crate::meta;
+
+static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    gst::DebugCategory::new("vehiclecountoverlay", gst::DebugColorFlags::empty(), Some("Draws vehicle counts"))
+});
+
+/// What the user chose.
+#[derive(Clone, Copy, Debug)]
+struct Settings {
+    heat_map: bool,
+    heat_opacity: f64,
+    regions: bool,
+    labels: bool,
+    truth: bool,
+    /// The counter whose counts are drawn; -1 takes the first.
+    unique_id: i32,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self { heat_map: true, heat_opacity: 0.6, regions: true, labels: true, truth: false, unique_id: -1 }
+    }
+}
+
+/// A drawing and what it shows.
+struct Drawing<T> {
+    of: T,
+    frame: (u32, u32),
+    rectangle: Option<gst_video::VideoOverlayRectangle>,
+}
+
+/// Drawings that are kept while they hold.
+#[derive(Default)]
+struct State {
+    panel: Option<Drawing<Panel>>,
+    outlines: Option<Drawing<Vec<Outline>>>,
+}
+
+/// See [`super::VehicleCountOverlay`]. Lock order: `state`, then `settings`.
+#[derive(Default)]
+pub struct VehicleCountOverlay {
+    settings: Mutex<Settings>,
+    state: Mutex<State>,
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// The kept drawing, or a new one where it shows something else.
+fn kept<T: PartialEq>(
+    place: &mut Option<Drawing<T>>,
+    of: T,
+    frame: (u32, u32),
+    draw: impl FnOnce(&T) -> Result<Option<gst_video::VideoOverlayRectangle>, draw::DrawError>,
+) -> Result<Option<gst_video::VideoOverlayRectangle>, draw::DrawError> {
+    if let Some(drawing) = place.as_ref().filter(|drawing| drawing.of == of && drawing.frame == frame) {
+        return Ok(drawing.rectangle.clone());
+    }
+    let rectangle = draw(&of)?;
+    *place = Some(Drawing { of, frame, rectangle: rectangle.clone() });
+    Ok(rectangle)
+}
+
+/// A count as it is shown: smoothed, one decimal below ten.
+fn shown(count: Option<Counted>) -> String {
+    match count.map(|count| count.smoothed) {
+        None => "–".to_owned(),
+        Some(count) if count < 9.95 => format!("{count:.1}"),
+        Some(count) => format!("{count:.0}"),
+    }
+}
+
+impl VehicleCountOverlay {
+    fn rectangles(
+        &self,
+        report: &FrameReport,
+        truth: Option<u32>,
+        frame: (u32, u32),
+    ) -> Result<Vec<gst_video::VideoOverlayRectangle>, draw::DrawError> {
+        let mut state = lock(&self.state);
+        let settings = *lock(&self.settings);
+        let mut rectangles = Vec::with_capacity(3);
+        if let Some(map) = report.density.as_ref().filter(|_| settings.heat_map) {
+            rectangles.extend(draw::heat_map(map, settings.heat_opacity, frame));
+        }
+        if settings.regions {
+            let outlines = report.regions.iter().map(|region| Outline {
+                polygon: region.polygon.clone(),
+                label: format!("{}  {}", region.name, shown(region.count)),
+                level: region.count.map(|count| count.level),
+            });
+            rectangles.extend(kept(&mut state.outlines, outlines.collect(), frame, |of| draw::outlines(of, frame))?);
+        }
+        if settings.labels {
+            let age = report.age as f64 / 1e9;
+            let panel = Panel {
+                camera: report.camera.clone(),
+                count: shown(report.count),
+                level: report.count.map(|count| count.level),
+                age: if report.stale && report.count.is_some() { format!("{age:.1} s old") } else { String::new() },
+                truth: truth.filter(|_| settings.truth).map(|truth| format!("truth {truth}")).unwrap_or_default(),
+            };
+            rectangles.extend(kept(&mut state.panel, panel, frame, |of| draw::panel(of, frame))?);
+        }
+        Ok(rectangles)
+    }
+}
+
+#[glib::object_subclass]
+impl ObjectSubclass for VehicleCountOverlay {
+    const NAME: &'static str = "GstVehicleCountOverlay";
+    type Type = super::VehicleCountOverlay;
+    type ParentType = gst_video::VideoFilter;
+}
+
+impl ObjectImpl for VehicleCountOverlay {
+    fn properties() -> &'static [glib::ParamSpec] {
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
+            let defaults = Settings::default();
+            let flag = |name: &'static str, nick: &'static str, blurb: &'static str, default: bool| {
+                glib::ParamSpecBoolean::builder(name).nick(nick).blurb(blurb).default_value(default).mutable_playing().build()
+            };
+            vec![
+                flag("heat-map", "Heat map", "Draw the density as a heat map", defaults.heat_map),
+                glib::ParamSpecDouble::builder("heat-opacity")
+                    .nick("Heat opacity")
+                    .blurb("Opacity of the heat map where it is hottest (0: invisible, 1: opaque)")
+                    .minimum(0.0)
+                    .maximum(1.0)
+                    .default_value(defaults.heat_opacity)
+                    .mutable_playing()
+                    .build(),
+                flag("regions", "Regions", "Draw the regions with their counts", defaults.regions),
+                flag("labels", "Labels", "Draw the panel with camera, count, level and age", defaults.labels),
+                flag("truth", "Truth", "Add the true count to the panel, where the camera is a simulated one", defaults.truth),
+                glib::ParamSpecInt::builder("unique-id")
+                    .nick("Unique id")
+                    .blurb("Draw the counts of the counter with this unique id (-1: the first)")
+                    .minimum(-1)
+                    .default_value(defaults.unique_id)
+                    .mutable_playing()
+                    .build(),
+            ]
+        });
+        &PROPERTIES
+    }
+
+    fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
+        const TYPED: &str = "type checked upstream";
+        let mut settings = lock(&self.settings);
+        match pspec.name() {
+            "heat-map" => settings.heat_map = value.get().expect(TYPED),
+            "heat-opacity" => settings.heat_opacity = value.get().expect(TYPED),
+            "regions" => settings.regions = value.get().expect(TYPED),
+            "labels" => settings.labels = value.get().expect(TYPED),
+            "truth" => settings.truth = value.get().expect(TYPED),
+            "unique-id" => settings.unique_id = value.get().expect(TYPED),
+            _ => unimplemented!("property {}", pspec.name()),
+        }
+    }
+
+    fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
+        let settings = lock(&self.settings);
+        match pspec.name() {
+            "heat-map" => settings.heat_map.to_value(),
+            "heat-opacity" => settings.heat_opacity.to_value(),
+            "regions" => settings.regions.to_value(),
+            "labels" => settings.labels.to_value(),
+            "truth" => settings.truth.to_value(),
+            "unique-id" => settings.unique_id.to_value(),
+            _ => unimplemented!("property {}", pspec.name()),
+        }
+    }
+}
+
+impl GstObjectImpl for VehicleCountOverlay {}
+
+impl ElementImpl for VehicleCountOverlay {
+    fn metadata() -> Option<&'static gst::subclass::ElementMetadata> {
+        static METADATA: LazyLock<gst::subclass::ElementMetadata> = LazyLock::new(|| {
+            gst::subclass::ElementMetadata::new(
+                "Vehicle count overlay",
+                "Filter/Editor/Video",
+                "Draws vehicle counts, regions and density onto the picture",
+                "The vehiclecount authors",
+            )
+        });
+        Some(&METADATA)
+    }
+
+    fn pad_templates() -> &'static [gst::PadTemplate] {
+        static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
+            let caps = gst_video::VideoCapsBuilder::new().build();
+            let pad = |name, direction| {
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).expect("a valid template")
+            };
+            vec![pad("sink", gst::PadDirection::Sink), pad("src", gst::PadDirection::Src)]
+        });
+        &TEMPLATES
+    }
+}
+
+impl BaseTransformImpl for VehicleCountOverlay {
+    const MODE: gst_base::subclass::BaseTransformMode = gst_base::subclass::BaseTransformMode::AlwaysInPlace;
+    const PASSTHROUGH_ON_SAME_CAPS: bool = false;
+    const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
+
+    fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        *lock(&self.state) = State::default();
+        Ok(())
+    }
+}
+
+impl VideoFilterImpl for VehicleCountOverlay {
+    fn transform_frame_ip(
+        &self,
+        frame: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
+        let wanted = u32::try_from(lock(&self.settings).unique_id).ok();
+        let mut reports = meta::count::all(frame.buffer());
+        let Some(report) = reports.find(|report| wanted.is_none_or(|id| id == report.unique_id)) else {
+            return Ok(gst::FlowSuccess::Ok);
+        };
+        drop(reports);
+        let truth = meta::truth::read(frame.buffer()).map(|truth| truth.count);
+        let drawn = self.rectangles(&report, truth, (frame.width(), frame.height()));
+        // A frame without its drawing is better than no frame.
+        match drawn {
+            Ok(rectangles) if rectangles.is_empty() => {}
+            Ok(rectangles) => {
+                let composition = gst_video::VideoOverlayComposition::new(rectangles.iter());
+                if composition.and_then(|composition| composition.blend(frame)).is_err() {
+                    gst::warning!(CAT, imp = self, "Cannot blend onto frames of {:?}", frame.format());
+                }
+            }
+            Err(error) => gst::warning!(CAT, imp = self, "Cannot draw: {error}"),
+        }
+        Ok(gst::FlowSuccess::Ok)
+    }
+}
