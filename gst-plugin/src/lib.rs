@@ -3,6 +3,7 @@
 pub mod counter;
 pub mod meta;
 pub mod overlay;
+pub mod publish;
 pub mod testsrc;
 
 pub use plugin::plugin_register_static;
@@ -12,6 +13,7 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::truth::register();
     counter::register(Some(plugin))?;
     overlay::register(Some(plugin))?;
+    publish::register(Some(plugin))?;
     testsrc::register(Some(plugin))?;
     Ok(())
 }

@@ -50,13 +50,20 @@ fn level_color(level: Option<Level>) -> [f64; 3] {
 }
 
 /// Pixels of a surface as a buffer that the composition takes, placed at (x, y) and shown at `width` x `height`.
-fn rectangle(mut surface: ImageSurface, x: i32, y: i32, width: u32, height: u32) -> Option<gst_video::VideoOverlayRectangle> {
+fn rectangle(
+    mut surface: ImageSurface,
+    x: i32,
+    y: i32,
+    width: u32,
+    height: u32,
+) -> Option<gst_video::VideoOverlayRectangle> {
     let (columns, rows, stride) = (surface.width(), surface.height(), surface.stride());
     surface.flush();
     let pixels = surface.data().ok()?.to_vec();
     let mut buffer = gst::Buffer::from_mut_slice(pixels);
     // Cairo's ARGB32 is premultiplied, in the machine's byte order.
-    let format = if cfg!(target_endian = "little") { gst_video::VideoFormat::Bgra } else { gst_video::VideoFormat::Argb };
+    let format =
+        if cfg!(target_endian = "little") { gst_video::VideoFormat::Bgra } else { gst_video::VideoFormat::Argb };
     let flags = gst_video::VideoFrameFlags::empty();
     let header = buffer.get_mut()?;
     gst_video::VideoMeta::add_full(header, flags, format, columns as u32, rows as u32, &[0], &[stride]).ok()?;
@@ -100,7 +107,8 @@ pub fn heat_map(map: &DensityMap, opacity: f64, frame: (u32, u32)) -> Option<gst
             for (pixel, &cell) in line.chunks_exact_mut(4).zip(cells) {
                 let [red, green, blue, alpha] = heat(cell, opacity as f32);
                 let byte = |value: f32| (value * alpha * 255.0).round() as u32;
-                let word = (((alpha * 255.0).round() as u32) << 24) | (byte(red) << 16) | (byte(green) << 8) | byte(blue);
+                let word =
+                    (((alpha * 255.0).round() as u32) << 24) | (byte(red) << 16) | (byte(green) << 8) | byte(blue);
                 pixel.copy_from_slice(&word.to_ne_bytes());
             }
         }
@@ -152,8 +160,12 @@ pub fn panel(panel: &Panel, frame: (u32, u32)) -> Result<Option<gst_video::Video
     let level = panel.level.map_or("no count yet", Level::name);
     let notes = [panel.age.as_str(), panel.truth.as_str()].into_iter().filter(|note| !note.is_empty());
     let notes = notes.collect::<Vec<_>>().join("  ");
-    let (name, count, chip, note) =
-        (text(&panel.camera, 12.0, false), text(&panel.count, 30.0, true), text(level, 12.0, true), text(&notes, 11.0, false));
+    let (name, count, chip, note) = (
+        text(&panel.camera, 12.0, false),
+        text(&panel.count, 30.0, true),
+        text(level, 12.0, true),
+        text(&notes, 11.0, false),
+    );
     let pad = px(9.0);
     let beside = if notes.is_empty() { chip.0 + px(14.0) } else { (chip.0 + px(14.0)).max(note.0) };
     let width = (name.0.max(count.0 + px(10.0) + beside) + 2.0 * pad).ceil();
@@ -199,7 +211,10 @@ pub fn panel(panel: &Panel, frame: (u32, u32)) -> Result<Option<gst_video::Video
 }
 
 /// All regions, as one picture that covers them.
-pub fn outlines(outlines: &[Outline], frame: (u32, u32)) -> Result<Option<gst_video::VideoOverlayRectangle>, DrawError> {
+pub fn outlines(
+    outlines: &[Outline],
+    frame: (u32, u32),
+) -> Result<Option<gst_video::VideoOverlayRectangle>, DrawError> {
     let corners = || outlines.iter().flat_map(|outline| &outline.polygon);
     if corners().next().is_none() {
         return Ok(None);
@@ -207,8 +222,10 @@ pub fn outlines(outlines: &[Outline], frame: (u32, u32)) -> Result<Option<gst_vi
     let (width, height) = (f64::from(frame.0), f64::from(frame.1));
     let scale = (height.min(width * 9.0 / 16.0) / ROWS).clamp(0.42, 6.0);
     let line = (2.0 * scale).max(1.0);
-    let low = |axis: usize, side: f64| (corners().map(|c| c[axis]).fold(1.0, f64::min) * side - 2.0 * line).floor().max(0.0);
-    let high = |axis: usize, side: f64| (corners().map(|c| c[axis]).fold(0.0, f64::max) * side + 2.0 * line).ceil().min(side);
+    let low =
+        |axis: usize, side: f64| (corners().map(|c| c[axis]).fold(1.0, f64::min) * side - 2.0 * line).floor().max(0.0);
+    let high =
+        |axis: usize, side: f64| (corners().map(|c| c[axis]).fold(0.0, f64::max) * side + 2.0 * line).ceil().min(side);
     let (left, top, right, bottom) = (low(0, width), low(1, height), high(0, width), high(1, height));
     let (across, down) = ((right - left).max(1.0), (bottom - top).max(1.0));
     let surface = ImageSurface::create(Format::ARgb32, across as i32, down as i32)?;
@@ -236,7 +253,8 @@ pub fn outlines(outlines: &[Outline], frame: (u32, u32)) -> Result<Option<gst_vi
             let (w, h) = (f64::from(w), f64::from(h));
             let number = outline.polygon.len() as f64;
             let middle = |axis: usize| outline.polygon.iter().map(|corner| corner[axis]).sum::<f64>() / number;
-            let x = (middle(0) * width - w / 2.0).clamp(left + 3.0 * scale, (right - w - 3.0 * scale).max(left + 3.0 * scale));
+            let x = (middle(0) * width - w / 2.0)
+                .clamp(left + 3.0 * scale, (right - w - 3.0 * scale).max(left + 3.0 * scale));
             let y = (middle(1) * height - h / 2.0).clamp(top, (bottom - h).max(top));
             rounded(&context, x - 4.0 * scale, y - scale, w + 8.0 * scale, h + 2.0 * scale, 4.0 * scale);
             context.set_source_rgba(0.04, 0.05, 0.07, 0.7);

@@ -131,7 +131,12 @@ impl ObjectImpl for VehicleCountOverlay {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let defaults = Settings::default();
             let flag = |name: &'static str, nick: &'static str, blurb: &'static str, default: bool| {
-                glib::ParamSpecBoolean::builder(name).nick(nick).blurb(blurb).default_value(default).mutable_playing().build()
+                glib::ParamSpecBoolean::builder(name)
+                    .nick(nick)
+                    .blurb(blurb)
+                    .default_value(default)
+                    .mutable_playing()
+                    .build()
             };
             vec![
                 flag("heat-map", "Heat map", "Draw the density as a heat map", defaults.heat_map),
@@ -145,7 +150,12 @@ impl ObjectImpl for VehicleCountOverlay {
                     .build(),
                 flag("regions", "Regions", "Draw the regions with their counts", defaults.regions),
                 flag("labels", "Labels", "Draw the panel with camera, count, level and age", defaults.labels),
-                flag("truth", "Truth", "Add the true count to the panel, where the camera is a simulated one", defaults.truth),
+                flag(
+                    "truth",
+                    "Truth",
+                    "Add the true count to the panel, where the camera is a simulated one",
+                    defaults.truth,
+                ),
                 glib::ParamSpecInt::builder("unique-id")
                     .nick("Unique id")
                     .blurb("Draw the counts of the counter with this unique id (-1: the first)")
