@@ -1,7 +1,14 @@
 //! The command `vehicle-count`: counts vehicles on many cameras, and everything around it.
 
+mod camera;
+mod demo;
+mod server;
 mod synth;
+mod table;
 
+use std::process::ExitCode;
+
+use anyhow::Context;
 use clap::{Parser, Subcommand};
 
 /// Counts vehicles on many cameras at once.
@@ -15,12 +22,32 @@ struct Arguments {
 /// One file each, in the folder beside this one.
 #[derive(Subcommand)]
 enum Command {
+    /// Count on cameras of a local RTSP server, simulated ones or files, and record what is counted
+    Demo(demo::Options),
     /// Write labelled pictures of simulated traffic
     Synth(synth::Options),
 }
 
-fn main() -> anyhow::Result<()> {
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vehicle-count: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
     match Arguments::parse().command {
+        Command::Demo(options) => with_gstreamer(|| demo::run(&options)),
         Command::Synth(options) => synth::run(&options),
     }
+}
+
+/// Starts GStreamer with our own elements inside: the command needs no plugin path.
+fn with_gstreamer(run: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    gst::init().context("GStreamer does not start")?;
+    gstvehiclecount::plugin_register_static().context("our own elements cannot be registered")?;
+    run()
 }
