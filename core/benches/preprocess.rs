@@ -1,0 +1,193 @@
+//! What a frame's preprocessing costs, against the usual way: convert the whole picture to RGB, resize it, spread it into planes.
+//!
+//! `cargo bench -p vehiclecount-core --bench preprocess` prints Criterion's figures and then a table of ratios. For the table the paths
+//! take turns within one run, so that a busy machine slows all of them alike: read the ratios, not the times.
+
+use std::env;
+use std::hint::black_box;
+use std::time::{Duration, Instant};
+
+use criterion::Criterion;
+use fast_image_resize as fir;
+use image::imageops::{self, FilterType};
+use image::{ImageBuffer, Rgb, Rgba};
+use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::preprocess::{BORDER, InputSize, Placement, Preprocessor, Resize};
+
+/// The input of a 16:9 camera at a quarter of HD's area.
+const INPUT: InputSize = InputSize { width: 384, height: 216 };
+const SIZES: [(usize, usize); 2] = [(1280, 720), (1920, 1080)];
+const FORMATS: [PixelFormat; 4] = [PixelFormat::I420, PixelFormat::Nv12, PixelFormat::Bgrx, PixelFormat::Gray8];
+const ROUNDS: usize = 31;
+
+/// A picture and its three ways to the model's input.
+struct Bench {
+    name: String,
+    paths: [(&'static str, Box<dyn FnMut()>); 3],
+}
+
+impl Bench {
+    fn new(pixels: PixelFormat, (width, height): (usize, usize)) -> Self {
+        let format = FrameFormat { pixels, width, height, matrix: ColorMatrix::Bt709, range: ColorRange::Limited };
+        let picture = Picture::new(format);
+        let (image_picture, fir_picture) = (picture.clone(), picture.clone());
+        let mut preprocessor = Preprocessor::new(format, Resize::Letterbox, INPUT);
+        let placement = preprocessor.placement();
+
+        let mut input = vec![0.0; INPUT.values()];
+        let fused = move || picture.view(|frame| preprocessor.run(frame, black_box(&mut input)));
+
+        let mut input = vec![0.0; INPUT.values()];
+        let mut whole = vec![0; width * height * 4];
+        let (small_width, small_height) = (placement.width as u32, placement.height as u32);
+        let with_image = move || {
+            image_picture.view(|frame| {
+                let channels = to_rgb(frame, &mut whole);
+                let (size, bytes) = ((width as u32, height as u32), &whole[..width * height * channels]);
+                let small = if channels == 4 {
+                    let whole = ImageBuffer::<Rgba<u8>, _>::from_raw(size.0, size.1, bytes).expect("a whole picture");
+                    imageops::resize(&whole, small_width, small_height, FilterType::Triangle).into_raw()
+                } else {
+                    let whole = ImageBuffer::<Rgb<u8>, _>::from_raw(size.0, size.1, bytes).expect("a whole picture");
+                    imageops::resize(&whole, small_width, small_height, FilterType::Triangle).into_raw()
+                };
+                to_planes(&small, channels, placement, black_box(&mut input));
+            });
+        };
+
+        let mut input = vec![0.0; INPUT.values()];
+        let mut whole = vec![0; width * height * 4];
+        let mut resizer = fir::Resizer::new();
+        let options = fir::ResizeOptions::new()
+            .resize_alg(fir::ResizeAlg::Convolution(fir::FilterType::Bilinear))
+            .use_alpha(false);
+        let with_fir = move || {
+            fir_picture.view(|frame| {
+                let channels = to_rgb(frame, &mut whole);
+                let kind = if channels == 4 { fir::PixelType::U8x4 } else { fir::PixelType::U8x3 };
+                let bytes = &whole[..width * height * channels];
+                let whole =
+                    fir::images::ImageRef::new(width as u32, height as u32, bytes, kind).expect("a whole picture");
+                let mut small = fir::images::Image::new(small_width, small_height, kind);
+                resizer.resize(&whole, &mut small, &options).expect("the same kind of pixel");
+                to_planes(small.buffer(), channels, placement, black_box(&mut input));
+            });
+        };
+        Self {
+            name: format!("{pixels:?} {width}x{height}"),
+            paths: [
+                ("fused", Box::new(fused)),
+                ("fast_image_resize", Box::new(with_fir)),
+                ("image", Box::new(with_image)),
+            ],
+        }
+    }
+}
+
+/// A picture that owns its planes.
+#[derive(Clone)]
+struct Picture {
+    format: FrameFormat,
+    planes: Vec<(Vec<u8>, usize)>,
+}
+
+impl Picture {
+    fn new(format: FrameFormat) -> Self {
+        let planes = (0..format.pixels.planes()).map(|plane| {
+            let (samples, rows, size) = format.pixels.plane_size(plane, format.width, format.height);
+            let byte = |at: usize| (at.wrapping_mul(2_654_435_761) >> 13) as u8;
+            ((0..samples * size * rows).map(byte).collect(), samples * size)
+        });
+        Self { format, planes: planes.collect() }
+    }
+
+    fn view(&self, with: impl FnOnce(&FrameView<'_>)) {
+        let planes: Vec<Plane<'_>> = self.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
+        with(&FrameView::new(self.format, &planes).expect("planes of the format"));
+    }
+}
+
+/// The whole picture as RGB, each chroma sample used for its four pixels, in integers. Four-byte pixels are only copied, as the resize takes
+/// them as they are. Returns the bytes of a pixel.
+fn to_rgb(frame: &FrameView<'_>, whole: &mut [u8]) -> usize {
+    let FrameFormat { pixels, width, height, .. } = frame.format();
+    let channels = if pixels.rgb_offsets().is_some() { 4 } else { 3 };
+    for (y, row) in whole.chunks_exact_mut(width * channels).take(height).enumerate() {
+        let main = frame.row(0, y);
+        let (u, v, step) = match pixels {
+            PixelFormat::I420 => (frame.row(1, y / 2), frame.row(2, y / 2), 1),
+            PixelFormat::Nv12 => (frame.row(1, y / 2), &frame.row(1, y / 2)[1..], 2),
+            PixelFormat::Gray8 => {
+                row.chunks_exact_mut(3).zip(main).for_each(|(pixel, grey)| pixel.fill(*grey));
+                continue;
+            }
+            _ => {
+                row.copy_from_slice(main);
+                continue;
+            }
+        };
+        for (x, pixel) in row.chunks_exact_mut(3).enumerate() {
+            let luma = 298 * (i32::from(main[x]) - 16) + 128;
+            let (u, v) = (i32::from(u[x / 2 * step]) - 128, i32::from(v[x / 2 * step]) - 128);
+            let rgb = [luma + 459 * v, luma - 55 * u - 136 * v, luma + 541 * u];
+            pixel.copy_from_slice(&rgb.map(|value| (value >> 8).clamp(0, 255) as u8));
+        }
+    }
+    channels
+}
+
+/// The resized picture as planes of `f32` inside the border.
+fn to_planes(small: &[u8], channels: usize, placement: Placement, input: &mut [f32]) {
+    let Placement { left, top, width, input: size, .. } = placement;
+    input.fill(BORDER);
+    for (channel, plane) in input.chunks_exact_mut(size.width * size.height).enumerate() {
+        for (small, row) in small.chunks_exact(width * channels).zip(plane.chunks_exact_mut(size.width).skip(top)) {
+            for (pixel, value) in small.chunks_exact(channels).zip(&mut row[left..]) {
+                *value = f32::from(pixel[channel]);
+            }
+        }
+    }
+}
+
+/// Milliseconds for a frame, the middle of `ROUNDS`; the paths take turns.
+fn medians(bench: &mut Bench) -> [f64; 3] {
+    let mut times = [[Duration::ZERO; ROUNDS]; 3];
+    for round in 0..ROUNDS {
+        for ((_, path), times) in bench.paths.iter_mut().zip(&mut times) {
+            let start = Instant::now();
+            path();
+            times[round] = start.elapsed();
+        }
+    }
+    times.map(|mut times| {
+        times.sort_unstable();
+        times[ROUNDS / 2].as_secs_f64() * 1e3
+    })
+}
+
+fn main() {
+    let mut benches: Vec<Bench> =
+        SIZES.iter().flat_map(|size| FORMATS.iter().map(|pixels| Bench::new(*pixels, *size))).collect();
+    let mut criterion = Criterion::default().configure_from_args();
+    for bench in &mut benches {
+        let mut group = criterion.benchmark_group(&bench.name);
+        for (name, path) in &mut bench.paths {
+            group.bench_function(*name, |bencher| bencher.iter(&mut *path));
+        }
+    }
+    criterion.final_summary();
+    // `cargo test` runs benchmarks once, without this argument.
+    if !env::args().any(|argument| argument == "--bench") {
+        return;
+    }
+    println!("\nto {}x{}: milliseconds for a frame, and how many times as long as fused", INPUT.width, INPUT.height);
+    println!("{:<18}{:>8}{:>27}{:>17}", "picture", "fused", "fast_image_resize", "image");
+    for bench in &mut benches {
+        let [fused, with_fir, with_image] = medians(bench);
+        let (fir_ratio, image_ratio) = (with_fir / fused, with_image / fused);
+        println!(
+            "{:<18}{fused:>8.3}{with_fir:>18.3} {fir_ratio:>7.1}x{with_image:>8.3} {image_ratio:>7.1}x",
+            bench.name
+        );
+    }
+}
