@@ -1,12 +1,12 @@
 //! The pass over the picture, row by row of the input.
 
 use std::array;
-use std::ops::Range;
 
 use multiversion::multiversion;
+use wide::f32x4;
 
 use super::color::{Color, level};
-use super::filter::Axis;
+use super::filter::{Axis, Columns};
 use super::{BORDER, Placement};
 use crate::frame::{FrameFormat, FrameView, PixelFormat};
 
@@ -25,41 +25,52 @@ pub(super) struct Plan {
 /// The resize of one plane.
 #[derive(Debug)]
 struct Axes {
-    columns: Axis,
+    /// Samples in a row.
+    samples: usize,
+    /// Interleaved values in a sample.
+    channels: usize,
+    columns: Columns,
     rows: Axis,
+}
+
+impl Axes {
+    /// Resizes plane `plane` of `format`, of whose samples the picture covers `extent`, to the size of `placement`.
+    fn new(format: FrameFormat, plane: usize, extent: (f64, f64), placement: Placement) -> Self {
+        let (samples, rows, channels) = format.pixels.plane_size(plane, format.width, format.height);
+        Self {
+            samples,
+            channels,
+            columns: Columns::new(&Axis::new(extent.0, samples, placement.width), channels),
+            rows: Axis::new(extent.1, rows, placement.height),
+        }
+    }
+
+    /// Values in a blended row, and past its end where zero weights read on.
+    fn values(&self) -> usize {
+        self.columns.reach().max(self.samples * self.channels)
+    }
 }
 
 /// Rows that a picture passes through. Nothing is kept in them from one picture to the next.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    /// A plane's rows blended into one, samples interleaved as in the plane; a little longer, so that zero weights have something to
-    /// meet.
+    /// Rows of a plane blended into one, interleaved as in the plane. What lies past a plane's width meets only zero weights, but must
+    /// be finite.
     blended: Vec<f32>,
-    /// Luma and both chromas of one row at the input's resolution.
-    resized: [Vec<f32>; 3],
+    /// That row at the output's width, a row for each channel; a multiple of 4 long.
+    resized: [Vec<f32>; 4],
 }
-
-/// Values that are multiplied at once along a row: 8, or 12 where a pixel has three.
-const LANES: usize = 8;
 
 impl Plan {
     pub(super) fn new(format: FrameFormat, placement: Placement) -> Self {
-        let FrameFormat { pixels, width, height, .. } = format;
-        let axes = |plane: usize, extent: (f64, f64)| {
-            let (samples, rows, channels) = pixels.plane_size(plane, width, height);
-            let multiple = if channels == 3 { 12 } else { LANES };
-            Axes {
-                columns: Axis::new(extent.0, samples, placement.width, channels, multiple),
-                rows: Axis::new(extent.1, rows, placement.height, 1, 1),
-            }
-        };
-        let (width, height) = (width as f64, height as f64);
+        let (width, height) = (format.width as f64, format.height as f64);
+        let chroma = || Axes::new(format, 1, (width / 2.0, height / 2.0), placement);
         Self {
             format,
             placement,
             color: Color::new(format),
-            main: axes(0, (width, height)),
-            chroma: (pixels.planes() > 1).then(|| axes(1, (width / 2.0, height / 2.0))),
+            main: Axes::new(format, 0, (width, height), placement),
+            chroma: (format.pixels.planes() > 1).then(chroma),
         }
     }
 
@@ -72,23 +83,18 @@ impl Plan {
     }
 
     pub(super) fn scratch(&self) -> Scratch {
-        let FrameFormat { pixels, width, height, .. } = self.format;
-        let row = |plane: usize, axes: &Axes| {
-            let (samples, _, channels) = pixels.plane_size(plane, width, height);
-            axes.columns.reach().max(samples * channels)
-        };
-        let chroma = self.chroma.as_ref().map_or(0, |axes| row(1, axes));
-        Scratch {
-            blended: vec![0.0; row(0, &self.main).max(chroma)],
-            resized: array::from_fn(|_| vec![0.0; self.placement.width]),
-        }
+        let values = self.main.values().max(self.chroma.as_ref().map_or(0, Axes::values));
+        let width = self.placement.width.next_multiple_of(4);
+        Scratch { blended: vec![0.0; values], resized: array::from_fn(|_| vec![0.0; width]) }
     }
 }
 
 /// Writes the model input of one picture, border included.
 ///
-/// Sums are made in a fixed order and without fused multiply-add, so the result is the same to the last bit on every processor.
-#[multiversion(targets("x86_64+avx512f+avx512bw+avx512dq+avx512vl", "x86_64+avx2"))]
+/// Compiled three times for x86-64, the version chosen at run time; "avx512f" stands for all that Ice Lake and Zen 4 have, older
+/// processors being slower with it than without. What is called from here must be inlined to be compiled as often. Sums are made in a
+/// fixed order and without fused multiply-add, so all versions give the same bits.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
 pub(super) fn render(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, input: &mut [f32]) {
     let Placement { left, top, width, height, input: size } = plan.placement;
     let mut planes = {
@@ -115,88 +121,82 @@ pub(super) fn render(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, 
 #[inline(always)]
 fn render_row(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, y: usize, rgb: [&mut [f32]; 3]) {
     let Plan { format, color, main, .. } = plan;
-    let Scratch { blended, resized: [luma, u, v] } = scratch;
-    let [red, green, blue] = rgb;
+    let Scratch { blended, resized: [a, b, c, d] } = scratch;
     blend(frame, 0, main, y, blended);
-    if let Some(offsets) = format.pixels.rgb_offsets() {
-        let put = |x: usize, pixel: &[f32]| {
-            red[x] = level(pixel[offsets[0]]);
-            green[x] = level(pixel[offsets[1]]);
-            blue[x] = level(pixel[offsets[2]]);
-        };
-        if matches!(format.pixels, PixelFormat::Rgb | PixelFormat::Bgr) {
-            shrink::<12, 3>(&main.columns, blended, put);
-        } else {
-            shrink::<LANES, 4>(&main.columns, blended, put);
-        }
-        return;
-    }
-    shrink::<LANES, 1>(&main.columns, blended, |x, sample| luma[x] = sample[0]);
-    match (format.pixels, &plan.chroma) {
-        (PixelFormat::Nv12, Some(chroma)) => {
+    match (&plan.chroma, format.pixels.rgb_offsets()) {
+        (Some(chroma), _) => {
+            shrink(&main.columns, blended, [a]);
             blend(frame, 1, chroma, y, blended);
-            shrink::<LANES, 2>(&chroma.columns, blended, |x, sample| (u[x], v[x]) = (sample[0], sample[1]));
-        }
-        (_, Some(chroma)) => {
-            blend(frame, 1, chroma, y, blended);
-            shrink::<LANES, 1>(&chroma.columns, blended, |x, sample| u[x] = sample[0]);
-            blend(frame, 2, chroma, y, blended);
-            shrink::<LANES, 1>(&chroma.columns, blended, |x, sample| v[x] = sample[0]);
-        }
-        (_, None) => {
-            for (grey, luma) in red.iter_mut().zip(&*luma) {
-                *grey = color.grey(*luma);
+            if format.pixels == PixelFormat::Nv12 {
+                shrink(&chroma.columns, blended, [b, c]);
+            } else {
+                shrink(&chroma.columns, blended, [b]);
+                blend(frame, 2, chroma, y, blended);
+                shrink(&chroma.columns, blended, [c]);
             }
-            green.copy_from_slice(red);
-            blue.copy_from_slice(red);
-            return;
+            let [red, green, blue] = rgb;
+            let samples = a.iter().zip(b).zip(c);
+            for (((red, green), blue), ((y, u), v)) in red.iter_mut().zip(green).zip(blue).zip(samples) {
+                [*red, *green, *blue] = color.rgb(*y, *u, *v);
+            }
         }
-    }
-    let samples = luma.iter().zip(u.iter().zip(v.iter()));
-    for ((red, green), (blue, (y, (u, v)))) in red.iter_mut().zip(green).zip(blue.iter_mut().zip(samples)) {
-        [*red, *green, *blue] = color.rgb(*y, *u, *v);
+        (None, None) => {
+            shrink(&main.columns, blended, [a]);
+            for plane in rgb {
+                for (value, grey) in plane.iter_mut().zip(&*a) {
+                    *value = color.grey(*grey);
+                }
+            }
+        }
+        (None, Some(offsets)) => {
+            if main.channels == 3 {
+                shrink(&main.columns, blended, [a, b, c]);
+            } else {
+                shrink(&main.columns, blended, [a, b, c, d]);
+            }
+            let channels = [&*a, &*b, &*c, &*d];
+            for (plane, offset) in rgb.into_iter().zip(offsets) {
+                for (value, channel) in plane.iter_mut().zip(channels[offset]) {
+                    *value = level(*channel);
+                }
+            }
+        }
     }
 }
 
-/// The vertical filter: blends the rows of `plane` that make output row `y` into `blended`.
+/// The vertical filter: blends the rows of `plane` that make output row `y` into the first values of `blended`.
 #[inline(always)]
 fn blend(frame: &FrameView<'_>, plane: usize, axes: &Axes, y: usize, blended: &mut [f32]) {
-    let FrameFormat { pixels, width, height, .. } = frame.format();
-    let (samples, rows, channels) = pixels.plane_size(plane, width, height);
-    let blended = &mut blended[..samples * channels];
-    let (first, weights) = axes.rows.run(y);
-    // Runs are filled up to the longest with zero weights, perhaps past the last row.
-    let taps = first..(first + weights.len()).min(rows);
-    let mut at = taps.start;
-    while at < taps.end {
-        let weights = &weights[at - first..];
-        let add = at > first;
-        let group = at..taps.end.min(at + 8);
-        at = group.end;
-        match group.len() {
-            1 => add_rows::<1>(frame, plane, group, weights, add, blended),
-            2 => add_rows::<2>(frame, plane, group, weights, add, blended),
-            3 => add_rows::<3>(frame, plane, group, weights, add, blended),
-            4 => add_rows::<4>(frame, plane, group, weights, add, blended),
-            5 => add_rows::<5>(frame, plane, group, weights, add, blended),
-            6 => add_rows::<6>(frame, plane, group, weights, add, blended),
-            7 => add_rows::<7>(frame, plane, group, weights, add, blended),
-            _ => add_rows::<8>(frame, plane, group, weights, add, blended),
+    let sums = &mut blended[..axes.samples * axes.channels];
+    let (mut first, mut weights) = axes.rows.run(y);
+    let mut add = false;
+    while !weights.is_empty() {
+        let count = weights.len().min(8);
+        match count {
+            1 => add_rows::<1>(frame, plane, first, weights, add, sums),
+            2 => add_rows::<2>(frame, plane, first, weights, add, sums),
+            3 => add_rows::<3>(frame, plane, first, weights, add, sums),
+            4 => add_rows::<4>(frame, plane, first, weights, add, sums),
+            5 => add_rows::<5>(frame, plane, first, weights, add, sums),
+            6 => add_rows::<6>(frame, plane, first, weights, add, sums),
+            7 => add_rows::<7>(frame, plane, first, weights, add, sums),
+            _ => add_rows::<8>(frame, plane, first, weights, add, sums),
         }
+        (first, weights, add) = (first + count, &weights[count..], true);
     }
 }
 
-/// Puts `N` weighted rows into `sums`, or on top of what is there.
+/// Puts `N` weighted rows into `sums`, or adds them to what is there.
 #[inline(always)]
 fn add_rows<const N: usize>(
     frame: &FrameView<'_>,
     plane: usize,
-    group: Range<usize>,
+    first: usize,
     weights: &[f32],
     add: bool,
     sums: &mut [f32],
 ) {
-    let rows: [&[u8]; N] = array::from_fn(|tap| &frame.row(plane, group.start + tap)[..sums.len()]);
+    let rows: [&[u8]; N] = array::from_fn(|tap| &frame.row(plane, first + tap)[..sums.len()]);
     let weights: [f32; N] = array::from_fn(|tap| weights[tap]);
     for (x, sum) in sums.iter_mut().enumerate() {
         let mut value = if add { *sum } else { 0.0 };
@@ -207,26 +207,58 @@ fn add_rows<const N: usize>(
     }
 }
 
-/// The horizontal filter on a row of pixels of `C` interleaved values: `put` is called with the position and the pixel.
-///
-/// `L` sums are kept side by side, a multiple of `C`, and added in halves at the end.
+/// The horizontal filter: a row of pixels of `C` interleaved values becomes `C` rows of the output's width.
 #[inline(always)]
-fn shrink<const L: usize, const C: usize>(columns: &Axis, row: &[f32], mut put: impl FnMut(usize, &[f32])) {
-    for (x, (start, weights)) in columns.runs().enumerate() {
-        let mut sums = [0.0; L];
-        let values = &row[start..start + weights.len()];
-        for (values, weights) in values.as_chunks::<L>().0.iter().zip(weights.as_chunks::<L>().0) {
-            for lane in 0..L {
-                sums[lane] += values[lane] * weights[lane];
-            }
-        }
-        let mut width = L;
-        while width > C {
-            width /= 2;
-            for lane in 0..width {
-                sums[lane] += sums[lane + width];
-            }
-        }
-        put(x, &sums[..C]);
+fn shrink<const C: usize>(columns: &Columns, row: &[f32], rows: [&mut Vec<f32>; C]) {
+    // A length known to the compiler makes the sums free of loops and checks: up to 12 taps, 1080p on 384 columns.
+    match columns.length() {
+        4 => shrink_runs::<C, 4>(columns, row, rows),
+        8 => shrink_runs::<C, 8>(columns, row, rows),
+        12 => shrink_runs::<C, 12>(columns, row, rows),
+        _ => shrink_runs::<C, 0>(columns, row, rows),
     }
+}
+
+/// [`shrink`] with runs of `L` weights, or with any number of them if `L` is 0.
+#[inline(always)]
+fn shrink_runs<const C: usize, const L: usize>(columns: &Columns, row: &[f32], rows: [&mut Vec<f32>; C]) {
+    let length = if L == 0 { columns.length() } else { L };
+    let mut rows = rows.map(|row| row.as_chunks_mut::<4>().0);
+    for (at, (starts, weights)) in columns.fours().enumerate() {
+        let sums = f32x4::transpose([
+            sum::<C, L>(row, starts[0], &weights[..length]),
+            sum::<C, L>(row, starts[1], &weights[length..2 * length]),
+            sum::<C, L>(row, starts[2], &weights[2 * length..3 * length]),
+            sum::<C, L>(row, starts[3], &weights[3 * length..]),
+        ]);
+        // Four values side by side are four samples of one channel, two of two, or one of all.
+        let channels = match C {
+            1 => [(sums[0] + sums[2]) + (sums[1] + sums[3]), f32x4::ZERO, f32x4::ZERO, f32x4::ZERO],
+            2 => [sums[0] + sums[2], sums[1] + sums[3], f32x4::ZERO, f32x4::ZERO],
+            _ => sums,
+        };
+        for channel in 0..C {
+            rows[channel][at] = channels[channel].to_array();
+        }
+    }
+}
+
+/// The weighted sums of one run, four values at a time, or pixel by pixel where a pixel has three or four.
+#[inline(always)]
+fn sum<const C: usize, const L: usize>(row: &[f32], start: usize, weights: &[f32]) -> f32x4 {
+    let length = if L == 0 { weights.len() } else { L };
+    let mut sums = f32x4::ZERO;
+    if C < 3 {
+        let values = row[start..start + length].as_chunks::<4>().0;
+        for (values, weights) in values.iter().zip(weights.as_chunks::<4>().0) {
+            sums += f32x4::new(*values) * f32x4::new(*weights);
+        }
+    } else {
+        let values = &row[start..start + length * C + 1];
+        for (tap, weight) in weights.iter().enumerate() {
+            let values = [values[tap * C], values[tap * C + 1], values[tap * C + 2], values[tap * C + 3]];
+            sums += f32x4::new(values) * f32x4::splat(*weight);
+        }
+    }
+    sums
 }

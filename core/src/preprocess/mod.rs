@@ -1,6 +1,31 @@
 //! Picture to model input in one pass: colour conversion, resize and placement.
 //!
-//! The model takes raw RGB 0..255 as three planes of `f32`; normalisation is inside its graph.
+//! The model takes raw RGB 0..255 as three planes of `f32`; normalisation is inside its graph. What [`Preprocessor::run`] computes is
+//! specified here, for any other implementation of it:
+//!
+//! 1. **Place.** [`Placement`] says which rectangle of the input the picture fills. Everything else is [`BORDER`], in all three planes.
+//! 2. **Resize** each plane of the picture straight to that rectangle, rows first and then columns. On each axis, output position `i` of
+//!    `n` has its centre at `c = (i + 0.5) s`, where `s = extent / n`; sample `j` weighs `max(0, 1 - |j + 0.5 - c| / max(1, s))`, and the
+//!    weights of a position are divided by their sum. That is the antialiased bilinear filter of Pillow (`Image.resize(BILINEAR)`) and
+//!    PyTorch (`antialias=True`). Samples outside the plane do not exist: near an edge the others share their weight, so nothing
+//!    from outside the picture enters it. Weights are made in `f64` and used as `f32`; nothing is rounded to 8 bits in between.
+//! 3. **Convert** the resized samples to RGB and clamp to 0..255. RGB formats only drop their alpha or filler byte. Grey is
+//!    `(Y - 16) * 255 / 219` in limited range and `Y` in full range, three times. For YUV, with `Kr`, `Kb` of the [matrix] and
+//!    `Kg = 1 - Kr - Kb`, and clamping last:
+//!
+//! ```text
+//! limited:  y = (Y - 16) * 255 / 219    u = (U - 128) * 255 / 224    v = (V - 128) * 255 / 224
+//! full:     y = Y                       u = U - 128                  v = V - 128
+//! R = y + 2 (1 - Kr) v    B = y + 2 (1 - Kb) u    G = (y - Kr R - Kb B) / Kg
+//! ```
+//!
+//! The extent of a plane is the picture's side, and half of it, unrounded, for 4:2:0 chroma: chroma samples are taken to lie in the
+//! middle of their four pixels (MPEG-1 siting). H.264's default lies half a luma pixel further left, which is far below an input pixel
+//! where pictures shrink. In a picture of odd width the last chroma sample reaches half a sample past the picture and counts in full.
+//!
+//! The order of sums is left open; results agree to 0.01 level. GStreamer's own default for GRAY8 is full range (colorimetry `1:4:0:0`).
+//!
+//! [matrix]: crate::frame::ColorMatrix
 
 mod color;
 mod filter;
