@@ -20,10 +20,13 @@ const SIZES: [(usize, usize); 2] = [(1280, 720), (1920, 1080)];
 const FORMATS: [PixelFormat; 4] = [PixelFormat::I420, PixelFormat::Nv12, PixelFormat::Bgrx, PixelFormat::Gray8];
 const ROUNDS: usize = 31;
 
+/// Brings one frame to the model's input.
+type Path = Box<dyn FnMut()>;
+
 /// A picture and its three ways to the model's input.
 struct Bench {
     name: String,
-    paths: [(&'static str, Box<dyn FnMut()>); 3],
+    paths: [(&'static str, Path); 3],
 }
 
 impl Bench {

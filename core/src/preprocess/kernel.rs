@@ -223,7 +223,7 @@ fn shrink<const C: usize>(columns: &Columns, row: &[f32], rows: [&mut Vec<f32>; 
 #[inline(always)]
 fn shrink_runs<const C: usize, const L: usize>(columns: &Columns, row: &[f32], rows: [&mut Vec<f32>; C]) {
     let length = if L == 0 { columns.length() } else { L };
-    let mut rows = rows.map(|row| row.as_chunks_mut::<4>().0);
+    let rows = rows.map(|row| row.as_chunks_mut::<4>().0);
     for (at, (starts, weights)) in columns.fours().enumerate() {
         let sums = f32x4::transpose([
             sum::<C, L>(row, starts[0], &weights[..length]),
