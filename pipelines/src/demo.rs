@@ -299,7 +299,7 @@ impl Mosaic {
                 "compositor name=mosaic background=black ignore-inactive-pads=true latency=200000000 \
                  ! video/x-raw,format=I420,width={width},height={height},framerate={fps}/1 \
                  ! queue max-size-buffers=8 ! x264enc tune=zerolatency speed-preset=superfast bitrate={} key-int-max=48 \
-                 ! h264parse ! mp4mux ! filesink name=file sync=false",
+                 ! h264parse ! mp4mux ! filesink name=file sync=false async=false",
                 700 * cameras
             ),
             false,

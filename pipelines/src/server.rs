@@ -56,7 +56,7 @@ pub struct Server {
 /// How the server's cameras encode: one keyframe a second, no frame reordering, 4:2:0.
 fn encode(fps: u32) -> String {
     format!(
-        "video/x-raw,format=I420 ! x264enc tune=zerolatency speed-preset=superfast bitrate=1200 key-int-max={fps} \
+        "x264enc tune=zerolatency speed-preset=superfast bitrate=1200 key-int-max={fps} \
          ! video/x-h264,profile=main ! rtph264pay name=pay0 pt=96 config-interval=1"
     )
 }
@@ -64,11 +64,11 @@ fn encode(fps: u32) -> String {
 fn launch(show: &Show, fps: u32) -> String {
     match show {
         Show::Simulated(properties) => format!(
-            "( vehicletestsrc name=camera is-live=true {properties} ! video/x-raw,width=640,height=360,framerate={fps}/1 ! {} )",
+            "( vehicletestsrc name=camera is-live=true {properties} ! video/x-raw,format=I420,width=640,height=360,framerate={fps}/1 ! {} )",
             encode(fps)
         ),
         Show::File(path) => format!(
-            "( filesrc location=\"{}\" ! decodebin ! videoconvert ! videorate ! video/x-raw,framerate={fps}/1 ! identity sync=true ! {} )",
+            "( filesrc location=\"{}\" ! decodebin ! videoconvert ! videorate ! video/x-raw,format=I420,framerate={fps}/1 ! identity sync=true ! {} )",
             path.display(),
             encode(fps)
         ),
@@ -116,7 +116,6 @@ impl Server {
         let own = main_loop.clone();
         let thread = thread::Builder::new().name("rtsp-server".to_owned()).spawn(move || {
             let run = context.with_thread_default(|| own.run());
-            source.remove();
             if let Err(error) = run {
                 eprintln!("the RTSP server's thread could not run: {error}");
             }
