@@ -2,6 +2,7 @@
 
 mod camera;
 mod demo;
+mod serve;
 mod server;
 mod synth;
 mod table;
@@ -24,6 +25,8 @@ struct Arguments {
 enum Command {
     /// Count on cameras of a local RTSP server, simulated ones or files, and record what is counted
     Demo(demo::Options),
+    /// Serve RTSP cameras that do not exist, to try pipelines on
+    Serve(serve::Options),
     /// Write labelled pictures of simulated traffic
     Synth(synth::Options),
 }
@@ -41,6 +44,7 @@ fn main() -> ExitCode {
 fn run() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Demo(options) => with_gstreamer(|| demo::run(&options)),
+        Command::Serve(options) => with_gstreamer(|| serve::run(&options)),
         Command::Synth(options) => synth::run(&options),
     }
 }

@@ -1,0 +1,13 @@
+# shellcheck shell=bash
+# What the scripts in this folder share: where the plugin is in a source tree, and how a file is decoded.
+root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
+for build in "${CARGO_TARGET_DIR:-$root/target}"/{release,debug}; do
+    if [ -z "${GST_PLUGIN_PATH:-}" ] && [ -e "$build/libgstvehiclecount.so" ]; then export GST_PLUGIN_PATH=$build; fi
+done
+export VEHICLECOUNT_RUNTIME=${VEHICLECOUNT_RUNTIME:-$root/.runtime} VEHICLECOUNT_MODELS=${VEHICLECOUNT_MODELS:-$root/engines/models}
+
+# How what was counted is shown: a window, or nothing with SHOW=fakesink.
+show=${SHOW:-videoconvert ! autovideosink}
+# Properties of the counter, such as COUNTER="engine=onnxruntime interval=1".
+counter=${COUNTER:-}
+usage() { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit 2; }

@@ -1,0 +1,50 @@
+#!/usr/bin/env bash
+# Runs every script of this folder on simulated cameras and looks at what comes out.
+set -euo pipefail
+. "$(dirname "$0")/common.sh"
+here=$(cd "$(dirname "$0")" && pwd)
+command=${VEHICLECOUNT_BIN:-$root/target/debug}/vehicle-count
+folder=$(mktemp -d)
+server=
+finish() {
+    [ -z "$server" ] || kill "$server" 2>/dev/null || true
+    rm -rf "$folder"
+}
+trap finish EXIT
+cd "$folder"
+export SHOW="fakesink sync=false" COUNTER="input-size=256x256"
+
+step() { printf '  %s\n' "$*"; }
+bounded() { timeout 120 "$@"; }
+# lines FILE NUMBER: at least that many lines, each with a count.
+lines() {
+    local found
+    found=$(grep -c '"count":[0-9]' "$1" || true)
+    [ "$found" -ge "$2" ] || { echo "$1: $found counts, $2 were expected"; head -n 3 "$1"; exit 1; }
+}
+
+for index in 0 1 2 3; do
+    gst-launch-1.0 -q vehicletestsrc seed="$index" num-buffers=20 ! video/x-raw,format=I420,width=320,height=180 \
+        ! x264enc speed-preset=ultrafast ! mp4mux ! filesink location="clip-$index.mp4"
+done
+
+step one-file.sh
+bounded "$here/one-file.sh" clip-0.mp4 >one.jsonl
+lines one.jsonl 20
+step four-files.sh
+COUNTS=four.jsonl bounded "$here/four-files.sh" clip-0.mp4 clip-1.mp4 clip-2.mp4 clip-3.mp4
+lines four.jsonl 80
+for index in 0 1 2 3; do [ "$(grep -c "\"camera\":\"camera-$index\"" four.jsonl)" = 20 ]; done
+step webcam.sh
+VIDEO_SOURCE="vehicletestsrc num-buffers=60" bounded "$here/webcam.sh" >webcam.jsonl
+lines webcam.jsonl 2
+step file-to-mp4.sh
+bounded "$here/file-to-mp4.sh" clip-0.mp4 annotated.mp4
+[ "$(gst-launch-1.0 filesrc location=annotated.mp4 ! decodebin ! fakesink silent=false sync=false -v | grep -c 'chain.*0x')" -ge 20 ]
+step four-rtsp.sh
+"$command" serve --port 0 --cameras 4 --fps 10 >server.log &
+server=$!
+timeout 60 bash -c 'until grep -q camera-3 server.log; do read -rt 0.1 <> <(:) || true; done'
+mapfile -t urls < <(grep -o 'rtsp://[^ ]*' server.log)
+COUNTS=rtsp.jsonl SECONDS_TO_RUN=12 bounded "$here/four-rtsp.sh" "${urls[@]}"
+lines rtsp.jsonl 4
