@@ -286,6 +286,66 @@ mod tests {
     }
 
     #[test]
+    fn the_road_is_nearly_empty_at_times_and_busy_at_others() {
+        // Junctions have queues and streets parked cars at any time.
+        for (viewpoint, few, many) in [
+            (Viewpoint::Highway, 2, 10),
+            (Viewpoint::Junction, 4, 12),
+            (Viewpoint::TopDown, 1, 8),
+            (Viewpoint::Roadside, 0, 3),
+        ] {
+            let mut scene = Scene::new(settings(viewpoint, Weather::Day, 5));
+            let counts: Vec<_> = (0..100)
+                .map(|step| {
+                    picture(&mut scene, f64::from(step) * 2.0);
+                    scene.truth().len()
+                })
+                .collect();
+            assert!(counts.iter().any(|count| *count <= few), "{viewpoint:?}: {counts:?}");
+            assert!(counts.iter().any(|count| *count >= many), "{viewpoint:?}: {counts:?}");
+        }
+    }
+
+    #[test]
+    fn jammed_motorway_stands_still_at_times() {
+        let slowest = |traffic: f64| {
+            let mut scene = Scene::new(SceneSettings { traffic, ..settings(Viewpoint::Highway, Weather::Day, 5) });
+            let standing = (0..60).map(|step| {
+                scene.traffic.advance(f64::from(step) * 2.0);
+                let time = scene.traffic.time();
+                scene.traffic.vehicles(time).filter(|vehicle| vehicle.braking).count()
+            });
+            standing.max().unwrap()
+        };
+        assert_eq!(slowest(1.0), 0);
+        assert!(slowest(2.0) >= 6, "{}", slowest(2.0));
+    }
+
+    #[test]
+    fn who_hides_behind_a_lorry_does_not_count() {
+        // The camera looks down the road: the lorry hides the car just ahead of it, and nothing hides the van that is nearer.
+        let chance = &mut Chance::new(1, 1);
+        let view = View::new(Viewpoint::Highway, 16.0 / 9.0, chance);
+        let vehicle = |kind, away| traffic::OnRoad {
+            kind,
+            at: [0.0, away],
+            heading: [0.0, 1.0],
+            color: [0.5; 3],
+            estate: false,
+            braking: false,
+            parked: false,
+        };
+        let count = |vehicles: &[traffic::OnRoad]| {
+            let bodies = view::project(&view, vehicles.iter().copied());
+            view::visible(&bodies, 16.0 / 9.0).iter().map(|vehicle| vehicle.kind).collect::<Vec<_>>()
+        };
+        let (far, lorry, near) = (vehicle(Kind::Car, 75.0), vehicle(Kind::Truck, 67.0), vehicle(Kind::Van, 40.0));
+        assert_eq!(count(&[near, lorry, far]), [Kind::Truck, Kind::Van]);
+        assert_eq!(count(&[near, far]), [Kind::Car, Kind::Van]);
+        assert_eq!(count(&[vehicle(Kind::Motorcycle, 40.0)]), []);
+    }
+
+    #[test]
     fn vehicle_changes_the_picture_inside_its_box_and_nowhere_else() {
         // The same road with and without its traffic, in weather without noise of its own but the sensor's, which is the same.
         let mut full = Scene::new(settings(Viewpoint::Highway, Weather::Day, 11));

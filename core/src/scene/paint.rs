@@ -1,9 +1,6 @@
 //! Paints the road once and the vehicles for each picture.
 
-use tiny_skia::{
-    BlendMode, Color, FillRule, GradientStop, Paint, Path, PathBuilder, Pixmap, Point, RadialGradient, Rect,
-    SpreadMode, Stroke, Transform,
-};
+use tiny_skia::{Color, FillRule, Paint, Path, PathBuilder, Pixmap, Stroke, Transform};
 
 use super::traffic::{Kind, OnRoad, Road};
 use super::view::{Body, Pixel, View, World};
@@ -23,7 +20,25 @@ pub(super) struct Painter {
     scale: f64,
     light: Light,
     noise: u64,
+    lens: Lens,
+    /// A row after the lens.
+    soft: Vec<u8>,
+    /// The sensor's noise for at least [`GRAIN`] pixels and a row, the same for the four bytes of a pixel.
+    grain: Vec<i8>,
 }
+
+/// What lens and sensor do to every picture of a camera.
+#[derive(Clone, Copy)]
+struct Lens {
+    /// Share of each of the four neighbours in a pixel, of 256.
+    blur: u16,
+    /// Exposure: a factor, and its slow swing's share and phase.
+    gain: f64,
+    swing: f64,
+}
+
+/// Pixels of noise to choose a row's from.
+const GRAIN: u64 = 16384;
 
 /// How the weather changes colours.
 #[derive(Clone, Copy)]
@@ -38,15 +53,19 @@ struct Light {
     /// Vehicles have their lamps on.
     lamps: bool,
     /// Amplitude of the sensor's noise, levels.
-    noise: i32,
+    noise: f64,
 }
 
 impl Light {
     fn of(weather: Weather) -> Self {
         match weather {
-            Weather::Day => Self { sky: 0.62, sun: 0.45, dull: 0.03, haze: [0.8, 0.84, 0.9], lamps: false, noise: 3 },
-            Weather::Night => Self { sky: 0.15, sun: 0.03, dull: 0.0, haze: [0.03, 0.03, 0.05], lamps: true, noise: 7 },
-            Weather::Rain => Self { sky: 0.6, sun: 0.03, dull: 0.24, haze: [0.55, 0.58, 0.62], lamps: true, noise: 4 },
+            Weather::Day => Self { sky: 0.62, sun: 0.45, dull: 0.03, haze: [0.8, 0.84, 0.9], lamps: false, noise: 3.0 },
+            Weather::Night => {
+                Self { sky: 0.19, sun: 0.03, dull: 0.0, haze: [0.03, 0.03, 0.05], lamps: true, noise: 7.0 }
+            }
+            Weather::Rain => {
+                Self { sky: 0.6, sun: 0.03, dull: 0.24, haze: [0.55, 0.58, 0.62], lamps: true, noise: 4.0 }
+            }
         }
     }
 
@@ -87,7 +106,19 @@ impl Painter {
             scale: f64::from(width),
             light: Light::of(settings.weather),
             noise: chance.next(),
+            soft: Vec::new(),
+            grain: Vec::new(),
+            lens: Lens {
+                blur: chance.between(6.0, 34.0) as u16,
+                gain: chance.between(0.86, 1.14),
+                swing: chance.unit(),
+            },
         };
+        // The sum of two uniform numbers: triangular, near enough to a sensor's.
+        let noise = painter.light.noise;
+        painter.grain = (0..GRAIN + u64::from(width))
+            .flat_map(|_| [((chance.unit() + chance.unit() - 1.0) * noise).round() as i8; 4])
+            .collect();
         painter.paint_ground(settings, view, roads, chance.next());
         painter.paint_surroundings(settings.viewpoint, view, chance);
         std::mem::swap(&mut painter.background, &mut painter.canvas);
@@ -190,9 +221,18 @@ impl Painter {
 
     fn paint_building(&mut self, view: &View, at: World, chance: &mut Chance) {
         let (length, width, height) = (chance.between(6.0, 14.0), chance.between(6.0, 10.0), chance.between(4.0, 11.0));
-        let house =
-            OnRoad { kind: Kind::Van, at: [at[0], at[1]], heading: [0.0, 1.0], color: [0.0; 3], braking: false };
-        let wall = [chance.between(0.45, 0.75), chance.between(0.4, 0.66), chance.between(0.36, 0.6)];
+        let house = OnRoad {
+            kind: Kind::Van,
+            at: [at[0], at[1]],
+            heading: [0.0, 1.0],
+            color: [0.0; 3],
+            estate: false,
+            braking: false,
+            parked: true,
+        };
+        // Plaster, brick and concrete.
+        let (bright, warm) = (chance.between(0.42, 0.78), chance.between(0.0, 0.3));
+        let wall = [bright, bright * (1.0 - warm * 0.6), bright * (0.96 - warm)];
         let roof = [wall[0] * 0.6, wall[1] * 0.55, wall[2] * 0.55];
         let block = Prism {
             low: 0.0,
@@ -232,15 +272,16 @@ impl Painter {
         }
         for body in bodies {
             self.body(view, &body.vehicle);
-            if self.light.lamps {
-                self.lamps(view, body, settings.weather == Weather::Night);
+            self.details(view, &body.vehicle);
+            if self.light.lamps && !body.vehicle.parked {
+                self.lamps(view, body, settings.weather);
             }
         }
         let tick = (time * 1000.0).round() as u64;
         if settings.weather == Weather::Rain {
             self.rain(tick);
         }
-        self.develop(tick, rgb);
+        self.develop(time, tick, rgb);
     }
 
     fn shadow(&mut self, view: &View, vehicle: &OnRoad) {
@@ -272,8 +313,8 @@ impl Painter {
                 let cabin = block(
                     0.88,
                     height,
-                    [-half * 0.78, half * 0.38, width * 0.92],
-                    [-half * 0.55, half * 0.08, width * 0.78],
+                    [if vehicle.estate { -half * 0.95 } else { -half * 0.78 }, half * 0.38, width * 0.92],
+                    [if vehicle.estate { -half * 0.82 } else { -half * 0.55 }, half * 0.08, width * 0.78],
                 );
                 self.prism(view, vehicle, &cabin, [glass, glass, glass, paint]);
             }
@@ -295,7 +336,8 @@ impl Painter {
                 let cab = block(0.4, 1.6, [half - 2.3, half, width], [half - 2.3, half, width]);
                 let windscreen = block(1.6, 2.8, [half - 2.3, half, width], [half - 2.2, half - 0.35, width * 0.94]);
                 let load = block(0.9, height, [-half, half - 2.5, width], [-half, half - 2.5, width]);
-                let cargo = [0.78, 0.78, 0.76].map(|c: f64| c * (0.75 + 0.25 * paint[0]));
+                let cargo =
+                    if vehicle.estate { paint } else { [0.78, 0.78, 0.76].map(|c: f64| c * (0.75 + 0.25 * paint[0])) };
                 // The nearer part hides the other.
                 let front_first =
                     view.depth(vehicle.point(half, 0.0, 1.0)) > view.depth(vehicle.point(-half, 0.0, 1.0));
@@ -317,18 +359,83 @@ impl Painter {
         }
     }
 
+    /// What only near vehicles show: wheels, pillars between the windows, the glass of the lamps.
+    fn details(&mut self, view: &View, vehicle: &OnRoad) {
+        let [length, width, height] = vehicle.kind.size();
+        let zoom = view.zoom(vehicle.point(0.0, 0.0, 0.0)) * self.scale;
+        if zoom < 7.0 {
+            return;
+        }
+        let [hx, hy] = vehicle.heading;
+        let half = length / 2.0;
+        let (radius, axles) = match vehicle.kind {
+            Kind::Car => (0.34, [0.31, -0.3]),
+            Kind::Van => (0.36, [0.33, -0.31]),
+            Kind::Truck => (0.5, [0.36, -0.33]),
+            Kind::Bus => (0.5, [0.27, -0.24]),
+            Kind::Motorcycle => (0.32, [0.36, -0.36]),
+        };
+        for side in [-1.0, 1.0] {
+            let beside = side * if vehicle.kind == Kind::Motorcycle { 0.1 } else { width * 0.503 };
+            let normal = [hy * side, -hx * side, 0.0];
+            if !view.faces(vehicle.point(0.0, beside, radius), normal) {
+                continue;
+            }
+            let tyre = color(self.light.shade([0.05, 0.05, 0.055], normal), 1.0);
+            let rim = color(self.light.shade([0.42, 0.42, 0.44], normal), 1.0);
+            for axle in axles {
+                self.wheel(view, vehicle, [axle * length, beside, radius], radius, tyre);
+                if zoom > 14.0 {
+                    self.wheel(view, vehicle, [axle * length, beside, radius], radius * 0.5, rim);
+                }
+            }
+            if vehicle.kind == Kind::Car && zoom > 10.0 {
+                let pillar = color(self.light.shade(vehicle.color, normal), 1.0);
+                let (low, high) = (side * width * 0.461, side * width * 0.391);
+                let corners = [(-0.03, low, 0.88), (0.03, low, 0.88), (0.03, high, height), (-0.03, high, height)]
+                    .map(|(along, beside, up)| vehicle.point(along * length - 0.3, beside, up));
+                self.polygon(view, &corners, pillar);
+            }
+        }
+        if vehicle.kind == Kind::Motorcycle {
+            return;
+        }
+        for (end, glass) in [(1.0, [0.85, 0.86, 0.88]), (-1.0, [0.5, 0.05, 0.04])] {
+            let normal = [hx * end, hy * end, 0.0];
+            if !view.faces(vehicle.point(end * half, 0.0, 0.7), normal) {
+                continue;
+            }
+            let glass = color(self.light.shade(glass, normal), 1.0);
+            for side in [-0.38, 0.38] {
+                let corners = [(-0.1, 0.62), (0.1, 0.62), (0.1, 0.8), (-0.1, 0.8)]
+                    .map(|(beside, up)| vehicle.point(end * half * 1.003, (side + beside) * width, up));
+                self.polygon(view, &corners, glass);
+            }
+        }
+    }
+
+    /// A disc on a vehicle's side, around (along, beside, up).
+    fn wheel(&mut self, view: &View, vehicle: &OnRoad, [along, beside, up]: World, radius: f64, tint: Color) {
+        let corners: [World; 10] = std::array::from_fn(|corner| {
+            let (sin, cos) = (corner as f64 * std::f64::consts::TAU / 10.0).sin_cos();
+            vehicle.point(along + cos * radius, beside, up + sin * radius)
+        });
+        self.polygon(view, &corners, tint);
+    }
+
     /// Lamps at both ends, and the light that they throw on the road.
-    fn lamps(&mut self, view: &View, body: &Body, night: bool) {
+    fn lamps(&mut self, view: &View, body: &Body, weather: Weather) {
         let vehicle = &body.vehicle;
         let [length, width, _] = vehicle.kind.size();
         let [hx, hy] = vehicle.heading;
+        let night = weather == Weather::Night;
         let strength = if night { 1.0 } else { 0.45 };
         let ends =
             [(1.0, [1.0, 0.95, 0.82], 0.5), (-1.0, [0.95, 0.08, 0.05], if vehicle.braking { 0.45 } else { 0.26 })];
         for (end, tint, size) in ends {
             if end > 0.0 && night {
-                let pool = vehicle.point(length / 2.0 + 5.0, 0.0, 0.0);
-                self.glow(view, pool, 3.6, [0.9, 0.85, 0.7], 0.16);
+                let pool = vehicle.point(length / 2.0 + 4.0, 0.0, 0.0);
+                self.glow(view, pool, [4.6, 4.6 * view.roundness(pool)], [0.9, 0.85, 0.7], 0.3);
             }
             if !view.faces(vehicle.point(end * length / 2.0, 0.0, 0.7), [hx * end, hy * end, 0.0]) {
                 continue;
@@ -336,27 +443,41 @@ impl Painter {
             let sides: &[f64] = if vehicle.kind == Kind::Motorcycle { &[0.0] } else { &[-0.38, 0.38] };
             for side in sides {
                 let lamp = vehicle.point(end * (length / 2.0 + 0.02), side * width, 0.72);
-                self.glow(view, lamp, size * 2.4, tint, 0.4 * strength);
-                self.glow(view, lamp, size * 0.7, tint, strength);
+                self.glow(view, lamp, [size * 3.0; 2], tint, 0.5 * strength);
+                self.glow(view, lamp, [size * 0.9; 2], tint, 1.3 * strength);
+                if weather == Weather::Rain {
+                    // Mirrored in the wet road, drawn out towards the camera.
+                    let mirrored = vehicle.point(end * (length / 2.0 + 0.1), side * width, -1.1);
+                    let drawn_out = 3.6 * (1.0 - view.roundness(mirrored));
+                    self.glow(view, mirrored, [size * 1.2, size * (1.2 + drawn_out)], tint, 0.4);
+                }
             }
         }
     }
 
-    fn glow(&mut self, view: &View, at: World, radius: f64, tint: Rgb, strength: f64) {
-        let Some(pixel) = view.pixel(at) else { return };
-        let Some(edge) = view.pixel([at[0], at[1], at[2] + radius]) else { return };
-        let radius = ((edge[0] - pixel[0]).hypot(edge[1] - pixel[1]) * self.scale).max(0.8) as f32;
-        let (x, y) = ((pixel[0] * self.scale) as f32, (pixel[1] * self.scale) as f32);
-        let stops = vec![GradientStop::new(0.0, color(tint, strength)), GradientStop::new(1.0, color(tint, 0.0))];
-        let middle = Point::from_xy(x, y);
-        let gradient = RadialGradient::new(middle, 0.0, middle, radius, stops, SpreadMode::Pad, Transform::identity());
-        let (Some(shader), Some(rect)) =
-            (gradient, Rect::from_xywh(x - radius, y - radius, radius * 2.0, radius * 2.0))
-        else {
-            return;
-        };
-        let paint = Paint { shader, blend_mode: BlendMode::Plus, ..Paint::default() };
-        self.canvas.fill_rect(rect, &paint, Transform::identity(), None);
+    /// Adds light that fades from the middle outwards; radii across and up in metres.
+    fn glow(&mut self, view: &View, at: World, [across, up]: [f64; 2], tint: Rgb, strength: f64) {
+        let Some([x, y]) = view.pixel(at) else { return };
+        let zoom = view.zoom(at) * self.scale;
+        let (x, y) = ((x * self.scale) as f32, (y * self.scale) as f32);
+        let (across, up) = ((across * zoom).max(0.8) as f32, (up * zoom).max(0.8) as f32);
+        let (width, height) = (self.canvas.width() as f32, self.canvas.height() as f32);
+        let light = tint.map(|channel| (channel * strength * 255.0) as f32);
+        let (left, right) = ((x - across).max(0.0).floor() as usize, (x + across).clamp(0.0, width).ceil() as usize);
+        let (top, bottom) = ((y - up).max(0.0).floor() as usize, (y + up).clamp(0.0, height).ceil() as usize);
+        let stride = self.canvas.width() as usize * 4;
+        for row in top..bottom {
+            let dy = (row as f32 + 0.5 - y) / up;
+            let line = &mut self.canvas.data_mut()[row * stride..][..stride];
+            for column in left..right {
+                let dx = (column as f32 + 0.5 - x) / across;
+                let fade = 1.0 - (dx * dx + dy * dy).sqrt();
+                if fade > 0.0 {
+                    let pixel = &mut line[column * 4..column * 4 + 3];
+                    (0..3).for_each(|c| pixel[c] = pixel[c].saturating_add((light[c] * fade * fade) as u8));
+                }
+            }
+        }
     }
 
     fn rain(&mut self, tick: u64) {
@@ -375,18 +496,36 @@ impl Painter {
         self.canvas.stroke_path(&path, &paint, &stroke, Transform::identity(), None);
     }
 
-    /// Canvas to RGB, with the sensor's noise: three pixels share a random number, eight bits each.
-    fn develop(&self, tick: u64, rgb: &mut [u8]) {
-        let amplitude = self.light.noise;
-        let mut state = self.noise ^ tick.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        for (out, pixel) in rgb.chunks_exact_mut(3).zip(self.canvas.data().chunks_exact(4)) {
-            // xorshift64 (Marsaglia 2003).
-            state ^= state << 13;
-            state ^= state >> 7;
-            state ^= state << 17;
-            let noise = ((state & 0xff) as i32 + (state >> 8 & 0xff) as i32 - 255) * amplitude / 256;
-            for (to, from) in out.iter_mut().zip(pixel) {
-                *to = (i32::from(*from) + noise).clamp(0, 255) as u8;
+    /// Canvas to RGB through lens and sensor: a slight blur, the exposure, then noise: each row
+    /// reads the grain from another place.
+    fn develop(&mut self, time: f64, tick: u64, rgb: &mut [u8]) {
+        let Lens { blur, gain, swing } = self.lens;
+        // Automatic exposure hunts a little. In 1/128, so that a level times it fits 16 bits.
+        let gain = (gain * (1.0 + 0.03 * ((time / 17.0 + swing) * std::f64::consts::TAU).sin()) * 128.0).round() as u16;
+        let mut chance = Chance::new(self.noise, tick);
+        let stride = self.canvas.width() as usize * 4;
+        let data = self.canvas.data();
+        let rows = data.len() / stride;
+        let line = |row: usize| &data[row * stride..][..stride];
+        self.soft.resize(stride, 0);
+        for (row, out) in rgb.chunks_exact_mut(stride / 4 * 3).enumerate() {
+            let (above, here, below) = (line(row.saturating_sub(1)), line(row), line((row + 1).min(rows - 1)));
+            self.soft.copy_from_slice(here);
+            // The first and the last column stay sharp. Equal lengths let the compiler use vectors.
+            let inner = stride - 8;
+            let (left, middle, right) = (&here[..inner], &here[4..][..inner], &here[8..][..inner]);
+            let (above, below) = (&above[4..][..inner], &below[4..][..inner]);
+            let soft = &mut self.soft[4..][..inner];
+            let grain = &self.grain[(chance.next() % GRAIN) as usize * 4..][..inner];
+            for at in 0..inner {
+                let [l, m, r, a, b] = [left[at], middle[at], right[at], above[at], below[at]].map(u16::from);
+                // At most 255 * 256.
+                let level = (m * (256 - 4 * blur) + (l + r + a + b) * blur) >> 8;
+                let exposed = ((level * gain) >> 7).min(255) as i16;
+                soft[at] = (exposed + i16::from(grain[at])).clamp(0, 255) as u8;
+            }
+            for (out, pixel) in out.as_chunks_mut::<3>().0.iter_mut().zip(self.soft.as_chunks::<4>().0) {
+                out.copy_from_slice(&pixel[..3]);
             }
         }
     }

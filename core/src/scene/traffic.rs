@@ -91,6 +91,8 @@ struct Driver {
     /// Metres beside the lane's middle.
     offset: f64,
     color: [f64; 3],
+    /// A car with a tailgate instead of a boot.
+    estate: bool,
 }
 
 /// A vehicle on the ground.
@@ -102,8 +104,12 @@ pub(super) struct OnRoad {
     /// Unit vector.
     pub heading: [f64; 2],
     pub color: [f64; 3],
+    /// A car with a tailgate instead of a boot.
+    pub estate: bool,
     /// Braking or standing.
     pub braking: bool,
+    /// Nobody is in it, so its lamps are off.
+    pub parked: bool,
 }
 
 /// All lanes of a scene.
@@ -122,6 +128,12 @@ const STEP: f64 = 0.04;
 /// Seconds of traffic before the scene's time 0, so that roads have filled.
 const WARM_UP: f64 = 60.0;
 
+/// Seconds from one rush to the next.
+const TIDE: f64 = 95.0;
+
+/// From this level on something beyond the picture stops the traffic now and then, and jams run back through it.
+const JAMMED: f64 = 1.5;
+
 /// Seconds of a traffic light's phase, and of the pause in which all wait.
 const PHASE: (f64, f64) = (14.0, 3.0);
 
@@ -137,6 +149,7 @@ impl Traffic {
         let mut chance = Chance::new(seed, 1000 + viewpoint as u64);
         let mut lanes = Vec::new();
         let mut roads = Vec::new();
+        let jam = |at: f64, phase: usize| (level >= JAMMED).then_some((at, phase));
         let mut lane = |from: Ground, to: Ground, speed: f64, light: Option<(f64, usize)>, parked: bool| {
             lanes.push(Lane { from, to, speed, light, parked, queue: Vec::new(), arrival: 0.0 });
         };
@@ -144,8 +157,8 @@ impl Traffic {
             Viewpoint::Highway => {
                 for index in 0..3 {
                     let x = 2.9 + 3.6 * index as f64;
-                    lane([x, -10.0], [x, 150.0], 27.0 - 2.0 * index as f64, None, false);
-                    lane([-x, 150.0], [-x, -10.0], 27.0 - 2.0 * index as f64, None, false);
+                    lane([x, -10.0], [x, 150.0], 27.0 - 2.0 * index as f64, jam(156.0, 0), false);
+                    lane([-x, 150.0], [-x, -10.0], 27.0 - 2.0 * index as f64, jam(158.0, 1), false);
                 }
                 roads.push(Road { from: [6.5, -10.0], to: [6.5, 420.0], width: 11.6, lanes: 3 });
                 roads.push(Road { from: [-6.5, -10.0], to: [-6.5, 420.0], width: 11.6, lanes: 3 });
@@ -164,8 +177,8 @@ impl Traffic {
             Viewpoint::TopDown => {
                 for index in 0..3 {
                     let y = 3.4 + 3.6 * index as f64;
-                    lane([-75.0, -y], [75.0, -y], 20.0, None, false);
-                    lane([75.0, y], [-75.0, y], 20.0, None, false);
+                    lane([-75.0, -y], [75.0, -y], 20.0, jam(147.0, 0), false);
+                    lane([75.0, y], [-75.0, y], 20.0, jam(147.0, 1), false);
                 }
                 roads.push(Road { from: [-170.0, -7.0], to: [170.0, -7.0], width: 11.6, lanes: 3 });
                 roads.push(Road { from: [-170.0, 7.0], to: [170.0, 7.0], width: 11.6, lanes: 3 });
@@ -173,8 +186,8 @@ impl Traffic {
             Viewpoint::Roadside => {
                 for index in 0..2 {
                     let y = 14.0 + 3.6 * index as f64;
-                    lane([-45.0, y], [75.0, y], 16.0, None, false);
-                    lane([75.0, y + 7.4], [-45.0, y + 7.4], 16.0, None, false);
+                    lane([-45.0, y], [75.0, y], 16.0, jam(117.0, 0), false);
+                    lane([75.0, y + 7.4], [-45.0, y + 7.4], 16.0, jam(117.0, 1), false);
                 }
                 roads.push(Road { from: [-190.0, 19.5], to: [260.0, 19.5], width: 15.0, lanes: 4 });
             }
@@ -258,6 +271,7 @@ impl Traffic {
             temper: self.chance.between(0.85, 1.12),
             offset: self.chance.between(-0.3, 0.3),
             color: color.map(|channel: f64| (channel * shade).min(1.0)),
+            estate: self.chance.unit() < 0.5,
         }
     }
 
@@ -301,10 +315,14 @@ impl Traffic {
             return;
         }
         let room = self.lanes[index].queue.last().is_none_or(|last| last.front - last.kind.size()[0] > 6.0);
-        // From nearly nothing to thick, in some minutes.
-        let tide = 0.55 + 0.45 * ((now + self.swing) * std::f64::consts::TAU / 95.0).sin();
-        let rate = 0.34 * self.level * tide.max(0.06);
-        self.lanes[index].arrival = now - (1.0 - self.chance.unit()).ln() / rate;
+        // From nearly nothing to thick, in some minutes; longer at both ends than in between.
+        let swing = 0.5 + 0.5 * ((now + self.swing) * std::f64::consts::TAU / TIDE).sin();
+        let tide = (swing * swing * (3.0 - 2.0 * swing)).max(0.02);
+        // A Poisson process by thinning (Lewis and Shedler 1979): drawn at the highest rate, kept in proportion.
+        self.lanes[index].arrival = now - (1.0 - self.chance.unit()).ln() / (0.36 * self.level);
+        if self.chance.unit() > tide {
+            return;
+        }
         if !room {
             self.lanes[index].arrival = now + 0.5;
             return;
@@ -333,7 +351,9 @@ impl Traffic {
                     ],
                     heading,
                     color: driver.color,
+                    estate: driver.estate,
                     braking: !lane.parked && driver.speed < 2.0,
+                    parked: lane.parked,
                 }
             })
         })

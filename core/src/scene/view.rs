@@ -72,6 +72,17 @@ impl View {
         })
     }
 
+    /// Picture widths that a metre across the line of sight takes at `point`.
+    pub fn zoom(&self, point: World) -> f64 {
+        self.focal / self.depth(point).max(NEAR)
+    }
+
+    /// How round a circle on the ground at `point` looks: 1 from straight above, 0 from the ground.
+    pub fn roundness(&self, point: World) -> f64 {
+        let ray = minus(point, self.position);
+        (ray[2].abs() / dot(ray, ray).sqrt().max(1e-9)).min(1.0)
+    }
+
     /// Whether the surface with the outward `normal` at `point` can be seen.
     pub fn faces(&self, point: World, normal: World) -> bool {
         dot(minus(point, self.position), normal) < 0.0
