@@ -131,3 +131,21 @@ fn live_camera_waits_for_each_frames_time() {
         assert_eq!(camera.pull().unwrap().pts(), Some(number * gst::ClockTime::from_mseconds(100)));
     }
 }
+
+#[test]
+fn what_is_left_open_becomes_a_small_picture_with_its_colours_named() {
+    let caps = |wanted: &str| {
+        let mut camera = camera("num-buffers=1", wanted);
+        camera.pull().unwrap();
+        let caps = camera.sinkpad().unwrap().current_caps().unwrap();
+        let structure = caps.structure(0).unwrap();
+        let text = |field: &str| structure.get::<String>(field).ok();
+        let info = gst_video::VideoInfo::from_caps(&caps).unwrap();
+        (info.width(), info.height(), info.fps(), text("format"), text("colorimetry"))
+    };
+    let text = |text: &str| Some(text.to_owned());
+    let fps = gst::Fraction::new(25, 1);
+    assert_eq!(caps("video/x-raw"), (640, 360, fps, text("I420"), text("bt601")));
+    assert_eq!(caps("video/x-raw,format=NV12,height=720"), (640, 720, fps, text("NV12"), text("bt709")));
+    assert_eq!(caps("video/x-raw,format=I420,colorimetry=bt709").4, text("bt709"));
+}

@@ -191,7 +191,16 @@ impl BaseSrcImpl for VehicleTestSrc {
             structure.fixate_field_nearest_int("height", 360);
             structure.fixate_field_nearest_fraction("framerate", gst::Fraction::new(25, 1));
         }
-        self.parent_fixate(caps)
+        let mut caps = self.parent_fixate(caps);
+        // What the conversion uses is said, also where nobody asked: BT.601 for small pictures, BT.709 for large ones.
+        if let Ok(info) = gst_video::VideoInfo::from_caps(&caps)
+            && let Some(structure) = caps.make_mut().structure_mut(0)
+            && info.is_yuv()
+            && !structure.has_field("colorimetry")
+        {
+            structure.set("colorimetry", info.colorimetry().to_string());
+        }
+        caps
     }
 
     fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
