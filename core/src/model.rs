@@ -1,8 +1,11 @@
 //! A model on disk: its manifest, its files, and which engine takes which.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
+use std::time::SystemTime;
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -276,6 +279,21 @@ impl Model {
             return Ok(());
         }
         Err(ModelError::Checksum { path, expected: file.sha256.clone(), got })
+    }
+
+    /// As [`verify`](Self::verify), but a file that was right is not read again in this process until it changes.
+    pub fn verify_once(&self, file: &File) -> Result<(), ModelError> {
+        static RIGHT: Mutex<BTreeSet<(PathBuf, u64, SystemTime, String)>> = Mutex::new(BTreeSet::new());
+        let path = self.path(file);
+        let stamp = fs::metadata(&path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?)));
+        let (length, modified) = stamp.map_err(|source| io_error(&path, source))?;
+        let key = (path, length, modified, file.sha256.clone());
+        if RIGHT.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+            return Ok(());
+        }
+        self.verify(file)?;
+        RIGHT.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        Ok(())
     }
 
     /// The size of the input: `asked`, or the manifest's own.

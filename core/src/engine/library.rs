@@ -58,11 +58,13 @@ pub(super) fn find(kind: EngineKind, folder: &str, library: &str) -> Result<Path
         return Ok(path);
     }
     // SAFETY: the library's initialisers run; these are libraries made to be opened so, and they are about to be used.
-    if unsafe { libloading::Library::new(library) }.is_ok() {
-        return Ok(PathBuf::from(library));
-    }
+    let said = match unsafe { libloading::Library::new(library) } {
+        Ok(_) => return Ok(PathBuf::from(library)),
+        Err(error) => error.to_string(),
+    };
     let existing = places.iter().filter(|place| place.is_dir()).map(|place| place.join(folder).display().to_string());
-    let looked: Vec<_> = existing.chain(["the system's libraries".to_owned()]).collect();
+    // A library that is there, but not one that it needs, shows in what the loader says.
+    let looked: Vec<_> = existing.chain([format!("the system's libraries: {said}")]).collect();
     Err(EngineError::Library {
         kind,
         library: library.to_owned(),

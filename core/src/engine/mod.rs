@@ -3,8 +3,10 @@
 //! Every run-time library is opened when an engine is asked for, never when the program starts.
 
 use std::fmt;
+use std::num::NonZero;
 use std::str::FromStr;
 use std::sync::Arc;
+use std::thread;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
@@ -83,7 +85,7 @@ pub struct EngineInfo {
     pub columns: usize,
     /// Rows of the density grid.
     pub rows: usize,
-    /// Number of batches that it runs best at the same time, at least 1.
+    /// Number of lanes that it runs best at the same time, at least 1.
     pub lanes: usize,
 }
 
@@ -100,6 +102,33 @@ impl Slot {
     /// A slot of the right size for `info`'s engine, filled with zeros.
     pub fn new(info: &EngineInfo) -> Self {
         Self { input: vec![0.0; info.input.values()], density: vec![0.0; info.columns * info.rows] }
+    }
+
+    /// Whether it is a slot of `info`'s engine.
+    fn check(&self, info: &EngineInfo) -> Result<(), EngineError> {
+        let (input, density) = (info.input.values(), info.columns * info.rows);
+        if (self.input.len(), self.density.len()) == (input, density) {
+            return Ok(());
+        }
+        let reason = format!(
+            "a slot holds {} values and {} cells, where {input} and {density} are needed",
+            self.input.len(),
+            self.density.len()
+        );
+        Err(EngineError::Infer { kind: info.kind, reason })
+    }
+
+    /// Takes over what the network made, unless it is no number.
+    fn fill(&mut self, cells: &[f32], info: &EngineInfo) -> Result<(), EngineError> {
+        let failed = |reason| EngineError::Infer { kind: info.kind, reason };
+        if cells.len() != self.density.len() {
+            return Err(failed(format!("{} cells came, where {} are needed", cells.len(), self.density.len())));
+        }
+        if let Some(cell) = cells.iter().find(|cell| !cell.is_finite()) {
+            return Err(failed(format!("the density has a cell of {cell}")));
+        }
+        self.density.copy_from_slice(cells);
+        Ok(())
     }
 }
 
@@ -223,8 +252,22 @@ pub struct Opened {
     pub passed_over: Vec<(EngineKind, String)>,
 }
 
-/// What `auto` tries, the fastest first, as measured (docs/engines.md).
-const PREFERENCE: [EngineKind; 3] = [EngineKind::TensorRt, EngineKind::OpenVino, EngineKind::OnnxRuntime];
+/// What `auto` tries, the fastest first, as measured on x86-64 (docs/engines.md); elsewhere the portable one comes before OpenVINO.
+const PREFERENCE: [EngineKind; 3] = if cfg!(target_arch = "x86_64") {
+    [EngineKind::TensorRt, EngineKind::OpenVino, EngineKind::OnnxRuntime]
+} else {
+    [EngineKind::TensorRt, EngineKind::OnnxRuntime, EngineKind::OpenVino]
+};
+
+/// Processors that this process may use: its affinity and its container's share.
+fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
+}
+
+/// What an engine on the processor says that it runs on.
+fn device(lanes: usize) -> String {
+    if lanes == 1 { "CPU, 1 thread".to_owned() } else { format!("CPU, {lanes} threads") }
+}
 
 /// Opens the engine asked for. `auto` opens the fastest that does open, and tells why faster ones were passed over.
 pub fn open(request: &EngineRequest) -> Result<Opened, EngineError> {
@@ -244,7 +287,7 @@ pub fn open(request: &EngineRequest) -> Result<Opened, EngineError> {
 
 fn open_one(request: &EngineRequest, kind: EngineKind) -> Result<Arc<dyn Engine>, EngineError> {
     match kind {
-        EngineKind::Scripted => Ok(scripted::open(request)),
+        EngineKind::Scripted => scripted::open(request),
         EngineKind::OpenVino => openvino::open(request, file_for(request, kind)?),
         EngineKind::OnnxRuntime => onnxruntime::open(request, file_for(request, kind)?),
         EngineKind::TensorRt => Err(EngineError::NoTensorRt),
@@ -262,6 +305,6 @@ fn file_for(request: &EngineRequest, kind: EngineKind) -> Result<&File, EngineEr
         listed.dedup();
         EngineError::NoFile { kind, model: model.manifest.name.clone(), listed: listed.join(", ") }
     })?;
-    model.verify(file).map_err(|error| EngineError::Model { kind, reason: error.to_string() })?;
+    model.verify_once(file).map_err(|error| EngineError::Model { kind, reason: error.to_string() })?;
     Ok(file)
 }

@@ -1,95 +1,125 @@
 //! ONNX Runtime, through the crate `ort`, on the processor.
 
+use std::ffi::CStr;
+use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::thread;
 
 use once_cell::sync::OnceCell;
 use ort::environment::Environment;
 use ort::session::Session;
-use ort::value::TensorRef;
+use ort::value::{Outlet, TensorRef};
 
 use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Lane, Slot, library};
 use crate::model::File;
 
 const KIND: EngineKind = EngineKind::OnnxRuntime;
 
-/// The library is opened once in a process, when it is first asked for; where that fails, the next one to ask tries again.
-static LIBRARY: OnceCell<Environment> = OnceCell::new();
+struct Library {
+    environment: Environment,
+    version: String,
+}
 
-fn load() -> Result<&'static Environment, EngineError> {
+/// The library is opened once in a process, when it is first asked for; where that fails, the next one to ask tries again.
+static LIBRARY: OnceCell<Library> = OnceCell::new();
+
+fn load() -> Result<&'static Library, EngineError> {
     LIBRARY.get_or_try_init(|| {
         let path = library::find(KIND, "onnxruntime", "libonnxruntime.so")?;
-        let refused = |error: &dyn std::fmt::Display| EngineError::Open {
+        let refused = |error: &dyn Display| EngineError::Open {
             kind: KIND,
             file: path.display().to_string(),
             reason: error.to_string(),
         };
         let environment = ort::init_from(&path).map_err(|error| refused(&error))?;
-        environment.with_name("vehiclecount").build().map_err(|error| refused(&error))
+        let environment = environment.with_name("vehiclecount").build().map_err(|error| refused(&error))?;
+        let version = version(&path).map_err(|error| refused(&error))?;
+        Ok(Library { environment, version })
     })
+}
+
+/// The release of the library, such as "1.32.0"; the crate reads it and keeps it to itself.
+fn version(path: &Path) -> Result<String, libloading::Error> {
+    // SAFETY: the crate has opened this very library and found its API base, a table of functions that stays as long as the library;
+    // the string is the library's own constant, and is copied while it is open.
+    unsafe {
+        let library = libloading::Library::new(path)?;
+        let base: libloading::Symbol<'_, unsafe extern "C" fn() -> *const ort::sys::OrtApiBase> =
+            library.get(b"OrtGetApiBase\0")?;
+        Ok(CStr::from_ptr(((*base()).GetVersionString)()).to_string_lossy().into_owned())
+    }
 }
 
 struct OnnxRuntime {
     info: EngineInfo,
-    session: Arc<Mutex<Session>>,
+    path: PathBuf,
     input: String,
     output: String,
+    /// The session that was opened to see that it opens: the first lane's.
+    first: Mutex<Option<Session>>,
 }
 
-/// Opens `file` of the model, with all processors at work on one batch.
+/// Opens `file` of the model with a lane of one thread for each processor: measured to give twice the throughput of one lane with all of
+/// them, at the same latency (docs/engines.md).
 pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engine>, EngineError> {
-    let environment = load()?;
+    let library = load()?;
     let manifest = &request.model.manifest;
     let path = request.model.path(file);
-    let refused = |error: &dyn std::fmt::Display| EngineError::Open {
+    let refused = |error: &dyn Display| EngineError::Open {
         kind: KIND,
         file: path.display().to_string(),
         reason: error.to_string(),
     };
-    let input = request.model.input_size(request.input).map_err(|error| refused(&error))?;
-    let threads = thread::available_parallelism().map_or(1, |threads| threads.get());
-    let mut builder = Session::builder(environment).map_err(|error| refused(&error))?;
-    builder = builder.with_intra_threads(threads).map_err(|error| refused(&error))?;
-    let session = builder.commit_from_file(&path).map_err(|error| refused(&error))?;
-    let has = |outlets: &[ort::value::Outlet], name: &str| outlets.iter().any(|outlet| outlet.name() == name);
-    let (given, named) = (session.inputs(), session.outputs());
-    if given.len() != 1 || !has(given, &manifest.input.name) || !has(named, &manifest.output.name) {
-        let names = |outlets: &[ort::value::Outlet]| outlets.iter().map(|o| o.name().to_owned()).collect::<Vec<_>>();
+    let size = request.model.input_size(request.input).map_err(|error| refused(&error))?;
+    let session = open_session(&path)?;
+    let (input, output) = (manifest.input.name.clone(), manifest.output.name.clone());
+    let has = |outlets: &[Outlet], name: &str| outlets.iter().any(|outlet| outlet.name() == name);
+    let (given, made) = (session.inputs(), session.outputs());
+    if given.len() != 1 || !has(given, &input) || !has(made, &output) {
+        let names = |outlets: &[Outlet]| outlets.iter().map(|o| o.name().to_owned()).collect::<Vec<_>>();
         return Err(EngineError::Shape {
             kind: KIND,
             file: path.display().to_string(),
-            what: format!("inputs {:?} and outputs {:?}", names(given), names(named)),
-            expected: format!("one input {:?} and an output {:?}", manifest.input.name, manifest.output.name),
+            what: format!("inputs {:?} and outputs {:?}", names(given), names(made)),
+            expected: format!("one input {input:?} and an output {output:?}"),
         });
     }
+    let lanes = super::processors();
     let info = EngineInfo {
         kind: KIND,
-        version: version(),
-        device: format!("CPU, {threads} threads"),
+        version: library.version.clone(),
+        device: super::device(lanes),
         model: manifest.name.clone(),
         precision: file.precision.clone(),
-        input,
-        columns: input.width / manifest.output.stride,
-        rows: input.height / manifest.output.stride,
-        lanes: 1,
+        input: size,
+        columns: size.width / manifest.output.stride,
+        rows: size.height / manifest.output.stride,
+        lanes,
     };
-    let engine = OnnxRuntime {
-        info,
-        session: Arc::new(Mutex::new(session)),
-        input: manifest.input.name.clone(),
-        output: manifest.output.name.clone(),
-    };
-    // The shape of the output shows only when something is run.
-    let mut slot = Slot::new(&engine.info);
-    engine.lane()?.infer(std::slice::from_mut(&mut slot))?;
-    Ok(Arc::new(engine))
+    // Types and shapes show only when something is run.
+    let mut slot = Slot::new(&info);
+    let mut lane = OnnxRuntimeLane { info, path, session, input, output };
+    lane.infer(std::slice::from_mut(&mut slot)).map_err(|error| match error {
+        EngineError::Infer { reason, .. } => {
+            EngineError::Open { kind: KIND, file: lane.path.display().to_string(), reason }
+        }
+        other => other,
+    })?;
+    let OnnxRuntimeLane { info, path, session, input, output } = lane;
+    Ok(Arc::new(OnnxRuntime { info, path, input, output, first: Mutex::new(Some(session)) }))
 }
 
-/// The library's release, from its build information.
-fn version() -> String {
-    let words = ort::info();
-    let release = words.split(|c: char| !(c.is_ascii_digit() || c == '.')).find(|word| word.contains('.'));
-    release.map_or_else(|| format!("API {}", ort::MINOR_VERSION), |release| release.trim_matches('.').to_owned())
+/// A session that works in the thread that calls it.
+fn open_session(path: &Path) -> Result<Session, EngineError> {
+    let environment = &load()?.environment;
+    let refused = |error: &dyn Display| EngineError::Open {
+        kind: KIND,
+        file: path.display().to_string(),
+        reason: error.to_string(),
+    };
+    let builder = Session::builder(environment).map_err(|error| refused(&error))?;
+    let mut builder = builder.with_intra_threads(1).map_err(|error| refused(&error))?;
+    builder.commit_from_file(path).map_err(|error| refused(&error))
 }
 
 impl Engine for OnnxRuntime {
@@ -98,57 +128,46 @@ impl Engine for OnnxRuntime {
     }
 
     fn lane(&self) -> Result<Box<dyn Lane>, EngineError> {
-        Ok(Box::new(OnnxRuntimeLane {
-            info: self.info.clone(),
-            session: self.session.clone(),
-            input: self.input.clone(),
-            output: self.output.clone(),
-            batch: Vec::new(),
-        }))
+        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let session = first.map_or_else(|| open_session(&self.path), Ok)?;
+        let (input, output) = (self.input.clone(), self.output.clone());
+        Ok(Box::new(OnnxRuntimeLane { info: self.info.clone(), path: self.path.clone(), session, input, output }))
     }
 }
 
 struct OnnxRuntimeLane {
     info: EngineInfo,
-    session: Arc<Mutex<Session>>,
+    path: PathBuf,
+    session: Session,
     input: String,
     output: String,
-    /// Inputs of a batch, one after the other; used again.
-    batch: Vec<f32>,
 }
 
 impl OnnxRuntimeLane {
-    fn run(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
-        let failed = |reason: String| EngineError::Infer { kind: KIND, reason };
+    fn infer_one(&mut self, slot: &mut Slot) -> Result<(), EngineError> {
+        let failed = |error: ort::Error| EngineError::Infer { kind: KIND, reason: error.to_string() };
         let EngineInfo { input, columns, rows, .. } = self.info;
-        let shape = [slots.len(), 3, input.height, input.width];
-        let values = if let [slot] = &*slots {
-            &slot.input
-        } else {
-            self.batch.clear();
-            slots.iter().for_each(|slot| self.batch.extend_from_slice(&slot.input));
-            &self.batch
-        };
-        let tensor =
-            TensorRef::from_array_view((shape, values.as_slice())).map_err(|error| failed(error.to_string()))?;
-        let mut session = self.session.lock().unwrap_or_else(PoisonError::into_inner);
-        let outputs =
-            session.run(ort::inputs![self.input.as_str() => tensor]).map_err(|error| failed(error.to_string()))?;
-        let (shape, cells) =
-            outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(|error| failed(error.to_string()))?;
-        let expected = [slots.len() as i64, 1, rows as i64, columns as i64];
+        slot.check(&self.info)?;
+        let tensor = TensorRef::from_array_view(([1, 3, input.height, input.width], slot.input.as_slice()));
+        let tensor = tensor.map_err(failed)?;
+        let outputs = self.session.run(ort::inputs![self.input.as_str() => tensor]).map_err(failed)?;
+        let (shape, cells) = outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(failed)?;
+        let expected = [1, 1, rows as i64, columns as i64];
         if **shape != expected {
-            return Err(failed(format!("the density is {shape:?}, where {expected:?} is needed")));
+            return Err(EngineError::Shape {
+                kind: KIND,
+                file: self.path.display().to_string(),
+                what: format!("an output {:?} of {shape:?}", self.output),
+                expected: format!("{expected:?}"),
+            });
         }
-        for (slot, cells) in slots.iter_mut().zip(cells.chunks_exact(columns * rows)) {
-            slot.density.copy_from_slice(cells);
-        }
-        Ok(())
+        slot.fill(cells, &self.info)
     }
 }
 
 impl Lane for OnnxRuntimeLane {
+    /// One frame after the other: a batch was measured to be slower on the processor.
     fn infer(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
-        self.run(slots)
+        slots.iter_mut().try_for_each(|slot| self.infer_one(slot))
     }
 }

@@ -8,10 +8,12 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Lane, Slot};
-use crate::preprocess::InputSize;
+use crate::model::ModelError;
 
 #[derive(Default)]
 struct Script {
+    /// Lanes of engines that open from now on, where it is not one.
+    lanes: Option<usize>,
     holding: bool,
     /// Batches that may pass although the gate is closed.
     passes: usize,
@@ -49,6 +51,11 @@ impl Control {
     pub fn of(name: &str) -> Self {
         let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
         Self(gates.entry(name.to_owned()).or_default().clone())
+    }
+
+    /// Engines that open from now on have so many lanes; without this, one.
+    pub fn set_lanes(&self, lanes: usize) {
+        self.0.change(|script| script.lanes = Some(lanes.max(1)));
     }
 
     /// Closes the gate: batches wait inside the engine.
@@ -105,10 +112,12 @@ struct Scripted {
 }
 
 /// Opens the scripted engine called `request.name`.
-pub(super) fn open(request: &EngineRequest) -> Arc<dyn Engine> {
+pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineError> {
     let manifest = &request.model.manifest;
-    let input = request.input.unwrap_or(InputSize { width: manifest.input.width, height: manifest.input.height });
-    let stride = manifest.output.stride;
+    let refused = |error: ModelError| EngineError::Model { kind: EngineKind::Scripted, reason: error.to_string() };
+    let input = request.model.input_size(request.input).map_err(refused)?;
+    let gate = Control::of(&request.name).0;
+    let lanes = gate.lock().lanes.unwrap_or(1);
     let info = EngineInfo {
         kind: EngineKind::Scripted,
         version: env!("CARGO_PKG_VERSION").to_owned(),
@@ -116,11 +125,11 @@ pub(super) fn open(request: &EngineRequest) -> Arc<dyn Engine> {
         model: manifest.name.clone(),
         precision: "fp32".to_owned(),
         input,
-        columns: input.width / stride,
-        rows: input.height / stride,
-        lanes: 1,
+        columns: input.width / manifest.output.stride,
+        rows: input.height / manifest.output.stride,
+        lanes,
     };
-    Arc::new(Scripted { info, gate: Control::of(&request.name).0 })
+    Ok(Arc::new(Scripted { info, gate }))
 }
 
 impl Engine for Scripted {
@@ -164,6 +173,7 @@ impl Lane for ScriptedLane {
         let EngineInfo { input, columns, rows, .. } = self.info;
         let (width, height) = (input.width / columns, input.height / rows);
         for slot in slots {
+            slot.check(&self.info)?;
             for (index, cell) in slot.density.iter_mut().enumerate() {
                 let (left, top) = (index % columns * width, index / columns * height);
                 let red = |row: usize| &slot.input[row * input.width + left..][..width];
