@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Step 4: export a checkpoint to FP32 ONNX, with its manifest, golden picture and parity check.
+
+    export.py --checkpoint checkpoints/mobilenetv3-large/best.pt --models models
+"""
+
+import argparse
+import json
+import pathlib
+
+import numpy as np
+import torch
+
+from vcount import manifest, networks
+
+
+def fold(network):
+    """Batch normalisation into the convolutions before it, so that activations stay whole in the graph. timm's blocks hold the activation
+    in the normalisation layer (BatchNormAct2d): the layer becomes its activation alone."""
+    from torch.nn.utils.fusion import fuse_conv_bn_weights
+
+    pairs = []
+    for module in network.modules():
+        children = list(module.named_children())
+        for (name, conv), (other, norm) in zip(children, children[1:]):
+            if isinstance(conv, torch.nn.Conv2d) and isinstance(norm, torch.nn.BatchNorm2d):
+                pairs.append((module, name, conv, other, norm))
+    for module, _, conv, other, norm in pairs:
+        conv.weight, conv.bias = fuse_conv_bn_weights(
+            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+        )
+        after = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
+        setattr(module, other, torch.nn.Sequential(*[part for part in after if not isinstance(part, torch.nn.Identity)]))
+    return network
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--checkpoint", type=pathlib.Path, required=True)
+    parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path(__file__).parent / "models")
+    parser.add_argument("--side", type=int, default=384, help="preferred size of the input, pixels")
+    parser.add_argument("--version", default="0.1.0")
+    options = parser.parse_args()
+
+    state = torch.load(options.checkpoint, weights_only=True)
+    recipe = state["recipe"]
+    network = networks.DensityNetwork(recipe)
+    network.load_state_dict(state["network"])
+    network = network.eval()
+    side = options.side
+    probe = torch.rand(2, 3, side, side) * 255
+    with torch.no_grad():
+        wanted = network(probe).numpy()
+        fold(network)
+        folded = network(probe).numpy()
+    if np.abs(folded - wanted).max() > 1e-4:
+        raise SystemExit(f"folding changed the density by {np.abs(folded - wanted).max()}")
+
+    options.models.mkdir(parents=True, exist_ok=True)
+    name = recipe["name"]
+    path = options.models / f"{name}.onnx"
+    temporary = path.with_suffix(".tmp")
+    axes = {0: "batch", 2: "height", 3: "width"}
+    torch.onnx.export(
+        network, (probe,), str(temporary), input_names=["images"], output_names=["density"], opset_version=17, dynamo=False,
+        dynamic_axes={"images": axes, "density": axes},
+    )
+    import onnxruntime
+
+    session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])
+    for shape in ((1, 3, side, side), (3, 3, 256, 416)):
+        images = np.random.default_rng(0).uniform(0, 255, shape).astype(np.float32)
+        with torch.no_grad():
+            wanted = network(torch.from_numpy(images)).numpy()
+        got = session.run(["density"], {"images": images})[0]
+        difference = abs(got.sum() - wanted.sum()) / max(wanted.sum(), 1)
+        if got.shape != wanted.shape or difference > 1e-3:
+            raise SystemExit(f"{temporary}: {got.shape}, count off by {difference:.2%} from PyTorch's {wanted.shape}")
+    temporary.replace(path)
+    manifest.write(options.models, recipe, side, options.version, path, "fp32", ["openvino", "onnxruntime"])
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, validated at {state.get('val', float('nan')):.3f} MAE (step {state['step']})")
+
+
+if __name__ == "__main__":
+    main()

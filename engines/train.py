@@ -1,0 +1,312 @@
+#!/usr/bin/env python3
+"""Step 2: train a density network.
+
+    train.py --recipe recipes/mobilenetv3-large.toml --data DIR --out checkpoints/mobilenetv3-large
+
+First, where the recipe says so, the backbone learns the features of an ImageNet network on every picture at hand (distillation); then the
+network learns to count. Both go on from the checkpoints in `--out` when they are started again.
+"""
+
+import argparse
+import copy
+import json
+import math
+import pathlib
+import queue
+import threading
+import time
+import tomllib
+
+import cv2
+import numpy as np
+import timm
+import torch
+from torch.nn import functional as F
+
+from vcount import augment, data, metrics, networks
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--recipe", type=pathlib.Path, required=True)
+    parser.add_argument("--data", type=pathlib.Path, required=True, nargs="+", help="folders with annotations.jsonl; the first one validates")
+    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of checkpoints and log")
+    parser.add_argument("--unlabelled", type=pathlib.Path, nargs="*", default=[], help="clips whose frames serve distillation")
+    parser.add_argument("--teacher-weights", type=pathlib.Path, help="the teacher's weights (.safetensors); else timm fetches them")
+    parser.add_argument("--weights", type=pathlib.Path, help="a checkpoint to start from")
+    parser.add_argument("--steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--distill-steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--validate-every", type=int, default=500)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+
+    recipe = tomllib.loads(options.recipe.read_text())
+    if options.steps:
+        recipe["train"]["steps"] = options.steps
+    if options.distill_steps is not None and "distill" in recipe:
+        recipe["distill"]["steps"] = options.distill_steps
+    options.out.mkdir(parents=True, exist_ok=True)
+    torch.manual_seed(options.seed)
+    cv2.setNumThreads(1)
+
+    samples = [sample for folder in options.data for sample in data.load(folder, "train")]
+    pictures = [data.read(sample) for sample in samples]
+    validation = data.load(options.data[0], "val")
+    print(f"{len(samples)} pictures to train on, {len(validation)} to validate", flush=True)
+
+    network = networks.DensityNetwork(recipe, pretrained=False)
+    if options.weights:
+        network.load_state_dict(torch.load(options.weights, weights_only=True)["network"])
+    elif recipe.get("pretrained"):
+        try:
+            network = networks.DensityNetwork(recipe, pretrained=True)
+        except Exception as error:  # timm raises whatever its hub client raises
+            print(f"no pre-trained weights for {recipe['backbone']} ({type(error).__name__}): starting from scratch", flush=True)
+    network = network.to(memory_format=torch.channels_last)
+    teacher = Teacher(recipe, network, options.teacher_weights) if "distill" in recipe else None
+
+    if teacher and recipe["distill"]["steps"]:
+        frames = [frame for clip in options.unlabelled for frame in clip_frames(clip)]
+        distill(network, teacher, samples, pictures, frames, recipe, options)
+    train(network, teacher, samples, pictures, validation, recipe, options)
+
+
+class Teacher(torch.nn.Module):
+    """A network with ImageNet features, and projections from the student's channels to its own."""
+
+    def __init__(self, recipe, network, weights):
+        super().__init__()
+        settings = recipe["distill"]
+        backbone = timm.create_model(settings["teacher"], features_only=True, pretrained=weights is None)
+        if weights:
+            from safetensors.torch import load_file
+
+            missing, _ = backbone.load_state_dict(load_file(weights), strict=False)
+            if missing:
+                raise SystemExit(f"{weights}: lacks {missing[0]} and {len(missing) - 1} more of {settings['teacher']}")
+        self.backbone = backbone.eval().requires_grad_(False)
+        strides = backbone.feature_info.reduction()
+        self.levels = [strides.index(stride) for stride in (8, 16, 32)]
+        channels = [backbone.feature_info.channels()[level] for level in self.levels]
+        self.project = torch.nn.ModuleList(torch.nn.Conv2d(a, b, 1) for a, b in zip(network.channels, channels))
+        self.register_buffer("mean", torch.tensor(settings["mean"]).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(settings["std"]).view(1, 3, 1, 1))
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.backbone.eval()
+        return self
+
+    def loss(self, images, features):
+        """Mean squared error of the projected features, each teacher channel scaled to unit variance."""
+        with torch.no_grad():
+            wanted = self.backbone((images - self.mean) / self.std)
+        loss = 0.0
+        for level, project, feature in zip(self.levels, self.project, features):
+            target = wanted[level]
+            mean, std = target.mean((0, 2, 3), keepdim=True), target.std((0, 2, 3), keepdim=True) + 1e-4
+            loss = loss + F.mse_loss(project(feature), (target - mean) / std)
+        return loss / len(self.levels)
+
+
+def clip_frames(path, every=12, limit=120):
+    """Frames of a video clip, some apart."""
+    video = cv2.VideoCapture(str(path))
+    frames, number = [], 0
+    while len(frames) < limit:
+        there, frame = video.read()
+        if not there:
+            break
+        if number % every == 0:
+            frames.append(cv2.cvtColor(frame, cv2.COLOR_BGR2RGB))
+        number += 1
+    return frames
+
+
+class Loader:
+    """Batches made ahead by threads."""
+
+    def __init__(self, make, workers):
+        self.queue = queue.Queue(4)
+        for worker in range(workers):
+            threading.Thread(target=self._work, args=(make(worker),), daemon=True).start()
+
+    def _work(self, draw):
+        while True:
+            self.queue.put(draw())
+
+    def __next__(self):
+        return self.queue.get()
+
+
+def batches(samples, pictures, recipe, options, seed):
+    def make(worker):
+        crops = augment.Crops(samples, pictures, recipe, seed * 1000 + worker)
+
+        def draw():
+            drawn = [crops.draw() for _ in range(recipe["train"]["batch"])]
+            images, target, labelled = (np.stack(part) for part in zip(*drawn))
+            return torch.from_numpy(images), torch.from_numpy(target)[:, None], torch.from_numpy(labelled)[:, None]
+
+        return draw
+
+    return Loader(make, options.workers)
+
+
+def to_network(images):
+    return images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
+
+
+def schedule(optimizer, steps, warmup):
+    """Up in a line, then down in a half cosine."""
+
+    def factor(step):
+        return step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+
+    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(factor(step + 1), 1e-3))
+
+
+def save(path, content):
+    """Whole or not at all."""
+    temporary = path.with_suffix(".tmp")
+    torch.save(content, temporary)
+    temporary.replace(path)
+
+
+def distill(network, teacher, samples, pictures, frames, recipe, options):
+    path = options.out / "distilled.pt"
+    settings = recipe["distill"]
+    begin = 0
+    parameters = [*network.backbone.parameters(), *teacher.project.parameters()]
+    optimizer = torch.optim.AdamW(parameters, settings["learning-rate"], weight_decay=recipe["train"]["weight-decay"])
+    rate = schedule(optimizer, settings["steps"], recipe["train"]["warmup"])
+    if path.exists():
+        state = torch.load(path, weights_only=True)
+        network.load_state_dict(state["network"])
+        teacher.project.load_state_dict(state["project"])
+        begin = state["step"]
+        if begin >= settings["steps"]:
+            return
+        optimizer.load_state_dict(state["optimizer"])
+        rate.load_state_dict(state["rate"])
+    everything = samples + [data.Sample("", f.shape[1], f.shape[0], np.zeros((0, 4), np.float32), "clips", "train") for f in frames]
+    loader = batches(everything, pictures + frames, recipe, options, options.seed + begin)
+    network.train()
+    teacher.train()
+    since, losses = time.time(), []
+    for step in range(begin, settings["steps"]):
+        images, _, _ = next(loader)
+        images = to_network(images)
+        loss = teacher.loss(images, network.features(images))
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+        rate.step()
+        losses.append(loss.item())
+        if (step + 1) % 50 == 0:
+            print(f"distill {step + 1}/{settings['steps']} loss {np.mean(losses[-50:]):.4f} {(time.time() - since) / 50:.2f} s/step", flush=True)
+            since = time.time()
+        if (step + 1) % 250 == 0 or step + 1 == settings["steps"]:
+            save(path, {
+                "network": network.state_dict(), "project": teacher.project.state_dict(), "step": step + 1,
+                "optimizer": optimizer.state_dict(), "rate": rate.state_dict(),
+            })
+
+
+def counting_loss(density, target, labelled, weights):
+    """Per cell, per block of cells, and per picture, all inside the labelled area."""
+    density, target = density * labelled, target * labelled
+    scale = 10.0
+    cells = F.mse_loss(density * scale, target * scale, reduction="sum") / labelled.sum().clamp(min=1) * 10
+    blocks = 0.0
+    for size in (4, 8, 16):
+        seen = F.avg_pool2d(density, size) * size * size
+        true = F.avg_pool2d(target, size) * size * size
+        blocks = blocks + F.smooth_l1_loss(seen, true, beta=0.25)
+    counted, truth = density.sum((1, 2, 3)), target.sum((1, 2, 3))
+    count = ((counted - truth).abs() / (truth + 2.0)).mean()
+    return weights["density"] * cells + weights["blocks"] * blocks + weights["count"] * count
+
+
+def train(network, teacher, samples, pictures, validation, recipe, options):
+    settings = recipe["train"]
+    path = options.out / "last.pt"
+    parameters = list(network.parameters()) + (list(teacher.project.parameters()) if teacher else [])
+    optimizer = torch.optim.AdamW(parameters, settings["learning-rate"], weight_decay=settings["weight-decay"])
+    rate = schedule(optimizer, settings["steps"], settings["warmup"])
+    average = copy.deepcopy(network).eval().requires_grad_(False)
+    begin, best = 0, float("inf")
+    if path.exists():
+        # Our own file, with the optimizer's and the schedule's state.
+        state = torch.load(path, weights_only=False)
+        network.load_state_dict(state["network"])
+        average.load_state_dict(state["average"])
+        if teacher:
+            teacher.project.load_state_dict(state["project"])
+        optimizer.load_state_dict(state["optimizer"])
+        rate.load_state_dict(state["rate"])
+        begin, best = state["step"], state["best"]
+    loader = batches(samples, pictures, recipe, options, options.seed + 7 + begin)
+    since, losses = time.time(), []
+    for step in range(begin, settings["steps"]):
+        network.train()
+        images, target, labelled = next(loader)
+        images = to_network(images)
+        features = network.features(images)
+        loss = counting_loss(network.decode(features), target, labelled, settings["loss"])
+        if teacher and settings.get("distill"):
+            # Fades out: at the end the network is free.
+            share = settings["distill"] * max(0.0, 1.0 - step / (0.7 * settings["steps"]))
+            if share > 0:
+                loss = loss + share * teacher.loss(images, features)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_(parameters, 5.0)
+        optimizer.step()
+        rate.step()
+        losses.append(loss.item())
+        with torch.no_grad():
+            decay = min(settings["ema"], (step + 1) / (step + 10))
+            for slow, fast in zip(average.state_dict().values(), network.state_dict().values()):
+                slow.lerp_(fast, 1 - decay) if slow.dtype.is_floating_point else slow.copy_(fast)
+        if (step + 1) % 50 == 0:
+            print(f"train {step + 1}/{settings['steps']} loss {np.mean(losses[-50:]):.4f} {(time.time() - since) / 50:.2f} s/step", flush=True)
+            since = time.time()
+        if (step + 1) % options.validate_every == 0 or step + 1 == settings["steps"]:
+            result = validate(average, validation)
+            scenes = " ".join(f"{scene} {entry['mae']:.2f}({entry['bias']:+.2f})" for scene, entry in result["per-scene"].items())
+            print(f"val at {step + 1}: MAE {result['mae']:.3f} bias {result['bias']:+.3f} | {scenes}", flush=True)
+            with open(options.out / "log.jsonl", "a") as log:
+                log.write(json.dumps({"step": step + 1, "loss": float(np.mean(losses[-200:])), **result}) + "\n")
+            if result["mae"] < best:
+                best = result["mae"]
+                save(options.out / "best.pt", {"network": average.state_dict(), "recipe": recipe, "step": step + 1, "val": result["mae"]})
+            save(path, {
+                "network": network.state_dict(), "average": average.state_dict(), "project": teacher.project.state_dict() if teacher else {},
+                "optimizer": optimizer.state_dict(), "rate": rate.state_dict(), "step": step + 1, "best": best,
+            })
+            since = time.time()
+    save(options.out / "final.pt", {"network": average.state_dict(), "recipe": recipe, "step": settings["steps"]})
+
+
+def validate(network, samples, side=384):
+    """Counts inside the labelled area, at `side` x `side`."""
+    counts, truths, scenes = [], [], []
+    with torch.inference_mode():
+        for sample in samples:
+            image, box = data.letterbox(data.read(sample), side, side)
+            density = network(to_network(torch.from_numpy(image)[None]))[0, 0].numpy()
+            counts.append(float((density * metrics.roi_coverage(sample, box, *density.shape[::-1])).sum()))
+            truths.append(sample.truth())
+            scenes.append(sample.scene)
+    result = metrics.summary(counts, truths)
+    result["per-scene"] = {
+        scene: metrics.summary(*zip(*[(c, t) for c, t, s in zip(counts, truths, scenes) if s == scene])) for scene in sorted(set(scenes))
+    }
+    return result
+
+
+if __name__ == "__main__":
+    main()

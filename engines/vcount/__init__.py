@@ -1,0 +1,1 @@
+"""What the steps of the chain share: data, targets, augmentation, networks, metrics."""

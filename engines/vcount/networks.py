@@ -1,0 +1,81 @@
+"""Density networks: a timm backbone, a decoder, and normalisation inside the graph."""
+
+import timm
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+MEAN = (123.675, 116.28, 103.53)
+STD = (58.395, 57.12, 57.375)
+"""ImageNet's, on the scale 0..255."""
+
+
+class ConvBlock(nn.Sequential):
+    """Convolution, batch normalisation, ReLU."""
+
+    def __init__(self, inputs, outputs, kernel):
+        super().__init__(
+            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+        )
+
+
+class Fpn(nn.Module):
+    """Strides 8, 16 and 32 joined at stride 8 (Lin et al. 2017, with one smoothing convolution only)."""
+
+    def __init__(self, channels, width):
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.smooth = ConvBlock(width, width, 3)
+
+    def forward(self, features):
+        *finer, top = [lateral(f) for lateral, f in zip(self.laterals, features)]
+        for lateral in reversed(finer):
+            top = lateral + F.interpolate(top, scale_factor=2.0, mode="nearest")
+        return self.smooth(top)
+
+
+class Single(nn.Module):
+    """The smallest decoder: stride 16 alone, one lateral, one convolution, up to stride 8."""
+
+    def __init__(self, channels, width):
+        super().__init__()
+        self.lateral = nn.Conv2d(channels[1], width, 1)
+        self.smooth = ConvBlock(width, width, 3)
+
+    def forward(self, features):
+        return F.interpolate(self.smooth(self.lateral(features[1])), scale_factor=2.0, mode="nearest")
+
+
+DECODERS = {"fpn": Fpn, "single": Single}
+
+
+class DensityNetwork(nn.Module):
+    """RGB 0..255 [N, 3, H, W] to vehicles per cell [N, 1, H/8, W/8]."""
+
+    def __init__(self, recipe, pretrained=False):
+        super().__init__()
+        options = dict(recipe.get("backbone-options", {}))
+        self.backbone = timm.create_model(recipe["backbone"], features_only=True, pretrained=pretrained, **options)
+        strides = self.backbone.feature_info.reduction()
+        self.levels = [strides.index(stride) for stride in (8, 16, 32)]
+        channels = [self.backbone.feature_info.channels()[level] for level in self.levels]
+        width = recipe.get("width", 64)
+        self.decoder = DECODERS[recipe.get("decoder", "fpn")](channels, width)
+        self.head = nn.Sequential(ConvBlock(width, width // 2, 3), nn.Conv2d(width // 2, 1, 1))
+        nn.init.normal_(self.head[1].weight, std=0.01)
+        nn.init.constant_(self.head[1].bias, 0.1)
+        self.register_buffer("mean", torch.tensor(recipe.get("mean", MEAN)).view(1, 3, 1, 1))
+        self.register_buffer("std", torch.tensor(recipe.get("std", STD)).view(1, 3, 1, 1))
+        self.channels = channels
+
+    def features(self, images):
+        """The backbone's features at strides 8, 16 and 32."""
+        features = self.backbone((images - self.mean) / self.std)
+        return [features[level] for level in self.levels]
+
+    def decode(self, features):
+        """Density from features. A cell rarely holds more than 0.1 vehicles: the head works on ten times that."""
+        return F.relu(self.head(self.decoder(features))) * 0.1
+
+    def forward(self, images):
+        return self.decode(self.features(images))
