@@ -2,6 +2,7 @@
 # Writes a copy of a video file with what was counted drawn onto it.
 # Usage: file-to-mp4.sh CLIP OUT.mp4
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 [ $# = 2 ] || usage
 # shellcheck disable=SC2086

@@ -2,6 +2,7 @@
 # Counts vehicles on four RTSP cameras at once; the counts go to COUNTS, counts.jsonl by default. SECONDS_TO_RUN ends it by itself.
 # Usage: four-rtsp.sh URL URL URL URL
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 [ $# = 4 ] || usage
 branches=()

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every script of this folder on simulated cameras and looks at what comes out.
 set -euo pipefail
+# shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 here=$(cd "$(dirname "$0")" && pwd)
 command=${VEHICLECOUNT_BIN:-$root/target/debug}/vehicle-count
@@ -42,9 +43,12 @@ step file-to-mp4.sh
 bounded "$here/file-to-mp4.sh" clip-0.mp4 annotated.mp4
 [ "$(gst-launch-1.0 filesrc location=annotated.mp4 ! decodebin ! fakesink silent=false sync=false -v | grep -c 'chain.*0x')" -ge 20 ]
 step four-rtsp.sh
-"$command" serve --port 0 --cameras 4 --fps 10 >server.log &
-server=$!
-timeout 60 bash -c 'until grep -q camera-3 server.log; do read -rt 0.1 <> <(:) || true; done'
-mapfile -t urls < <(grep -o 'rtsp://[^ ]*' server.log)
+coproc SERVER { exec "$command" serve --port 0 --cameras 4 --fps 10; }
+server=$SERVER_PID
+urls=()
+for index in 0 1 2 3; do
+    read -rt 60 url _ <&"${SERVER[0]}"
+    urls+=("$url")
+done
 COUNTS=rtsp.jsonl SECONDS_TO_RUN=12 bounded "$here/four-rtsp.sh" "${urls[@]}"
 lines rtsp.jsonl 4

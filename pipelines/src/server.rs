@@ -110,7 +110,7 @@ impl Server {
             });
             mounts.add_factory(&format!("/camera-{index}"), factory);
         }
-        let source = server
+        server
             .attach(Some(&context))
             .map_err(|_| anyhow!("the RTSP server cannot listen on 127.0.0.1:{port}; is the port taken?"))?;
         let own = main_loop.clone();
