@@ -13,12 +13,19 @@ runtime=${1:-$root/.runtime}
 mkdir -p "$runtime"
 
 pip() {
+    local python=python3
     if ! python3 -m pip --version >/dev/null 2>&1; then
-        [ -x "$runtime/pip/bin/python" ] || python3 -m venv "$runtime/pip"
-        "$runtime/pip/bin/python" -m pip --disable-pip-version-check "$@"
-    else
-        python3 -m pip --disable-pip-version-check "$@"
+        python=$runtime/pip/bin/python
+        if ! [ -x "$python" ]; then
+            echo "runtime: python3 has no pip, making it one of its own" >&2
+            rm -rf "$runtime/pip"
+            python3 -m venv "$runtime/pip" || {
+                echo "runtime: install pip for python3 (Debian, Ubuntu: apt install python3-pip or python3-venv) and run this again" >&2
+                return 1
+            }
+        fi
     fi
+    "$python" -m pip --disable-pip-version-check "$@"
 }
 
 # fetch PACKAGE VERSION FOLDER-IN-WHEEL: unpacks that folder's files into .runtime/PACKAGE, whole or not at all.
@@ -28,7 +35,9 @@ fetch() {
     echo "runtime: fetching $package $version"
     local work
     work=$(mktemp -d "$runtime/.fetch.XXXXXX")
-    trap 'rm -rf "$work"' RETURN
+    # shellcheck disable=SC2064  # The folder of this very call.
+    trap "rm -rf '$work'" EXIT
+    # pip takes the named platforms alone, not older ones with them: these are all that the wheels of both have been built for.
     local platforms=()
     for glibc in 17 27 28 34 35; do platforms+=(--platform "manylinux_2_${glibc}_$(uname -m)"); done
     platforms+=(--platform "manylinux2014_$(uname -m)")
@@ -52,7 +61,13 @@ PYTHON
     echo "$version" >"$work/lib/VERSION"
     rm -rf "$target"
     mv "$work/lib" "$target"
+    rm -rf "$work"
+    echo "runtime: $package $version is in $target"
 }
+
+# One at a time: a second call waits, and finds the work done.
+exec 9>"$runtime/.lock"
+if command -v flock >/dev/null; then flock 9; fi
 
 fetch openvino "$OPENVINO" openvino/libs
 fetch onnxruntime "$ONNXRUNTIME" onnxruntime/capi
