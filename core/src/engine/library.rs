@@ -60,7 +60,7 @@ pub(super) fn find(kind: EngineKind, folder: &str, library: &str) -> Result<Path
     // SAFETY: the library's initialisers run; these are libraries made to be opened so, and they are about to be used.
     let said = match unsafe { libloading::Library::new(library) } {
         Ok(_) => return Ok(PathBuf::from(library)),
-        Err(error) => error.to_string(),
+        Err(error) => std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
     };
     let existing = places.iter().filter(|place| place.is_dir()).map(|place| place.join(folder).display().to_string());
     // A library that is there, but not one that it needs, shows in what the loader says.
