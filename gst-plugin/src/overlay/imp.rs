@@ -7,6 +7,7 @@ use gst::subclass::prelude::*;
 use gst_base::subclass::prelude::*;
 use gst_video::prelude::*;
 use gst_video::subclass::prelude::*;
+use vehiclecount_core::density::DensityMap;
 use vehiclecount_core::report::{Counted, FrameReport};
 
 use super::draw::{self, Outline, Panel};
@@ -24,19 +25,31 @@ struct Settings {
     regions: bool,
     labels: bool,
     truth: bool,
+    /// Of text, 1 as the frame's size has it.
+    text_scale: f64,
     /// The counter whose counts are drawn; -1 takes the first.
     unique_id: i32,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { heat_map: true, heat_opacity: 0.6, regions: true, labels: true, truth: false, unique_id: -1 }
+        Self {
+            heat_map: true,
+            heat_opacity: 0.6,
+            regions: true,
+            labels: true,
+            truth: false,
+            text_scale: 1.0,
+            unique_id: -1,
+        }
     }
 }
 
 /// A drawing and what it shows.
 struct Drawing<T> {
     of: T,
+    /// Opacity of the heat map, scale of the text.
+    setting: f64,
     frame: (u32, u32),
     rectangle: Option<gst_video::VideoOverlayRectangle>,
 }
@@ -44,6 +57,7 @@ struct Drawing<T> {
 /// Drawings that are kept while they hold.
 #[derive(Default)]
 struct State {
+    heat: Option<Drawing<DensityMap>>,
     panel: Option<Drawing<Panel>>,
     outlines: Option<Drawing<Vec<Outline>>>,
 }
@@ -63,14 +77,17 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 fn kept<T: PartialEq>(
     place: &mut Option<Drawing<T>>,
     of: T,
+    setting: f64,
     frame: (u32, u32),
     draw: impl FnOnce(&T) -> Result<Option<gst_video::VideoOverlayRectangle>, draw::DrawError>,
 ) -> Result<Option<gst_video::VideoOverlayRectangle>, draw::DrawError> {
-    if let Some(drawing) = place.as_ref().filter(|drawing| drawing.of == of && drawing.frame == frame) {
+    if let Some(drawing) =
+        place.as_ref().filter(|drawing| drawing.frame == frame && drawing.setting == setting && drawing.of == of)
+    {
         return Ok(drawing.rectangle.clone());
     }
     let rectangle = draw(&of)?;
-    *place = Some(Drawing { of, frame, rectangle: rectangle.clone() });
+    *place = Some(Drawing { of, setting, frame, rectangle: rectangle.clone() });
     Ok(rectangle)
 }
 
@@ -92,9 +109,13 @@ impl VehicleCountOverlay {
     ) -> Result<Vec<gst_video::VideoOverlayRectangle>, draw::DrawError> {
         let mut state = lock(&self.state);
         let settings = *lock(&self.settings);
+        let text_scale = settings.text_scale;
         let mut rectangles = Vec::with_capacity(3);
         if let Some(map) = report.density.as_ref().filter(|_| settings.heat_map) {
-            rectangles.extend(draw::heat_map(map, settings.heat_opacity, frame));
+            let opacity = settings.heat_opacity;
+            rectangles.extend(kept(&mut state.heat, map.clone(), opacity, frame, |map| {
+                Ok(draw::heat_map(map, opacity, frame))
+            })?);
         }
         if settings.regions {
             let outlines = report.regions.iter().map(|region| Outline {
@@ -102,7 +123,9 @@ impl VehicleCountOverlay {
                 label: format!("{}  {}", region.name, shown(region.count)),
                 level: region.count.map(|count| count.level),
             });
-            rectangles.extend(kept(&mut state.outlines, outlines.collect(), frame, |of| draw::outlines(of, frame))?);
+            rectangles.extend(kept(&mut state.outlines, outlines.collect(), text_scale, frame, |of| {
+                draw::outlines(of, text_scale, frame)
+            })?);
         }
         if settings.labels {
             let age = report.age as f64 / 1e9;
@@ -113,7 +136,8 @@ impl VehicleCountOverlay {
                 age: if report.stale && report.count.is_some() { format!("{age:.1} s old") } else { String::new() },
                 truth: truth.filter(|_| settings.truth).map(|truth| format!("truth {truth}")).unwrap_or_default(),
             };
-            rectangles.extend(kept(&mut state.panel, panel, frame, |of| draw::panel(of, frame))?);
+            rectangles
+                .extend(kept(&mut state.panel, panel, text_scale, frame, |of| draw::panel(of, text_scale, frame))?);
         }
         Ok(rectangles)
     }
@@ -156,6 +180,14 @@ impl ObjectImpl for VehicleCountOverlay {
                     "Add the true count to the panel, where the camera is a simulated one",
                     defaults.truth,
                 ),
+                glib::ParamSpecDouble::builder("text-scale")
+                    .nick("Text scale")
+                    .blurb("Size of the text (1: as the frame's size has it, 2: twice that); what does not fit is drawn smaller")
+                    .minimum(0.25)
+                    .maximum(4.0)
+                    .default_value(defaults.text_scale)
+                    .mutable_playing()
+                    .build(),
                 glib::ParamSpecInt::builder("unique-id")
                     .nick("Unique id")
                     .blurb("Draw the counts of the counter with this unique id (-1: the first)")
@@ -177,6 +209,7 @@ impl ObjectImpl for VehicleCountOverlay {
             "regions" => settings.regions = value.get().expect(TYPED),
             "labels" => settings.labels = value.get().expect(TYPED),
             "truth" => settings.truth = value.get().expect(TYPED),
+            "text-scale" => settings.text_scale = value.get().expect(TYPED),
             "unique-id" => settings.unique_id = value.get().expect(TYPED),
             _ => unimplemented!("property {}", pspec.name()),
         }
@@ -190,6 +223,7 @@ impl ObjectImpl for VehicleCountOverlay {
             "regions" => settings.regions.to_value(),
             "labels" => settings.labels.to_value(),
             "truth" => settings.truth.to_value(),
+            "text-scale" => settings.text_scale.to_value(),
             "unique-id" => settings.unique_id.to_value(),
             _ => unimplemented!("property {}", pspec.name()),
         }

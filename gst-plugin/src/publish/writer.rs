@@ -32,10 +32,20 @@ pub enum Queued {
 struct State {
     lines: VecDeque<String>,
     limit: usize,
-    writing: bool,
+    /// Lines ever pushed: the number of the next one.
+    pushed: u64,
+    /// Number of the first line of the block that is being written.
+    writing: Option<u64>,
     stopping: bool,
     /// The last error, until it is asked for.
     error: Option<String>,
+}
+
+impl State {
+    /// Number of the oldest line in the queue, or of the next one.
+    fn first_waiting(&self) -> u64 {
+        self.pushed - self.lines.len() as u64
+    }
 }
 
 struct Shared {
@@ -85,7 +95,14 @@ impl Writer {
 
     /// A writer to `sink`.
     pub fn start(mut sink: Box<dyn Sink>, limit: usize) -> io::Result<Self> {
-        let state = State { lines: VecDeque::new(), limit: limit.max(1), writing: false, stopping: false, error: None };
+        let state = State {
+            lines: VecDeque::new(),
+            limit: limit.max(1),
+            pushed: 0,
+            writing: None,
+            stopping: false,
+            error: None,
+        };
         let shared = Arc::new(Shared { state: Mutex::new(state), changed: Condvar::new() });
         let own = shared.clone();
         let thread = thread::Builder::new().name("vehicle-lines".to_owned()).spawn(move || work(&own, &mut *sink))?;
@@ -100,15 +117,26 @@ impl Writer {
             state.lines.pop_front();
         }
         state.lines.push_back(line);
+        state.pushed += 1;
         drop(state);
         self.shared.changed.notify_all();
         if full { Queued::DroppedOldest } else { Queued::Whole }
     }
 
-    /// Waits until everything that was pushed has been written.
+    /// Waits until everything that was pushed so far has been written (or dropped); lines that others go on to push are not waited for.
     pub fn flush(&self) {
+        self.wait(self.mark());
+    }
+
+    /// Number of the line that would be pushed next.
+    fn mark(&self) -> u64 {
+        self.shared.lock().pushed
+    }
+
+    /// Waits until every line before number `end` is written or dropped.
+    fn wait(&self, end: u64) {
         let mut state = self.shared.lock();
-        while state.writing || !state.lines.is_empty() {
+        while state.first_waiting() < end || state.writing.is_some_and(|first| first < end) {
             state = self.shared.changed.wait(state).unwrap_or_else(PoisonError::into_inner);
         }
     }
@@ -141,15 +169,15 @@ fn work(shared: &Shared, sink: &mut dyn Sink) {
             return;
         }
         block.clear();
+        state.writing = Some(state.first_waiting());
         for line in state.lines.drain(..) {
             block.push_str(&line);
             block.push('\n');
         }
-        state.writing = true;
         drop(state);
         let result = sink.write(block.as_bytes());
         let mut state = shared.lock();
-        state.writing = false;
+        state.writing = None;
         if let Err(error) = result {
             state.error = Some(error.to_string());
         }
@@ -195,6 +223,27 @@ mod tests {
         open.send(Ok(())).unwrap();
         drop(writer);
         assert_eq!(*written.lock().unwrap(), b"1\n3\n4\n");
+    }
+
+    #[test]
+    fn end_of_one_camera_does_not_wait_for_the_lines_of_another() {
+        let (arrived, arrivals) = mpsc::channel();
+        let (open, gate) = mpsc::channel();
+        let written = Arc::new(Mutex::new(Vec::new()));
+        let writer = Writer::start(Box::new(Gated { arrived, gate, written: written.clone() }), 8).unwrap();
+        writer.push("north".to_owned());
+        arrivals.recv().unwrap();
+        let north = writer.mark();
+        writer.push("south".to_owned());
+        writer.push("south again".to_owned());
+        open.send(Ok(())).unwrap();
+        // South's lines are at the gate, which stays shut.
+        arrivals.recv().unwrap();
+        writer.wait(north);
+        assert_eq!(*written.lock().unwrap(), b"north\n");
+        open.send(Ok(())).unwrap();
+        writer.flush();
+        assert_eq!(*written.lock().unwrap(), b"north\nsouth\nsouth again\n");
     }
 
     #[test]
