@@ -33,6 +33,9 @@ pub struct Outline {
 /// Why nothing can be drawn: Cairo has no memory, say.
 pub type DrawError = cairo::Error;
 
+/// A piece of a drawing.
+pub type Rectangle = gst_video::VideoOverlayRectangle;
+
 /// Side of a frame that is not scaled: text has the size below at 360 rows.
 const ROWS: f64 = 360.0;
 
@@ -60,102 +63,152 @@ fn level_color(level: Option<Level>) -> [f64; 3] {
     }
 }
 
-/// Pixels of a surface as a buffer that the composition takes, placed at (x, y) and shown at `width` x `height`.
-fn rectangle(
-    mut surface: ImageSurface,
-    x: i32,
-    y: i32,
-    width: u32,
-    height: u32,
-) -> Option<gst_video::VideoOverlayRectangle> {
-    let (columns, rows, stride) = (surface.width(), surface.height(), surface.stride());
-    surface.flush();
-    let pixels = surface.data().ok()?.to_vec();
+/// `rows` rows of premultiplied pixels in Cairo's words, to be shown at (x, y), each a pixel of the frame.
+fn rectangle(pixels: Vec<u8>, x: usize, y: usize, columns: usize, rows: usize) -> Option<Rectangle> {
     let mut buffer = gst::Buffer::from_mut_slice(pixels);
     // Cairo's ARGB32 is premultiplied, in the machine's byte order.
     let format =
         if cfg!(target_endian = "little") { gst_video::VideoFormat::Bgra } else { gst_video::VideoFormat::Argb };
-    let flags = gst_video::VideoFrameFlags::empty();
-    let header = buffer.get_mut()?;
-    gst_video::VideoMeta::add_full(header, flags, format, columns as u32, rows as u32, &[0], &[stride]).ok()?;
+    let (flags, width, height) = (gst_video::VideoFrameFlags::empty(), columns as u32, rows as u32);
+    let stride = [columns as i32 * 4];
+    gst_video::VideoMeta::add_full(buffer.get_mut()?, flags, format, width, height, &[0], &stride).ok()?;
     let flags = gst_video::VideoOverlayFormatFlags::PREMULTIPLIED_ALPHA;
-    Some(gst_video::VideoOverlayRectangle::new_raw(&buffer, x, y, width, height, flags))
+    Some(Rectangle::new_raw(&buffer, x as i32, y as i32, width, height, flags))
 }
 
-/// Colours of a heat map from cold to hot, premultiplied, in Cairo's words; alpha grows with the heat.
-fn heat_colors(opacity: f64) -> [u32; 256] {
+/// Blending costs by the pixel, see-through ones too, and each rectangle costs as much in every row that it touches as this share of the
+/// frame's width does: so drawings are cut into rectangles around what can be seen, and nearer pieces are left together.
+const GAP: usize = 8;
+
+/// Runs of what is `seen` among 0..`length`, as start and end; those nearer than `gap` are one.
+fn runs(length: usize, gap: usize, seen: impl Fn(usize) -> bool) -> Vec<(usize, usize)> {
+    let mut runs: Vec<(usize, usize)> = Vec::new();
+    for place in (0..length).filter(|&place| seen(place)) {
+        match runs.last_mut() {
+            Some((_, end)) if place - *end <= gap => *end = place + 1,
+            _ => runs.push((place, place + 1)),
+        }
+    }
+    runs
+}
+
+/// Rows that are cut alike.
+const BAND: usize = 32;
+
+/// The rectangles of a surface that lies at (x, y) of a frame of width `frame_width`.
+fn cut(mut surface: ImageSurface, x: usize, y: usize, frame_width: u32) -> Vec<Rectangle> {
+    let (columns, rows, stride) = (surface.width() as usize, surface.height() as usize, surface.stride() as usize);
+    surface.flush();
+    let Ok(data) = surface.data() else { return Vec::new() };
+    let mut rectangles = Vec::new();
+    let mut seen = vec![false; columns];
+    for top in (0..rows).step_by(BAND) {
+        let bottom = (top + BAND).min(rows);
+        seen.fill(false);
+        for line in data[top * stride..].chunks(stride).take(bottom - top) {
+            for (seen, pixel) in seen.iter_mut().zip(line.as_chunks::<4>().0) {
+                *seen |= *pixel != [0; 4];
+            }
+        }
+        for (left, right) in runs(columns, frame_width as usize / GAP, |column| seen[column]) {
+            let lines = data[top * stride..].chunks(stride).take(bottom - top);
+            let pixels = lines.flat_map(|line| &line[left * 4..right * 4]).copied().collect();
+            rectangles.extend(rectangle(pixels, x + left, y + top, right - left, bottom - top));
+        }
+    }
+    rectangles
+}
+
+/// Steps of [`heat_colors`], and the density that they reach, in [`WARM`].
+const STEPS: usize = 1024;
+const REACH: f32 = 6.0;
+
+/// Colours by density from cold to hot, premultiplied, in Cairo's words; alpha grows with the heat.
+fn heat_colors(opacity: f64) -> Vec<u32> {
     const COLORS: [[f64; 3]; 4] = [[0.1, 0.25, 0.95], [0.0, 0.85, 0.75], [1.0, 0.85, 0.1], [1.0, 0.15, 0.1]];
-    std::array::from_fn(|heat| {
-        let place = heat as f64 / 255.0 * (COLORS.len() - 1) as f64;
+    let color = |step: usize| {
+        // Rises fast and never quite arrives, so that a crowd still has structure.
+        let heat = 1.0 - (-f64::from(REACH) * step as f64 / STEPS as f64).exp();
+        let place = heat * (COLORS.len() - 1) as f64;
         let index = (place as usize).min(COLORS.len() - 2);
         let share = place - index as f64;
-        let alpha = opacity * (heat as f64 / 255.0 * 2.5).min(1.0);
+        let alpha = opacity * (heat * 2.5).min(1.0);
         let channel = |channel: usize| {
             let mixed = COLORS[index][channel] * (1.0 - share) + COLORS[index + 1][channel] * share;
             (mixed * alpha * 255.0).round() as u32
         };
-        ((alpha * 255.0).round() as u32) << 24 | channel(0) << 16 | channel(1) << 8 | channel(2)
-    })
-}
-
-/// Pixels of the heat map for each cell, both ways: enough that the colours follow the smoothed density and not the cells.
-const FINE: usize = 4;
-
-/// Shares of the cell before, the cell itself and the cell behind at each of a cell's fine pixels: the quadratic B-spline, which reaches
-/// one and a half cells and never overshoots.
-fn spline() -> [[f32; 3]; FINE] {
-    std::array::from_fn(|pixel| {
-        let t = (pixel as f32 + 0.5) / FINE as f32;
-        [0.5 * (1.0 - t) * (1.0 - t), 0.75 - (t - 0.5) * (t - 0.5), 0.5 * t * t]
-    })
-}
-
-/// The heat map, [`FINE`] pixels a cell: the composition scales it up to the frame. `None` where nothing is on the road.
-pub fn heat_map(map: &DensityMap, opacity: f64, frame: (u32, u32)) -> Option<gst_video::VideoOverlayRectangle> {
-    let Grid { columns, rows, rect } = map.grid;
-    // What lies wholly outside the frame, the border of a letterbox, is left out.
-    let inside = |start: f64, length: f64, cells: usize| {
-        let cell = length / cells as f64;
-        let first = ((-start / cell).floor().max(0.0)) as usize;
-        let last = (((1.0 - start) / cell).ceil().max(0.0) as usize).min(cells);
-        (first.min(last), last, cell)
+        (((alpha * 255.0).round() as u32) << 24) | (channel(0) << 16) | (channel(1) << 8) | channel(2)
     };
-    let (left, right, cell_width) = inside(rect.x, rect.width, columns);
-    let (top, bottom, cell_height) = inside(rect.y, rect.height, rows);
-    if left == right || top == bottom || map.cells.iter().all(|&cell| cell < WARM * 0.02) {
-        return None;
+    (0..STEPS).map(color).collect()
+}
+
+/// A pixel's cell and its neighbours along one axis, with their shares: the quadratic B-spline, which reaches one and a half cells and
+/// never overshoots.
+struct Around {
+    cells: [usize; 3],
+    shares: [f32; 3],
+}
+
+impl Around {
+    /// For pixel `pixel` of `length` where `cells` cells begin at `start` and are `cell` wide, both in 0..1 of the frame.
+    fn new(pixel: usize, length: usize, start: f64, cell: f64, cells: usize) -> Self {
+        let place = ((pixel as f64 + 0.5) / length as f64 - start) / cell;
+        let own = (place.max(0.0) as usize).min(cells - 1);
+        let t = (place - own as f64).clamp(0.0, 1.0) as f32;
+        let shares = [0.5 * (1.0 - t) * (1.0 - t), 0.75 - (t - 0.5) * (t - 0.5), 0.5 * t * t];
+        Self { cells: [own.saturating_sub(1), own, (own + 1).min(cells - 1)], shares }
     }
-    let (fine_width, fine_height) = ((right - left) * FINE, (bottom - top) * FINE);
-    let mut surface = ImageSurface::create(Format::ARgb32, fine_width as i32, fine_height as i32).ok()?;
-    let stride = surface.stride() as usize;
-    {
-        let (colors, spline) = (heat_colors(opacity), spline());
-        let mut data = surface.data().ok()?;
-        let mut blended = vec![0.0f32; columns];
-        for (y, line) in data.chunks_exact_mut(stride).enumerate() {
-            let (row, [above, own, below]) = (top + y / FINE, spline[y % FINE]);
-            let row_at = |row: usize| &map.cells[row * columns..][..columns];
-            let around = [row_at(row.saturating_sub(1)), row_at(row), row_at((row + 1).min(rows - 1))];
-            for (column, cell) in blended.iter_mut().enumerate() {
-                *cell = around[0][column] * above + around[1][column] * own + around[2][column] * below;
+}
+
+/// Rows of cells that are drawn together.
+const CELL_ROWS: usize = 4;
+
+/// The heat map, around what is warm; nothing where nothing is on the road.
+pub fn heat_map(map: &DensityMap, opacity: f64, frame: (u32, u32)) -> Vec<Rectangle> {
+    let Grid { columns, rows, rect } = map.grid;
+    let (cell_width, cell_height) = (rect.width / columns as f64, rect.height / rows as f64);
+    let (width, height) = (frame.0 as usize, frame.1 as usize);
+    // First pixel of a cell; what lies outside the frame, the border of a letterbox, has none.
+    let pixel = |start: f64, cell: f64, index: usize, length: usize| {
+        ((start + index as f64 * cell) * length as f64).round().clamp(0.0, length as f64) as usize
+    };
+    let colors = heat_colors(opacity);
+    let to_step = STEPS as f32 / (WARM * REACH);
+    // Not a number is cold, too.
+    let warm = |column: usize, row: usize| map.cells[row * columns + column] > WARM * 0.02;
+    let mut rectangles = Vec::new();
+    for first in (0..rows).step_by(CELL_ROWS) {
+        let last = (first + CELL_ROWS).min(rows);
+        let (top, bottom) = (pixel(rect.y, cell_height, first, height), pixel(rect.y, cell_height, last, height));
+        let near_rows = first.saturating_sub(1)..(last + 1).min(rows);
+        let lit = |column: usize| {
+            let near_columns = column.saturating_sub(1)..(column + 2).min(columns);
+            near_rows.clone().any(|row| near_columns.clone().any(|column| warm(column, row)))
+        };
+        for (from, to) in runs(columns, columns / GAP, lit) {
+            let (left, right) = (pixel(rect.x, cell_width, from, width), pixel(rect.x, cell_width, to, width));
+            if left >= right || top >= bottom {
+                continue;
             }
-            for (x, pixel) in line[..fine_width * 4].chunks_exact_mut(4).enumerate() {
-                let (column, [before, own, behind]) = (left + x / FINE, spline[x % FINE]);
-                let density = blended[column.saturating_sub(1)] * before
-                    + blended[column] * own
-                    + blended[(column + 1).min(columns - 1)] * behind;
-                // Rises fast and never quite arrives, so that a crowd still has structure. Not a number counts as cold.
-                let heat = 1.0 - (-density.max(0.0) / WARM).exp();
-                pixel.copy_from_slice(&colors[(heat * 255.0) as usize].to_ne_bytes());
+            let across: Vec<_> = (left..right).map(|x| Around::new(x, width, rect.x, cell_width, columns)).collect();
+            let mut pixels = Vec::with_capacity((right - left) * (bottom - top) * 4);
+            let mut line = vec![0.0f32; columns];
+            for y in top..bottom {
+                let Around { cells, shares } = Around::new(y, height, rect.y, cell_height, rows);
+                let [above, own, below] = cells.map(|row| &map.cells[row * columns..][..columns]);
+                for (column, cell) in line.iter_mut().enumerate() {
+                    *cell = above[column] * shares[0] + own[column] * shares[1] + below[column] * shares[2];
+                }
+                for Around { cells: [before, own, behind], shares } in &across {
+                    let density = line[*before] * shares[0] + line[*own] * shares[1] + line[*behind] * shares[2];
+                    let step = ((density * to_step) as usize).min(STEPS - 1);
+                    pixels.extend_from_slice(&colors[step].to_ne_bytes());
+                }
             }
+            rectangles.extend(rectangle(pixels, left, top, right - left, bottom - top));
         }
     }
-    let (width, height) = (f64::from(frame.0), f64::from(frame.1));
-    let x = ((rect.x + left as f64 * cell_width) * width).round() as i32;
-    let y = ((rect.y + top as f64 * cell_height) * height).round() as i32;
-    let across = ((right - left) as f64 * cell_width * width).round().max(1.0) as u32;
-    let down = ((bottom - top) as f64 * cell_height * height).round().max(1.0) as u32;
-    rectangle(surface, x, y, across, down)
+    rectangles
 }
 
 /// Sets `text` in a sans-serif of `size` pixels, cut short with an ellipsis at `most` pixels.
@@ -191,28 +244,20 @@ fn rounded(context: &Context, x: f64, y: f64, width: f64, height: f64, radius: f
     context.close_path();
 }
 
-/// The panel in the top left corner, smaller where the frame has little room; `None` where it has none.
-pub fn panel(
-    panel: &Panel,
-    text_scale: f64,
-    frame: (u32, u32),
-) -> Result<Option<gst_video::VideoOverlayRectangle>, DrawError> {
+/// The panel in the top left corner, smaller where the frame has little room; nothing where it has none.
+pub fn panel(panel: &Panel, text_scale: f64, frame: (u32, u32)) -> Result<Vec<Rectangle>, DrawError> {
     let mut scale = scale_of(frame, text_scale);
     while scale >= SMALLEST {
-        if let Some(rectangle) = panel_at(panel, scale, frame)? {
-            return Ok(Some(rectangle));
+        if let Some(rectangles) = panel_at(panel, scale, frame)? {
+            return Ok(rectangles);
         }
         scale *= 0.8;
     }
-    Ok(None)
+    Ok(Vec::new())
 }
 
 /// The panel at `scale`, or `None` where the frame has no room for it.
-fn panel_at(
-    panel: &Panel,
-    scale: f64,
-    frame: (u32, u32),
-) -> Result<Option<gst_video::VideoOverlayRectangle>, DrawError> {
+fn panel_at(panel: &Panel, scale: f64, frame: (u32, u32)) -> Result<Option<Vec<Rectangle>>, DrawError> {
     let px = |size: f64| size * scale;
     let measure = measuring()?;
     // A long name takes no more than two thirds of the frame.
@@ -271,18 +316,14 @@ fn panel_at(
             put(right, chip_top + chip.1 + px(3.0), &notes, 11.0, false);
         }
     }
-    Ok(rectangle(surface, margin as i32, margin as i32, width as u32, height as u32))
+    Ok(Some(cut(surface, margin as usize, margin as usize, frame.0)))
 }
 
-/// All regions, as one picture that covers them and their labels.
-pub fn outlines(
-    outlines: &[Outline],
-    text_scale: f64,
-    frame: (u32, u32),
-) -> Result<Option<gst_video::VideoOverlayRectangle>, DrawError> {
+/// All regions with their labels.
+pub fn outlines(outlines: &[Outline], text_scale: f64, frame: (u32, u32)) -> Result<Vec<Rectangle>, DrawError> {
     let corners = || outlines.iter().flat_map(|outline| &outline.polygon);
     if corners().next().is_none() {
-        return Ok(None);
+        return Ok(Vec::new());
     }
     let (width, height) = (f64::from(frame.0), f64::from(frame.1));
     let scale = scale_of(frame, text_scale);
@@ -312,7 +353,6 @@ pub fn outlines(
     {
         let context = Context::new(&surface)?;
         context.translate(-left, -top);
-        context.set_line_width(line);
         context.set_line_join(LineJoin::Round);
         for outline in outlines {
             let [red, green, blue] = level_color(outline.level);
@@ -320,9 +360,12 @@ pub fn outlines(
                 context.line_to(x * width, y * height);
             }
             context.close_path();
-            context.set_source_rgba(red, green, blue, 0.1);
-            context.fill_preserve()?;
+            // A dark rim first: the line shows on snow and on asphalt.
+            context.set_source_rgba(0.04, 0.05, 0.07, 0.35);
+            context.set_line_width(line * 2.0);
+            context.stroke_preserve()?;
             context.set_source_rgba(red, green, blue, 0.95);
+            context.set_line_width(line);
             context.stroke()?;
         }
         // Labels over all lines.
@@ -337,5 +380,5 @@ pub fn outlines(
             pangocairo::functions::show_layout(&context, &text);
         }
     }
-    Ok(rectangle(surface, left as i32, top as i32, across as u32, down as u32))
+    Ok(cut(surface, left as usize, top as usize, frame.0))
 }

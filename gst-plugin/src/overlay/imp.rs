@@ -10,7 +10,7 @@ use gst_video::subclass::prelude::*;
 use vehiclecount_core::density::DensityMap;
 use vehiclecount_core::report::{Counted, FrameReport};
 
-use super::draw::{self, Outline, Panel};
+use super::draw::{self, Outline, Panel, Rectangle};
 use crate::meta;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -51,7 +51,7 @@ struct Drawing<T> {
     /// Opacity of the heat map, scale of the text.
     setting: f64,
     frame: (u32, u32),
-    rectangle: Option<gst_video::VideoOverlayRectangle>,
+    rectangles: Vec<Rectangle>,
 }
 
 /// Drawings that are kept while they hold.
@@ -79,16 +79,14 @@ fn kept<T: PartialEq>(
     of: T,
     setting: f64,
     frame: (u32, u32),
-    draw: impl FnOnce(&T) -> Result<Option<gst_video::VideoOverlayRectangle>, draw::DrawError>,
-) -> Result<Option<gst_video::VideoOverlayRectangle>, draw::DrawError> {
-    if let Some(drawing) =
-        place.as_ref().filter(|drawing| drawing.frame == frame && drawing.setting == setting && drawing.of == of)
-    {
-        return Ok(drawing.rectangle.clone());
+    draw: impl FnOnce(&T) -> Result<Vec<Rectangle>, draw::DrawError>,
+) -> Result<&[Rectangle], draw::DrawError> {
+    let holds = |drawing: &&mut Drawing<T>| drawing.frame == frame && drawing.setting == setting && drawing.of == of;
+    if place.as_mut().filter(holds).is_none() {
+        let rectangles = draw(&of)?;
+        *place = Some(Drawing { of, setting, frame, rectangles });
     }
-    let rectangle = draw(&of)?;
-    *place = Some(Drawing { of, setting, frame, rectangle: rectangle.clone() });
-    Ok(rectangle)
+    Ok(place.as_ref().map_or(&[], |drawing| &drawing.rectangles))
 }
 
 /// A count as it is shown: smoothed, one decimal below ten.
@@ -106,14 +104,14 @@ impl VehicleCountOverlay {
         report: &FrameReport,
         truth: Option<u32>,
         frame: (u32, u32),
-    ) -> Result<Vec<gst_video::VideoOverlayRectangle>, draw::DrawError> {
+    ) -> Result<Vec<Rectangle>, draw::DrawError> {
         let mut state = lock(&self.state);
         let settings = *lock(&self.settings);
         let text_scale = settings.text_scale;
-        let mut rectangles = Vec::with_capacity(3);
+        let mut rectangles = Vec::new();
         if let Some(map) = report.density.as_ref().filter(|_| settings.heat_map) {
             let opacity = settings.heat_opacity;
-            rectangles.extend(kept(&mut state.heat, map.clone(), opacity, frame, |map| {
+            rectangles.extend_from_slice(kept(&mut state.heat, map.clone(), opacity, frame, |map| {
                 Ok(draw::heat_map(map, opacity, frame))
             })?);
         }
@@ -123,7 +121,7 @@ impl VehicleCountOverlay {
                 label: format!("{}  {}", region.name, shown(region.count)),
                 level: region.count.map(|count| count.level),
             });
-            rectangles.extend(kept(&mut state.outlines, outlines.collect(), text_scale, frame, |of| {
+            rectangles.extend_from_slice(kept(&mut state.outlines, outlines.collect(), text_scale, frame, |of| {
                 draw::outlines(of, text_scale, frame)
             })?);
         }
@@ -136,8 +134,9 @@ impl VehicleCountOverlay {
                 age: if report.stale && report.count.is_some() { format!("{age:.1} s old") } else { String::new() },
                 truth: truth.filter(|_| settings.truth).map(|truth| format!("truth {truth}")).unwrap_or_default(),
             };
-            rectangles
-                .extend(kept(&mut state.panel, panel, text_scale, frame, |of| draw::panel(of, text_scale, frame))?);
+            rectangles.extend_from_slice(kept(&mut state.panel, panel, text_scale, frame, |of| {
+                draw::panel(of, text_scale, frame)
+            })?);
         }
         Ok(rectangles)
     }
