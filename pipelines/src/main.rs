@@ -1,16 +1,10 @@
 //! The command `vehicle-count`: counts vehicles on many cameras, and everything around it.
 
-mod camera;
-mod demo;
-mod serve;
-mod server;
-mod synth;
-mod table;
-
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
+use vehicle_count::{demo, serve, synth};
 
 /// Counts vehicles on many cameras at once.
 #[derive(Parser)]
