@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Step 4: export a checkpoint to FP32 ONNX, with its manifest, golden picture and parity check.
+"""Step 4: export a checkpoint to FP32 ONNX, with its manifest and a parity check.
 
     export.py --checkpoint checkpoints/mobilenetv3-large/best.pt --models models
 """
@@ -40,6 +40,8 @@ def main():
     parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path(__file__).parent / "models")
     parser.add_argument("--side", type=int, default=384, help="preferred size of the input, pixels")
     parser.add_argument("--version", default="0.1.0")
+    parser.add_argument("--attribution", nargs="*", help="whom the weights owe; default: that of the shipped model")
+    parser.add_argument("--weights", action="store_true", help="put the checkpoint, without the trainer's state, beside the model, to go on from")
     options = parser.parse_args()
 
     state = torch.load(options.checkpoint, weights_only=True)
@@ -77,8 +79,10 @@ def main():
         if got.shape != wanted.shape or difference > 1e-3:
             raise SystemExit(f"{temporary}: {got.shape}, count off by {difference:.2%} from PyTorch's {wanted.shape}")
     temporary.replace(path)
-    manifest.write(options.models, recipe, side, options.version, path, "fp32", ["openvino", "onnxruntime"])
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, validated at {state.get('val', float('nan')):.3f} MAE (step {state['step']})")
+    manifest.write(options.models, recipe, side, options.version, path, "fp32", ["openvino", "onnxruntime"], options.attribution)
+    if options.weights:
+        torch.save({"network": state["network"], "recipe": recipe, "step": state["step"]}, options.models / f"{name}.pt")
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, from step {state['step']}")
 
 
 if __name__ == "__main__":

@@ -36,6 +36,7 @@ def main():
     parser.add_argument("--weights", type=pathlib.Path, help="a checkpoint to start from")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--distill-steps", type=int, help="instead of the recipe's")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="other values of the recipe, as in train.ema=0.99")
     parser.add_argument("--validate-every", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
@@ -46,6 +47,13 @@ def main():
         recipe["train"]["steps"] = options.steps
     if options.distill_steps is not None and "distill" in recipe:
         recipe["distill"]["steps"] = options.distill_steps
+    for change in options.set:
+        key, value = change.split("=", 1)
+        *tables, last = key.split(".")
+        table = recipe
+        for name in tables:
+            table = table[name]
+        table[last] = tomllib.loads(f"value = {value}")["value"]
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     cv2.setNumThreads(1)
@@ -58,11 +66,13 @@ def main():
     network = networks.DensityNetwork(recipe, pretrained=False)
     if options.weights:
         network.load_state_dict(torch.load(options.weights, weights_only=True)["network"])
-    elif recipe.get("pretrained"):
+    elif recipe.get("pretrained") and not recipe.get("weights"):
         try:
             network = networks.DensityNetwork(recipe, pretrained=True)
         except Exception as error:  # timm raises whatever its hub client raises
             print(f"no pre-trained weights for {recipe['backbone']} ({type(error).__name__}): starting from scratch", flush=True)
+    if recipe.get("weights") and not options.weights:
+        networks.load_backbone(network.backbone, pathlib.Path(recipe["weights"]))
     network = network.to(memory_format=torch.channels_last)
     teacher = Teacher(recipe, network, options.teacher_weights) if "distill" in recipe else None
 
@@ -80,11 +90,7 @@ class Teacher(torch.nn.Module):
         settings = recipe["distill"]
         backbone = timm.create_model(settings["teacher"], features_only=True, pretrained=weights is None)
         if weights:
-            from safetensors.torch import load_file
-
-            missing, _ = backbone.load_state_dict(load_file(weights), strict=False)
-            if missing:
-                raise SystemExit(f"{weights}: lacks {missing[0]} and {len(missing) - 1} more of {settings['teacher']}")
+            networks.load_backbone(backbone, weights)
         self.backbone = backbone.eval().requires_grad_(False)
         strides = backbone.feature_info.reduction()
         self.levels = [strides.index(stride) for stride in (8, 16, 32)]
@@ -145,7 +151,7 @@ def batches(samples, pictures, recipe, options, seed):
         crops = augment.Crops(samples, pictures, recipe, seed * 1000 + worker)
 
         def draw():
-            drawn = [crops.draw() for _ in range(recipe["train"]["batch"])]
+            drawn = crops.batch()
             images, target, labelled = (np.stack(part) for part in zip(*drawn))
             return torch.from_numpy(images), torch.from_numpy(target)[:, None], torch.from_numpy(labelled)[:, None]
 
@@ -221,7 +227,7 @@ def counting_loss(density, target, labelled, weights):
     scale = 10.0
     cells = F.mse_loss(density * scale, target * scale, reduction="sum") / labelled.sum().clamp(min=1) * 10
     blocks = 0.0
-    for size in (4, 8, 16):
+    for size in (size for size in (4, 8, 16) if size <= min(density.shape[2:])):
         seen = F.avg_pool2d(density, size) * size * size
         true = F.avg_pool2d(target, size) * size * size
         blocks = blocks + F.smooth_l1_loss(seen, true, beta=0.25)
@@ -239,8 +245,7 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
     average = copy.deepcopy(network).eval().requires_grad_(False)
     begin, best = 0, float("inf")
     if path.exists():
-        # Our own file, with the optimizer's and the schedule's state.
-        state = torch.load(path, weights_only=False)
+        state = torch.load(path, weights_only=True)
         network.load_state_dict(state["network"])
         average.load_state_dict(state["average"])
         if teacher:
@@ -252,6 +257,11 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
     since, losses = time.time(), []
     for step in range(begin, settings["steps"]):
         network.train()
+        if settings.get("freeze-statistics"):
+            # Batch normalisation as it will be at run time: what is trained is what counts.
+            for module in network.modules():
+                if isinstance(module, torch.nn.BatchNorm2d):
+                    module.eval()
         images, target, labelled = next(loader)
         images = to_network(images)
         features = network.features(images)
@@ -298,7 +308,7 @@ def validate(network, samples, side=384):
         for sample in samples:
             image, box = data.letterbox(data.read(sample), side, side)
             density = network(to_network(torch.from_numpy(image)[None]))[0, 0].numpy()
-            counts.append(float((density * metrics.roi_coverage(sample, box, *density.shape[::-1])).sum()))
+            counts.append(metrics.count(density, sample, box))
             truths.append(sample.truth())
             scenes.append(sample.scene)
     result = metrics.summary(counts, truths)

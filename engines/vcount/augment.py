@@ -13,6 +13,9 @@ class Crops:
         self.samples, self.pictures = samples, pictures
         train = recipe["train"]
         self.crop = train["crop"]
+        # What batches are made of: crops at any scale, or whole pictures as the run time letterboxes them. Squeeze-and-excitation looks at
+        # all of its input: a network that saw nothing but crops counts wrongly on whole pictures.
+        self.views = train.get("views", [{"share": 1.0, "side": train["crop"], "batch": train["batch"], "whole": False}])
         self.sides = train["longest-side"]
         self.random = np.random.default_rng(seed)
         # A scene of many pictures counts more than one of few, but not as much as their number: its pictures are alike.
@@ -21,26 +24,38 @@ class Crops:
             scenes[sample.scene] = scenes.get(sample.scene, 0) + 1
         weight = np.array([scenes[sample.scene] ** -0.5 for sample in samples])
         self.weight = weight / weight.sum()
-        # Vehicles to paste, with some of what surrounds them; not from places where boxes are known to be poor.
+        # Vehicles to paste, with some of what surrounds them. Points give none.
         self.stickers = [
             (index, box) for index, sample in enumerate(samples) for box in sample.boxes if min(box[2], box[3]) >= 14 and box[2] * box[3] >= 400
         ]
 
-    def draw(self):
+    def batch(self):
+        """One view's batch."""
+        share = np.array([view["share"] for view in self.views])
+        view = self.views[self.random.choice(len(self.views), p=share / share.sum())]
+        self.crop = view["side"]
+        return [self.draw(view["whole"]) for _ in range(view["batch"])]
+
+    def draw(self, whole=False):
         """A crop as uint8 RGB [crop, crop, 3], its density target and the share of each cell that is labelled."""
         rng, crop = self.random, self.crop
         index = rng.choice(len(self.samples), p=self.weight)
         sample, picture = self.samples[index], self.pictures[index]
         height, width = picture.shape[:2]
-        side = np.exp(rng.uniform(np.log(self.sides[0]), np.log(self.sides[1])))
+        if whole:
+            side, stretch = crop * np.exp(rng.uniform(-0.2, 0.06)), np.exp(rng.uniform(-0.04, 0.04))
+        else:
+            side, stretch = np.exp(rng.uniform(np.log(self.sides[0]), np.log(self.sides[1]))), np.exp(rng.uniform(-0.12, 0.12))
         scale = side / max(width, height)
-        stretch = np.exp(rng.uniform(-0.12, 0.12))
         sx, sy = scale * stretch, scale / stretch
         # The crop in the picture's own pixels; where the scaled picture is smaller than the crop, it lies anywhere inside.
         span_x, span_y = crop / sx, crop / sy
         focus = sample.roi or (0, 0, width, height)
         x0 = self._start(focus[0], focus[2], span_x)
         y0 = self._start(focus[1], focus[3], span_y)
+        if whole:
+            x0 = (width - span_x) / 2 + rng.uniform(-0.04, 0.04) * span_x
+            y0 = (height - span_y) / 2 + rng.uniform(-0.04, 0.04) * span_y
         transform = np.float32([[sx, 0, -x0 * sx], [0, sy, -y0 * sy]])
         source = picture
         if scale < 0.7:
@@ -49,7 +64,7 @@ class Crops:
             fx, fy = small.shape[1] / width, small.shape[0] / height
             transform = np.float32([[sx / fx, 0, -x0 * sx], [0, sy / fy, -y0 * sy]])
             source = small
-        border = int(rng.choice([114, 114, rng.integers(0, 256)]))
+        border = 114 if whole else int(rng.choice([114, 114, rng.integers(0, 256)]))
         image = cv2.warpAffine(source, transform, (crop, crop), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(border,) * 3)
         boxes = (sample.boxes - [x0, y0, 0, 0]) * [sx, sy, sx, sy]
         labelled = np.ones((crop // targets.STRIDE,) * 2, np.float32)
@@ -57,7 +72,13 @@ class Crops:
             x, y, w, h = sample.roi
             rect = np.array([(x - x0) * sx, (y - y0) * sy, (x + w - x0) * sx, (y + h - y0) * sy]) / targets.STRIDE
             labelled = targets.coverage(rect, *labelled.shape[::-1])
-        if rng.random() < 0.35:
+        if sample.mask is not None:
+            whole = np.float32([[sx, 0, -x0 * sx], [0, sy, -y0 * sy]])
+            mask = cv2.warpAffine(sample.mask * 255, whole, (crop, crop), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=255)
+            labelled = labelled * cv2.resize(mask.astype(np.float32) / 255, labelled.shape[::-1], interpolation=cv2.INTER_AREA)
+        if rng.random() < 0.25:
+            image = self._clutter(image, boxes)
+        if self.stickers and rng.random() < 0.35:
             image, boxes = self._paste(image, boxes)
         if rng.random() < 0.5:
             image = image[:, ::-1]
@@ -99,6 +120,35 @@ class Crops:
             image[top : top + ph, left : left + pw] = (region * (1 - mask) + patch * mask).astype(np.uint8)
             boxes.append(np.array([left + pw * pad / 1.24, top + ph * pad / 1.24, pw / 1.24, ph / 1.24]))
         return image, np.array(boxes, np.float32).reshape(-1, 4)
+
+    def _clutter(self, image, boxes):
+        """Rows of plain rectangles where no vehicle is: roof windows, panels, markings and facades, which look like queues from afar."""
+        rng, crop = self.random, self.crop
+        image = image.copy()
+        length, side = rng.uniform(5, 26), rng.uniform(0.35, 1.0)
+        number, pitch = int(rng.integers(2, 14)), length * side * rng.uniform(1.3, 2.6)
+        rows, turn = int(rng.integers(1, 4)), rng.uniform(0, np.pi)
+        across = np.array([np.cos(turn), np.sin(turn)])
+        along = np.array([-across[1], across[0]])
+        begin = rng.uniform(0, crop, 2)
+        colour = rng.choice([rng.integers(150, 256), rng.integers(20, 120)]) + rng.integers(-25, 26, 3)
+        quads = []
+        for row in range(rows):
+            for column in range(number):
+                centre = begin + across * pitch * column + along * length * 1.6 * row
+                corner = [a * across * length * side / 2 + b * along * length / 2 for a, b in ((-1, -1), (1, -1), (1, 1), (-1, 1))]
+                quads.append(np.array(corner) + centre)
+        everything = np.concatenate(quads)
+        low, high = everything.min(0) - 4, everything.max(0) + 4
+        if len(boxes) and ((boxes[:, :2] < high) & (boxes[:, :2] + boxes[:, 2:] > low)).all(axis=1).any():
+            return image
+        if rng.random() < 0.7:
+            ground = rng.choice([[150, 85, 65], [120, 110, 105], [90, 90, 95], [170, 150, 130]]) + rng.integers(-30, 31, 3)
+            cv2.fillConvexPoly(image, cv2.convexHull(everything.astype(np.int32)), np.clip(ground, 0, 255).tolist(), cv2.LINE_AA)
+        for quad in quads:
+            shade = np.clip(colour + rng.integers(-15, 16), 0, 255).tolist()
+            cv2.fillConvexPoly(image, np.round(quad * 16).astype(np.int32), shade, cv2.LINE_AA, 4)
+        return image
 
     def _weather(self, image):
         """Light, colour, blur, noise and compression."""

@@ -1,16 +1,16 @@
 """Pictures with vehicles in them, as the chain knows them.
 
 The chain's own form is one JSON object a line in `annotations.jsonl`: `file`, `width`, `height`, `boxes` [[x, y, w, h]] in pixels or
-`points` [[x, y]], `scene`, `split`, and optionally `roi` [x, y, w, h], where labels are complete only inside it. `prepare.py` makes it
-from COCO, YOLO and TRANCOS data.
+`points` [[x, y]], `scene`, `split`, and optionally where labels are complete: `roi` [x, y, w, h], or `mask`, the file of a picture that is
+white there. `prepare.py` makes it from COCO, YOLO and TRANCOS data.
 """
 
 import dataclasses
 import json
 import pathlib
 
-import cv2
 import numpy as np
+from PIL import Image
 
 BORDER = 114
 """Grey level around a letterboxed picture; the run time uses the same."""
@@ -27,14 +27,24 @@ class Sample:
     scene: str
     split: str
     roi: tuple | None = None
+    name: str = ""
+    mask: np.ndarray | None = None
+
+    def centres(self):
+        """Centres [[x, y]] of the vehicles that are inside the labelled area."""
+        centres = self.boxes[:, :2] + self.boxes[:, 2:] / 2
+        inside = np.ones(len(centres), bool)
+        if self.roi is not None:
+            x, y, w, h = self.roi
+            inside &= ((centres >= [x, y]) & (centres < [x + w, y + h])).all(axis=1)
+        if self.mask is not None:
+            columns, rows = np.clip(centres, 0, [self.width - 1, self.height - 1]).astype(int).T
+            inside &= self.mask[rows, columns] > 0
+        return centres[inside]
 
     def truth(self):
         """Vehicles whose centre lies inside the labelled area."""
-        if self.roi is None:
-            return len(self.boxes)
-        x, y, w, h = self.roi
-        cx, cy = self.boxes[:, 0] + self.boxes[:, 2] / 2, self.boxes[:, 1] + self.boxes[:, 3] / 2
-        return int(((cx >= x) & (cx < x + w) & (cy >= y) & (cy < y + h)).sum())
+        return len(self.centres())
 
 
 def load(folder, split=None):
@@ -51,22 +61,35 @@ def load(folder, split=None):
             sample = Sample(
                 folder / entry["file"], entry["width"], entry["height"], np.array(boxes, np.float32).reshape(-1, 4),
                 entry.get("scene", "all"), entry.get("split", "train"), tuple(entry["roi"]) if entry.get("roi") else None,
+                entry["file"], _mask(folder, entry),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise SystemExit(f"{path}:{number}: {error!r}: each line needs file, width, height and boxes or points") from error
-        if split is None or sample.split == split:
+        # What is in training twice, mirrored or not, adds nothing to mirroring.
+        copy = split == "train" and "copy-of" in entry
+        if not copy and (split is None or sample.split == split):
             samples.append(sample)
     if not samples:
         raise SystemExit(f"{path}: no picture of split {split!r}")
     return samples
 
 
+def _mask(folder, entry):
+    """The labelled area as 0 and 1, the picture's size."""
+    if not entry.get("mask"):
+        return None
+    mask = np.asarray(Image.open(folder / entry["mask"]).convert("L"))
+    if mask.shape != (entry["height"], entry["width"]):
+        raise SystemExit(f"{folder / entry['mask']}: not as large as its picture")
+    return (mask > 127).astype(np.uint8)
+
+
 def read(sample):
     """The picture as RGB, uint8."""
-    picture = cv2.imread(str(sample.file), cv2.IMREAD_COLOR)
-    if picture is None:
-        raise SystemExit(f"{sample.file}: cannot be read as a picture")
-    return cv2.cvtColor(picture, cv2.COLOR_BGR2RGB)
+    try:
+        return np.asarray(Image.open(sample.file).convert("RGB"))
+    except OSError as error:
+        raise SystemExit(f"{sample.file}: cannot be read as a picture: {error}") from error
 
 
 def placement(width, height, input_width, input_height):
@@ -79,8 +102,6 @@ def placement(width, height, input_width, input_height):
 
 def letterbox(picture, input_width, input_height):
     """The picture inside the input, RGB uint8, resized by Pillow's antialiased bilinear filter, and where it lies."""
-    from PIL import Image
-
     height, width = picture.shape[:2]
     left, top, w, h = placement(width, height, input_width, input_height)
     canvas = np.full((input_height, input_width, 3), BORDER, np.uint8)

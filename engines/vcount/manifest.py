@@ -43,3 +43,39 @@ def write(models, recipe, side, version, file, precision, engines, attribution=N
         "attribution": attribution if attribution is not None else content.get("attribution", ATTRIBUTION),
         "accuracy": accuracy, "golden": content.get("golden"),
     })
+
+
+def add_file(models, name, file, precision, engines):
+    """Lists one more file of a model, in place of an older one of its name."""
+    content = read(models, name)
+    entry = {"file": file.name, "precision": precision, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "engines": engines}
+    content["files"] = [other for other in content["files"] if other["file"] != file.name] + [entry]
+    content["accuracy"] = [other for other in content["accuracy"] if other["file"] != file.name]
+    if content.get("golden"):
+        content["golden"]["files"].pop(file.name, None)
+    save(models, content)
+
+
+def add_accuracy(file, results):
+    """Puts what `evaluate.py` measured of `file` into the manifest that lists it."""
+    for path in file.parent.glob("*.json"):
+        content = json.loads(path.read_text())
+        if any(entry["file"] == file.name for entry in content.get("files", [])):
+            new = {(entry["data"], entry["split"], entry["width"], entry["height"]) for entry in results}
+            kept = [
+                entry for entry in content["accuracy"]
+                if entry["file"] != file.name or (entry["data"], entry["split"], entry["width"], entry["height"]) not in new
+            ]
+            content["accuracy"] = kept + rounded(results)
+            save(file.parent, content)
+            return
+    raise SystemExit(f"{file}: no manifest beside it lists it")
+
+
+def rounded(value):
+    """Numbers as a person reads them: four digits after the point."""
+    if isinstance(value, float):
+        return round(value, 4)
+    if isinstance(value, dict):
+        return {key: rounded(inner) for key, inner in value.items()}
+    return [rounded(inner) for inner in value] if isinstance(value, list) else value

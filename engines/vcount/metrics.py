@@ -1,37 +1,65 @@
 """Errors of counts: MAE, RMSE, bias and GAME."""
 
 import numpy as np
+from PIL import Image
+
+from . import targets
 
 
-def roi_coverage(sample, box, columns, rows):
-    """Share of each cell that lies inside the sample's labelled area; `box` is where the picture lies in the input, in pixels."""
-    from . import targets
-
+def area(sample, box):
+    """The labelled area in cells of the density grid: x0, y0, x1, y1. `box` is where the picture lies in the input, in pixels."""
     left, top, w, h = box
     x, y, rw, rh = sample.roi or (0, 0, sample.width, sample.height)
     sx, sy = w / sample.width, h / sample.height
+    return np.array([left + x * sx, top + y * sy, left + (x + rw) * sx, top + (y + rh) * sy]) / targets.STRIDE
+
+
+def parts(density, sample, box, level):
+    """Vehicles counted in each of the 2^level x 2^level equal parts of the labelled area, cells shared out by coverage.
+
+    Without a `roi` the outer parts reach to the ends of the grid, so that what a network sees in the letterbox's border counts as an error.
+    """
+    x0, y0, x1, y1 = area(sample, box)
+    rows, columns = density.shape
+    if sample.mask is not None:
+        left, top, w, h = box
+        mask = np.zeros((rows * targets.STRIDE, columns * targets.STRIDE), np.float32)
+        mask[top : top + h, left : left + w] = np.asarray(Image.fromarray(sample.mask.astype(np.float32)).resize((w, h), Image.BOX))
+        density = density * mask.reshape(rows, targets.STRIDE, columns, targets.STRIDE).mean(axis=(1, 3))
+    across, down = np.linspace(x0, x1, 2**level + 1), np.linspace(y0, y1, 2**level + 1)
     if sample.roi is None:
-        return np.ones((rows, columns), np.float32)
-    rect = np.array([left + x * sx, top + y * sy, left + (x + rw) * sx, top + (y + rh) * sy]) / targets.STRIDE
-    return targets.coverage(rect, columns, rows)
+        across[0], across[-1], down[0], down[-1] = 0, columns, 0, rows
+    return _shares(down, rows) @ density.astype(np.float64) @ _shares(across, columns).T
 
 
-def game(density, centres, level):
-    """Grid average mean absolute error of one picture (Guerrero-Gomez-Olmo et al. 2015): the labelled area in 4^level equal parts, the
-    absolute errors of the parts added. `density` is cells of the area with their place in 0..1 of it; `centres` are in 0..1 too."""
-    parts = 2**level
-    values, xs0, ys0, xs1, ys1 = density
-    total = 0.0
-    for row in range(parts):
-        for column in range(parts):
-            x0, x1, y0, y1 = column / parts, (column + 1) / parts, row / parts, (row + 1) / parts
-            across = np.clip(np.minimum(xs1, x1) - np.maximum(xs0, x0), 0, None) / (xs1 - xs0)
-            down = np.clip(np.minimum(ys1, y1) - np.maximum(ys0, y0), 0, None) / (ys1 - ys0)
-            # Density in the letterbox's border belongs to no part; it is counted in MAE alone.
-            counted = float((values * np.outer(down, across)).sum())
-            inside = (centres[:, 0] >= x0) & (centres[:, 0] < x1) & (centres[:, 1] >= y0) & (centres[:, 1] < y1)
-            total += abs(counted - inside.sum())
-    return total
+def _shares(edges, cells):
+    """Share of each of `cells` unit cells that lies between each pair of neighbouring edges."""
+    begin = np.arange(cells)
+    return np.clip(np.minimum(begin + 1, edges[1:, None]) - np.maximum(begin, edges[:-1, None]), 0, 1)
+
+
+def true_parts(sample, level):
+    """Vehicles whose centre lies in each part of the labelled area."""
+    x, y, w, h = sample.roi or (0, 0, sample.width, sample.height)
+    centres = sample.centres()
+    if sample.roi is None:
+        centres = np.clip(centres, 0, [sample.width - 1e-3, sample.height - 1e-3])
+    cells = np.floor((centres - [x, y]) / [w, h] * 2**level).astype(int)
+    inside = ((cells >= 0) & (cells < 2**level)).all(axis=1)
+    grid = np.zeros((2**level, 2**level))
+    np.add.at(grid, (cells[inside, 1], cells[inside, 0]), 1)
+    return grid
+
+
+def game(density, sample, box, level):
+    """Grid average mean absolute error of one picture (Guerrero-Gómez-Olmo et al. 2015): the labelled area in 4^level equal parts that do
+    not overlap, their absolute errors added. Level 0 is the absolute error of the count."""
+    return float(np.abs(parts(density, sample, box, level) - true_parts(sample, level)).sum())
+
+
+def count(density, sample, box):
+    """Vehicles counted inside the labelled area."""
+    return float(parts(density, sample, box, 0)[0, 0])
 
 
 def summary(counts, truths):
@@ -42,3 +70,16 @@ def summary(counts, truths):
         "images": len(counts), "mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean())),
         "bias": float(error.mean()), "truth-mean": float(truths.mean()), "mean-baseline-mae": float(np.abs(truths - truths.mean()).mean()),
     }
+
+
+def report(lines):
+    """Summary over pictures and over the scenes that they come from; each line has count, truth, scene and game1 to game3."""
+    def one(some):
+        result = summary([line["count"] for line in some], [line["truth"] for line in some])
+        for level in (1, 2, 3):
+            result[f"game{level}"] = float(np.mean([line[f"game{level}"] for line in some]))
+        return result
+
+    result = one(lines)
+    result["per-scene"] = {scene: one([line for line in lines if line["scene"] == scene]) for scene in sorted({line["scene"] for line in lines})}
+    return result

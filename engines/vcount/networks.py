@@ -79,3 +79,16 @@ class DensityNetwork(nn.Module):
 
     def forward(self, images):
         return self.decode(self.features(images))
+
+
+def load_backbone(backbone, path):
+    """Weights of the whole timm network, from a file, into its features-only form."""
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        weights = load_file(path)
+    else:
+        weights = torch.load(path, weights_only=True, map_location="cpu")
+    missing, _ = backbone.load_state_dict(weights, strict=False)
+    if missing:
+        raise SystemExit(f"{path}: lacks {missing[0]} and {len(missing) - 1} more tensors of the backbone")

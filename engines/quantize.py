@@ -1,0 +1,147 @@
+#!/usr/bin/env python3
+"""Step 5: quantize an exported model to int8, as a graph with Q/DQ nodes that TensorRT and OpenVINO both run.
+
+    quantize.py --model models/mobilenetv3-large.onnx --data DIR
+
+Symmetric int8 everywhere (TensorRT takes no other zero point), weights per channel, biases left in float (TensorRT refuses them as
+int32). The pictures for calibration come from the split `train`, letterboxed as at run time.
+"""
+
+import argparse
+import pathlib
+import statistics
+import time
+
+import numpy as np
+import onnx
+from onnxruntime import quantization
+
+from vcount import data, engines, manifest, metrics
+
+METHODS = {
+    "minmax": quantization.CalibrationMethod.MinMax,
+    "entropy": quantization.CalibrationMethod.Entropy,
+    "percentile": quantization.CalibrationMethod.Percentile,
+}
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path, required=True)
+    parser.add_argument("--data", type=pathlib.Path, required=True, nargs="+")
+    parser.add_argument("--pictures", type=int, default=128, help="for calibration")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[384], help="sides that calibration pictures are letterboxed to, in turn")
+    parser.add_argument("--method", choices=METHODS, default="minmax", help="how ranges of activations are chosen")
+    parser.add_argument("--percentile", type=float, default=99.995)
+    parser.add_argument("--keep", nargs="*", help="nodes to leave in float, by name or the beginning of it; default: the head's last layer")
+    parser.add_argument("--check", type=int, default=0, metavar="N", help="compare counts with FP32 on N pictures of the split val")
+    parser.add_argument("--time", action="store_true", help="time both on OpenVINO in turn")
+    options = parser.parse_args()
+
+    target = options.model.with_name(options.model.stem + "-int8.onnx")
+    content = manifest.read(options.model.parent, options.model.stem)
+    if content is None:
+        raise SystemExit(f"{options.model}: no manifest beside it; export.py writes one")
+    samples = [sample for folder in options.data for sample in data.load(folder, "train")]
+    quantize(options, samples, target)
+    manifest.add_file(options.model.parent, content["name"], target, "int8", ["openvino", "tensorrt"])
+    print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
+    if options.check:
+        compare(options, data.load(options.data[0], "val"), target)
+    if options.time:
+        for line in timed(options.model, target):
+            print(line)
+
+
+class Pictures(quantization.CalibrationDataReader):
+    """Pictures of every scene in turn."""
+
+    def __init__(self, samples, number, sizes):
+        scenes = {}
+        for sample in samples:
+            scenes.setdefault(sample.scene, []).append(sample)
+        random = np.random.default_rng(0)
+        for some in scenes.values():
+            random.shuffle(some)
+        order = [scenes[name][turn] for turn in range(max(map(len, scenes.values()))) for name in sorted(scenes) if turn < len(scenes[name])]
+        self.pictures = [(sample, sizes[number % len(sizes)]) for number, sample in enumerate(order[:number])]
+        self.rewind()
+
+    def rewind(self):
+        self.left = iter(self.pictures)
+
+    def get_next(self):
+        sample, side = next(self.left, (None, None))
+        if sample is None:
+            return None
+        return {"images": engines.planes(data.letterbox(data.read(sample), side, side)[0][None])}
+
+
+def quantize(options, samples, target):
+    model = onnx.load(options.model)
+    names = [node.name for node in model.graph.node]
+    if options.keep is None:
+        # The last convolution makes the count: its output is small, and rounding it costs most.
+        keep = [[node.name for node in model.graph.node if node.op_type == "Conv"][-1]]
+    else:
+        keep = [name for name in names if any(name.startswith(some) for some in options.keep)]
+    temporary = target.with_suffix(".tmp")
+    extra = {"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "CalibPercentile": options.percentile}
+    quantization.quantize_static(
+        str(options.model), str(temporary), Pictures(samples, options.pictures, options.sizes), quant_format=quantization.QuantFormat.QDQ,
+        per_channel=True, activation_type=quantization.QuantType.QInt8, weight_type=quantization.QuantType.QInt8,
+        op_types_to_quantize=["Conv", "Add", "MatMul", "GlobalAveragePool"], nodes_to_exclude=keep, calibrate_method=METHODS[options.method], extra_options=extra,
+    )
+    check_symmetric(onnx.load(temporary))
+    temporary.replace(target)
+
+
+def check_symmetric(model):
+    """Every zero point is 0 and int8; no convolution of a bias as int32."""
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    kinds = {}
+    for node in model.graph.node:
+        kinds[node.op_type] = kinds.get(node.op_type, 0) + 1
+        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
+            zero = onnx.numpy_helper.to_array(constants[node.input[2]])
+            if zero.dtype != np.int8 or zero.any():
+                raise SystemExit(f"{node.name}: zero point {zero} is not int8 zero")
+    print(f"{kinds.get('QuantizeLinear', 0)} Q and {kinds.get('DequantizeLinear', 0)} DQ nodes, {kinds.get('Conv', 0)} convolutions")
+
+
+def compare(options, samples, target):
+    """Counts of both files on the same pictures."""
+    side = options.sizes[0]
+    runs = [engines.load(path, side, side, "openvino") for path in (options.model, target)]
+    counts = []
+    step = max(len(samples) // options.check, 1)
+    some = samples[::step]
+    for sample in some:
+        image, box = data.letterbox(data.read(sample), side, side)
+        counts.append([metrics.count(run(image[None])[0, 0], sample, box) for run in runs])
+    counts, truths = np.array(counts), np.array([sample.truth() for sample in some])
+    mae = np.abs(counts - truths[:, None]).mean(axis=0)
+    print(
+        f"on {len(some)} pictures at {side}: MAE {mae[0]:.3f} in FP32, {mae[1]:.3f} in int8 ({mae[1] / mae[0] - 1:+.1%}); "
+        f"counts differ by {np.abs(counts[:, 1] - counts[:, 0]).mean():.3f} on average"
+    )
+
+
+def timed(model, target, sides=((384, 384), (512, 512)), rounds=25):
+    """Medians of runs in turn on OpenVINO with one thread; processor time, so that a busy machine counts less."""
+    for height, width in sides:
+        runs = [engines.load(path, width, height, "openvino", threads=1) for path in (model, target)]
+        image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
+        times = [[], []]
+        for turn in range(rounds + 3):
+            for run, own in zip(runs, times):
+                begin = time.process_time()
+                run(image)
+                if turn >= 3:
+                    own.append(time.process_time() - begin)
+        fp32, int8 = (statistics.median(own) * 1000 for own in times)
+        yield f"OpenVINO, one thread, {width}x{height}: FP32 {fp32:.1f} ms, int8 {int8:.1f} ms of processor time a picture: {fp32 / int8:.2f} times"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,91 @@
+"""From pictures to a verified int8 model in a few steps. Needs PyTorch."""
+
+import json
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from PIL import Image, ImageDraw
+
+pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("timm", reason="timm is not installed")
+pytest.importorskip("onnx", reason="onnx is not installed")
+pytest.importorskip("cv2", reason="OpenCV is not installed")
+
+RECIPE = """
+name = "tiny"
+backbone = "mobilenetv3_small_050"
+decoder = "{decoder}"
+width = 16
+
+[train]
+crop = 64
+batch = 2
+steps = 3
+warmup = 1
+learning-rate = 1.0e-3
+weight-decay = 0.01
+ema = 0.5
+longest-side = [64, 96]
+loss = {{ density = 1.0, blocks = 1.0, count = 0.5 }}
+"""
+
+
+def pictures(folder):
+    """Grey roads with coloured rectangles."""
+    random = np.random.default_rng(5)
+    lines = []
+    for number in range(8):
+        picture = Image.new("RGB", (96, 64), (90, 90, 95))
+        boxes = []
+        for _ in range(random.integers(0, 4)):
+            x, y = random.integers(0, 70), random.integers(0, 48)
+            boxes.append([int(x), int(y), 22, 14])
+            ImageDraw.Draw(picture).rectangle([x, y, x + 21, y + 13], tuple(int(v) for v in random.integers(0, 256, 3)))
+        picture.save(folder / f"{number}.png")
+        roi = {"roi": [0, 10, 96, 50]} if number % 3 == 0 else {}
+        lines.append({"file": f"{number}.png", "width": 96, "height": 64, "boxes": boxes, "scene": f"s{number % 4}", "split": "val" if number % 4 == 3 else "train", **roi})
+    (folder / "annotations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+
+
+@pytest.mark.parametrize("decoder", ["fpn", "single"])
+def test_chain(tmp_path, engines_folder, decoder):
+    def step(script, *arguments):
+        done = subprocess.run([sys.executable, str(engines_folder / script), *map(str, arguments)], capture_output=True, text=True)
+        assert done.returncode == 0, f"{script}: {done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    source, out, models = tmp_path / "data", tmp_path / "out", tmp_path / "models"
+    source.mkdir()
+    pictures(source)
+    recipe = tmp_path / "tiny.toml"
+    recipe.write_text(RECIPE.format(decoder=decoder))
+    step("train.py", "--recipe", recipe, "--data", source, "--out", out, "--validate-every", 2)
+    # Started again with more steps, it goes on from its checkpoint.
+    again = step("train.py", "--recipe", recipe, "--data", source, "--out", out, "--steps", 4, "--validate-every", 1)
+    assert "val at 4" in again and "val at 3" not in again
+    step("export.py", "--checkpoint", out / "final.pt", "--models", models, "--side", 96, "--attribution", "mine")
+    step("quantize.py", "--model", models / "tiny.onnx", "--data", source, "--pictures", 4, "--sizes", 96)
+    step("evaluate.py", "--model", models / "tiny.onnx", "--data", source, "--sizes", 96, "--engine", "onnxruntime", "--manifest", "--sheet", tmp_path / "sheet.png", "--json", tmp_path / "r.json")
+    step("verify.py", models / "tiny.json", "--golden", source / "0.png")
+    content = json.loads((models / "tiny.json").read_text())
+    assert [entry["precision"] for entry in content["files"]] == ["fp32", "int8"]
+    assert content["accuracy"][0]["images"] == 2 and content["attribution"] == ["mine"]
+    assert (tmp_path / "sheet.png").stat().st_size > 0
+    assert json.loads((tmp_path / "r.json").read_text())["results"][0]["file"] == "tiny.onnx"
+
+
+def test_crops_mark_what_is_labelled_and_keep_the_sum(tmp_path):
+    from vcount import augment, data
+
+    pictures(tmp_path)
+    samples = data.load(tmp_path)
+    recipe = {"train": {"crop": 64, "longest-side": [64, 200]}}
+    crops = augment.Crops(samples, [data.read(sample) for sample in samples], recipe, 1)
+    for _ in range(60):
+        image, target, labelled = crops.draw()
+        assert image.shape == (64, 64, 3) and image.dtype == np.uint8
+        assert target.shape == labelled.shape == (8, 8)
+        assert target.sum() == pytest.approx(round(float(target.sum())), abs=1e-3)
+        assert 0 <= labelled.min() and labelled.max() <= 1

@@ -1,0 +1,57 @@
+"""What ships: files, sums, golden picture, form of the graph. Needs ONNX Runtime."""
+
+import hashlib
+import json
+import pathlib
+
+import numpy as np
+import pytest
+
+onnxruntime = pytest.importorskip("onnxruntime")
+
+import verify
+from vcount import engines
+
+MODELS = pathlib.Path(__file__).parent.parent / "models"
+MANIFESTS = sorted(path for path in MODELS.glob("*.json") if "files" in json.loads(path.read_text()) and "task" in json.loads(path.read_text()))
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_files_are_those_of_the_manifest(path):
+    content = json.loads(path.read_text())
+    assert content["schema"] == 1 and content["name"] == path.stem
+    for entry in content["files"]:
+        assert hashlib.sha256((MODELS / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
+    assert {entry["file"] for entry in content["accuracy"]} <= {entry["file"] for entry in content["files"]}
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_golden_picture_counts_as_expected(path):
+    assert list(verify.verify(MODELS, json.loads(path.read_text()))) == []
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_any_batch_and_any_multiple_of_32(path):
+    content = json.loads(path.read_text())
+    fp32 = next(entry for entry in content["files"] if entry["precision"] == "fp32")
+    run = engines.load(MODELS / fp32["file"], 0, 0, "onnxruntime")
+    for shape in ((1, 256, 256, 3), (3, 96, 160, 3)):
+        density = run(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
+        assert density.shape == (shape[0], 1, shape[1] // 8, shape[2] // 8)
+        assert density.dtype == np.float32 and density.min() >= 0
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_int8_is_symmetric_with_float_biases(path):
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    content = json.loads(path.read_text())
+    for entry in content["files"]:
+        if entry["precision"] != "int8":
+            continue
+        model = onnx.load(MODELS / entry["file"])
+        constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in model.graph.initializer}
+        quantized = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+        assert quantized
+        for node in quantized:
+            assert constants[node.input[2]].dtype == np.int8 and not constants[node.input[2]].any()
+        assert any(node.op_type == "HardSwish" for node in model.graph.node) or "mobilenetv3" not in content["name"]
