@@ -1,16 +1,161 @@
 //! What the whole-system tests share.
 
-use std::sync::Once;
-use std::time::Duration;
+use std::collections::BTreeMap;
+use std::path::Path;
+use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::{Duration, Instant};
+
+use gst::prelude::*;
+use gstvehiclecount::meta;
+use vehiclecount_core::engine::{self, EngineRequest};
+use vehiclecount_core::model::{self, Model};
+use vehiclecount_core::report::FrameReport;
 
 /// How long a test waits for what must come: only a broken system makes it wait that long.
 pub const BOUND: Duration = Duration::from_secs(90);
 
-/// Starts GStreamer with our elements.
+/// Starts GStreamer with our elements inside.
 pub fn init() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         gst::init().expect("GStreamer starts");
         gstvehiclecount::plugin_register_static().expect("our elements can be registered");
     });
+}
+
+/// The engine to test with: the real one where one opens with the shipped model, else the scripted one. Where
+/// `VEHICLECOUNT_REQUIRE_ENGINES` is set, as in CI, a real one must open.
+pub fn engine() -> &'static str {
+    let opens = || -> Result<(), String> {
+        let model = Model::open("", &model::folders()).map_err(|error| error.to_string())?;
+        let request = EngineRequest {
+            kind: engine::EngineKind::Auto,
+            model: Arc::new(model),
+            input: None,
+            max_batch: 1,
+            gpu: 0,
+            name: "whole system".to_owned(),
+        };
+        engine::open(&request).map(drop).map_err(|error| error.to_string())
+    };
+    match opens() {
+        Ok(()) => "auto",
+        Err(error) if std::env::var_os("VEHICLECOUNT_REQUIRE_ENGINES").is_some() => panic!("no real engine: {error}"),
+        Err(error) => {
+            eprintln!("testing with the scripted engine: {error}");
+            "scripted"
+        }
+    }
+}
+
+/// Reports by camera, as they leave a counter.
+#[derive(Clone, Default)]
+pub struct Reports(Arc<Mutex<BTreeMap<String, Vec<FrameReport>>>>);
+
+impl Reports {
+    /// Collects what passes `pad`.
+    pub fn collect(&self, pad: &gst::Pad) {
+        let reports = self.0.clone();
+        pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+            if let Some(report) = info.buffer().and_then(|buffer| meta::count::read(buffer)) {
+                let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
+                reports.entry(report.camera.clone()).or_default().push(report);
+            }
+            gst::PadProbeReturn::Ok
+        });
+    }
+
+    /// A copy of all of them.
+    pub fn all(&self) -> BTreeMap<String, Vec<FrameReport>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// Number of reports of `camera`.
+    pub fn frames(&self, camera: &str) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(camera).map_or(0, Vec::len)
+    }
+
+    /// Number of reports of `camera` whose frame was counted itself.
+    pub fn fresh(&self, camera: &str) -> usize {
+        let reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        reports.get(camera).map_or(0, |reports| reports.iter().filter(|report| !report.stale).count())
+    }
+}
+
+/// Hands the messages of `pipeline`'s bus to `handle`, and nothing about ten times a second, until it says that it is enough.
+///
+/// # Panics
+/// When that does not happen within [`BOUND`].
+pub fn drive(pipeline: &gst::Pipeline, what: &str, mut handle: impl FnMut(Option<&gst::Message>, Instant) -> bool) {
+    let bus = pipeline.bus().expect("a pipeline has a bus");
+    let begin = Instant::now();
+    while begin.elapsed() < BOUND {
+        let message = bus.timed_pop(gst::ClockTime::from_mseconds(100));
+        if handle(message.as_ref(), Instant::now()) {
+            return;
+        }
+    }
+    panic!("waited {} s for this: {what}", BOUND.as_secs());
+}
+
+/// Runs `pipeline` to its end.
+///
+/// # Panics
+/// On an error, and when the end does not come within [`BOUND`].
+pub fn run_to_end(pipeline: &gst::Pipeline) {
+    let _ = pipeline.set_state(gst::State::Playing);
+    drive(pipeline, "the end of the stream", |message, _| match message.map(|message| message.view()) {
+        Some(gst::MessageView::Eos(_)) => true,
+        Some(gst::MessageView::Error(error)) => panic!("{}: {:?}", error.error(), error.debug()),
+        _ => false,
+    });
+    pipeline.set_state(gst::State::Null).expect("the pipeline stops");
+}
+
+/// Writes `frames` frames of simulated traffic into an MP4 file.
+pub fn write_clip(path: &Path, frames: u32, seed: u32) {
+    let description = format!(
+        "vehicletestsrc num-buffers={frames} seed={seed} ! video/x-raw,format=I420,width=320,height=180,framerate=10/1 \
+         ! x264enc tune=zerolatency speed-preset=ultrafast ! h264parse ! mp4mux ! filesink name=file"
+    );
+    let pipeline = gst::parse::launch(&description).expect("the recorder's elements are there");
+    let pipeline = pipeline.downcast::<gst::Pipeline>().expect("a description of several elements is a pipeline");
+    pipeline.by_name("file").expect("it is in the description").set_property("location", path);
+    run_to_end(&pipeline);
+}
+
+/// Number of frames of a video file that can be decoded.
+pub fn decodable_frames(path: &Path) -> usize {
+    let pipeline = gst::parse::launch("filesrc name=file ! decodebin ! videoconvert ! fakesink name=out sync=false")
+        .expect("the player's elements are there");
+    let pipeline = pipeline.downcast::<gst::Pipeline>().expect("a description of several elements is a pipeline");
+    pipeline.by_name("file").expect("it is in the description").set_property("location", path);
+    let pad = pipeline.by_name("out").and_then(|out| out.static_pad("sink")).expect("a sink has a pad");
+    let frames = Arc::new(Mutex::new(0));
+    let counted = frames.clone();
+    pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
+        *counted.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        gst::PadProbeReturn::Ok
+    });
+    run_to_end(&pipeline);
+    let frames = *frames.lock().unwrap_or_else(PoisonError::into_inner);
+    frames
+}
+
+/// `pipeline` and its elements are gone once nobody holds them.
+///
+/// # Panics
+/// When something is left.
+pub fn assert_no_leak(pipeline: gst::Pipeline) {
+    let mut weak: Vec<glib::WeakRef<gst::Object>> = pipeline
+        .iterate_recurse()
+        .into_iter()
+        .flatten()
+        .map(|element| element.upcast::<gst::Object>().downgrade())
+        .collect();
+    pipeline.set_state(gst::State::Null).expect("the pipeline stops");
+    weak.push(pipeline.upcast_ref::<gst::Object>().downgrade());
+    drop(pipeline);
+    let left: Vec<_> = weak.iter().filter_map(glib::WeakRef::upgrade).map(|object| object.name().to_string()).collect();
+    assert!(left.is_empty(), "still held: {}", left.join(", "));
 }

@@ -123,7 +123,8 @@ impl Camera {
                     let message = gst::Structure::new_empty("camera-ended");
                     let _ = bin.post_message(gst::message::Element::builder(message).src(&bin).build());
                 }
-                gst::PadProbeReturn::Drop
+                // Not `Drop`: GStreamer then releases the event once more than there are references.
+                gst::PadProbeReturn::Handled
             }
             _ => gst::PadProbeReturn::Ok,
         });

@@ -1,7 +1,9 @@
 //! What the command `vehicle-count` is made of.
 
+pub mod bench;
 pub mod camera;
 pub mod demo;
+pub mod doctor;
 pub mod serve;
 pub mod server;
 pub mod synth;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{Parser, Subcommand};
-use vehicle_count::{demo, serve, synth};
+use vehicle_count::{bench, demo, doctor, serve, synth};
 
 /// Counts vehicles on many cameras at once.
 #[derive(Parser)]
@@ -21,6 +21,10 @@ enum Command {
     Demo(demo::Options),
     /// Serve RTSP cameras that do not exist, to try pipelines on
     Serve(serve::Options),
+    /// List what is found on this machine, what is missing, and the remedy
+    Doctor(doctor::Options),
+    /// Measure the counter against the bare engine, in one run
+    Bench(bench::Options),
     /// Write labelled pictures of simulated traffic
     Synth(synth::Options),
 }
@@ -39,6 +43,8 @@ fn run() -> anyhow::Result<()> {
     match Arguments::parse().command {
         Command::Demo(options) => with_gstreamer(|| demo::run(&options)),
         Command::Serve(options) => with_gstreamer(|| serve::run(&options)),
+        Command::Doctor(options) => with_gstreamer(|| doctor::run(&options)),
+        Command::Bench(options) => with_gstreamer(|| bench::run(&options)),
         Command::Synth(options) => synth::run(&options),
     }
 }

@@ -1,0 +1,246 @@
+//! `vehicle-count doctor`: what is found on this machine, what is missing, and what to do about it.
+
+use std::fmt::Write as _;
+use std::io::IsTerminal;
+use std::sync::Arc;
+
+use anyhow::{Result, bail};
+use vehiclecount_core::engine::{self, EngineKind, EngineRequest};
+use vehiclecount_core::model::{self, Model};
+
+/// Options of `vehicle-count doctor`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Model: a name, a manifest (.json) or an .onnx file
+    #[arg(long, default_value = "")]
+    model: String,
+}
+
+/// How a finding is.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum State {
+    Good,
+    /// Something works less well, or not at all that not everybody needs.
+    Note,
+    /// Nothing works without it.
+    Bad,
+}
+
+/// What has been found so far.
+struct Findings {
+    color: bool,
+    worst: Vec<&'static str>,
+}
+
+impl Findings {
+    fn say(&mut self, state: State, what: &'static str, text: &str) {
+        let (mark, color) = match state {
+            State::Good => ("ok     ", 32),
+            State::Note => ("note   ", 33),
+            State::Bad => ("MISSING", 31),
+        };
+        if self.color {
+            println!("  \x1b[{color}m{mark}\x1b[0m  {what:<12}  {text}");
+        } else {
+            println!("  {mark}  {what:<12}  {text}");
+        }
+        if state == State::Bad && !self.worst.contains(&what) {
+            self.worst.push(what);
+        }
+    }
+
+    fn remedy(&self, text: &str) {
+        println!("           {:<12}  -> {text}", "");
+    }
+}
+
+/// Elements that are needed for something: the elements, what for, and the package that has them.
+const NEEDED: [(&[&str], &str, &str, State); 7] = [
+    (&["videoconvert", "decodebin", "compositor"], "pictures", "gstreamer1.0-plugins-base", State::Bad),
+    (
+        &["rtspsrc", "rtph264depay", "mp4mux", "qtdemux"],
+        "RTSP cameras and MP4 files",
+        "gstreamer1.0-plugins-good",
+        State::Bad,
+    ),
+    (&["h264parse"], "H.264", "gstreamer1.0-plugins-bad", State::Bad),
+    (&["avdec_h264"], "decoding H.264 on the processor", "gstreamer1.0-libav", State::Bad),
+    (&["x264enc"], "recording, and the demo's cameras", "gstreamer1.0-plugins-ugly", State::Note),
+    (&["v4l2src"], "webcams", "gstreamer1.0-plugins-good", State::Note),
+    (&["autovideosink"], "windows", "gstreamer1.0-plugins-good", State::Note),
+];
+
+/// Our own elements.
+const OWN: [&str; 4] = ["vehiclecounter", "vehiclecountoverlay", "vehiclecountpublish", "vehicletestsrc"];
+
+/// Looks at everything that counting needs, and fails where something is missing without which nothing works.
+pub fn run(options: &Options) -> Result<()> {
+    let mut findings = Findings { color: std::io::stdout().is_terminal(), worst: Vec::new() };
+    machine(&mut findings);
+    gstreamer(&mut findings);
+    plugin(&mut findings);
+    engines(&mut findings, &options.model);
+    println!();
+    if findings.worst.is_empty() {
+        println!("Everything that counting needs is there.");
+        return Ok(());
+    }
+    bail!("not everything that counting needs is there: {}", findings.worst.join(", "))
+}
+
+fn machine(findings: &mut Findings) {
+    println!("machine");
+    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    findings.say(State::Good, "processor", &format!("{cores} cores for this process, {}", std::env::consts::ARCH));
+    #[cfg(target_arch = "x86_64")]
+    {
+        let features = [
+            ("AVX2", std::arch::is_x86_feature_detected!("avx2")),
+            ("FMA", std::arch::is_x86_feature_detected!("fma")),
+            ("AVX-512", std::arch::is_x86_feature_detected!("avx512f")),
+            ("AVX-512 VNNI", std::arch::is_x86_feature_detected!("avx512vnni")),
+            ("AVX-VNNI", std::arch::is_x86_feature_detected!("avxvnni")),
+        ];
+        let list = |present: bool| {
+            let names = features.iter().filter(|(_, found)| *found == present).map(|(name, _)| *name);
+            names.collect::<Vec<_>>().join(", ")
+        };
+        let state = if features[0].1 { State::Good } else { State::Note };
+        let mut text = format!("with {}", if list(true).is_empty() { "none".to_owned() } else { list(true) });
+        if !list(false).is_empty() {
+            let _ = write!(text, "; without {}", list(false));
+        }
+        findings.say(state, "instructions", &text);
+        if state == State::Note {
+            findings.remedy(
+                "counting works, several times slower; in a virtual machine, pass the host's processor through",
+            );
+        }
+    }
+}
+
+fn gstreamer(findings: &mut Findings) {
+    println!("GStreamer");
+    let (major, minor, micro, _) = gst::version();
+    if (major, minor) >= (1, 20) {
+        findings.say(State::Good, "version", &format!("{major}.{minor}.{micro}"));
+    } else {
+        findings.say(State::Bad, "version", &format!("{major}.{minor}.{micro}, where 1.20 or later is needed"));
+        findings.remedy("Debian 12, Ubuntu 22.04 and all later ones have it");
+    }
+    if (major, minor) < (1, 22) {
+        findings.say(State::Note, "camera clock", "from 1.22 on, counts carry the time of the camera's own clock");
+    }
+    for (elements, purpose, package, severity) in NEEDED {
+        let missing: Vec<_> =
+            elements.iter().copied().filter(|element| gst::ElementFactory::find(element).is_none()).collect();
+        if missing.is_empty() {
+            findings.say(State::Good, "elements", &format!("{purpose}: {}", elements.join(", ")));
+        } else {
+            findings.say(severity, "elements", &format!("{purpose}: no {}", missing.join(", ")));
+            findings.remedy(&format!("sudo apt-get install {package}"));
+        }
+    }
+}
+
+fn plugin(findings: &mut Findings) {
+    println!("plugin");
+    // The command has the elements inside: what counts is whether gst-launch-1.0 and other programs find the file.
+    let ask = |element: &str| {
+        std::process::Command::new("gst-inspect-1.0")
+            .args(["--exists", element])
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null())
+            .status()
+    };
+    let mut hidden = Vec::new();
+    for element in OWN {
+        match ask(element) {
+            Ok(status) if status.success() => {}
+            Ok(_) => hidden.push(element),
+            Err(error) => {
+                findings.say(State::Note, "tools", &format!("gst-inspect-1.0 does not start: {error}"));
+                findings.remedy("sudo apt-get install gstreamer1.0-tools");
+                return;
+            }
+        }
+    }
+    if hidden.is_empty() {
+        findings.say(State::Good, "elements", &format!("other programs find {}", OWN.join(", ")));
+        return;
+    }
+    findings.say(
+        State::Note,
+        "elements",
+        &format!("other programs, such as gst-launch-1.0, do not find {}", hidden.join(", ")),
+    );
+    let beside = std::env::current_exe()
+        .ok()
+        .and_then(|program| Some(program.parent()?.to_owned()))
+        .filter(|folder| folder.join("libgstvehiclecount.so").is_file());
+    match beside {
+        Some(folder) => findings.remedy(&format!("export GST_PLUGIN_PATH={}", folder.display())),
+        None => findings.remedy("./run build makes the plugin; export GST_PLUGIN_PATH=FOLDER with its folder"),
+    }
+    findings
+        .remedy("should that not help: rm -r ~/.cache/gstreamer-1.0, where GStreamer remembers what it did not find");
+}
+
+fn engines(findings: &mut Findings, name: &str) {
+    println!("model");
+    let model = match Model::open(name, &model::folders()) {
+        Ok(model) => Arc::new(model),
+        Err(error) => {
+            findings.say(State::Bad, "model", &error.to_string());
+            findings.remedy("name a folder with models in VEHICLECOUNT_MODELS");
+            return;
+        }
+    };
+    let manifest = &model.manifest;
+    findings.say(
+        State::Good,
+        "model",
+        &format!(
+            "{} {}, {}x{}, {}, in {}",
+            manifest.name,
+            manifest.version,
+            manifest.input.width,
+            manifest.input.height,
+            manifest.licence,
+            model.folder.display()
+        ),
+    );
+    for file in &manifest.files {
+        match model.verify(file) {
+            Ok(()) => {
+                findings.say(State::Good, "file", &format!("{}, {}, its SHA-256 is right", file.file, file.precision))
+            }
+            Err(error) => findings.say(State::Bad, "file", &error.to_string()),
+        }
+    }
+    println!("engines");
+    let mut opened = Vec::new();
+    for kind in [EngineKind::TensorRt, EngineKind::OpenVino, EngineKind::OnnxRuntime] {
+        let request =
+            EngineRequest { kind, model: model.clone(), input: None, max_batch: 1, gpu: 0, name: "doctor".to_owned() };
+        match engine::open(&request) {
+            Ok(engine) => {
+                let info = engine.engine.info().clone();
+                findings.say(
+                    State::Good,
+                    kind.name(),
+                    &format!("{} on {}, {}, {} lane(s)", info.version, info.device, info.precision, info.lanes),
+                );
+                opened.push(kind);
+            }
+            Err(error) => findings.say(State::Note, kind.name(), &error.to_string()),
+        }
+    }
+    match opened.first() {
+        Some(kind) => findings.say(State::Good, "auto", &format!("takes {kind}")),
+        None => {
+            findings.say(State::Bad, "auto", "no engine opens");
+            findings.remedy("./run runtime installs OpenVINO and ONNX Runtime beside the program");
+        }
+    }
+}
