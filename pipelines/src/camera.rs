@@ -133,7 +133,10 @@ impl Camera {
         self.pipeline.add(&bin).context("the source is put into the pipeline")?;
         self.source = Some(bin.clone());
         pad.link(&self.sink).context("the source is linked to the counter")?;
-        bin.sync_state_with_parent().context("the source cannot start")?;
+        // Its preroll is its own affair: otherwise each new camera takes the whole pipeline back to PAUSED, and one that is put in
+        // meanwhile would stay there and never send its PLAY.
+        bin.set_property("async-handling", true);
+        bin.set_state(gst::State::Playing).context("the source cannot start")?;
         Ok(())
     }
 
