@@ -128,6 +128,7 @@ pub fn run(options: &Options) -> Result<()> {
     for camera in &mut cameras {
         camera.end();
     }
+    mosaic.pulse.send_event(gst::event::Eos::new());
     let finished = end.and_then(|()| finish(&pipeline));
     let statistics = counter.property::<gst::Structure>("statistics");
     pipeline.set_state(gst::State::Null).context("the pipeline does not stop")?;
@@ -286,6 +287,8 @@ fn watch(counter: &gst::Element, index: usize, seen: &Watched, truths: Option<Tr
 /// All cameras in one picture, recorded.
 struct Mosaic {
     compositor: gst::Element,
+    /// A black spot below the first camera that is always there: a compositor whose pads are all silent takes that for the end.
+    pulse: gst::Element,
     columns: i32,
 }
 
@@ -299,7 +302,9 @@ impl Mosaic {
                 "compositor name=mosaic background=black ignore-inactive-pads=true latency=200000000 \
                  ! video/x-raw,format=I420,width={width},height={height},framerate={fps}/1 \
                  ! queue max-size-buffers=8 ! x264enc tune=zerolatency speed-preset=superfast bitrate={} key-int-max=48 \
-                 ! h264parse ! mp4mux ! filesink name=file sync=false async=false",
+                 ! h264parse ! mp4mux ! filesink name=file sync=false async=false \
+                 videotestsrc name=pulse is-live=true pattern=black ! video/x-raw,format=I420,width=16,height=16,framerate={fps}/1 \
+                 ! mosaic.sink_0",
                 700 * cameras
             ),
             false,
@@ -307,8 +312,9 @@ impl Mosaic {
         .context("an element that records is missing; `vehicle-count doctor` tells which")?;
         bin.by_name("file").context("the recorder has a file")?.set_property("location", video);
         let compositor = bin.by_name("mosaic").context("the recorder has a mosaic")?;
+        let pulse = bin.by_name("pulse").context("the mosaic has a pulse")?;
         pipeline.add(&bin)?;
-        Ok(Self { compositor, columns })
+        Ok(Self { compositor, pulse, columns })
     }
 
     /// Counter to file of lines, drawing, and a place in the mosaic. A mosaic that is too slow loses pictures, never the counter time.
