@@ -70,6 +70,9 @@ fn lock(seen: &Watched) -> std::sync::MutexGuard<'_, Seen> {
 /// Width and height of one camera's picture in the mosaic.
 const TILE: (i32, i32) = (640, 360);
 
+/// How long the video file may take to be finished.
+const FINISH: Duration = Duration::from_secs(20);
+
 /// Counts on the cameras of a server until the time is over or somebody interrupts.
 pub fn run(options: &Options) -> Result<()> {
     let interrupts = Arc::new(AtomicU32::new(0));
@@ -164,7 +167,7 @@ fn end_of(
             camera.tick(now, heard);
         }
         if let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(100)) {
-            handle(&message, cameras, &mut status, now)?;
+            handle(pipeline, &message, cameras, &mut status, now)?;
         }
         if now - drawn >= every {
             let seconds = (now - begin).as_secs();
@@ -183,7 +186,13 @@ fn end_of(
     }
 }
 
-fn handle(message: &gst::Message, cameras: &mut [Camera], status: &mut String, now: Instant) -> Result<()> {
+fn handle(
+    pipeline: &gst::Pipeline,
+    message: &gst::Message,
+    cameras: &mut [Camera],
+    status: &mut String,
+    now: Instant,
+) -> Result<()> {
     let source = message.src().cloned();
     let owner = source.and_then(|source| cameras.iter_mut().find(|camera| camera.owns(&source)));
     match (message.view(), owner) {
@@ -191,7 +200,9 @@ fn handle(message: &gst::Message, cameras: &mut [Camera], status: &mut String, n
         (gst::MessageView::Element(element), Some(camera)) if element.has_name("camera-ended") => {
             camera.fail("it ended", now)
         }
-        (gst::MessageView::Error(_), None) => bail!("{}", error_text(message).unwrap_or_default()),
+        (gst::MessageView::Error(_), None) if is_inside(message, pipeline) => {
+            bail!("{}", error_text(message).unwrap_or_default())
+        }
         (gst::MessageView::Element(element), None) if element.has_name("vehiclecount-engine") => {
             let Some(structure) = element.structure() else { return Ok(()) };
             let word = |name: &str| structure.get::<String>(name).unwrap_or_default();
@@ -215,6 +226,13 @@ fn handle(message: &gst::Message, cameras: &mut [Camera], status: &mut String, n
     Ok(())
 }
 
+/// Whether the message comes from something that is in the pipeline: a source that was taken out may still have its last word to say.
+fn is_inside(message: &gst::Message, pipeline: &gst::Pipeline) -> bool {
+    message
+        .src()
+        .is_some_and(|source| source == pipeline.upcast_ref::<gst::Object>() || source.has_as_ancestor(pipeline))
+}
+
 fn top(mut object: gst::Object) -> Option<gst::Pipeline> {
     while let Some(parent) = object.parent() {
         object = parent;
@@ -232,11 +250,17 @@ fn error_text(message: &gst::Message) -> Option<String> {
 fn finish(pipeline: &gst::Pipeline) -> Result<()> {
     let bus = pipeline.bus().context("a pipeline has a bus")?;
     let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-    match bus.timed_pop_filtered(gst::ClockTime::from_seconds(15), &kinds) {
-        Some(message) if message.type_() == gst::MessageType::Eos => Ok(()),
-        Some(message) => bail!("{}", error_text(&message).unwrap_or_default()),
-        None => bail!("the video file was not finished within 15 s"),
+    let begin = Instant::now();
+    while begin.elapsed() < FINISH {
+        let Some(message) = bus.timed_pop_filtered(gst::ClockTime::from_mseconds(500), &kinds) else { continue };
+        if message.type_() == gst::MessageType::Eos {
+            return Ok(());
+        }
+        if is_inside(&message, pipeline) {
+            bail!("{}", error_text(&message).unwrap_or_default());
+        }
     }
+    bail!("the video file was not finished within {} s", FINISH.as_secs())
 }
 
 fn set_enum(element: &gst::Element, property: &str, value: &str) -> Result<()> {

@@ -31,7 +31,10 @@ fn properties(text: &mut String, indent: &str, object: &glib::Object) {
         object.list_properties().iter().filter(|spec| spec.owner_type() == object.type_()).cloned().collect();
     specs.sort_by(|a, b| a.name().cmp(b.name()));
     for spec in specs {
-        let default = spec.default_value().serialize().map_or("NULL".to_owned(), |value| value.to_string());
+        let default = match spec.is::<glib::ParamSpecBoxed>() {
+            true => "NULL".to_owned(),
+            false => spec.default_value().serialize().map_or("NULL".to_owned(), |value| value.to_string()),
+        };
         let mut range = String::new();
         if let Some(spec) = spec.downcast_ref::<glib::ParamSpecUInt>() {
             range = format!(" {}..{}", spec.minimum(), spec.maximum());

@@ -76,7 +76,11 @@ impl System {
                     (gst::MessageView::Element(element), Some(camera)) if element.has_name("camera-ended") => {
                         camera.fail("it ended", now)
                     }
-                    (gst::MessageView::Error(error), None) => panic!("{what}: {error:?}"),
+                    (gst::MessageView::Error(error), None)
+                        if message.src().is_some_and(|source| source.has_as_ancestor(&self.pipeline)) =>
+                    {
+                        panic!("{what}: {error:?}")
+                    }
                     _ => {}
                 }
             }
