@@ -157,7 +157,7 @@ fn end_of(
         let error = bus.pop_filtered(&[gst::MessageType::Error]);
         bail!("{}", error.as_ref().and_then(error_text).unwrap_or_else(|| "the pipeline does not start".to_owned()));
     }
-    let mut table = Table::new();
+    let mut table = Table::on_stdout();
     let every = if table.is_live() { Duration::from_millis(500) } else { Duration::from_secs(5) };
     let (mut drawn, mut status) = (begin, String::new());
     loop {

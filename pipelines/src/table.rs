@@ -48,8 +48,8 @@ fn fit(text: &str, width: usize) -> String {
 }
 
 impl Table {
-    /// On standard output.
-    pub fn new() -> Self {
+    /// A table on standard output.
+    pub fn on_stdout() -> Self {
         Self { terminal: std::io::stdout().is_terminal(), lines: 0 }
     }
 
