@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
 use std::time::{Duration, Instant};
 
@@ -131,15 +132,14 @@ pub fn decodable_frames(path: &Path) -> usize {
     let pipeline = pipeline.downcast::<gst::Pipeline>().expect("a description of several elements is a pipeline");
     pipeline.by_name("file").expect("it is in the description").set_property("location", path);
     let pad = pipeline.by_name("out").and_then(|out| out.static_pad("sink")).expect("a sink has a pad");
-    let frames = Arc::new(Mutex::new(0));
+    let frames = Arc::new(AtomicUsize::new(0));
     let counted = frames.clone();
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
-        *counted.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        counted.fetch_add(1, Ordering::Relaxed);
         gst::PadProbeReturn::Ok
     });
     run_to_end(&pipeline);
-    let frames = *frames.lock().unwrap_or_else(PoisonError::into_inner);
-    frames
+    frames.load(Ordering::Relaxed)
 }
 
 /// `pipeline` and its elements are gone once nobody holds them.

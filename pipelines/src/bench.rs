@@ -102,8 +102,8 @@ pub fn run(options: &Options) -> Result<()> {
 
     // Bare before and after each element, so that a machine that grows slower or faster does not favour one of them.
     let mut bare = vec![self::bare(&engine, &slots, window)?];
-    let mut through: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
-    let mut ratios = through.clone();
+    let mut through: Vec<Vec<Rate>> = vec![Vec::new(); runs.len()];
+    let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
     for _ in 0..options.rounds {
         for (index, run) in runs.iter().enumerate() {
             let rate = run.measure(window)?;
@@ -111,17 +111,28 @@ pub fn run(options: &Options) -> Result<()> {
             let before = *bare.last().context("it was measured before")?;
             bare.push(after);
             through[index].push(rate);
-            ratios[index].push(rate / ((before + after) / 2.0));
+            ratios[index].push(rate.frames / ((before.frames + after.frames) / 2.0));
         }
     }
-    let bare_rate = median(&mut bare);
-    println!("\n  {:<24}  {:>9}  {:>7}  {:>15}", "", "frames/s", "ratio", "lowest, highest");
-    println!("  {:<24}  {bare_rate:>9.1}  {:>7}", "bare engine", "1");
-    for ((cameras, through), ratios) in options.cameras.iter().zip(&mut through).zip(&mut ratios) {
+    let frames = |rates: &[Rate]| median(&mut rates.iter().map(|rate| rate.frames).collect::<Vec<_>>());
+    let processor = |rates: &[Rate]| median(&mut rates.iter().map(|rate| rate.processor).collect::<Vec<_>>());
+    let own = processor(&bare);
+    println!(
+        "\n  {:<26}  {:>8}  {:>6}  {:>15}  {:>12}  {:>6}",
+        "", "frames/s", "ratio", "lowest, highest", "CPU ms/frame", "ratio"
+    );
+    println!("  {:<26}  {:>8.1}  {:>6}  {:>15}  {:>12.2}  {:>6}", "bare engine", frames(&bare), 1, "", own * 1e3, 1);
+    for ((cameras, through), ratios) in options.cameras.iter().zip(&through).zip(&mut ratios) {
         let ratio = median(ratios);
         let name = format!("vehiclecounter, {cameras} camera{}", if *cameras == 1 { "" } else { "s" });
         let range = format!("{:.3}, {:.3}", ratios[0], ratios[ratios.len() - 1]);
-        println!("  {name:<24}  {:>9.1}  {ratio:>7.3}  {range:>15}", median(through));
+        let busy = processor(through);
+        println!(
+            "  {name:<26}  {:>8.1}  {ratio:>6.3}  {range:>15}  {:>12.2}  {:>6.3}",
+            frames(through),
+            busy * 1e3,
+            own / busy.max(1e-9)
+        );
     }
     let (total, own) = added;
     println!(
@@ -198,7 +209,7 @@ fn prepared(
 }
 
 /// Frames a second of the engine alone, all its lanes at work.
-fn bare(engine: &Arc<dyn Engine>, batches: &[Vec<Slot>], window: Duration) -> Result<f64> {
+fn bare(engine: &Arc<dyn Engine>, batches: &[Vec<Slot>], window: Duration) -> Result<Rate> {
     let (counted, over) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         let lanes: Vec<_> = (0..engine.info().lanes.max(1))
@@ -230,12 +241,32 @@ fn bare(engine: &Arc<dyn Engine>, batches: &[Vec<Slot>], window: Duration) -> Re
     })
 }
 
-/// How fast `counted` grows.
-fn rate(counted: &AtomicU64, window: Duration) -> f64 {
+/// What a measurement gives.
+#[derive(Clone, Copy)]
+struct Rate {
+    /// Frames a second.
+    frames: f64,
+    /// Seconds of processor time a frame; what else runs on the machine hardly changes it.
+    processor: f64,
+}
+
+/// How fast `counted` grows, and what that takes.
+fn rate(counted: &AtomicU64, window: Duration) -> Rate {
     thread::sleep(LEAD);
-    let (begin, before) = (Instant::now(), counted.load(Ordering::Relaxed));
+    let (begin, before, busy) = (Instant::now(), counted.load(Ordering::Relaxed), processor_time());
     thread::sleep(window);
-    (counted.load(Ordering::Relaxed) - before) as f64 / begin.elapsed().as_secs_f64()
+    let frames = (counted.load(Ordering::Relaxed) - before) as f64;
+    Rate { frames: frames / begin.elapsed().as_secs_f64(), processor: (processor_time() - busy) / frames.max(1.0) }
+}
+
+/// Seconds that this process has kept processors busy; zero where the system does not say.
+fn processor_time() -> f64 {
+    // proc(5): user and system time are fields 14 and 15, in ticks, of which Linux has 100 a second wherever it counts for users. The
+    // second field, the program's name in parentheses, may have spaces inside.
+    let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
+    let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
+    let ticks = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+    ticks.sum::<f64>() / 100.0
 }
 
 /// A pipeline of cameras that have the next frame at once. It stands still in PAUSED while others are measured.
@@ -321,7 +352,7 @@ impl Run {
         Ok(Self { pipeline, counted })
     }
 
-    fn measure(&self, window: Duration) -> Result<f64> {
+    fn measure(&self, window: Duration) -> Result<Rate> {
         let _ = self.pipeline.set_state(gst::State::Playing);
         reached(&self.pipeline)?;
         let rate = rate(&self.counted, window);
