@@ -272,6 +272,7 @@ fn processor_time() -> f64 {
 /// A pipeline of cameras that have the next frame at once. It stands still in PAUSED while others are measured.
 struct Run {
     pipeline: gst::Pipeline,
+    counter: gst::Element,
     counted: Arc<AtomicU64>,
 }
 
@@ -349,7 +350,9 @@ impl Run {
         }
         let _ = pipeline.set_state(gst::State::Paused);
         reached(&pipeline)?;
-        Ok(Self { pipeline, counted })
+        let run = Self { pipeline, counter, counted };
+        run.settle();
+        Ok(run)
     }
 
     fn measure(&self, window: Duration) -> Result<Rate> {
@@ -358,13 +361,20 @@ impl Run {
         let rate = rate(&self.counted, window);
         let _ = self.pipeline.set_state(gst::State::Paused);
         reached(&self.pipeline)?;
-        // The queues inside fill up before something else is measured.
-        let mut before = u64::MAX;
-        while self.counted.load(Ordering::Relaxed) != before {
-            before = self.counted.load(Ordering::Relaxed);
-            thread::sleep(LEAD);
-        }
+        self.settle();
         Ok(rate)
+    }
+}
+
+impl Run {
+    /// Waits until the engine has nothing left to do: a pipeline that stands still first fills the queues inside it.
+    fn settle(&self) {
+        let frames = || self.counter.property::<gst::Structure>("statistics").get::<u64>("batch-frames").unwrap_or(0);
+        let mut before = u64::MAX;
+        while frames() != before {
+            before = frames();
+            thread::sleep(LEAD * 2);
+        }
     }
 }
 
