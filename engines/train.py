@@ -257,7 +257,7 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
     since, losses = time.time(), []
     for step in range(begin, settings["steps"]):
         network.train()
-        if settings.get("freeze-statistics"):
+        if step >= settings.get("freeze-after", 1.0) * settings["steps"]:
             # Batch normalisation as it will be at run time: what is trained is what counts.
             for module in network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):

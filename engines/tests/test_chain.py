@@ -20,8 +20,7 @@ decoder = "{decoder}"
 width = 16
 
 [train]
-crop = 64
-batch = 2
+views = [{{ share = 0.5, side = 64, batch = 2, whole = true }}, {{ share = 0.5, side = 96, batch = 2, whole = false }}]
 steps = 3
 warmup = 1
 learning-rate = 1.0e-3
@@ -81,10 +80,10 @@ def test_crops_mark_what_is_labelled_and_keep_the_sum(tmp_path):
 
     pictures(tmp_path)
     samples = data.load(tmp_path)
-    recipe = {"train": {"crop": 64, "longest-side": [64, 200]}}
+    recipe = {"train": {"views": [{"share": 1, "side": 64, "batch": 2, "whole": False}], "longest-side": [64, 200]}}
     crops = augment.Crops(samples, [data.read(sample) for sample in samples], recipe, 1)
-    for _ in range(60):
-        image, target, labelled = crops.draw()
+    for turn in range(60):
+        image, target, labelled = crops.draw(whole=turn % 2 == 0)
         assert image.shape == (64, 64, 3) and image.dtype == np.uint8
         assert target.shape == labelled.shape == (8, 8)
         assert target.sum() == pytest.approx(round(float(target.sum())), abs=1e-3)

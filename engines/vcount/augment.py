@@ -12,10 +12,10 @@ class Crops:
     def __init__(self, samples, pictures, recipe, seed):
         self.samples, self.pictures = samples, pictures
         train = recipe["train"]
-        self.crop = train["crop"]
         # What batches are made of: crops at any scale, or whole pictures as the run time letterboxes them. Squeeze-and-excitation looks at
         # all of its input: a network that saw nothing but crops counts wrongly on whole pictures.
-        self.views = train.get("views", [{"share": 1.0, "side": train["crop"], "batch": train["batch"], "whole": False}])
+        self.views = train["views"]
+        self.crop = self.views[0]["side"]
         self.sides = train["longest-side"]
         self.random = np.random.default_rng(seed)
         # A scene of many pictures counts more than one of few, but not as much as their number: its pictures are alike.
@@ -46,7 +46,12 @@ class Crops:
             side, stretch = crop * np.exp(rng.uniform(-0.2, 0.06)), np.exp(rng.uniform(-0.04, 0.04))
         else:
             side, stretch = np.exp(rng.uniform(np.log(self.sides[0]), np.log(self.sides[1]))), np.exp(rng.uniform(-0.12, 0.12))
-        scale = side / max(width, height)
+        # Part of the picture, as another camera would frame it: else the share of grey border gives the scene away, and its count.
+        part = np.array([0, 0, width, height], np.float32)
+        if whole and rng.random() < 0.6:
+            part[2:] *= rng.uniform(0.45, 1.0, 2)
+            part[:2] = rng.uniform(0, 1, 2) * ([width, height] - part[2:])
+        scale = side / max(part[2], part[3])
         sx, sy = scale * stretch, scale / stretch
         # The crop in the picture's own pixels; where the scaled picture is smaller than the crop, it lies anywhere inside.
         span_x, span_y = crop / sx, crop / sy
@@ -54,8 +59,8 @@ class Crops:
         x0 = self._start(focus[0], focus[2], span_x)
         y0 = self._start(focus[1], focus[3], span_y)
         if whole:
-            x0 = (width - span_x) / 2 + rng.uniform(-0.04, 0.04) * span_x
-            y0 = (height - span_y) / 2 + rng.uniform(-0.04, 0.04) * span_y
+            x0 = part[0] + (part[2] - span_x) / 2 + rng.uniform(-0.04, 0.04) * span_x
+            y0 = part[1] + (part[3] - span_y) / 2 + rng.uniform(-0.04, 0.04) * span_y
         transform = np.float32([[sx, 0, -x0 * sx], [0, sy, -y0 * sy]])
         source = picture
         if scale < 0.7:
@@ -66,7 +71,15 @@ class Crops:
             source = small
         border = 114 if whole else int(rng.choice([114, 114, rng.integers(0, 256)]))
         image = cv2.warpAffine(source, transform, (crop, crop), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(border,) * 3)
-        boxes = (sample.boxes - [x0, y0, 0, 0]) * [sx, sy, sx, sy]
+        boxes = sample.boxes
+        if whole:
+            centres = boxes[:, :2] + boxes[:, 2:] / 2
+            boxes = boxes[((centres >= part[:2]) & (centres < part[:2] + part[2:])).all(axis=1)]
+            left, top = np.round((part[:2] - [x0, y0]) * [sx, sy]).astype(int).clip(0, crop)
+            right, bottom = np.round((part[:2] + part[2:] - [x0, y0]) * [sx, sy]).astype(int).clip(0, crop)
+            image[:top] = image[bottom:] = border
+            image[:, :left] = image[:, right:] = border
+        boxes = (boxes - [x0, y0, 0, 0]) * [sx, sy, sx, sy]
         labelled = np.ones((crop // targets.STRIDE,) * 2, np.float32)
         if sample.roi:
             x, y, w, h = sample.roi

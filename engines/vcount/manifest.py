@@ -60,7 +60,7 @@ def add_accuracy(file, results):
     """Puts what `evaluate.py` measured of `file` into the manifest that lists it."""
     for path in file.parent.glob("*.json"):
         content = json.loads(path.read_text())
-        if any(entry["file"] == file.name for entry in content.get("files", [])):
+        if "task" in content and any(entry["file"] == file.name for entry in content["files"]):
             new = {(entry["data"], entry["split"], entry["width"], entry["height"]) for entry in results}
             kept = [
                 entry for entry in content["accuracy"]
