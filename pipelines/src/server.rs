@@ -143,7 +143,13 @@ impl Drop for Server {
     fn drop(&mut self) {
         // Connections are closed first: they hold their media.
         self.server.client_filter(Some(&mut |_, _| gst_rtsp_server::RTSPFilterResult::Remove));
-        self.main_loop.quit();
+        // Asked for inside the loop: a loop that has not begun to run yet would never hear of it otherwise.
+        let main_loop = self.main_loop.clone();
+        let quit = glib::idle_source_new(None, glib::Priority::HIGH, move || {
+            main_loop.quit();
+            glib::ControlFlow::Break
+        });
+        quit.attach(Some(&self.main_loop.context()));
         if let Some(thread) = self.thread.take() {
             // A thread that panicked has said so already.
             let _ = thread.join();
