@@ -12,6 +12,9 @@ finish() {
     rm -rf "$folder"
 }
 trap finish EXIT
+trap 'echo "failed in line $LINENO" >&2' ERR
+# Warnings of other elements, while cameras are torn down, are theirs.
+unset G_DEBUG
 cd "$folder"
 export SHOW="fakesink sync=false" COUNTER="input-size=256x256"
 
