@@ -85,12 +85,7 @@ pub fn run(options: &Options) -> Result<()> {
     })
     .context("cannot listen for Ctrl-C")?;
 
-    let shows: Vec<Show> = if options.input.is_empty() {
-        server::simulated(options.cameras.into())
-    } else {
-        options.input.iter().try_for_each(|path| server::check_input(path))?;
-        options.input.iter().cloned().map(Show::File).collect()
-    };
+    let shows = server::shows(&options.input, options.cameras.into())?;
     let names = unique(shows.iter().map(server::name).collect());
     fs::create_dir_all(&options.out).with_context(|| format!("cannot make {}", options.out.display()))?;
     let (video, lines) = (options.out.join("demo.mp4"), options.out.join("demo.jsonl"));

@@ -5,7 +5,7 @@ use std::sync::mpsc;
 
 use anyhow::{Context, Result};
 
-use crate::server::{self, Server, Show};
+use crate::server::{self, Server};
 
 /// Options of `vehicle-count serve`.
 #[derive(clap::Args)]
@@ -32,12 +32,7 @@ pub fn run(options: &Options) -> Result<()> {
         let _ = interrupt.send(());
     })
     .context("cannot listen for Ctrl-C")?;
-    let shows: Vec<Show> = if options.input.is_empty() {
-        server::simulated(options.cameras.into())
-    } else {
-        options.input.iter().try_for_each(|path| server::check_input(path))?;
-        options.input.iter().cloned().map(Show::File).collect()
-    };
+    let shows = server::shows(&options.input, options.cameras.into())?;
     let server = Server::start(&shows, options.fps, options.port)?;
     for (index, show) in shows.iter().enumerate() {
         println!("{}  {}", server.url(index), server::name(show));

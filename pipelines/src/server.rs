@@ -176,6 +176,15 @@ pub fn simulated(number: usize) -> Vec<Show> {
     (0..number).map(place).collect()
 }
 
+/// A camera for each of `files`, or `number` simulated ones where no file is named.
+pub fn shows(files: &[PathBuf], number: usize) -> Result<Vec<Show>> {
+    if files.is_empty() {
+        return Ok(simulated(number));
+    }
+    files.iter().try_for_each(|path| check_input(path))?;
+    Ok(files.iter().cloned().map(Show::File).collect())
+}
+
 /// What a camera is called: the file's name, or what is simulated.
 pub fn name(show: &Show) -> String {
     match show {
@@ -191,7 +200,7 @@ pub fn name(show: &Show) -> String {
 }
 
 /// Whether `path` could be a video file at all; what is inside shows when it is opened.
-pub fn check_input(path: &Path) -> Result<()> {
+fn check_input(path: &Path) -> Result<()> {
     let size = path.metadata().with_context(|| format!("{}: cannot be read", path.display()))?.len();
     anyhow::ensure!(size > 0, "{}: the file is empty", path.display());
     Ok(())
