@@ -13,6 +13,6 @@ for index in 0 1 2 3; do
         c.src_$index ! vehiclecountpublish location="${COUNTS:-counts.jsonl}" ! vehiclecountoverlay ! queue ! ${SHOW:-videoconvert ! autovideosink})
 done
 limit=()
-[ -z "${SECONDS_TO_RUN:-}" ] || limit=(timeout --preserve-status --signal=INT "$SECONDS_TO_RUN")
+[ -z "${SECONDS_TO_RUN:-}" ] || limit=(timeout --foreground --preserve-status --signal=INT "$SECONDS_TO_RUN")
 # shellcheck disable=SC2086
 exec "${limit[@]}" gst-launch-1.0 -q -e vehiclecounter name=c $counter "${branches[@]}"
