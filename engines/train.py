@@ -33,6 +33,7 @@ def main():
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of checkpoints and log")
     parser.add_argument("--unlabelled", type=pathlib.Path, nargs="*", default=[], help="clips whose frames serve distillation")
     parser.add_argument("--teacher-weights", type=pathlib.Path, help="the teacher's weights (.safetensors); else timm fetches them")
+    parser.add_argument("--counter", type=pathlib.Path, help="checkpoint of a trained network whose density and features the network follows")
     parser.add_argument("--weights", type=pathlib.Path, help="a checkpoint to start from")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--distill-steps", type=int, help="instead of the recipe's")
@@ -74,11 +75,18 @@ def main():
     if recipe.get("weights") and not options.weights:
         networks.load_backbone(network.backbone, pathlib.Path(recipe["weights"]))
     network = network.to(memory_format=torch.channels_last)
+    frames = [(clip.stem, frame) for clip in options.unlabelled for frame in clip_frames(clip)]
+    unlabelled = [
+        data.Sample(clip, f.shape[1], f.shape[0], np.zeros((0, 4), np.float32), clip, "train", mask=np.zeros(f.shape[:2], np.uint8)) for clip, f in frames
+    ]
+    everything, everywhere = samples + unlabelled, pictures + [frame for _, frame in frames]
+    if options.counter:
+        # What is seen where nobody labelled is worth as much as what the labels say.
+        train(network, Counter(options.counter, recipe), everything, everywhere, validation, recipe, options)
+        return
     teacher = Teacher(recipe, network, options.teacher_weights) if "distill" in recipe else None
-
     if teacher and recipe["distill"]["steps"]:
-        frames = [frame for clip in options.unlabelled for frame in clip_frames(clip)]
-        distill(network, teacher, samples, pictures, frames, recipe, options)
+        distill(network, teacher, everything, everywhere, recipe, options)
     train(network, teacher, samples, pictures, validation, recipe, options)
 
 
@@ -104,7 +112,7 @@ class Teacher(torch.nn.Module):
         self.backbone.eval()
         return self
 
-    def loss(self, images, features):
+    def forward(self, images, features, _fused, _density):
         """Mean squared error of the projected features, each teacher channel scaled to unit variance."""
         with torch.no_grad():
             wanted = self.backbone((images - self.mean) / self.std)
@@ -116,7 +124,33 @@ class Teacher(torch.nn.Module):
         return loss / len(self.levels)
 
 
-def clip_frames(path, every=12, limit=120):
+class Counter(torch.nn.Module):
+    """A trained density network: its density and its decoder's features, everywhere, labelled or not."""
+
+    def __init__(self, checkpoint, recipe):
+        super().__init__()
+        state = torch.load(checkpoint, weights_only=True)
+        self.network = networks.DensityNetwork(state["recipe"])
+        self.network.load_state_dict(state["network"])
+        self.network = self.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.project = torch.nn.Conv2d(recipe.get("width", 64), state["recipe"].get("width", 64), 1)
+        self.weights = recipe["train"]["loss"]
+
+    def train(self, mode=True):
+        super().train(mode)
+        self.network.eval()
+        return self
+
+    def forward(self, images, _features, fused, density):
+        """Error of the projected features, in units of their spread, and the counting loss against the teacher's density."""
+        with torch.no_grad():
+            wanted = self.network.decoder(self.network.features(images))
+            told = self.network.count(wanted)
+        spread = wanted.std((0, 2, 3), keepdim=True) + 1e-2
+        return F.mse_loss(self.project(fused) / spread, wanted / spread) * 0.5 + counting_loss(density, told, torch.ones_like(told), self.weights)
+
+
+def clip_frames(path, every=24, limit=40):
     """Frames of a video clip, some apart."""
     video = cv2.VideoCapture(str(path))
     frames, number = [], 0
@@ -180,7 +214,7 @@ def save(path, content):
     temporary.replace(path)
 
 
-def distill(network, teacher, samples, pictures, frames, recipe, options):
+def distill(network, teacher, samples, pictures, recipe, options):
     path = options.out / "distilled.pt"
     settings = recipe["distill"]
     begin = 0
@@ -196,15 +230,14 @@ def distill(network, teacher, samples, pictures, frames, recipe, options):
             return
         optimizer.load_state_dict(state["optimizer"])
         rate.load_state_dict(state["rate"])
-    everything = samples + [data.Sample("", f.shape[1], f.shape[0], np.zeros((0, 4), np.float32), "clips", "train") for f in frames]
-    loader = batches(everything, pictures + frames, recipe, options, options.seed + begin)
+    loader = batches(samples, pictures, recipe, options, options.seed + begin)
     network.train()
     teacher.train()
     since, losses = time.time(), []
     for step in range(begin, settings["steps"]):
         images, _, _ = next(loader)
         images = to_network(images)
-        loss = teacher.loss(images, network.features(images))
+        loss = teacher(images, network.features(images), None, None)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
@@ -265,12 +298,14 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
         images, target, labelled = next(loader)
         images = to_network(images)
         features = network.features(images)
-        loss = counting_loss(network.decode(features), target, labelled, settings["loss"])
+        fused = network.decoder(features)
+        density = network.count(fused)
+        loss = counting_loss(density, target, labelled, settings["loss"])
         if teacher and settings.get("distill"):
             # Fades out: at the end the network is free.
-            share = settings["distill"] * max(0.0, 1.0 - step / (0.7 * settings["steps"]))
+            share = settings["distill"] * max(0.0, 1.0 - step / (settings.get("distill-until", 0.7) * settings["steps"]))
             if share > 0:
-                loss = loss + share * teacher.loss(images, features)
+                loss = loss + share * teacher(images, features, fused, density)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)

@@ -64,6 +64,10 @@ def test_chain(tmp_path, engines_folder, decoder):
     # Started again with more steps, it goes on from its checkpoint.
     again = step("train.py", "--recipe", recipe, "--data", source, "--out", out, "--steps", 4, "--validate-every", 1)
     assert "val at 4" in again and "val at 3" not in again
+    # A plainer network learns from the first one.
+    follow = tmp_path / "follow.toml"
+    follow.write_text('squeeze-excitation = false\nactivation = "relu"\n' + recipe.read_text().replace("whole = false", "whole = false, mosaic = true") + "distill = 1.0\n")
+    step("train.py", "--recipe", follow, "--data", source, "--out", tmp_path / "follow", "--counter", out / "final.pt")
     step("export.py", "--checkpoint", out / "final.pt", "--models", models, "--side", 96, "--attribution", "mine")
     step("quantize.py", "--model", models / "tiny.onnx", "--data", source, "--pictures", 4, "--sizes", 96)
     step("evaluate.py", "--model", models / "tiny.onnx", "--data", source, "--sizes", 96, "--engine", "onnxruntime", "--manifest", "--sheet", tmp_path / "sheet.png", "--json", tmp_path / "r.json")
@@ -82,8 +86,12 @@ def test_crops_mark_what_is_labelled_and_keep_the_sum(tmp_path):
     samples = data.load(tmp_path)
     recipe = {"train": {"views": [{"share": 1, "side": 64, "batch": 2, "whole": False}], "longest-side": [64, 200]}}
     crops = augment.Crops(samples, [data.read(sample) for sample in samples], recipe, 1)
-    for turn in range(60):
-        image, target, labelled = crops.draw(whole=turn % 2 == 0)
+    for turn in range(90):
+        if turn % 3 == 2:
+            image, target, labelled = crops.mosaic(64)
+        else:
+            crops.crop = 64
+            image, target, labelled = crops.draw(whole=turn % 3 == 0)
         assert image.shape == (64, 64, 3) and image.dtype == np.uint8
         assert target.shape == labelled.shape == (8, 8)
         assert target.sum() == pytest.approx(round(float(target.sum())), abs=1e-3)

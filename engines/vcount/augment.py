@@ -33,8 +33,18 @@ class Crops:
         """One view's batch."""
         share = np.array([view["share"] for view in self.views])
         view = self.views[self.random.choice(len(self.views), p=share / share.sum())]
+        if view.get("mosaic"):
+            return [self.mosaic(view["side"]) for _ in range(view["batch"])]
         self.crop = view["side"]
         return [self.draw(view["whole"]) for _ in range(view["batch"])]
+
+    def mosaic(self, side):
+        """Four far views in one input: vehicles as small as those of a camera that sees a wide road, and many of them."""
+        self.crop, near = side // 2, self.sides
+        self.sides = [self.crop * 0.8, self.crop * 2.2]
+        tiles = [self.draw() for _ in range(4)]
+        self.sides = near
+        return [np.concatenate([np.concatenate(row, axis=1) for row in (part[:2], part[2:])]) for part in zip(*tiles)]
 
     def draw(self, whole=False):
         """A crop as uint8 RGB [crop, crop, 3], its density target and the share of each cell that is labelled."""

@@ -55,7 +55,14 @@ class DensityNetwork(nn.Module):
     def __init__(self, recipe, pretrained=False):
         super().__init__()
         options = dict(recipe.get("backbone-options", {}))
+        if "activation" in recipe:
+            # Of blocks whose activation timm's architecture leaves open: HardSwish in MobileNetV3.
+            options["act_layer"] = recipe["activation"]
         self.backbone = timm.create_model(recipe["backbone"], features_only=True, pretrained=pretrained, **options)
+        if not recipe.get("squeeze-excitation", True):
+            # Nothing looks at the whole input then, and int8 has less to leave in float.
+            for block in [module for module in self.backbone.modules() if "se" in dict(module.named_children())]:
+                block.se = nn.Identity()
         strides = self.backbone.feature_info.reduction()
         self.levels = [strides.index(stride) for stride in (8, 16, 32)]
         channels = [self.backbone.feature_info.channels()[level] for level in self.levels]
@@ -73,12 +80,12 @@ class DensityNetwork(nn.Module):
         features = self.backbone((images - self.mean) / self.std)
         return [features[level] for level in self.levels]
 
-    def decode(self, features):
-        """Density from features. A cell rarely holds more than 0.1 vehicles: the head works on ten times that."""
-        return F.relu(self.head(self.decoder(features))) * 0.1
+    def count(self, fused):
+        """Density from the decoder's features. A cell rarely holds more than 0.1 vehicles: the head works on ten times that."""
+        return F.relu(self.head(fused)) * 0.1
 
     def forward(self, images):
-        return self.decode(self.features(images))
+        return self.count(self.decoder(self.features(images)))
 
 
 def load_backbone(backbone, path):
