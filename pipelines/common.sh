@@ -4,7 +4,10 @@ root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 for build in "${CARGO_TARGET_DIR:-$root/target}"/{release,debug}; do
     if [ -z "${GST_PLUGIN_PATH:-}" ] && [ -e "$build/libgstvehiclecount.so" ]; then export GST_PLUGIN_PATH=$build; fi
 done
-export VEHICLECOUNT_RUNTIME=${VEHICLECOUNT_RUNTIME:-$root/.runtime} VEHICLECOUNT_MODELS=${VEHICLECOUNT_MODELS:-$root/engines/models}
+# Installed scripts leave it to the plugin where its libraries and models are.
+if [ -d "$root/engines/models" ]; then
+    export VEHICLECOUNT_RUNTIME=${VEHICLECOUNT_RUNTIME:-$root/.runtime} VEHICLECOUNT_MODELS=${VEHICLECOUNT_MODELS:-$root/engines/models}
+fi
 
 # How what was counted is shown: a window, or nothing with SHOW=fakesink.
 show=${SHOW:-videoconvert ! autovideosink}

@@ -55,3 +55,7 @@ for index in 0 1 2 3; do
 done
 COUNTS=rtsp.jsonl SECONDS_TO_RUN=12 bounded "$here/four-rtsp.sh" "${urls[@]}"
 lines rtsp.jsonl 4
+step vehicle-count demo --rtsp
+bounded "$command" demo --rtsp "${urls[@]:0:2}" --duration 10 --segment 4 --every 500 --out demo >/dev/null
+lines demo/demo.jsonl 4
+[ "$(find demo -name 'demo-*.mp4' -size +1k | wc -l)" -ge 2 ]

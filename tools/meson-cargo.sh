@@ -1,10 +1,16 @@
 #!/usr/bin/env bash
 # What meson.build calls: cargo, and its products copied to where Meson wants them.
-# Usage: meson-cargo.sh CARGO SOURCE BUILD PROFILE PLUGIN COMMAND
+# Usage: meson-cargo.sh CARGO SOURCE TARGET PROFILE FEATURES PLUGIN COMMAND MAN BASH ZSH FISH
 set -euo pipefail
-cargo=$1 source=$2 build=$3 profile=$4 plugin=$5 command=$6
+cargo=$1 source=$2 target=$3 profile=$4 features=$5
+shift 5
 flags=()
 [ "$profile" = debug ] || flags+=(--release)
-"$cargo" build --locked --manifest-path "$source/Cargo.toml" --target-dir "$build/cargo" -p gst-plugin-vehiclecount -p vehicle-count "${flags[@]}"
-cp "$build/cargo/$profile/libgstvehiclecount.so" "$plugin"
-cp "$build/cargo/$profile/vehicle-count" "$command"
+[ -z "$features" ] || flags+=(--features "$features")
+"$cargo" build --locked --manifest-path "$source/Cargo.toml" --target-dir "$target" -p gst-plugin-vehiclecount -p vehicle-count "${flags[@]}"
+install -m 644 "$target/$profile/libgstvehiclecount.so" "$1"
+install -m 755 "$target/$profile/vehicle-count" "$2"
+"$target/$profile/vehicle-count" manual man >"$3"
+"$target/$profile/vehicle-count" manual bash >"$4"
+"$target/$profile/vehicle-count" manual zsh >"$5"
+"$target/$profile/vehicle-count" manual fish >"$6"

@@ -22,6 +22,9 @@ pub struct Options {
     /// Video files to show instead of simulated cameras, one camera each
     #[arg(long, num_args = 1.., value_name = "CLIP")]
     input: Vec<PathBuf>,
+    /// RTSP cameras to count on instead of simulated ones; their lines are appended to the file that is there
+    #[arg(long, num_args = 1.., value_name = "URL", conflicts_with = "input", value_parser = rtsp_url)]
+    rtsp: Vec<String>,
     /// Number of simulated cameras
     #[arg(long, default_value_t = 4, value_parser = clap::value_parser!(u8).range(1..=16))]
     cameras: u8,
@@ -43,9 +46,20 @@ pub struct Options {
     /// Folder for the annotated video and the counts
     #[arg(long, default_value = "out")]
     out: PathBuf,
+    /// Milliseconds between two lines of a camera at least (0: a line for each frame)
+    #[arg(long, default_value_t = 0)]
+    every: u32,
+    /// Begin a new video file every so many seconds and keep the last 60 (0: one file, whole only at the end)
+    #[arg(long, default_value_t = 0, value_name = "SECONDS")]
+    segment: u64,
     /// Port of the RTSP server on 127.0.0.1 (0: any that is free)
     #[arg(long, default_value_t = 0)]
     port: u16,
+}
+
+fn rtsp_url(text: &str) -> Result<String, String> {
+    let known = ["rtsp://", "rtsps://"].iter().any(|scheme| text.starts_with(scheme));
+    if known { Ok(text.to_owned()) } else { Err("the address of a camera begins with rtsp:// or rtsps://".to_owned()) }
 }
 
 /// What is seen of one camera behind the counter.
@@ -70,6 +84,9 @@ fn lock(seen: &Watched) -> std::sync::MutexGuard<'_, Seen> {
 /// Width and height of one camera's picture in the mosaic.
 const TILE: (i32, i32) = (640, 360);
 
+/// Video files that are kept where `--segment` begins new ones.
+const SEGMENTS: u32 = 60;
+
 /// How long the video file may take to be finished.
 const FINISH: Duration = Duration::from_secs(20);
 
@@ -85,15 +102,32 @@ pub fn run(options: &Options) -> Result<()> {
     })
     .context("cannot listen for Ctrl-C")?;
 
-    let shows = server::shows(&options.input, options.cameras.into())?;
-    let names = unique(shows.iter().map(server::name).collect());
+    // Cameras that are there already need no server of ours.
+    let shows = match options.rtsp.is_empty() {
+        true => server::shows(&options.input, options.cameras.into())?,
+        false => Vec::new(),
+    };
+    let names = match options.rtsp.is_empty() {
+        true => unique(shows.iter().map(server::name).collect()),
+        false => (0..options.rtsp.len()).map(|index| format!("camera-{index}")).collect(),
+    };
     fs::create_dir_all(&options.out).with_context(|| format!("cannot make {}", options.out.display()))?;
-    let (video, lines) = (options.out.join("demo.mp4"), options.out.join("demo.jsonl"));
+    let video = options.out.join(if options.segment > 0 { "demo-%05d.mp4" } else { "demo.mp4" });
+    let lines = options.out.join("demo.jsonl");
 
-    let server = Server::start(&shows, options.fps, options.port)?;
-    println!("RTSP server on 127.0.0.1:{}", server.port());
-    for (index, name) in names.iter().enumerate() {
-        println!("  {}  {name}", server.url(index));
+    let server = match options.rtsp.is_empty() {
+        true => Some(Server::start(&shows, options.fps, server::LOOPBACK, options.port)?),
+        false => None,
+    };
+    let urls: Vec<_> = match &server {
+        Some(server) => (0..shows.len()).map(|index| server.url(index)).collect(),
+        None => options.rtsp.clone(),
+    };
+    if let Some(server) = &server {
+        println!("RTSP server on 127.0.0.1:{}", server.port());
+    }
+    for (url, name) in urls.iter().zip(&names) {
+        println!("  {url}  {name}");
     }
 
     let pipeline = gst::Pipeline::new();
@@ -105,7 +139,7 @@ pub fn run(options: &Options) -> Result<()> {
         .context("the plugin is not loaded")?;
     set_enum(&counter, "engine", &options.engine)?;
     pipeline.add(&counter)?;
-    let mosaic = Mosaic::new(&pipeline, names.len(), options.fps, &video)?;
+    let mosaic = Mosaic::new(&pipeline, names.len(), options, &video)?;
 
     let begin = Instant::now();
     let mut cameras = Vec::new();
@@ -114,10 +148,11 @@ pub fn run(options: &Options) -> Result<()> {
         let sink = counter.request_pad_simple(&format!("sink_{index}")).context("the counter gives a pad")?;
         sink.set_property("camera-id", name);
         let seen = Watched::default();
-        let truths = matches!(shows[index], Show::Simulated(_)).then(|| server.truths(index));
+        let simulated = matches!(shows.get(index), Some(Show::Simulated(_)));
+        let truths = server.as_ref().filter(|_| simulated).map(|server| server.truths(index));
         watch(&counter, index, &seen, truths, 1.0 / f64::from(options.fps))?;
-        mosaic.add(&pipeline, &counter, index, &lines)?;
-        cameras.push(Camera::new(name.clone(), server.url(index), 200, &pipeline, sink, begin));
+        mosaic.add(&pipeline, &counter, index, options, &lines)?;
+        cameras.push(Camera::new(name.clone(), urls[index].clone(), 200, &pipeline, sink, begin));
         watched.push(seen);
     }
 
@@ -312,7 +347,15 @@ struct Mosaic {
 }
 
 impl Mosaic {
-    fn new(pipeline: &gst::Pipeline, cameras: usize, fps: u32, video: &Path) -> Result<Self> {
+    fn new(pipeline: &gst::Pipeline, cameras: usize, options: &Options, video: &Path) -> Result<Self> {
+        let fps = options.fps;
+        let file = match options.segment {
+            0 => "mp4mux ! filesink name=file sync=false async=false".to_owned(),
+            seconds => format!(
+                "splitmuxsink name=file max-size-time={} max-files={SEGMENTS} sink-properties=\"properties,sync=false,async=false\"",
+                gst::ClockTime::from_seconds(seconds).nseconds()
+            ),
+        };
         let columns = (cameras as f64).sqrt().ceil() as i32;
         let rows = (cameras as i32 + columns - 1) / columns;
         let (width, height) = (TILE.0 * columns, TILE.1 * rows);
@@ -321,7 +364,7 @@ impl Mosaic {
                 "compositor name=mosaic background=black ignore-inactive-pads=true latency=200000000 \
                  ! video/x-raw,format=I420,width={width},height={height},framerate={fps}/1 \
                  ! queue max-size-buffers=8 ! x264enc tune=zerolatency speed-preset=superfast bitrate={} key-int-max=48 \
-                 ! h264parse ! mp4mux ! filesink name=file sync=false async=false \
+                 ! h264parse ! {file} \
                  videotestsrc name=pulse is-live=true pattern=black ! video/x-raw,format=I420,width=16,height=16,framerate={fps}/1 \
                  ! mosaic.sink_0",
                 700 * cameras
@@ -337,13 +380,23 @@ impl Mosaic {
     }
 
     /// Counter to file of lines, drawing, and a place in the mosaic. A mosaic that is too slow loses pictures, never the counter time.
-    fn add(&self, pipeline: &gst::Pipeline, counter: &gst::Element, index: usize, lines: &Path) -> Result<()> {
+    fn add(
+        &self,
+        pipeline: &gst::Pipeline,
+        counter: &gst::Element,
+        index: usize,
+        options: &Options,
+        lines: &Path,
+    ) -> Result<()> {
         let bin = gst::parse::bin_from_description(
             "vehiclecountpublish name=publish ! vehiclecountoverlay truth=true ! videoscale ! \
              queue leaky=downstream max-size-buffers=4 name=out",
             false,
         )?;
         let publish = bin.by_name("publish").context("the branch begins")?;
+        publish.set_property("every", options.every);
+        // A counter that comes back goes on where it left off.
+        publish.set_property("append", !options.rtsp.is_empty());
         publish.set_property("location", lines.to_str().context("the path of the counts is not UTF-8")?);
         let out = bin.by_name("out").context("the branch ends")?;
         let sink = gst::GhostPad::builder_with_target(&publish.static_pad("sink").context("it has a sink")?)?

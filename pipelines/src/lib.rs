@@ -4,6 +4,7 @@ pub mod bench;
 pub mod camera;
 pub mod demo;
 pub mod doctor;
+pub mod manual;
 pub mod serve;
 pub mod server;
 pub mod synth;

@@ -3,8 +3,8 @@
 use std::process::ExitCode;
 
 use anyhow::Context;
-use clap::{Parser, Subcommand};
-use vehicle_count::{bench, demo, doctor, serve, synth};
+use clap::{CommandFactory, Parser, Subcommand};
+use vehicle_count::{bench, demo, doctor, manual, serve, synth};
 
 /// Counts vehicles on many cameras at once.
 #[derive(Parser)]
@@ -27,6 +27,9 @@ enum Command {
     Bench(bench::Options),
     /// Write labelled pictures of simulated traffic
     Synth(synth::Options),
+    /// Write the manual page, or what a shell needs to complete this command
+    #[command(hide = true)]
+    Manual(manual::Options),
 }
 
 fn main() -> ExitCode {
@@ -46,6 +49,7 @@ fn run() -> anyhow::Result<()> {
         Command::Doctor(options) => with_gstreamer(|| doctor::run(&options)),
         Command::Bench(options) => with_gstreamer(|| bench::run(&options)),
         Command::Synth(options) => synth::run(&options),
+        Command::Manual(options) => manual::run(&options, Arguments::command()),
     }
 }
 

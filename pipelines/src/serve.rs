@@ -19,7 +19,10 @@ pub struct Options {
     /// Frames a second of the cameras
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=60))]
     fps: u32,
-    /// Port on 127.0.0.1 (0: any that is free)
+    /// Address to listen on; 0.0.0.0 lets other machines and containers watch
+    #[arg(long, default_value = server::LOOPBACK)]
+    address: std::net::IpAddr,
+    /// Port to listen on (0: any that is free)
     #[arg(long, default_value_t = 8554)]
     port: u16,
 }
@@ -33,7 +36,7 @@ pub fn run(options: &Options) -> Result<()> {
     })
     .context("cannot listen for Ctrl-C")?;
     let shows = server::shows(&options.input, options.cameras.into())?;
-    let server = Server::start(&shows, options.fps, options.port)?;
+    let server = Server::start(&shows, options.fps, &options.address.to_string(), options.port)?;
     for (index, show) in shows.iter().enumerate() {
         println!("{}  {}", server.url(index), server::name(show));
     }

@@ -45,6 +45,9 @@ impl Truths {
     }
 }
 
+/// The address that only this machine reaches.
+pub const LOOPBACK: &str = "127.0.0.1";
+
 /// A running server. It ends when it is dropped.
 pub struct Server {
     main_loop: glib::MainLoop,
@@ -76,8 +79,8 @@ fn launch(show: &Show, fps: u32) -> String {
 }
 
 impl Server {
-    /// Starts a server on a free port of 127.0.0.1, or on `port`, with a camera for each of `shows`, at `fps` frames a second.
-    pub fn start(shows: &[Show], fps: u32, port: u16) -> Result<Self> {
+    /// Starts a server on `address` and `port` (0: any that is free), with a camera for each of `shows`, at `fps` frames a second.
+    pub fn start(shows: &[Show], fps: u32, address: &str, port: u16) -> Result<Self> {
         for show in shows {
             if let Show::File(path) = show {
                 anyhow::ensure!(path.is_file(), "{}: no such file", path.display());
@@ -86,7 +89,7 @@ impl Server {
         let context = glib::MainContext::new();
         let main_loop = glib::MainLoop::new(Some(&context), false);
         let server = gst_rtsp_server::RTSPServer::new();
-        server.set_address("127.0.0.1");
+        server.set_address(address);
         server.set_service(&port.to_string());
         let mounts = server.mount_points().context("the RTSP server has no mount points")?;
         let mut truths = Vec::new();
@@ -112,7 +115,7 @@ impl Server {
         }
         server
             .attach(Some(&context))
-            .map_err(|_| anyhow!("the RTSP server cannot listen on 127.0.0.1:{port}; is the port taken?"))?;
+            .map_err(|_| anyhow!("the RTSP server cannot listen on {address}:{port}; is the port taken?"))?;
         let own = main_loop.clone();
         let thread = thread::Builder::new().name("rtsp-server".to_owned()).spawn(move || {
             let run = context.with_thread_default(|| own.run());

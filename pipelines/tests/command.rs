@@ -16,6 +16,8 @@ fn text(bytes: &[u8]) -> String {
 fn wrong_calls_name_what_is_wrong() {
     for (arguments, word) in [
         (&["demo", "--input", "no-such-clip.mp4"][..], "no-such-clip.mp4"),
+        (&["demo", "--rtsp", "http://camera"], "rtsp://"),
+        (&["serve", "--address", "everywhere"], "address"),
         (&["demo", "--engine", "abacus"], "openvino"),
         (&["demo", "--engine", "openvino", "--model", "no-such-model", "--duration", "1"], "no-such-model"),
         (&["bench", "--engine", "scripted"], "scripted"),

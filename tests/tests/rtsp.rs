@@ -113,7 +113,7 @@ impl System {
 #[test]
 fn four_cameras_are_counted_by_the_shipped_model() {
     init();
-    let server = Server::start(&server::simulated(4), 5, 0).unwrap();
+    let server = Server::start(&server::simulated(4), 5, server::LOOPBACK, 0).unwrap();
     let urls: Vec<_> = (0..4).map(|index| server.url(index)).collect();
     let mut system = System::new(&urls, "auto");
     let reports = system.until("four cameras", |frames, _| frames.iter().all(|&frames| frames >= 5));
@@ -131,15 +131,15 @@ fn four_cameras_are_counted_by_the_shipped_model() {
 fn camera_that_is_killed_holds_no_other_and_comes_back() {
     init();
     let shows = server::simulated(2);
-    let steady = Server::start(&shows[..1], 10, 0).unwrap();
-    let doomed = Server::start(&shows[1..], 10, 0).unwrap();
+    let steady = Server::start(&shows[..1], 10, server::LOOPBACK, 0).unwrap();
+    let doomed = Server::start(&shows[1..], 10, server::LOOPBACK, 0).unwrap();
     let port = doomed.port();
     let mut system = System::new(&[steady.url(0), doomed.url(0)], "scripted");
     system.until("both play", |frames, _| frames.iter().all(|&frames| frames >= 5));
     drop(doomed);
     let failed = |cameras: &[Camera]| matches!(cameras[1].health, Health::Failed(_));
     system.until("the other goes on", |frames, cameras| failed(cameras) && frames[0] >= 10);
-    let again = Server::start(&shows[1..], 10, port).unwrap();
+    let again = Server::start(&shows[1..], 10, server::LOOPBACK, port).unwrap();
     system.until("it comes back", |frames, cameras| {
         cameras[1].health == Health::Playing && frames[1] >= 5 && frames[0] >= 5
     });
