@@ -7,15 +7,18 @@
 //! 2. [`preprocess`]: picture to model input, colour conversion and resize in one pass, and where the picture lies in that input.
 //! 3. [`batch`]: frames of different cameras meet in batches; who goes next, who is dropped.
 //! 4. [`model`] and [`engine`]: which network, and what runs it.
+//!    [`golden`]: whether that counts what it must.
 //! 5. [`density`]: vehicles per cell, and where each cell lies in the frame.
 //! 6. [`region`] and [`count`]: cells inside polygons, smoothing, levels, a count's age.
 //! 7. [`report`]: what is said of a frame, as JSON.
 
 pub mod batch;
+pub mod cache;
 pub mod count;
 pub mod density;
 pub mod engine;
 pub mod frame;
+pub mod golden;
 pub mod model;
 pub mod preprocess;
 pub mod region;

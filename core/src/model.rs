@@ -1,6 +1,6 @@
 //! A model on disk: its manifest, its files, and which engine takes which.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
@@ -46,7 +46,32 @@ pub struct Manifest {
     pub accuracy: serde_json::Value,
     /// The golden picture and what each file makes of it.
     #[serde(default)]
-    pub golden: Option<serde_json::Value>,
+    pub golden: Option<Golden>,
+}
+
+/// A picture on which it is known what the files count ([`crate::golden`]).
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Golden {
+    /// A PNG beside the manifest: the model's input, of the size below.
+    pub picture: String,
+    /// A JSON file beside the manifest: the density that each file makes of it. Without it, the count alone is compared.
+    #[serde(default)]
+    pub density: Option<String>,
+    /// Width of the input in pixels.
+    pub width: usize,
+    /// Height of the input in pixels.
+    pub height: usize,
+    /// What to expect, by the name of the ONNX file.
+    pub files: BTreeMap<String, GoldenCount>,
+}
+
+/// What one file counts on the golden picture.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
+pub struct GoldenCount {
+    /// Vehicles.
+    pub count: f64,
+    /// How far from it an engine may be, in vehicles.
+    pub tolerance: f64,
 }
 
 /// The model's input: RGB 0..255, f32, NCHW.
@@ -222,6 +247,13 @@ impl Model {
         Err(ModelError::NoManifest { path: path.to_owned() })
     }
 
+    /// The model with `file`, one of its own, as the one to use on every engine.
+    #[must_use]
+    pub fn with_file(&self, file: &File) -> Self {
+        let chosen = self.manifest.files.iter().position(|own| own.file == file.file);
+        Self { chosen, ..self.clone() }
+    }
+
     /// The one file to use, where an ONNX file was named instead of the model.
     pub fn chosen_file(&self) -> Option<&File> {
         self.chosen.and_then(|index| self.manifest.files.get(index))
@@ -348,9 +380,24 @@ fn check(path: &Path, manifest: &Manifest) -> Result<(), ModelError> {
     if manifest.files.is_empty() {
         return wrong("files", &"empty", "list at least one ONNX file");
     }
+    let beside = |name: &str| Path::new(name).file_name() == Some(name.as_ref());
     for file in &manifest.files {
-        if Path::new(&file.file).file_name() != Some(file.file.as_ref()) {
+        if !beside(&file.file) {
             return wrong("files.file", &file.file, "a file must lie beside its manifest");
+        }
+    }
+    if let Some(golden) = &manifest.golden {
+        for name in [Some(&golden.picture), golden.density.as_ref()].into_iter().flatten() {
+            if !beside(name) {
+                return wrong("golden", name, "a file must lie beside its manifest");
+            }
+        }
+        let fits = |side: usize| side > 0 && side.is_multiple_of(manifest.input.multiple_of) && side <= MAX_SIDE;
+        if !fits(golden.width) || !fits(golden.height) {
+            let size = format!("{}x{}", golden.width, golden.height);
+            let remedy =
+                format!("both sides must be multiples of {} and at most {MAX_SIDE}", manifest.input.multiple_of);
+            return wrong("golden.width, golden.height", &size, &remedy);
         }
     }
     Ok(())

@@ -11,6 +11,7 @@ use std::thread;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::golden;
 use crate::model::File;
 use crate::preprocess::InputSize;
 
@@ -51,7 +52,7 @@ impl EngineKind {
 
 impl fmt::Display for EngineKind {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.name())
+        f.pad(self.name())
     }
 }
 
@@ -228,6 +229,18 @@ pub enum EngineError {
     /// Not in this version.
     #[error("engine tensorrt is not in this version: use openvino or onnxruntime, or auto")]
     NoTensorRt,
+    /// The engine does not count what the model is known to count.
+    #[error(
+        "engine {kind}: {file} fails its golden picture: {what}; take another engine, or install the library and the model again (`vehicle-count engine verify` compares all engines)"
+    )]
+    Golden {
+        /// The engine.
+        kind: EngineKind,
+        /// The model's file.
+        file: String,
+        /// What it does, and what was expected.
+        what: String,
+    },
     /// The model's file is damaged or another one.
     #[error("engine {kind}: {reason}")]
     Model {
@@ -285,7 +298,15 @@ pub fn open(request: &EngineRequest) -> Result<Opened, EngineError> {
     Err(EngineError::None { tried: tried.join("; ") })
 }
 
+/// Opens one engine, and sees once on a machine that it counts what the model is known to count ([`crate::golden`]).
 fn open_one(request: &EngineRequest, kind: EngineKind) -> Result<Arc<dyn Engine>, EngineError> {
+    let engine = open_unchecked(request, kind)?;
+    golden::check_once(request, &*engine)?;
+    Ok(engine)
+}
+
+/// Opens the engine `kind` without a look at the golden picture: for those that compare it themselves.
+pub fn open_unchecked(request: &EngineRequest, kind: EngineKind) -> Result<Arc<dyn Engine>, EngineError> {
     match kind {
         EngineKind::Scripted => scripted::open(request),
         EngineKind::OpenVino => openvino::open(request, file_for(request, kind)?),
