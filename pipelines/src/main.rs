@@ -5,3 +5,63 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use vehicle_count::{bench, demo, doctor, engine, manual, serve, synth};
+
+/// Counts vehicles on many cameras at once.
+#[derive(Parser)]
+#[command(version)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+/// One file each, in the folder beside this one.
+#[derive(Subcommand)]
+enum Command {
+    /// Count on cameras of a local RTSP server, simulated ones or files, and record what is counted
+    Demo(demo::Options),
+    /// Serve RTSP cameras that do not exist, to try pipelines on
+    Serve(serve::Options),
+    /// List what is found on this machine, what is missing, and the remedy
+    Doctor(doctor::Options),
+    /// Measure the counter against the bare engine, in one run
+    Bench(bench::Options),
+    /// See whether engines count what a model is known to count
+    Engine {
+        #[command(subcommand)]
+        command: engine::Command,
+    },
+    /// Write labelled pictures of simulated traffic
+    Synth(synth::Options),
+    /// Write the manual page, or what a shell needs to complete this command
+    #[command(hide = true)]
+    Manual(manual::Options),
+}
+
+fn main() -> ExitCode {
+    match run() {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vehicle-count: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run() -> anyhow::Result<()> {
+    match Arguments::parse().command {
+        Command::Demo(options) => with_gstreamer(|| demo::run(&options)),
+        Command::Serve(options) => with_gstreamer(|| serve::run(&options)),
+        Command::Doctor(options) => with_gstreamer(|| doctor::run(&options)),
+        Command::Bench(options) => with_gstreamer(|| bench::run(&options)),
+        Command::Engine { command } => engine::run(&command),
+        Command::Synth(options) => synth::run(&options),
+        Command::Manual(options) => manual::run(&options, Arguments::command()),
+    }
+}
+
+/// Starts GStreamer with our own elements inside: the command needs no plugin path.
+fn with_gstreamer(run: impl FnOnce() -> anyhow::Result<()>) -> anyhow::Result<()> {
+    gst::init().context("GStreamer does not start")?;
+    gstvehiclecount::plugin_register_static().context("our own elements cannot be registered")?;
+    run()
+}
