@@ -24,3 +24,4 @@ pub mod preprocess;
 pub mod region;
 pub mod report;
 pub mod scene;
+pub mod tensorrt;

@@ -6,7 +6,7 @@ use std::path::{Path, PathBuf};
 use super::{EngineError, EngineKind};
 
 /// Names a folder of run-time libraries, before all others.
-const OVERRIDE: &str = "VEHICLECOUNT_RUNTIME";
+pub(crate) const OVERRIDE: &str = "VEHICLECOUNT_RUNTIME";
 
 /// Folders in which to look for what is installed with the program: beside it, in the folders above it, and in its prefix.
 ///

@@ -1,0 +1,163 @@
+//! Building plans: an ONNX network, made into one that runs on a kind of GPU.
+
+use std::ffi::{CStr, c_char, c_void};
+use std::panic::{self, AssertUnwindSafe};
+use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
+
+use super::plan::append;
+use super::{Flavour, Library, TensorRtError, ffi, log};
+use crate::preprocess::InputSize;
+
+/// What is built.
+#[derive(Clone, Debug)]
+pub struct Build<'a> {
+    /// The network, as ONNX.
+    pub onnx: &'a [u8],
+    /// Size of its input.
+    pub input: InputSize,
+    /// Batches from 1 to this.
+    pub max_batch: usize,
+    /// TensorRT 10 alone: it may choose FP16 for any layer of a graph that says FP32.
+    pub half: bool,
+    /// TensorRT 10 alone: an existing calibration table, by which it may choose INT8 for any layer.
+    pub calibration: Option<&'a [u8]>,
+    /// TensorRT-RTX alone: compute capabilities times ten, such as 89; empty for the GPU at hand.
+    pub capabilities: &'a [u32],
+    /// Keeps names and precisions of layers in the plan.
+    pub detailed: bool,
+}
+
+/// How far a build has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Progress<'a> {
+    /// A phase begins, perhaps inside another one.
+    Begin {
+        /// Its name, TensorRT's own.
+        phase: &'a str,
+        /// The phase that it belongs to.
+        parent: Option<&'a str>,
+        /// Number of steps.
+        steps: u32,
+    },
+    /// A step is done.
+    Step {
+        /// The phase.
+        phase: &'a str,
+        /// Which step, from 0 on.
+        step: u32,
+    },
+    /// A phase is done.
+    End {
+        /// The phase.
+        phase: &'a str,
+    },
+}
+
+type Watch<'a> = &'a (dyn Fn(Progress<'_>) -> bool + Sync);
+
+struct Watcher<'a> {
+    watch: Watch<'a>,
+    ended: AtomicBool,
+}
+
+impl Library {
+    /// Builds a plan: seconds with TensorRT-RTX, minutes with TensorRT. `watch` is told of the progress, by any thread, and ends the build
+    /// by returning false.
+    pub fn build(&self, build: &Build<'_>, watch: Watch<'_>) -> Result<Vec<u8>, TensorRtError> {
+        let refused = |reason| TensorRtError::Build { library: self.to_string(), reason };
+        if build.max_batch == 0 {
+            return Err(refused("a batch of 0 was asked for".to_owned()));
+        }
+        if (build.half || build.calibration.is_some())
+            && (self.flavour(), self.version().major) != (Flavour::TensorRt, 10)
+        {
+            return Err(refused(
+                "only TensorRT 10 takes a calibration table, or chooses FP16 by itself: later ones do what the graph says".to_owned(),
+            ));
+        }
+        let (create_parser, parser_version) = self.parser()?;
+        let capabilities: Vec<i32> = build.capabilities.iter().map(|capability| capability.cast_signed()).collect();
+        let watcher = Watcher { watch, ended: AtomicBool::new(false) };
+        let (table, table_size) = build.calibration.map_or((ptr::null(), 0), |table| (table.as_ptr(), table.len()));
+        let size = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
+        let ask = ffi::Build {
+            create_builder: self.create_builder,
+            create_parser,
+            version: self.number,
+            parser_version,
+            onnx: build.onnx.as_ptr().cast(),
+            onnx_size: build.onnx.len(),
+            channels: 3,
+            height: size(build.input.height),
+            width: size(build.input.width),
+            min_batch: 1,
+            // The largest is what a busy counter runs.
+            opt_batch: size(build.max_batch),
+            max_batch: size(build.max_batch),
+            half: build.half.into(),
+            calibration: table.cast(),
+            calibration_size: table_size,
+            capabilities: capabilities.as_ptr(),
+            capability_count: i32::try_from(capabilities.len()).unwrap_or(i32::MAX),
+            detailed: build.detailed.into(),
+            workspace: 0,
+            progress: Some(progress),
+            progress_user: ptr::from_ref(&watcher).cast_mut().cast(),
+        };
+        let mut plan = Vec::<u8>::new();
+        let mut reason = Vec::<u8>::new();
+        // One place for both texts: the shim hands `user` to either function.
+        let mut texts = (&mut plan, &mut reason);
+        log::forget();
+        // SAFETY: entry points and shim are of one family, as was checked when the library opened; all that `ask` points to lives through the
+        // call, and TensorRT keeps nothing of it; the two functions get the pair that they are made for.
+        let done = unsafe {
+            (self.shim.build)(&ask, self.logger, ptr::from_mut(&mut texts).cast(), append_plan, append_reason)
+        };
+        if done != 0 {
+            return Ok(plan);
+        }
+        if watcher.ended.load(Ordering::Relaxed) {
+            return Err(TensorRtError::Ended);
+        }
+        Err(refused(log::with_reason(&String::from_utf8_lossy(&reason))))
+    }
+}
+
+type Texts<'a> = (&'a mut Vec<u8>, &'a mut Vec<u8>);
+
+unsafe extern "C" fn append_plan(user: *mut c_void, text: *const c_char, length: usize) {
+    // SAFETY: `build` hands over its pair of texts, which nobody else uses meanwhile.
+    unsafe { append(ptr::from_mut((*user.cast::<Texts<'_>>()).0).cast(), text, length) }
+}
+
+unsafe extern "C" fn append_reason(user: *mut c_void, text: *const c_char, length: usize) {
+    // SAFETY: as above.
+    unsafe { append(ptr::from_mut((*user.cast::<Texts<'_>>()).1).cast(), text, length) }
+}
+
+unsafe extern "C" fn progress(
+    user: *mut c_void,
+    phase: *const c_char,
+    parent: *const c_char,
+    steps: i32,
+    step: i32,
+) -> i32 {
+    // SAFETY: `build` hands over its watcher, which outlives the build and is only read; the texts live until this returns.
+    let (watcher, phase, parent) = unsafe {
+        let parent = (!parent.is_null()).then(|| CStr::from_ptr(parent).to_string_lossy());
+        (&*user.cast::<Watcher<'_>>(), CStr::from_ptr(phase).to_string_lossy(), parent)
+    };
+    let progress = match (u32::try_from(steps), u32::try_from(step)) {
+        (Ok(steps), _) => Progress::Begin { phase: &phase, parent: parent.as_deref(), steps },
+        (_, Ok(step)) => Progress::Step { phase: &phase, step },
+        _ => Progress::End { phase: &phase },
+    };
+    // A panic must not travel through TensorRT.
+    let goes_on = panic::catch_unwind(AssertUnwindSafe(|| (watcher.watch)(progress))).unwrap_or(false);
+    if !goes_on {
+        watcher.ended.store(true, Ordering::Relaxed);
+    }
+    goes_on.into()
+}
