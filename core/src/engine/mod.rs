@@ -226,6 +226,9 @@ pub enum EngineError {
         /// What the library said.
         reason: String,
     },
+    /// TensorRT cannot be used, or would not do something.
+    #[error("engine tensorrt: {0}")]
+    TensorRt(#[from] crate::tensorrt::TensorRtError),
     /// Not in this version.
     #[error("engine tensorrt is not in this version: use openvino or onnxruntime, or auto")]
     NoTensorRt,
