@@ -228,7 +228,7 @@ pub enum EngineError {
     },
     /// TensorRT cannot be used, or would not do something.
     #[error("engine tensorrt: {0}")]
-    TensorRt(#[from] crate::tensorrt::TensorRtError),
+    TensorRt(crate::tensorrt::TensorRtError),
     /// Not in this version.
     #[error("engine tensorrt is not in this version: use openvino or onnxruntime, or auto")]
     NoTensorRt,
