@@ -2,31 +2,12 @@
 //! headers the crate builds all the same: then `engine=tensorrt` says what is missing.
 
 use std::env;
-use std::fs;
-use std::path::{Path, PathBuf};
-use std::process::Command;
+use std::path::Path;
 
-/// Names folders of headers, before all others, divided as in PATH.
-const OVERRIDE: &str = "TENSORRT_INCLUDE_DIR";
+use headers::{FAMILIES, Family, OVERRIDE, headers};
 
-/// A family of TensorRT versions whose classes have the same tables of virtual functions, newer ones only longer.
-struct Family {
-    /// The `cfg` that says that it was built.
-    name: &'static str,
-    /// Major version, as the headers have it.
-    major: u32,
-    /// First minor version of the family.
-    minor: u32,
-    /// Whether it is TensorRT-RTX.
-    rtx: bool,
-}
-
-const FAMILIES: [Family; 3] = [
-    Family { name: "tensorrt_10", major: 10, minor: 0, rtx: false },
-    Family { name: "tensorrt_11", major: 11, minor: 0, rtx: false },
-    // The tables of 1.5 are not those of 1.4.
-    Family { name: "tensorrt_rtx_1", major: 1, minor: 5, rtx: true },
-];
+#[path = "shim/headers.rs"]
+mod headers;
 
 fn main() {
     println!("cargo:rerun-if-changed=build.rs");
@@ -38,7 +19,7 @@ fn main() {
     let mut built = Vec::new();
     let mut missing = String::from("the shim is for Linux");
     if env::var("CARGO_CFG_TARGET_OS").is_ok_and(|system| system == "linux") {
-        let at_hand = headers(&mut missing);
+        let at_hand = headers(Path::new(""), &mut missing);
         for family in &FAMILIES {
             let Some((folder, [major, minor, patch])) =
                 at_hand.iter().find(|(folder, version)| family.has(folder, *version))
@@ -55,88 +36,6 @@ fn main() {
         println!("cargo:warning=built without TensorRT: {missing}; name a folder with NvInfer.h in {OVERRIDE}");
     }
     println!("cargo:rustc-env=VEHICLECOUNT_TENSORRT_HEADERS={}", built.join(", "));
-}
-
-impl Family {
-    fn has(&self, folder: &Path, [major, minor, _]: [u32; 3]) -> bool {
-        major == self.major && minor >= self.minor && is_rtx(folder) == self.rtx
-    }
-}
-
-fn is_rtx(folder: &Path) -> bool {
-    fs::read_to_string(folder.join("NvInferVersion.h")).is_ok_and(|text| text.contains("TRT_MAJOR_RTX"))
-}
-
-/// Folders with TensorRT's headers and their versions, those to prefer first.
-fn headers(missing: &mut String) -> Vec<(PathBuf, [u32; 3])> {
-    let named = env::var_os(OVERRIDE).map(|list| env::split_paths(&list).collect::<Vec<_>>()).unwrap_or_default();
-    let triple = format!("/usr/include/{}-linux-gnu", env::var("CARGO_CFG_TARGET_ARCH").unwrap_or_default());
-    let system =
-        [&triple, "/usr/include", "/usr/local/include", "/usr/local/tensorrt/include", "/opt/tensorrt/include"];
-    let mut folders: Vec<PathBuf> = named.into_iter().chain(system.map(PathBuf::from)).collect();
-    folders.iter().for_each(|folder| println!("cargo:rerun-if-changed={}", folder.join("NvInferVersion.h").display()));
-    for package in ["tensorrt-11", "tensorrt-10"] {
-        match fetched(package) {
-            Ok(more) => folders.extend(more),
-            Err(error) => *missing = error,
-        }
-    }
-    folders.into_iter().filter_map(|folder| Some((folder.clone(), version(&folder)?))).collect()
-}
-
-/// Version of the headers in `folder`, if it has all that are needed.
-fn version(folder: &Path) -> Option<[u32; 3]> {
-    if !["NvInfer.h", "NvOnnxParser.h"].iter().all(|header| folder.join(header).is_file()) {
-        return None;
-    }
-    let text = fs::read_to_string(folder.join("NvInferVersion.h")).ok()?;
-    // A number, or a name of one: `#define NV_TENSORRT_MAJOR TRT_MAJOR_RTX`.
-    let value = |name: &str| {
-        text.lines().find_map(|line| {
-            let mut words = line.split_whitespace();
-            (words.next() == Some("#define") && words.next() == Some(name)).then(|| words.next()).flatten()
-        })
-    };
-    let number = |name: &str| {
-        let direct = value(name)?;
-        direct.parse().ok().or_else(|| value(direct)?.parse().ok())
-    };
-    Some([number("NV_TENSORRT_MAJOR")?, number("NV_TENSORRT_MINOR")?, number("NV_TENSORRT_PATCH")?])
-}
-
-/// Folders of headers inside the registry's package that shim/headers/`package` locks, the newest first. Asks the network only where
-/// cargo does not have it yet.
-fn fetched(package: &str) -> Result<Vec<PathBuf>, String> {
-    let manifest = Path::new("shim/headers").join(package).join("Cargo.toml");
-    let ask = |network: &[&str]| {
-        let mut cargo = Command::new(env::var_os("CARGO").unwrap_or_else(|| "cargo".into()));
-        cargo.args(["metadata", "--format-version=1", "--locked", "--manifest-path"]).arg(&manifest).args(network);
-        let target = env::var("TARGET").unwrap_or_default();
-        cargo.args(["--filter-platform", &target]).env_remove("CARGO_TARGET_DIR");
-        cargo.output().map_err(|error| format!("cargo metadata does not start: {error}"))
-    };
-    let mut output = ask(&["--offline"])?;
-    if !output.status.success() {
-        output = ask(&[])?;
-    }
-    let text = String::from_utf8_lossy(&output.stdout);
-    // Of all the JSON, one path is wanted.
-    let paths = text.split("\"manifest_path\":\"").skip(1).filter_map(|rest| rest.split('"').next());
-    let root = paths
-        .map(Path::new)
-        .filter_map(Path::parent)
-        .find(|folder| folder.file_name().is_some_and(|name| name.to_string_lossy().starts_with("trtx-sys-")));
-    let Some(root) = root else {
-        let said = String::from_utf8_lossy(&output.stderr);
-        let last = said.lines().rfind(|line| !line.trim().is_empty()).unwrap_or("it names no folder").trim();
-        return Err(format!("cargo does not fetch the package trtx-sys, which has the headers: {last}"));
-    };
-    let folder = root.join("TensorRT-Headers");
-    let entries = fs::read_dir(&folder).map_err(|error| format!("{}: {error}", folder.display()))?;
-    let mut inner: Vec<PathBuf> =
-        entries.filter_map(|entry| Some(entry.ok()?.path())).filter(|path| path.is_dir()).collect();
-    inner.sort_by_key(|path| std::cmp::Reverse(version(path)));
-    Ok(inner)
 }
 
 fn compile(family: &Family, headers: &Path) {

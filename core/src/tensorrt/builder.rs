@@ -121,7 +121,10 @@ impl Library {
         if watcher.ended.load(Ordering::Relaxed) {
             return Err(TensorRtError::Ended);
         }
-        Err(refused(log::with_reason(&String::from_utf8_lossy(&reason))))
+        let reason = String::from_utf8_lossy(&reason);
+        // The parser's error says all; others have their cause in the log.
+        let parser = reason.starts_with("the ONNX parser refuses node");
+        Err(refused(if parser { reason.into_owned() } else { log::with_reason(&reason) }))
     }
 }
 
