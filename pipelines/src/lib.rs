@@ -5,6 +5,7 @@ pub mod camera;
 pub mod demo;
 pub mod doctor;
 pub mod engine;
+pub mod eval;
 pub mod manual;
 pub mod serve;
 pub mod server;

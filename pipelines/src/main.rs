@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
-use vehicle_count::{bench, demo, doctor, engine, manual, serve, synth};
+use vehicle_count::{bench, demo, doctor, engine, eval, manual, serve, synth};
 
 /// Counts vehicles on many cameras at once.
 #[derive(Parser)]
@@ -25,6 +25,8 @@ enum Command {
     Doctor(doctor::Options),
     /// Measure the counter against the bare engine, in one run
     Bench(bench::Options),
+    /// Measure the error of a model on pictures whose vehicles are known
+    Eval(eval::Options),
     /// See whether engines count what a model is known to count
     Engine {
         #[command(subcommand)]
@@ -53,6 +55,7 @@ fn run() -> anyhow::Result<()> {
         Command::Serve(options) => with_gstreamer(|| serve::run(&options)),
         Command::Doctor(options) => with_gstreamer(|| doctor::run(&options)),
         Command::Bench(options) => with_gstreamer(|| bench::run(&options)),
+        Command::Eval(options) => eval::run(&options),
         Command::Engine { command } => engine::run(&command),
         Command::Synth(options) => synth::run(&options),
         Command::Manual(options) => manual::run(&options, Arguments::command()),

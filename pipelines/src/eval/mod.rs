@@ -1,0 +1,256 @@
+//! `vehicle-count eval`: the error of a model on pictures whose vehicles are known, with any engine.
+
+mod annotations;
+mod metrics;
+mod plot;
+mod summary;
+
+use std::fs::{self, File};
+use std::io::{BufWriter, IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::thread;
+
+use anyhow::{Context, Result, bail};
+use image::ImageReader;
+use serde::Serialize;
+use vehiclecount_core::density::DensityMap;
+use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::frame::{FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::model::{self, Model};
+use vehiclecount_core::preprocess::{InputSize, Preprocessor, Resize};
+
+use annotations::Sample;
+use metrics::LEVELS;
+
+/// Options of `vehicle-count eval`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Model: a name, a manifest (.json) or an .onnx file
+    #[arg(long, default_value = "")]
+    model: String,
+    /// Folder with annotations.jsonl
+    #[arg(long)]
+    data: PathBuf,
+    /// Which of its pictures
+    #[arg(long, default_value = "val")]
+    split: String,
+    /// File to write, a JSON line for each picture: file, scene, count, truth, GAME
+    #[arg(long, value_name = "FILE")]
+    json: Option<PathBuf>,
+    /// Engine: auto, openvino, onnxruntime, tensorrt or scripted
+    #[arg(long, default_value = "auto")]
+    engine: EngineKind,
+    /// Size of the model's input in pixels, such as 512x512; by default the manifest's
+    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    input_size: Option<InputSize>,
+    /// Index of the GPU, for engines that run on one
+    #[arg(long, default_value_t = 0)]
+    gpu: u32,
+    /// Folder to write scatter.png, errors.png and worst.png into
+    #[arg(long, value_name = "FOLDER")]
+    plot: Option<PathBuf>,
+    /// Number of pictures in worst.png
+    #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=200))]
+    worst: u16,
+    /// Show every scene, not only every kind of scene
+    #[arg(long)]
+    per_scene: bool,
+}
+
+fn parse_size(text: &str) -> Result<InputSize, String> {
+    let sides = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    let (width, height) = sides.ok_or("write WIDTHxHEIGHT, such as 384x384")?;
+    Ok(InputSize { width, height })
+}
+
+/// What is said of a picture, as a line of JSON.
+#[derive(Clone, Debug, Serialize)]
+struct Line {
+    file: String,
+    scene: String,
+    /// Vehicles that the model counts inside the labelled area.
+    count: f64,
+    /// Vehicles whose centre lies inside it.
+    truth: f64,
+    game0: f64,
+    game1: f64,
+    game2: f64,
+    game3: f64,
+}
+
+impl Line {
+    fn error(&self) -> f64 {
+        self.count - self.truth
+    }
+}
+
+/// A picture that was counted.
+struct Counted {
+    line: Line,
+    /// Kept for the contact sheet alone.
+    density: Option<DensityMap>,
+}
+
+/// Counts all pictures, prints the summary, writes what was asked for.
+pub fn run(options: &Options) -> Result<()> {
+    let samples = annotations::load(&options.data, &options.split)?;
+    let model = match options.engine {
+        EngineKind::Scripted if options.model.is_empty() => Model::scripted(),
+        _ => Model::open(&options.model, &model::folders())?,
+    };
+    let resize = model.manifest.input.resize;
+    let request = EngineRequest {
+        kind: options.engine,
+        input: Some(model.input_size(options.input_size)?),
+        model: Arc::new(model),
+        max_batch: 1,
+        gpu: options.gpu,
+        name: "eval".to_owned(),
+    };
+    let opened = engine::open(&request)?;
+    for (kind, reason) in &opened.passed_over {
+        eprintln!("passed over {kind}: {reason}");
+    }
+    let info = opened.engine.info().clone();
+    let counted = count(&samples, &opened.engine, resize, options.plot.is_some())?;
+
+    let manifest = &request.model.manifest;
+    println!(
+        "{} {} ({}) on {} {}, {}, input {}x{}",
+        manifest.name,
+        manifest.version,
+        info.precision,
+        info.kind,
+        info.version,
+        info.device,
+        info.input.width,
+        info.input.height
+    );
+    let rows = summary::summarise(&samples, &counted, options.per_scene);
+    println!("{}, split {:?}\n", options.data.display(), options.split);
+    print!("{}", summary::table(&rows));
+    if let Some(path) = &options.json {
+        write_lines(path, &counted)?;
+        println!("\nlines   {}", path.display());
+    }
+    if let Some(folder) = &options.plot {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+        println!("\npictures in {}:", folder.display());
+        let titled =
+            format!("{} {}, {}, {}x{}", manifest.name, info.precision, info.kind, info.input.width, info.input.height);
+        plot::scatter(&folder.join("scatter.png"), &titled, &samples, &counted)?;
+        println!("  scatter.png  count against truth");
+        plot::errors(&folder.join("errors.png"), &titled, &samples, &counted)?;
+        println!("  errors.png   histogram of the error");
+        let number = plot::worst(&folder.join("worst.png"), &titled, &samples, &counted, options.worst.into())?;
+        println!("  worst.png    the {number} pictures of the largest error, density over them");
+    }
+    Ok(())
+}
+
+fn write_lines(path: &Path, counted: &[Counted]) -> Result<()> {
+    let context = || format!("cannot write {}", path.display());
+    if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
+        fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
+    }
+    let mut file = BufWriter::new(File::create(path).with_context(context)?);
+    for counted in counted {
+        writeln!(file, "{}", serde_json::to_string(&counted.line)?).with_context(context)?;
+    }
+    file.flush().with_context(context)
+}
+
+/// The picture of `sample` as RGB, rows without padding.
+fn read(sample: &Sample) -> Result<Vec<u8>> {
+    let reader = ImageReader::open(&sample.path).and_then(ImageReader::with_guessed_format);
+    let reader = reader.with_context(|| format!("{}: cannot read {}", sample.place, sample.path.display()))?;
+    let picture =
+        reader.decode().with_context(|| format!("{}: cannot decode {}", sample.place, sample.path.display()))?;
+    if (picture.width() as usize, picture.height() as usize) != (sample.width, sample.height) {
+        bail!(
+            "{}: {} is {}x{}, the line says {}x{}",
+            sample.place,
+            sample.path.display(),
+            picture.width(),
+            picture.height(),
+            sample.width,
+            sample.height
+        );
+    }
+    Ok(picture.into_rgb8().into_raw())
+}
+
+/// Counts on every lane of the engine at the same time; each takes the next picture. The result is in the samples' order.
+fn count(samples: &[Sample], engine: &Arc<dyn Engine>, resize: Resize, keep: bool) -> Result<Vec<Counted>> {
+    let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
+    let progress = std::io::stderr().is_terminal();
+    let work = || -> Result<Vec<(usize, Result<Counted>)>> {
+        let mut lane = engine.lane()?;
+        let info = engine.info();
+        let mut slot = Slot::new(info);
+        let mut preprocessor: Option<Preprocessor> = None;
+        let mut done = Vec::new();
+        loop {
+            let index = next.fetch_add(1, Ordering::Relaxed);
+            let Some(sample) = samples.get(index).filter(|_| !failed.load(Ordering::Relaxed)) else { return Ok(done) };
+            let mut one = || -> Result<Counted> {
+                let rgb = read(sample)?;
+                let format = FrameFormat {
+                    pixels: PixelFormat::Rgb,
+                    width: sample.width,
+                    height: sample.height,
+                    matrix: Default::default(),
+                    range: Default::default(),
+                };
+                let preprocessor = match &mut preprocessor {
+                    Some(made) if made.format() == format => made,
+                    other => other.insert(Preprocessor::new(format, resize, info.input)),
+                };
+                let planes = [Plane { data: &rgb, stride: sample.width * 3 }];
+                preprocessor.run(&FrameView::new(format, &planes)?, &mut slot.input);
+                lane.infer(std::slice::from_mut(&mut slot)).with_context(|| sample.path.display().to_string())?;
+                let placement = preprocessor.placement();
+                let (columns, rows) = (info.columns, info.rows);
+                let cells = metrics::Cells { columns, rows, density: &slot.density };
+                let mask = sample.read_mask()?;
+                let game = LEVELS.map(|level| metrics::game(&cells, sample, mask.as_ref(), &placement, level));
+                let line = Line {
+                    file: sample.file.clone(),
+                    scene: sample.scene.clone(),
+                    count: metrics::count(&cells, sample, mask.as_ref(), &placement),
+                    truth: metrics::truth(sample, mask.as_ref()),
+                    game0: game[0],
+                    game1: game[1],
+                    game2: game[2],
+                    game3: game[3],
+                };
+                let map = || DensityMap { grid: placement.grid(columns, rows), cells: slot.density.as_slice().into() };
+                Ok(Counted { line, density: keep.then(map) })
+            };
+            let result = one();
+            if result.is_err() {
+                failed.store(true, Ordering::Relaxed);
+            }
+            done.push((index, result));
+            if progress {
+                eprint!("\r{} of {} pictures\x1b[K", index + 1, samples.len());
+            }
+        }
+    };
+    let results = thread::scope(|scope| {
+        let lanes: Vec<_> = (0..engine.info().lanes.max(1)).map(|_| scope.spawn(work)).collect();
+        let joined = lanes.into_iter().map(|lane| match lane.join() {
+            Ok(done) => done,
+            Err(_) => bail!("a lane panicked"),
+        });
+        joined.collect::<Result<Vec<_>>>()
+    });
+    if progress {
+        eprint!("\r\x1b[K");
+    }
+    let mut results = results?.into_iter().flatten().collect::<Vec<_>>();
+    results.sort_unstable_by_key(|(index, _)| *index);
+    results.into_iter().map(|(_, result)| result).collect()
+}
