@@ -40,12 +40,12 @@ def main():
         run = engines.load(options.model, side, side, options.engine)
         measured = []
         for sample in samples:
-            image, box = data.letterbox(data.read(sample), side, side)
+            image, box = data.letterbox_exact(data.read(sample), side, side)
             density = run(image[None])[0, 0]
             line = {
                 "file": sample.name, "scene": sample.scene, "size": side,
                 "count": metrics.count(density, sample, box), "truth": sample.truth(),
-                **{f"game{level}": metrics.game(density, sample, box, level) for level in (1, 2, 3)},
+                **{f"game{level}": metrics.game(density, sample, box, level) for level in (0, 1, 2, 3)},
             }
             measured.append(line)
             if lines:

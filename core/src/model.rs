@@ -199,11 +199,7 @@ impl Model {
                     folders.iter().map(|folder| folder.join(name).with_added_extension("json")).collect();
                 match candidates.iter().find(|path| path.is_file()) {
                     Some(path) => Self::from_manifest(path),
-                    None => {
-                        let existing = candidates.iter().filter(|path| path.parent().is_some_and(Path::is_dir));
-                        let looked: Vec<_> = existing.map(|path| path.display().to_string()).collect();
-                        Err(ModelError::NotFound { name: name.to_owned(), looked: looked.join(", ") })
-                    }
+                    None => Err(ModelError::NotFound { name: name.to_owned(), looked: looked(&candidates) }),
                 }
             }
         }
@@ -354,6 +350,26 @@ pub fn folders() -> Vec<PathBuf> {
 /// Largest side of a model's input in pixels.
 const MAX_SIDE: usize = 4096;
 
+/// The places where a manifest was looked for: those whose folder is there, or that there is none.
+fn looked(candidates: &[PathBuf]) -> String {
+    let name = |path: &PathBuf| path.display().to_string();
+    let existing: Vec<_> = candidates.iter().filter(|path| path.parent().is_some_and(Path::is_dir)).map(name).collect();
+    if !existing.is_empty() {
+        return existing.join(", ");
+    }
+    let folders = candidates.iter().filter_map(|path| path.parent()).map(|folder| folder.display().to_string());
+    let mut folders: Vec<_> = folders.collect();
+    let more = folders.len().saturating_sub(6);
+    if more > 0 {
+        // The nearest, and the system's.
+        folders.splice(3..3 + more, [format!("{more} more above these")]);
+    }
+    match folders.is_empty() {
+        true => "no folder: VEHICLECOUNT_MODELS names one".to_owned(),
+        false => format!("{}: none of these folders is there; VEHICLECOUNT_MODELS names another", folders.join(", ")),
+    }
+}
+
 fn io_error(path: &Path, source: io::Error) -> ModelError {
     ModelError::Io { path: path.to_owned(), source }
 }
@@ -401,4 +417,23 @@ fn check(path: &Path, manifest: &Manifest) -> Result<(), ModelError> {
         }
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn model_that_is_nowhere_tells_where_it_was_looked_for() {
+        let said = |folders: &[PathBuf]| Model::open("absent", folders).unwrap_err().to_string();
+        let here = std::env::temp_dir();
+        let none: Vec<_> = (0..9).map(|number| here.join(format!("no such folder {number}"))).collect();
+        let told = said(&[&none[..], std::slice::from_ref(&here)].concat());
+        assert!(told.contains(&here.join("absent.json").display().to_string()) && !told.contains("no such"), "{told}");
+        let told = said(&none);
+        for word in ["no such folder 0", "no such folder 8", "3 more", "VEHICLECOUNT_MODELS"] {
+            assert!(told.contains(word), "{told}");
+        }
+        assert!(said(&[]).contains("VEHICLECOUNT_MODELS"));
+    }
 }

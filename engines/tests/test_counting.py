@@ -73,6 +73,16 @@ def test_mask_bounds_truth_and_count():
     assert metrics.count(density, one, (0, 0, 100, 80)) == pytest.approx(1)
 
 
+def test_mask_is_shared_out_by_exact_area():
+    # 100x80 in 96x96: 12 columns over 100 pixels. The mask ends in the middle, which lies between two cells, or within one.
+    for columns in (50, 56):
+        mask = np.zeros((80, 100), np.uint8)
+        mask[:, :columns] = 1
+        box = data.placement(100, 80, 96, 96)
+        counted = metrics.count(np.ones((12, 12), np.float32), sample([], mask=mask), box)
+        assert counted == pytest.approx(12 * columns / 100 * box[3] / 8)
+
+
 def test_game_is_the_sum_over_parts_that_do_not_overlap():
     # Two vehicles top left; the network puts one there and one bottom right.
     one = sample([[10, 10, 4, 4], [20, 10, 4, 4]], width=128, height=128)
@@ -106,6 +116,15 @@ def test_letterbox_is_pillows_bilinear_centred_on_grey():
     wanted = np.asarray(Image.fromarray(picture).resize((w, h), Image.BILINEAR))
     assert (canvas[top : top + h] == wanted).all()
     assert (canvas[:top] == 114).all() and (canvas[top + h :] == 114).all()
+
+
+def test_exact_letterbox_is_the_other_one_not_rounded():
+    picture = np.random.default_rng(4).integers(0, 256, (270, 481, 3), np.uint8)
+    exact, box = data.letterbox_exact(picture, 384, 256)
+    rounded, same = data.letterbox(picture, 384, 256)
+    assert box == same and exact.dtype == np.float32
+    # Pillow rounds between its two passes, too.
+    assert np.abs(exact - rounded).max() <= 1.01
 
 
 def test_letterbox_keeps_at_least_a_pixel():

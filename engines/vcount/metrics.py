@@ -1,7 +1,6 @@
-"""Errors of counts: MAE, RMSE, bias and GAME."""
+"""Errors of counts: MAE, RMSE, bias and GAME. `pipelines/src/eval/metrics.rs` is the twin of this file."""
 
 import numpy as np
-from PIL import Image
 
 from . import targets
 
@@ -17,15 +16,13 @@ def area(sample, box):
 def parts(density, sample, box, level):
     """Vehicles counted in each of the 2^level x 2^level equal parts of the labelled area, cells shared out by coverage.
 
-    Without a `roi` the outer parts reach to the ends of the grid, so that what a network sees in the letterbox's border counts as an error.
+    Without a `roi` the outer parts reach to the ends of the grid: the count is the sum of all cells, as the element reports it for the whole
+    frame, and what a network sees in the letterbox's border counts as an error. A `roi` is a region: it ends at the picture's edge.
     """
     x0, y0, x1, y1 = area(sample, box)
     rows, columns = density.shape
     if sample.mask is not None:
-        left, top, w, h = box
-        mask = np.zeros((rows * targets.STRIDE, columns * targets.STRIDE), np.float32)
-        mask[top : top + h, left : left + w] = np.asarray(Image.fromarray(sample.mask.astype(np.float32)).resize((w, h), Image.BOX))
-        density = density * mask.reshape(rows, targets.STRIDE, columns, targets.STRIDE).mean(axis=(1, 3))
+        density = density * masked(sample, box, columns, rows)
     across, down = np.linspace(x0, x1, 2**level + 1), np.linspace(y0, y1, 2**level + 1)
     if sample.roi is None:
         across[0], across[-1], down[0], down[-1] = 0, columns, 0, rows
@@ -36,6 +33,15 @@ def _shares(edges, cells):
     """Share of each of `cells` unit cells that lies between each pair of neighbouring edges."""
     begin = np.arange(cells)
     return np.clip(np.minimum(begin + 1, edges[1:, None]) - np.maximum(begin, edges[:-1, None]), 0, 1)
+
+
+def masked(sample, box, columns, rows):
+    """Share of each cell in which labels are complete, by exact area."""
+    left, top, w, h = box
+    across = _shares((np.arange(columns + 1) * targets.STRIDE - left) * (sample.width / w), sample.width)
+    down = _shares((np.arange(rows + 1) * targets.STRIDE - top) * (sample.height / h), sample.height)
+    cell = targets.STRIDE**2 * (sample.width / w) * (sample.height / h)
+    return down @ sample.mask.astype(np.float64) @ across.T / cell
 
 
 def true_parts(sample, level):
@@ -52,7 +58,7 @@ def true_parts(sample, level):
 
 
 def game(density, sample, box, level):
-    """Grid average mean absolute error of one picture (Guerrero-Gómez-Olmo et al. 2015): the labelled area in 4^level equal parts that do
+    """Grid average mean absolute error of one picture (Guerrero-Gómez-Olmedo et al. 2015): the labelled area in 4^level equal parts that do
     not overlap, their absolute errors added. Level 0 is the absolute error of the count."""
     return float(np.abs(parts(density, sample, box, level) - true_parts(sample, level)).sum())
 

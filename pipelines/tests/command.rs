@@ -29,6 +29,8 @@ fn wrong_calls_name_what_is_wrong() {
         (&["bench", "--cameras", "0"], "0"),
         (&["doctor", "--model", "no-such-model"], "model"),
         (&["engine", "verify", "no-such-model"], "no-such-model"),
+        (&["eval", "--data", "no-such-folder"], "no-such-folder/annotations.jsonl"),
+        (&["eval", "--data", ".", "--input-size", "big"], "384x384"),
         (&["engine", "verify", "--engine", "abacus"], "abacus"),
         (&["engine", "verify", "--engine", "scripted", MODEL], "runs no network"),
     ] {
@@ -81,4 +83,39 @@ fn verify_compares_every_engine_that_opens_and_fails_on_a_wrong_count() {
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("FAILS") && text(&output.stdout).contains("20.000"));
     assert!(text(&output.stderr).contains("do not count what mobilenetv3-large must"), "{}", text(&output.stderr));
+}
+
+#[test]
+fn eval_writes_lines_and_pictures_and_the_same_table_each_time() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    let synth = ["synth", "--images", "9", "--width", "160", "--split", "test", "--out"];
+    assert!(command().args(synth).arg(&data).status().unwrap().success());
+    let eval = |lines: &str| {
+        let mut command = command();
+        command.args(["eval", "--engine", "scripted", "--split", "test", "--per-scene", "--worst", "5", "--data"]);
+        command.arg(&data).arg("--json").arg(folder.path().join(lines)).arg("--plot").arg(folder.path().join("plots"));
+        let output = command.output().unwrap();
+        assert!(output.status.success(), "{}", text(&output.stderr));
+        text(&output.stdout)
+    };
+    let said = eval("a.jsonl");
+    assert_eq!(said.replace("a.jsonl", "b.jsonl"), eval("b.jsonl"));
+    for word in ["highway", "  synth_", "all", "MAE", "GAME 3", "95 % intervals"] {
+        assert!(said.contains(word), "no {word:?} in:\n{said}");
+    }
+    let lines = fs::read_to_string(folder.path().join("a.jsonl")).unwrap();
+    assert_eq!(lines, fs::read_to_string(folder.path().join("b.jsonl")).unwrap());
+    assert_eq!(lines.lines().count(), 9);
+    for line in lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()) {
+        let [count, truth, game] = ["count", "truth", "game0"].map(|key| line[key].as_f64().unwrap());
+        // Equal but for the last digit of a number that was read from text.
+        assert!((game - (count - truth).abs()).abs() < 1e-9, "{line}");
+        assert!(line["game3"].as_f64().unwrap() >= game - 1e-9, "{line}");
+    }
+    for name in ["scatter.png", "errors.png", "worst.png"] {
+        let picture = image::open(folder.path().join("plots").join(name)).unwrap().into_rgb8();
+        let colors: std::collections::BTreeSet<_> = picture.pixels().map(|pixel| pixel.0).collect();
+        assert!(picture.width() > 600 && colors.len() > 50, "{name}: {} colours", colors.len());
+    }
 }

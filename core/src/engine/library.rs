@@ -12,7 +12,8 @@ pub(crate) const OVERRIDE: &str = "VEHICLECOUNT_RUNTIME";
 ///
 /// `inner` is the path below a source tree, `shared` the one below an installation's prefix.
 pub fn folders(variable: &str, inner: &str, shared: &str) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> = env::var_os(variable).map(PathBuf::from).into_iter().collect();
+    let mut found: Vec<PathBuf> =
+        env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from).into_iter().collect();
     for start in [own_library(), env::current_exe().ok()].into_iter().flatten() {
         for above in start.ancestors().skip(1) {
             found.push(above.join(inner));

@@ -2,6 +2,7 @@
 
 mod annotations;
 mod metrics;
+mod picture;
 mod plot;
 mod summary;
 
@@ -12,8 +13,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use anyhow::{Context, Result, bail};
-use image::ImageReader;
+use anyhow::{Context, Result, bail, ensure};
+use image::RgbImage;
 use serde::Serialize;
 use vehiclecount_core::density::DensityMap;
 use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Slot};
@@ -162,24 +163,19 @@ fn write_lines(path: &Path, counted: &[Counted]) -> Result<()> {
     file.flush().with_context(context)
 }
 
-/// The picture of `sample` as RGB, rows without padding.
-fn read(sample: &Sample) -> Result<Vec<u8>> {
-    let reader = ImageReader::open(&sample.path).and_then(ImageReader::with_guessed_format);
-    let reader = reader.with_context(|| format!("{}: cannot read {}", sample.place, sample.path.display()))?;
-    let picture =
-        reader.decode().with_context(|| format!("{}: cannot decode {}", sample.place, sample.path.display()))?;
-    if (picture.width() as usize, picture.height() as usize) != (sample.width, sample.height) {
-        bail!(
-            "{}: {} is {}x{}, the line says {}x{}",
-            sample.place,
-            sample.path.display(),
-            picture.width(),
-            picture.height(),
-            sample.width,
-            sample.height
-        );
-    }
-    Ok(picture.into_rgb8().into_raw())
+/// The picture of `sample`.
+fn read(sample: &Sample) -> Result<RgbImage> {
+    let picture = picture::read(&sample.path).with_context(|| sample.place.clone())?;
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    ensure!(
+        (width, height) == (sample.width, sample.height),
+        "{}: {} is {width}x{height}, the line says {}x{}",
+        sample.place,
+        sample.path.display(),
+        sample.width,
+        sample.height
+    );
+    Ok(picture)
 }
 
 /// Counts on every lane of the engine at the same time; each takes the next picture. The result is in the samples' order.

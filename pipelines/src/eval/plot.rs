@@ -371,9 +371,7 @@ pub fn worst(path: &Path, title: &str, samples: &[Sample], counted: &[Counted], 
             let (across, down, scale) = scaled(sample);
             let left = GAP + column as f64 * (f64::from(TILE.0) + GAP) + f64::from(TILE.0 - across) / 2.0;
             let upper = top + (high - f64::from(down)) / 2.0;
-            let picture = RgbImage::from_raw(sample.width as u32, sample.height as u32, read(sample)?)
-                .context("a picture has its size")?;
-            let mut picture = imageops::resize(&picture, across, down, imageops::FilterType::Triangle);
+            let mut picture = imageops::resize(&read(sample)?, across, down, imageops::FilterType::Triangle);
             if let Some(map) = density {
                 heat(&mut picture, map);
             }

@@ -174,8 +174,8 @@ pub fn table(rows: &[Row]) -> String {
     }
     let _ = writeln!(
         text,
-        "\nSecond lines: 95 % intervals, from {DRAWS} bootstrap samples of scenes; where marked *, of pictures, since there are fewer\n\
-         than {SCENES} scenes: that interval is for more pictures of these scenes, not for other scenes.\n\
+        "\nSecond lines: 95 % intervals, from {DRAWS} bootstrap samples of scenes; where marked *, of pictures, since there\n\
+         are fewer than {SCENES} scenes: that interval is for more pictures of these scenes, not for other scenes.\n\
          mean: the MAE of always answering the mean of the true counts of that line."
     );
     text
