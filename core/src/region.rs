@@ -8,6 +8,8 @@ use thiserror::Error;
 
 use crate::density::{DensityMap, Grid, Rect};
 
+pub mod nvdsanalytics;
+
 /// A point of the frame, which spans 0..1 both ways.
 pub type Point = [f64; 2];
 

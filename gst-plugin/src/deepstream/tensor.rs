@@ -1,0 +1,152 @@
+//! From nvinfer's output tensor to a density map.
+
+use vehiclecount_core::density::Grid;
+use vehiclecount_core::preprocess::{InputSize, Placement};
+
+use super::batch::{Padding, Place, Tensor, Tensors};
+
+/// Name of the output of our models.
+const DENSITY: &str = "density";
+
+/// `NvDsInferDataType`.
+const FLOAT: i32 = 0;
+const HALF: i32 = 1;
+
+/// Chooses the output that is called `layer`; where none is named, the only one, or the one that is called as our models call theirs.
+pub fn choose<'t>(outputs: &'t [Tensor], layer: &str) -> Result<&'t Tensor, String> {
+    let named = |name: &str| outputs.iter().find(|tensor| tensor.name == name);
+    let found = match (layer, outputs) {
+        ("", [only]) => Some(only),
+        ("", _) => named(DENSITY),
+        (layer, _) => named(layer),
+    };
+    found.ok_or_else(|| {
+        let names: Vec<_> = outputs.iter().map(|tensor| tensor.name.as_str()).collect();
+        let wanted = if layer.is_empty() { DENSITY } else { layer };
+        format!("no output is called {wanted:?}, there are: {}; name the density in `tensor-layer`", names.join(", "))
+    })
+}
+
+/// The density's shape and where it lies in a frame of `size` pixels.
+pub fn grid(
+    tensor: &Tensor,
+    tensors: &Tensors<'_>,
+    size: (u32, u32),
+    version: Option<(u32, u32)>,
+) -> Result<Grid, String> {
+    let shape = &tensor.shape;
+    let (lead, [rows, columns]) = shape
+        .split_last_chunk::<2>()
+        .ok_or_else(|| format!("output {:?} has the shape {shape:?}; a density is 1 x rows x columns", tensor.name))?;
+    let cells = u64::from(*rows) * u64::from(*columns);
+    if lead.iter().any(|&side| side != 1) || cells == 0 || cells != tensor.elements as u64 || cells > 1 << 24 {
+        return Err(format!(
+            "output {:?} has the shape {shape:?} and {} values; a density is 1 x rows x columns",
+            tensor.name, tensor.elements
+        ));
+    }
+    let (columns, rows) = (*columns as usize, *rows as usize);
+    Ok(place(tensors.network(), tensors.padding(version), size).grid(columns, rows))
+}
+
+/// Where nvinfer puts a picture of `size` pixels in its input of `network` pixels: sides are cut to whole pixels, as it does.
+fn place(network: (u32, u32), padding: Padding, size: (u32, u32)) -> Placement {
+    let side = |side: u32| side.max(1) as usize;
+    let input = InputSize { width: side(network.0), height: side(network.1) };
+    let whole = Placement { left: 0, top: 0, width: input.width, height: input.height, input };
+    if padding == Padding::None || size.0 == 0 || size.1 == 0 {
+        return whole;
+    }
+    let height = input.width as f64 * f64::from(size.1) / f64::from(size.0);
+    let width = input.height as f64 * f64::from(size.0) / f64::from(size.1);
+    let (width, height) = if height <= input.height as f64 {
+        (input.width, (height as usize).max(1))
+    } else {
+        ((width as usize).max(1), input.height)
+    };
+    let (left, top) = match padding {
+        Padding::Symmetric => ((input.width - width) / 2, (input.height - height) / 2),
+        Padding::None | Padding::BottomRight => (0, 0),
+    };
+    Placement { left, top, width, height, input }
+}
+
+/// The values of `tensor`, as `f32`.
+pub fn read(tensor: &Tensor) -> Result<Vec<f32>, String> {
+    let name = &tensor.name;
+    let bytes = match tensor.data_type {
+        FLOAT => 4,
+        HALF => 2,
+        other => return Err(format!("output {name:?} has the data type {other}; a density is float (0) or half (1)")),
+    };
+    let raw = match tensor.place {
+        // SAFETY: nvinfer fills `elements` values of the type at this address, and keeps them as long as the buffer is held.
+        Some(Place::Host(pointer)) => unsafe {
+            std::slice::from_raw_parts(pointer.as_ptr().cast::<u8>().cast_const(), tensor.elements * bytes).to_vec()
+        },
+        Some(Place::Device(_)) => {
+            return Err(format!(
+                "output {name:?} is in GPU memory only; set disable-output-host-copy=0 in nvinfer's configuration"
+            ));
+        }
+        None => return Err(format!("output {name:?} has no values")),
+    };
+    let values: Vec<f32> = match bytes {
+        4 => raw.as_chunks::<4>().0.iter().map(|value| f32::from_ne_bytes(*value)).collect(),
+        _ => raw.as_chunks::<2>().0.iter().map(|value| from_half(u16::from_ne_bytes(*value))).collect(),
+    };
+    match values.iter().find(|value| !value.is_finite()) {
+        Some(value) => Err(format!("the density has a cell of {value}")),
+        None => Ok(values),
+    }
+}
+
+/// An IEEE 754 binary16 value.
+fn from_half(bits: u16) -> f32 {
+    let sign = u32::from(bits >> 15) << 31;
+    let (exponent, fraction) = (u32::from(bits >> 10) & 31, u32::from(bits) & 1023);
+    match exponent {
+        // Subnormal: the fraction counts in units of 2^-24.
+        0 => f32::from_bits(sign | (fraction as f32 * (-24f32).exp2()).to_bits()),
+        31 => f32::from_bits(sign | 0xff << 23 | fraction << 13),
+        _ => f32::from_bits(sign | (exponent + 112) << 23 | fraction << 13),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn half_values_are_those_of_ieee_754() {
+        let table = [
+            (0x0000, 0.0),
+            (0x8000, -0.0),
+            (0x3c00, 1.0),
+            (0xc000, -2.0),
+            (0x7bff, 65504.0),
+            (0x0400, 6.103_515_6e-5),
+            (0x03ff, 6.097_555_2e-5),
+            (0x0001, 5.960_464_5e-8),
+            (0x3555, 0.333_251_95),
+        ];
+        for (bits, value) in table {
+            assert_eq!(from_half(bits).to_bits(), f32::to_bits(value), "{bits:#06x}");
+        }
+        assert_eq!(from_half(0x7c00), f32::INFINITY);
+        assert!(from_half(0x7e00).is_nan());
+    }
+
+    #[test]
+    fn wide_picture_lies_at_the_top_or_in_the_middle_as_nvinfer_was_told() {
+        let at = |padding| {
+            let Placement { left, top, width, height, .. } = place((384, 384), padding, (1920, 1080));
+            (left, top, width, height)
+        };
+        assert_eq!(at(Padding::None), (0, 0, 384, 384));
+        assert_eq!(at(Padding::BottomRight), (0, 0, 384, 216));
+        assert_eq!(at(Padding::Symmetric), (0, 84, 384, 216));
+        let tall = place((384, 384), Padding::Symmetric, (1080, 1920));
+        assert_eq!((tall.left, tall.width, tall.height), (84, 216, 384));
+    }
+}
