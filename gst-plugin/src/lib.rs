@@ -1,7 +1,9 @@
 //! GStreamer elements that count vehicles on many cameras at once.
 
 pub mod counter;
+pub mod deepstream;
 pub mod meta;
+pub mod nvmm;
 pub mod overlay;
 pub mod publish;
 pub mod testsrc;
@@ -12,6 +14,7 @@ fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
     meta::count::register();
     meta::truth::register();
     counter::register(Some(plugin))?;
+    nvmm::register(Some(plugin))?;
     overlay::register(Some(plugin))?;
     publish::register(Some(plugin))?;
     testsrc::register(Some(plugin))?;

@@ -138,9 +138,8 @@ impl<'a> Locked<'_, 'a> {
         let frames = list.into_iter().filter_map(|data| {
             let meta = NonNull::new(data.cast::<FrameMeta>())?;
             // SAFETY: frames live in the batch's pool, as long as the buffer.
-            let FrameMeta { source_id, batch_id, buf_pts, ntp_timestamp, .. } = *unsafe { meta.as_ref() };
-            // SAFETY: as above.
             let frame = unsafe { meta.as_ref() };
+            let FrameMeta { source_id, batch_id, buf_pts, ntp_timestamp, .. } = *frame;
             let size = match (frame.pipeline_width, frame.pipeline_height) {
                 (0, _) | (_, 0) => (frame.source_width, frame.source_height),
                 size => size,
@@ -292,7 +291,8 @@ impl Tensors<'_> {
         // SAFETY: nvinfer fills `num_layers` of each.
         unsafe {
             let layers: &[InferLayerInfo] = std::slice::from_raw_parts(meta.layers, count);
-            let at = |list: *const *const c_void, index: usize| if list.is_null() { 0 } else { (*list.add(index)).addr() };
+            let at =
+                |list: *const *const c_void, index: usize| if list.is_null() { 0 } else { (*list.add(index)).addr() };
             let outputs = layers.iter().enumerate().map(|(index, layer)| {
                 let host = at(meta.host, index);
                 let device = at(meta.device, index);

@@ -198,9 +198,9 @@ impl Api {
         unsafe {
             let register: unsafe extern "C" fn(*mut c_char) -> c_int = meta.get("nvds_get_user_meta_type")?;
             let count_type = register(super::meta::TYPE_NAME.as_ptr().cast_mut());
-            let display = meta.get("nvds_acquire_display_meta_from_pool").and_then(|acquire| {
-                Ok(DisplayApi { acquire, add: meta.get("nvds_add_display_meta_to_frame")? })
-            });
+            let display = meta
+                .get("nvds_acquire_display_meta_from_pool")
+                .and_then(|acquire| Ok(DisplayApi { acquire, add: meta.get("nvds_add_display_meta_to_frame")? }));
             Ok(Self {
                 version: version().ok().map(|(version, _)| version),
                 count_type,

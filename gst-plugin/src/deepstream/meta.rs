@@ -81,7 +81,7 @@ struct RegionCount {
 
 // As the C header says.
 const _: () = {
-    assert!(size_of::<Count>() == 192 && size_of::<RegionCount>() == 48);
+    assert!(size_of::<Count>() == 176 && size_of::<RegionCount>() == 48);
     assert!(offset_of!(Count, size) == 8 && offset_of!(Count, unique_id) == 16 && offset_of!(Count, sequence) == 32);
     assert!(offset_of!(Count, count) == 72 && offset_of!(Count, camera) == 88 && offset_of!(Count, regions) == 112);
     assert!(offset_of!(Count, n_regions) == 120 && offset_of!(Count, cells) == 136 && offset_of!(Count, x) == 144);
@@ -213,7 +213,8 @@ fn lay_out(writer: &mut Writer, report: &FrameReport, source_id: u32) -> Count {
         | report.pts.map_or(0, |_| PTS)
         | report.capture_time.map_or(0, |_| CAPTURE_TIME);
     let map = report.density.as_ref();
-    let grid = map.map_or(Grid { columns: 0, rows: 0, rect: Rect { x: 0.0, y: 0.0, width: 0.0, height: 0.0 } }, |m| m.grid);
+    let grid =
+        map.map_or(Grid { columns: 0, rows: 0, rect: Rect { x: 0.0, y: 0.0, width: 0.0, height: 0.0 } }, |m| m.grid);
     Count {
         magic: MAGIC,
         version: VERSION,

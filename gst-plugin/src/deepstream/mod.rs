@@ -6,6 +6,7 @@
 
 pub mod abi;
 pub mod batch;
+pub mod display;
 pub mod library;
 pub mod meta;
 pub mod tensor;

@@ -12,6 +12,15 @@ const DENSITY: &str = "density";
 const FLOAT: i32 = 0;
 const HALF: i32 = 1;
 
+/// Why a density could not be read.
+#[derive(Debug)]
+pub enum TensorError {
+    /// It will be so for every frame.
+    Setup(String),
+    /// It is so for this one.
+    Value(String),
+}
+
 /// Chooses the output that is called `layer`; where none is named, the only one, or the one that is called as our models call theirs.
 pub fn choose<'t>(outputs: &'t [Tensor], layer: &str) -> Result<&'t Tensor, String> {
     let named = |name: &str| outputs.iter().find(|tensor| tensor.name == name);
@@ -72,12 +81,15 @@ fn place(network: (u32, u32), padding: Padding, size: (u32, u32)) -> Placement {
 }
 
 /// The values of `tensor`, as `f32`.
-pub fn read(tensor: &Tensor) -> Result<Vec<f32>, String> {
+pub fn read(tensor: &Tensor) -> Result<Vec<f32>, TensorError> {
     let name = &tensor.name;
+    let setup = |reason| Err(TensorError::Setup(reason));
     let bytes = match tensor.data_type {
         FLOAT => 4,
         HALF => 2,
-        other => return Err(format!("output {name:?} has the data type {other}; a density is float (0) or half (1)")),
+        other => {
+            return setup(format!("output {name:?} has the data type {other}; a density is float (0) or half (1)"));
+        }
     };
     let raw = match tensor.place {
         // SAFETY: nvinfer fills `elements` values of the type at this address, and keeps them as long as the buffer is held.
@@ -85,18 +97,18 @@ pub fn read(tensor: &Tensor) -> Result<Vec<f32>, String> {
             std::slice::from_raw_parts(pointer.as_ptr().cast::<u8>().cast_const(), tensor.elements * bytes).to_vec()
         },
         Some(Place::Device(_)) => {
-            return Err(format!(
+            return setup(format!(
                 "output {name:?} is in GPU memory only; set disable-output-host-copy=0 in nvinfer's configuration"
             ));
         }
-        None => return Err(format!("output {name:?} has no values")),
+        None => return setup(format!("output {name:?} has no values")),
     };
     let values: Vec<f32> = match bytes {
         4 => raw.as_chunks::<4>().0.iter().map(|value| f32::from_ne_bytes(*value)).collect(),
         _ => raw.as_chunks::<2>().0.iter().map(|value| from_half(u16::from_ne_bytes(*value))).collect(),
     };
     match values.iter().find(|value| !value.is_finite()) {
-        Some(value) => Err(format!("the density has a cell of {value}")),
+        Some(value) => Err(TensorError::Value(format!("the density has a cell of {value}"))),
         None => Ok(values),
     }
 }
