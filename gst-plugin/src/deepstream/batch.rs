@@ -34,11 +34,12 @@ impl<'a> Batch<'a> {
         let meta = NonNull::new(meta).ok_or(DeepStreamError::NoBatch)?;
         let batch = Self { api, meta, buffer: PhantomData };
         let Figures { meta_type, frames, room, .. } = batch.figures();
-        if meta_type != BATCH_META || frames > room || room as usize > MAX_FRAMES {
+        // Muxers leave the type 0 or set it.
+        if ![0, BATCH_META].contains(&meta_type) || frames > room || room == 0 || room as usize > MAX_FRAMES {
             return Err(DeepStreamError::Layout {
                 what: "the batch's metadata".to_owned(),
                 found: format!("of type {meta_type} with {frames} frames of {room}"),
-                expected: format!("type {BATCH_META} and no more frames than there is room for"),
+                expected: format!("type 0 or {BATCH_META} and no more frames than there is room for"),
                 remedy: REPORT,
             });
         }
@@ -209,7 +210,8 @@ impl<'a> Locked<'_, 'a> {
         self.batch.meta.as_ptr()
     }
 
-    pub(super) fn frame_meta(&self, frame: &Frame<'a>) -> *mut FrameMeta {
+    /// The frame itself, for what has no function here.
+    pub fn frame_meta(&self, frame: &Frame<'a>) -> *mut FrameMeta {
         frame.meta.as_ptr()
     }
 }

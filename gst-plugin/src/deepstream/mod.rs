@@ -9,6 +9,7 @@ pub mod batch;
 pub mod display;
 pub mod library;
 pub mod meta;
+pub mod surface;
 pub mod tensor;
 
 pub use library::{Api, DeepStreamError};

@@ -1,0 +1,276 @@
+//! DeepStream's libraries for tests, built from `tests/deepstream/` for the version that a test asks for.
+
+use std::ffi::{CString, c_char, c_int, c_uint, c_void};
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::ptr;
+
+use glib::translate::{FromGlibPtrFull, ToGlibPtr};
+use libloading::Library;
+
+/// Builds the libraries of version `major`.`minor` in a folder below `place`, and tells the folder.
+///
+/// # Panics
+/// When the C compiler is not there or finds fault.
+pub fn build(place: &Path, (major, minor): (u32, u32)) -> PathBuf {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("deepstream");
+    let folder = place.join(format!("standin-{major}.{minor}"));
+    std::fs::create_dir_all(&folder).expect("the folder for what tests build can be written");
+    let flags = Command::new("pkg-config").args(["--cflags", "--libs", "gstreamer-base-1.0"]).output();
+    let flags = flags.expect("pkg-config, which building needs anyway").stdout;
+    let flags = String::from_utf8(flags).expect("pkg-config prints text");
+    for library in ["nvds_meta", "nvdsgst_meta", "nvds_utils", "nvbufsurface", "standin"] {
+        let file = match library {
+            "standin" => "libgststandin.so".to_owned(),
+            library => format!("lib{library}.so"),
+        };
+        let mut compile = Command::new("cc");
+        compile.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-shared", "-fPIC", "-Wl,-rpath,$ORIGIN"]);
+        compile.arg(format!("-DSTANDIN_MAJOR={major}")).arg(format!("-DSTANDIN_MINOR={minor}"));
+        compile.arg(format!("-Wl,-soname,{file}")).arg("-I").arg(source.join("include"));
+        compile.arg(source.join(format!("{library}.c"))).arg("-o").arg(folder.join(&file));
+        if library == "standin" {
+            compile.arg("-L").arg(&folder).args(["-lnvds_meta", "-lnvdsgst_meta", "-lnvbufsurface"]);
+        }
+        let built = compile.args(flags.split_whitespace()).output().expect("cc, which building needs anyway");
+        assert!(built.status.success(), "{compile:?}: {}", String::from_utf8_lossy(&built.stderr));
+    }
+    folder
+}
+
+/// A frame of a made-up batch; see `StandinFrame` in `standin.h`.
+#[derive(Clone, Debug)]
+pub struct FrameSpec {
+    /// The camera.
+    pub source_id: u32,
+    /// Place in the batch.
+    pub batch_id: u32,
+    /// Time stamp, nanoseconds.
+    pub pts: u64,
+    /// Nanoseconds since 1970; 0 where it is not known.
+    pub ntp: u64,
+    /// Metas of nvinfer: 0, 1, or 2 (the first with the next id).
+    pub tensors: u32,
+    /// `gie-unique-id`.
+    pub unique_id: u32,
+    /// 0: float, 1: half.
+    pub data_type: i32,
+    /// 0: host, 1: GPU only, 2: nowhere.
+    pub place: u32,
+    /// Shape.
+    pub dims: Vec<u32>,
+    /// Picture with borders.
+    pub aspect: bool,
+    /// Borders on both sides.
+    pub symmetric: bool,
+    /// Size of the network's input.
+    pub network: (u32, u32),
+    /// 2: another output comes first.
+    pub layers: u32,
+    /// Level of red, or of luma.
+    pub red: u32,
+    /// Name of the output.
+    pub layer: Option<CString>,
+    /// The values as bytes.
+    pub values: Vec<u8>,
+}
+
+impl FrameSpec {
+    /// A frame of `source` with `cells` in rows of `columns`, as nvinfer leaves them.
+    pub fn new(source: u32, batch_id: u32, columns: usize, cells: &[f32]) -> Self {
+        Self {
+            source_id: source,
+            batch_id,
+            pts: 0,
+            ntp: 0,
+            tensors: 1,
+            unique_id: 1,
+            data_type: 0,
+            place: 0,
+            dims: vec![1, (cells.len() / columns) as u32, columns as u32],
+            aspect: false,
+            symmetric: false,
+            network: (64, 32),
+            layers: 1,
+            red: 0,
+            layer: None,
+            values: cells.iter().flat_map(|cell| cell.to_ne_bytes()).collect(),
+        }
+    }
+}
+
+/// A made-up batch; see `StandinBatch` in `standin.h`.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct BatchSpec {
+    /// Room for so many frames.
+    pub room: u32,
+    /// 0: as many as there are frames.
+    pub filled: u32,
+    /// Pixels.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// `NvBufSurfaceColorFormat`.
+    pub color_format: i32,
+    /// `NvBufSurfaceMemType`.
+    pub memory_type: i32,
+    /// 1: block-linear.
+    pub layout: i32,
+    /// Bytes of the buffer; 0: the version's.
+    pub mapped_size: u32,
+    /// Bytes from picture to picture; 0: the version's.
+    pub stride: u32,
+    /// 0: none.
+    pub batch_meta: u32,
+}
+
+impl Default for BatchSpec {
+    fn default() -> Self {
+        Self {
+            room: 4,
+            filled: 0,
+            width: 64,
+            height: 32,
+            color_format: 19,
+            memory_type: 6,
+            layout: 0,
+            mapped_size: 0,
+            stride: 0,
+            batch_meta: 1,
+        }
+    }
+}
+
+#[repr(C)]
+struct RawFrame {
+    source_id: u32,
+    batch_id: u32,
+    pts: u64,
+    ntp: u64,
+    tensors: u32,
+    unique_id: u32,
+    data_type: i32,
+    place: u32,
+    num_dims: u32,
+    dims: [u32; 4],
+    aspect: u32,
+    symmetric: u32,
+    network_width: u32,
+    network_height: u32,
+    layers: u32,
+    red: u32,
+    layer: *const c_char,
+    values: *const c_void,
+    bytes: u64,
+}
+
+/// The stand-in, loaded into this process: DeepStream's libraries are then found as in a DeepStream pipeline.
+pub struct StandIn {
+    library: Library,
+    meta: Library,
+    surface: Library,
+    /// Where the libraries are.
+    pub folder: PathBuf,
+    /// What they say that they are.
+    pub version: (u32, u32),
+}
+
+impl StandIn {
+    /// Builds and loads.
+    ///
+    /// # Panics
+    /// When that fails.
+    pub fn load(place: &Path, version: (u32, u32)) -> Self {
+        let folder = build(place, version);
+        let open = |file: &str| {
+            // SAFETY: these libraries have no initialisers.
+            unsafe { Library::new(folder.join(file)) }.expect("what was just built can be loaded")
+        };
+        let (meta, surface) = (open("libnvds_meta.so"), open("libnvbufsurface.so"));
+        for file in ["libnvdsgst_meta.so", "libnvds_utils.so"] {
+            std::mem::forget(open(file));
+        }
+        let library = open("libgststandin.so");
+        gst::Plugin::load_file(folder.join("libgststandin.so")).expect("the stand-in is a plugin");
+        Self { library, meta, surface, folder, version }
+    }
+
+    /// A buffer with a batch.
+    pub fn buffer(&self, batch: &BatchSpec, frames: &[FrameSpec]) -> gst::Buffer {
+        type Make = unsafe extern "C" fn(*const BatchSpec, *const RawFrame, c_uint) -> *mut gst::ffi::GstBuffer;
+        let raw: Vec<_> = frames
+            .iter()
+            .map(|frame| {
+                let mut dims = [0; 4];
+                dims[..frame.dims.len()].copy_from_slice(&frame.dims);
+                RawFrame {
+                    source_id: frame.source_id,
+                    batch_id: frame.batch_id,
+                    pts: frame.pts,
+                    ntp: frame.ntp,
+                    tensors: frame.tensors,
+                    unique_id: frame.unique_id,
+                    data_type: frame.data_type,
+                    place: frame.place,
+                    num_dims: frame.dims.len() as u32,
+                    dims,
+                    aspect: frame.aspect.into(),
+                    symmetric: frame.symmetric.into(),
+                    network_width: frame.network.0,
+                    network_height: frame.network.1,
+                    layers: frame.layers,
+                    red: frame.red,
+                    layer: frame.layer.as_ref().map_or(ptr::null(), |layer| layer.as_ptr()),
+                    values: frame.values.as_ptr().cast(),
+                    bytes: frame.values.len() as u64,
+                }
+            })
+            .collect();
+        // SAFETY: the function has this type, and copies what it is given.
+        let buffer: gst::Buffer = unsafe {
+            let make = self.library.get::<Make>("standin_buffer_new").expect("it is in the library");
+            gst::Buffer::from_glib_full(make(batch, raw.as_ptr(), raw.len() as c_uint))
+        };
+        buffer
+    }
+
+    /// What nvstreamdemux makes of frame `index`.
+    pub fn demux(&self, buffer: &gst::Buffer, index: u32, keep_batch_id: bool) -> gst::Buffer {
+        type Demux = unsafe extern "C" fn(*mut gst::ffi::GstBuffer, c_uint, c_int) -> *mut gst::ffi::GstBuffer;
+        // SAFETY: the function has this type, only reads the buffer, and returns one of its own.
+        unsafe {
+            let demux = self.library.get::<Demux>("standin_demux").expect("it is in the library");
+            gst::Buffer::from_glib_full(demux(buffer.to_glib_none().0, index, keep_batch_id.into()))
+        }
+    }
+
+    /// Sizes of the pools of batches made from now on; 0: the usual ones.
+    pub fn set_pools(&self, user: u32, display: u32) {
+        // SAFETY: the function has this type.
+        unsafe {
+            let set = self.meta.get::<unsafe extern "C" fn(c_uint, c_uint)>("standin_set_pools");
+            set.expect("it is in the library")(user, display);
+        }
+    }
+
+    fn number(library: &Library, symbol: &str) -> i32 {
+        // SAFETY: the functions that are asked for have this type.
+        unsafe { library.get::<unsafe extern "C" fn() -> c_int>(symbol).expect("it is in the library")() }
+    }
+
+    /// Calls that needed the metadata's lock and were made without it.
+    pub fn unlocked_calls(&self) -> i32 {
+        Self::number(&self.meta, "standin_unlocked_calls")
+    }
+
+    /// Batches that live.
+    pub fn live_batches(&self) -> i32 {
+        Self::number(&self.meta, "standin_live_batches")
+    }
+
+    /// Pictures that are mapped.
+    pub fn mapped(&self) -> i32 {
+        Self::number(&self.surface, "standin_mapped")
+    }
+}
