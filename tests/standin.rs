@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::ptr;
 
-use glib::translate::{FromGlibPtrFull, ToGlibPtr};
+use glib::translate::ToGlibPtr;
 use libloading::Library;
 
 /// Builds the libraries of version `major`.`minor` in a folder below `place`, and tells the folder.

@@ -63,7 +63,9 @@ fn properties(text: &mut String, indent: &str, object: &glib::Object) {
 fn interface_is_the_one_that_was_reviewed() {
     vehiclecount_tests::init();
     let mut text = String::new();
-    for element in ["vehiclecounter", "vehiclecountoverlay", "vehiclecountpublish", "vehicletestsrc"] {
+    for element in
+        ["vehiclecounter", "vehiclecounternvmm", "vehiclecountoverlay", "vehiclecountpublish", "vehicletestsrc"]
+    {
         text += &describe(element);
         if element == "vehiclecounter" {
             let counter = gst::ElementFactory::make(element).build().unwrap();

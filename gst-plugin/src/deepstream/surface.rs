@@ -91,7 +91,12 @@ impl<'a> Surfaces<'a> {
             // SAFETY: as above.
             let planes = unsafe { params.as_ref() }.planes.num_planes;
             let sides = 1..=MAX_SIDE;
-            if !sides.contains(&width) || !sides.contains(&height) || pitch < width.min(16) || !(1..=4).contains(&planes) || !(0..2).contains(&layout) {
+            if !sides.contains(&width)
+                || !sides.contains(&height)
+                || pitch < width.min(16)
+                || !(1..=4).contains(&planes)
+                || !(0..2).contains(&layout)
+            {
                 return Err(DeepStreamError::Layout {
                     what: format!("picture {index} of the batch, {} bytes per picture,", self.layout.stride()),
                     found: format!("{width}x{height} with {planes} planes of {pitch} bytes per row"),
@@ -253,10 +258,8 @@ impl Picture {
             // processor sees as long as the batch is held and mapped.
             planes.push(Plane { data: unsafe { std::slice::from_raw_parts(begin, length) }, stride });
         }
-        let view = FrameView::new(self.format, &planes).map_err(|error| DeepStreamError::Unreadable {
-            what: error.to_string(),
-            remedy: REPORT,
-        })?;
+        let view = FrameView::new(self.format, &planes)
+            .map_err(|error| DeepStreamError::Unreadable { what: error.to_string(), remedy: REPORT })?;
         Ok(read(&view))
     }
 }
