@@ -27,6 +27,15 @@ pub struct Picture {
     place: Place,
 }
 
+/// A picture in a GPU's memory.
+#[derive(Clone, Debug)]
+pub struct OnGpu {
+    /// Which GPU.
+    pub gpu: u32,
+    /// Of each plane: its address, bytes from row to row, bytes in all.
+    pub planes: Vec<(u64, usize, usize)>,
+}
+
 #[derive(Clone, Copy)]
 enum Place {
     /// In host memory.
@@ -219,11 +228,11 @@ fn format(params: &SurfaceParams) -> Result<FrameFormat, DeepStreamError> {
 }
 
 impl Picture {
-    /// Where the picture lies on a GPU: its index, and of each plane the address, the bytes from row to row, and the bytes in all. `None`
-    /// where the processor can see it.
-    pub fn on_gpu(&self) -> Option<(u32, Vec<(u64, usize, usize)>)> {
+    /// Where the picture lies on a GPU; `None` where the processor can see it.
+    pub fn on_gpu(&self) -> Option<OnGpu> {
         let Place::Device(gpu, data) = self.place else { return None };
-        Some((gpu, self.planes.iter().map(|&(offset, pitch, length)| (data + offset as u64, pitch, length)).collect()))
+        let planes = self.planes.iter().map(|&(offset, pitch, length)| (data + offset as u64, pitch, length));
+        Some(OnGpu { gpu, planes: planes.collect() })
     }
 
     /// Shows the picture to `read`, mapped where that is needed. `None` where only a GPU can see it.
