@@ -520,6 +520,12 @@ impl Camera {
                 let mut buffer = frame.buffer;
                 // Copies the buffer's header where somebody else holds it too, never the picture.
                 meta::count::attach(buffer.make_mut(), &report);
+                #[cfg(feature = "analytics")]
+                if let Some(info) =
+                    self.srcpad.current_caps().and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok())
+                {
+                    meta::analytics::attach(buffer.make_mut(), &report, info.width(), info.height());
+                }
                 Some(self.srcpad.push(buffer))
             }
         };

@@ -2,5 +2,7 @@
 //!
 //! `docs/metadata.md` lists every field with its type and unit.
 
+#[cfg(feature = "analytics")]
+pub mod analytics;
 pub mod count;
 pub mod truth;
