@@ -1,10 +1,12 @@
 #!/usr/bin/env bash
 # Puts the run-time libraries of the CPU engines into .runtime/ at the root of the source tree: OpenVINO and ONNX Runtime, from their
 # Python wheels, of which only the libraries are kept. Quick when they are there. Needs python3 with pip, or with venv.
+# Usage: runtime.sh [FOLDER [ENGINE...]]    openvino and onnxruntime by default; tensorrt-rtx (for RTX GPUs, 240 MB) only if named
 set -euo pipefail
 
 OPENVINO=2026.4.1
 ONNXRUNTIME=1.32.0
+TENSORRT_RTX=1.7.1.116
 # CPython whose wheels are taken: the libraries inside do not depend on it.
 PYTHON=3.12
 
@@ -55,9 +57,13 @@ with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
         if str(path.parent) == inner and ".so" in path.name and "cpython" not in path.name and not any(u in path.name for u in unused):
             (work / "lib").mkdir(exist_ok=True)
             (work / "lib" / path.name).write_bytes(wheel.read(name))
+        # Whoever passes the libraries on passes their licences on.
+        elif path.name in ("LICENSE", "LICENSE.txt", "ThirdPartyNotices.txt") or path.name.endswith("third-party-programs.txt"):
+            (work / "lib" / "licences").mkdir(parents=True, exist_ok=True)
+            (work / "lib" / "licences" / path.name).write_bytes(wheel.read(name))
 PYTHON
     # The wheels have versioned names alone; libraries are opened by their plain ones.
-    (cd "$work/lib" && for file in lib"$package"*.so.*; do [ -e "${file%%.so.*}.so" ] || ln -s "$file" "${file%%.so.*}.so"; done)
+    (cd "$work/lib" && for file in lib"${package//-/_}"*.so.*; do [ -e "${file%%.so.*}.so" ] || ln -s "$file" "${file%%.so.*}.so"; done)
     echo "$version" >"$work/lib/VERSION"
     rm -rf "$target"
     mv "$work/lib" "$target"
@@ -69,5 +75,16 @@ PYTHON
 exec 9>"$runtime/.lock"
 if command -v flock >/dev/null; then flock 9; fi
 
-fetch openvino "$OPENVINO" openvino/libs
-fetch onnxruntime "$ONNXRUNTIME" onnxruntime/capi
+shift || true
+for engine in "${@:-cpu}"; do
+    case $engine in
+        cpu)
+            fetch openvino "$OPENVINO" openvino/libs
+            fetch onnxruntime "$ONNXRUNTIME" onnxruntime/capi
+            ;;
+        openvino) fetch openvino "$OPENVINO" openvino/libs ;;
+        onnxruntime) fetch onnxruntime "$ONNXRUNTIME" onnxruntime/capi ;;
+        tensorrt-rtx) fetch tensorrt-rtx "$TENSORRT_RTX" tensorrt_rtx_libs ;;
+        *) echo "runtime: no engine is called $engine: openvino, onnxruntime, tensorrt-rtx, or cpu for the first two" >&2; exit 2 ;;
+    esac
+done

@@ -1,14 +1,25 @@
 #!/usr/bin/env bash
-# Installs what building and running need on Debian 12 and later, and Ubuntu 22.04 and later. Quick when nothing is missing.
+# Installs what is needed on Debian 12 and later, and Ubuntu 22.04 and later. Quick when nothing is missing.
+# Usage: setup.sh [--build] [PACKAGE...]    --build: what building needs, not what running and testing need; PACKAGE: these too
 set -euo pipefail
 
 packages=(
-    build-essential pkg-config curl ca-certificates git
+    build-essential pkg-config curl ca-certificates git meson
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev libpango1.0-dev libcairo2-dev
-    gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
-    gstreamer1.0-libav gstreamer1.0-rtsp fonts-dejavu-core
-    python3 python3-venv python3-pip python3-gi python3-gst-1.0 gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 shellcheck meson groff-base
+    python3 python3-venv python3-pip
 )
+if [ "${1:-}" = --build ]; then
+    shift
+    # Has GstAnalytics where GStreamer is new enough.
+    packages+=(libgstreamer-plugins-bad1.0-dev)
+else
+    packages+=(
+        gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
+        gstreamer1.0-libav gstreamer1.0-rtsp fonts-dejavu-core
+        python3-gi python3-gst-1.0 gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 shellcheck groff-base
+    )
+fi
+packages+=("$@")
 
 missing=()
 for package in "${packages[@]}"; do
