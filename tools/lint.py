@@ -1,0 +1,57 @@
+#!/usr/bin/env python3
+"""Checks what no other linter does: compose.yml against the Compose specification, and the lists of components against CycloneDX 1.5."""
+
+import json
+import pathlib
+import subprocess
+import sys
+
+import compose_spec
+import yaml
+from cyclonedx.schema import SchemaVersion
+from cyclonedx.validation.json import JsonStrictValidator
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+
+def compose():
+    """What is wrong with compose.yml."""
+    text = (ROOT / "compose.yml").read_text()
+    try:
+        compose_spec.PyOptions(apply_merge=True).from_yaml(text)
+    except Exception as error:  # Whatever the parser raises is what is wrong.
+        yield f"compose.yml: {error}"
+        return
+    # The parser does not look at what names stand for.
+    file = yaml.safe_load(text)
+    dockerfile = (ROOT / "docker" / "Dockerfile").read_text()
+    for name, service in file["services"].items():
+        for volume in service.get("volumes", []):
+            source = volume.split(":")[0]
+            if source not in file["volumes"]:
+                yield f"compose.yml: {name}: no volume is called {source}"
+        for needed in service.get("depends_on", {}):
+            if needed not in file["services"]:
+                yield f"compose.yml: {name}: no service is called {needed}"
+        target = service.get("build", {}).get("target")
+        if target and f" AS {target}\n" not in dockerfile:
+            yield f"compose.yml: {name}: docker/Dockerfile has no target {target}"
+        if not service.get("read_only"):
+            yield f"compose.yml: {name}: its root is not read-only"
+
+
+def components():
+    """What is wrong with the lists that packages carry."""
+    for what in ("crates", "wheels"):
+        text = subprocess.check_output([sys.executable, ROOT / "packaging" / "sbom.py", what, "lint", "0"], text=True)
+        error = JsonStrictValidator(SchemaVersion.V1_5).validate_str(text)
+        if error:
+            yield f"packaging/sbom.py {what}: {error}"
+        for component in json.loads(text)["components"]:
+            if not component.get("licenses") and not component["name"].startswith("vehiclecount-tests"):
+                yield f"packaging/sbom.py {what}: no licence is known of {component['name']}"
+
+
+wrong = [*compose(), *components()]
+print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
+sys.exit(bool(wrong))
