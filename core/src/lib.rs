@@ -11,10 +11,13 @@
 //! 5. [`density`]: vehicles per cell, and where each cell lies in the frame.
 //! 6. [`region`] and [`count`]: cells inside polygons, smoothing, levels, a count's age.
 //! 7. [`report`]: what is said of a frame, as JSON.
+//!
+//! [`cuda`] is what these need of an NVIDIA GPU: the driver, memory, streams, and the kernels that stand beside their CPU twins.
 
 pub mod batch;
 pub mod cache;
 pub mod count;
+pub mod cuda;
 pub mod density;
 pub mod engine;
 pub mod frame;

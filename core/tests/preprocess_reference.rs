@@ -1,14 +1,30 @@
 //! The preprocessor against an independent reference, and against what must hold for any picture.
 //!
 //! The reference is float64 NumPy, itself held against Pillow and OpenCV: see preprocess_reference.py, which makes the fixtures.
+//!
+//! Every picture also goes through the GPU's kernel, as it is built for the host by the simulated driver, and must come out the same.
+
+#![allow(clippy::unwrap_used)]
+
+use std::sync::{LazyLock, Mutex};
 
 use serde::Deserialize;
+use vehiclecount_core::cuda::{DeviceBuffer, Driver, Kernels, PictureOrder};
 use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
-use vehiclecount_core::preprocess::{BORDER, InputSize, Preprocessor, Resize};
+use vehiclecount_core::preprocess::{BORDER, InputSize, Placement, Preprocessor, Resize};
 
 /// Levels. The reference is in 64-bit floats, rounded to 1/256 level in the fixture; what remains is the rounding of weights and sums
 /// to 32 bits, below 0.001 level. A wrong tap, siting or coefficient is off by a level or more on these noisy pictures.
 const TOLERANCE: f32 = 0.01;
+
+/// Levels between the kernel and its twin on the processor: both work in 32 bits, with the weights and sums rounded at other places.
+const TWINS: f32 = 0.001;
+
+static KERNELS: LazyLock<Mutex<Kernels>> = LazyLock::new(|| {
+    vehiclecount_gpu_sim::install();
+    let context = Driver::open().and_then(|driver| driver.context(0)).expect("the simulated GPU");
+    Mutex::new(Kernels::load(&context).expect("the kernels load"))
+});
 
 #[derive(Debug, Deserialize)]
 struct Case {
@@ -66,8 +82,23 @@ impl Picture {
         let planes: Vec<Plane<'_>> = self.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
         let view = FrameView::new(self.format, &planes).expect("planes of the format");
         let mut values = vec![f32::NAN; input.values()];
-        Preprocessor::new(self.format, resize, input).run(&view, &mut values);
+        let mut preprocessor = Preprocessor::new(self.format, resize, input);
+        preprocessor.run(&view, &mut values);
+        let on_gpu = self.run_on_gpu(preprocessor.placement(), input);
+        assert_close(&on_gpu, &values, TWINS, &format!("the kernel on {:?}", self.format));
         values
+    }
+
+    fn run_on_gpu(&self, placement: Placement, input: InputSize) -> Vec<f32> {
+        let kernels = KERNELS.lock().expect("no other test has panicked");
+        let planes: Vec<(DeviceBuffer, usize)> = self
+            .planes
+            .iter()
+            .map(|(data, stride)| (DeviceBuffer::holding(kernels.context(), data, "a plane").unwrap(), *stride))
+            .collect();
+        let placed: Vec<_> = planes.iter().map(|(data, stride)| (data.address(), *stride, data.bytes())).collect();
+        let order = PictureOrder::new(self.format, placement, &placed, 0).expect("planes of the format");
+        kernels.preprocess_now(&[order], input).expect("the kernel runs")
     }
 }
 

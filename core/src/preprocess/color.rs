@@ -15,7 +15,7 @@ use crate::frame::{ColorMatrix, ColorRange, FrameFormat};
 /// `red_v = 2 (1 - Kr) c`, `blue_u = 2 (1 - Kb) c`, `green_u = -blue_u Kb / Kg`, `green_v = -red_v Kr / Kg`. In full range `c = 1` and luma
 /// stays; in limited range `c = 255 / 224`, `luma_gain = 255 / 219` and `luma_offset = -16 luma_gain`.
 #[derive(Clone, Copy, Debug)]
-pub(super) struct Color {
+pub(crate) struct Color {
     pub luma_gain: f32,
     pub luma_offset: f32,
     pub red_v: f32,
@@ -25,7 +25,7 @@ pub(super) struct Color {
 }
 
 impl Color {
-    pub(super) fn new(format: FrameFormat) -> Self {
+    pub(crate) fn new(format: FrameFormat) -> Self {
         let (kr, kb) = match format.matrix {
             ColorMatrix::Bt601 => (0.299, 0.114),
             ColorMatrix::Bt709 => (0.2126, 0.0722),

@@ -23,11 +23,11 @@
 //! middle of their four pixels (MPEG-1 siting). H.264's default lies half a luma pixel further left, which is far below an input pixel
 //! where pictures shrink. In a picture of odd width the last chroma sample reaches half a sample past the picture and counts in full.
 //!
-//! The order of sums is left open; results agree to 0.01 level. GStreamer's own default for GRAY8 is full range (colorimetry `1:4:0:0`).
+//! The order of sums is left open; results agree to 0.01 level. `kernel.cu` is that for pictures on a GPU. GStreamer's own default for GRAY8 is full range (colorimetry `1:4:0:0`).
 //!
 //! [matrix]: crate::frame::ColorMatrix
 
-mod color;
+pub(crate) mod color;
 mod filter;
 mod kernel;
 

@@ -1,0 +1,117 @@
+//! A simulated GPU for tests: a stand-in for `libcuda.so.1` that serves the driver's calls from host memory.
+//!
+//! Streams are threads of their own, so that a missing wait shows; memory of the "device" begins as NaN, so that a missing write shows;
+//! addresses are checked on every copy and launch. Kernels are the host builds of the real ones. What it does not simulate: the speed of a
+//! GPU, races inside a block, and what the PTX becomes on a real one.
+//!
+//! In a process of its own, `VEHICLECOUNT_SIM_DEVICES`, `_VERSION`, `_INIT` and `_MEMORY` (bytes) say what the driver tells.
+
+use std::path::Path;
+use std::sync::LazyLock;
+use std::time::Duration;
+
+use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
+
+/// The stand-in's file, for `LD_LIBRARY_PATH` (its folder) of other processes.
+pub const LIBRARY: &str = env!("VEHICLECOUNT_SIM_LIBRARY");
+
+/// What is alive on the device, or has happened on it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(i32)]
+#[allow(missing_docs)]
+pub enum Figure {
+    Allocations = 0,
+    Pinned = 1,
+    Streams = 2,
+    Events = 3,
+    Graphs = 4,
+    Modules = 5,
+    Contexts = 6,
+    DeviceBytes = 7,
+    PinnedBytes = 8,
+    /// Since the process began.
+    Launches = 16,
+    Captures = 17,
+    Replays = 18,
+    UploadedBytes = 19,
+    DownloadedBytes = 20,
+    AllAllocations = 21,
+}
+
+impl Figure {
+    /// Those that count what is alive.
+    pub const LIVE: [Self; 7] =
+        [Self::Allocations, Self::Pinned, Self::Streams, Self::Events, Self::Graphs, Self::Modules, Self::Contexts];
+}
+
+/// Steers the device of this process.
+pub struct Sim {
+    library: Library,
+}
+
+static SIM: LazyLock<Sim> = LazyLock::new(|| {
+    // SAFETY: our own library. Kept open for good, so that whoever opens "libcuda.so.1" from now on gets this one: the loader takes a
+    // library of that name that is there already.
+    let library = unsafe { Library::open(Some(Path::new(LIBRARY)), RTLD_NOW | RTLD_GLOBAL) };
+    Sim { library: library.expect("the stand-in driver was built with this crate") }
+});
+
+/// Puts the stand-in in the place of the driver, for the whole process. Call it before anything asks for the driver.
+pub fn install() -> &'static Sim {
+    &SIM
+}
+
+impl Sim {
+    fn call(&self, name: &str, a: i64, b: i64, c: i64) -> i64 {
+        type Function = unsafe extern "C" fn(i64, i64, i64) -> i64;
+        // SAFETY: every function whose name begins with `sim_` has this type.
+        unsafe { self.library.get::<Function>(name.as_bytes()).expect("a function of driver.cpp")(a, b, c) }
+    }
+
+    /// How much there is of something.
+    pub fn figure(&self, figure: Figure) -> i64 {
+        self.call("sim_figure", figure as i64, 0, 0)
+    }
+
+    /// Everything alive, by name; nothing when all has been given back.
+    pub fn alive(&self) -> Vec<(Figure, i64)> {
+        let figures = Figure::LIVE.map(|figure| (figure, self.figure(figure)));
+        figures.into_iter().filter(|(_, count)| *count != 0).collect()
+    }
+
+    /// What the driver says of itself from now on: GPUs, version (12000 is 12.0), result of `cuInit`.
+    pub fn configure(&self, devices: i64, version: i64, init: i64) {
+        self.call("sim_configure", devices, version, init);
+    }
+
+    /// The `nth` allocation from now fails, memory of the device or pinned; 0 takes that back.
+    pub fn fail_allocation(&self, nth: i64) {
+        self.call("sim_fail_allocation", nth, 0, 0);
+    }
+
+    /// The `nth` launch from now fails, when it runs: the context is dead from then on. 0 takes that back.
+    pub fn fail_launch(&self, nth: i64) {
+        self.call("sim_fail_launch", nth, 0, 0);
+    }
+
+    /// Every call fails with this code from now on; 0 makes the device whole again.
+    pub fn lose(&self, code: i64) {
+        self.call("sim_lose", code, 0, 0);
+    }
+
+    /// Streams stop before their next work.
+    pub fn hold(&self) {
+        self.call("sim_hold", 1, 0, 0);
+    }
+
+    /// Streams go on.
+    pub fn release(&self) {
+        self.call("sim_hold", 0, 0, 0);
+    }
+
+    /// Waits until `count` pieces of work wait on held streams. `false` when that did not happen within `bound`.
+    #[must_use]
+    pub fn wait_for_waiting(&self, count: i64, bound: Duration) -> bool {
+        self.call("sim_wait_for_waiting", count, bound.as_millis() as i64, 0) != 0
+    }
+}
