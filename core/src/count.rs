@@ -66,22 +66,30 @@ impl Counter {
         self.last = None;
     }
 
+    /// The share of each cell of `grid` in each region.
+    pub fn coverage(&mut self, grid: &Grid) -> &[Coverage] {
+        if self.coverage.as_ref().is_none_or(|(held, _)| held != grid) {
+            let regions = self.settings.regions.regions.iter();
+            let shares = regions.map(|region| Coverage::new(&region.polygon, grid)).collect();
+            self.coverage = Some((*grid, shares));
+        }
+        &self.coverage.as_ref().expect("set above").1
+    }
+
     /// Counts the picture taken at `time` on the camera's own clock. Pictures come in order.
     pub fn update(&mut self, map: &DensityMap, time: Duration) -> Counts {
-        if self.coverage.as_ref().is_none_or(|(grid, _)| *grid != map.grid) {
-            let regions = self.settings.regions.regions.iter();
-            let shares = regions.map(|region| Coverage::new(&region.polygon, &map.grid)).collect();
-            self.coverage = Some((map.grid, shares));
-        }
-        let (_, coverage) = self.coverage.as_ref().expect("set above");
+        let regions: Vec<f64> = self.coverage(&map.grid).iter().map(|share| share.count(map)).collect();
+        self.update_sums(map.count(), &regions, time)
+    }
+
+    /// As [`update`](Self::update), from the sums of the whole map and of each region, in the order of the settings.
+    pub fn update_sums(&mut self, total: f64, regions: &[f64], time: Duration) -> Counts {
         let weight = self.weight(time);
         let scale = self.settings.scale;
         self.last = Some(time);
-        let total = self.tracks[0].follow(map.count() * scale, weight, &self.settings.regions.levels);
-        let regions = self.settings.regions.regions.iter().zip(coverage).zip(&mut self.tracks[1..]);
-        let regions = regions
-            .map(|((region, share), track)| track.follow(share.count(map) * scale, weight, &region.levels))
-            .collect();
+        let total = self.tracks[0].follow(total * scale, weight, &self.settings.regions.levels);
+        let counted = self.settings.regions.regions.iter().zip(regions).zip(&mut self.tracks[1..]);
+        let regions = counted.map(|((region, sum), track)| track.follow(sum * scale, weight, &region.levels)).collect();
         Counts { total, regions }
     }
 

@@ -856,6 +856,32 @@ API int cuLaunchHostFunc(void *stream, void (*function)(void *), void *data) {
     return put(stream, [=] { function(data); });
 }
 
+// ---- a network: the density of a cell is the mean of its red samples, 255 being one vehicle ----
+
+API int sim_network(void *stream, uintptr_t input, uintptr_t output, int batch, int width, int height, int columns, int rows) {
+    CURRENT();
+    return put(stream, [=] {
+        if (lost) return;
+        size_t values = 3ul * width * height, cells = (size_t)columns * rows;
+        if (!on_device(input, batch * values * 4) || !on_device(output, batch * cells * 4)) {
+            lost = ILLEGAL_ADDRESS;
+            return;
+        }
+        int across = width / columns, down = height / rows;
+        for (int frame = 0; frame < batch; frame++) {
+            const float *red = (const float *)input + frame * values;
+            float *map = (float *)output + frame * cells;
+            for (int row = 0; row < rows; row++)
+                for (int column = 0; column < columns; column++) {
+                    float sum = 0;
+                    for (int y = row * down; y < (row + 1) * down; y++)
+                        for (int x = column * across; x < (column + 1) * across; x++) sum += red[y * width + x];
+                    map[row * columns + column] = sum / (across * down) / 255;
+                }
+        }
+    });
+}
+
 // ---- what libgstcuda looks up and a test does not need ----
 
 API int cuGraphicsMapResources() { return NOT_SUPPORTED; }

@@ -6,6 +6,7 @@
 //!
 //! In a process of its own, `VEHICLECOUNT_SIM_DEVICES`, `_VERSION`, `_INIT` and `_MEMORY` (bytes) say what the driver tells.
 
+use std::ffi::{c_int, c_void};
 use std::path::Path;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -99,6 +100,11 @@ impl Sim {
         self.call("sim_lose", code, 0, 0);
     }
 
+    /// Waits for `stream`, as a library may that knows nothing of recording.
+    pub fn synchronize(&self, stream: *mut c_void) {
+        self.call("cuStreamSynchronize", stream as i64, 0, 0);
+    }
+
     /// Streams stop before their next work.
     pub fn hold(&self) {
         self.call("sim_hold", 1, 0, 0);
@@ -107,6 +113,26 @@ impl Sim {
     /// Streams go on.
     pub fn release(&self) {
         self.call("sim_hold", 0, 0, 0);
+    }
+
+    /// Puts a network on `stream` that needs no TensorRT: the density of a cell is the mean of its red samples, 255 being one vehicle. `batch`
+    /// inputs of `input` (width, height) lie at `from`, and maps of `grid` (columns, rows) go to `to`. Returns the driver's result.
+    pub fn network(
+        &self,
+        stream: *mut c_void,
+        from: u64,
+        to: u64,
+        batch: usize,
+        input: (usize, usize),
+        grid: (usize, usize),
+    ) -> i32 {
+        type Function = unsafe extern "C" fn(*mut c_void, u64, u64, c_int, c_int, c_int, c_int, c_int) -> c_int;
+        let [batch, width, height, columns, rows] = [batch, input.0, input.1, grid.0, grid.1].map(|size| size as c_int);
+        // SAFETY: the function has this type; it checks the stream and the addresses.
+        unsafe {
+            let function = self.library.get::<Function>(b"sim_network").expect("a function of driver.cpp");
+            function(stream, from, to, batch, width, height, columns, rows)
+        }
     }
 
     /// Waits until `count` pieces of work wait on held streams. `false` when that did not happen within `bound`.

@@ -24,8 +24,10 @@ pub struct BatchSettings {
 pub enum Outcome<'a> {
     /// The engine counted.
     Counted {
-        /// Vehicles per cell, row by row.
+        /// Vehicles per cell, row by row; nothing where counts were asked for instead.
         density: &'a [f32],
+        /// Vehicles in the whole frame and in each region of [`Slot::weights`], where these were given.
+        counts: &'a [f32],
         /// How long the engine worked on the batch.
         inference_time: Duration,
     },
@@ -136,6 +138,11 @@ impl Dispatcher {
         self.shared.engine.info()
     }
 
+    /// The engine.
+    pub fn engine(&self) -> &dyn Engine {
+        &*self.shared.engine
+    }
+
     /// How frames are batched.
     pub fn settings(&self) -> BatchSettings {
         self.settings
@@ -185,7 +192,7 @@ impl Camera {
     /// A slot to write a frame into: one that was used before, if there is one.
     pub fn slot(&self) -> Slot {
         let spare = self.dispatcher.shared.lock().spare.pop();
-        spare.unwrap_or_else(|| Slot::new(self.dispatcher.info()))
+        spare.unwrap_or_else(|| Slot::best_for(&*self.dispatcher.shared.engine))
     }
 
     /// Hands a frame to the engine. `ticket` comes back with its outcome. At most `keep` of this camera's frames wait, the newest.
@@ -194,26 +201,24 @@ impl Camera {
         let waiting = Waiting { ticket, slot, report: self.report.clone() };
         let mut state = shared.lock();
         let dropped = state.room.push(self.id, waiting, keep, shared.now());
-        let dropped = dropped.map(|waiting| {
-            state.spare.push(waiting.slot);
-            waiting.ticket
-        });
         drop(state);
         shared.wake.notify_one();
-        if let Some(ticket) = dropped {
+        if let Some(Waiting { ticket, slot, .. }) = dropped {
+            self.recycle(slot);
             (self.report)(ticket, Outcome::Dropped);
         }
     }
 
     /// Takes back what waits. What the engine already works on is still reported.
     pub fn cancel(&self) {
-        let mut state = self.dispatcher.shared.lock();
-        let waiting = state.room.clear(self.id);
-        state.spare.extend(waiting.into_iter().map(|waiting| waiting.slot));
+        let waiting = self.dispatcher.shared.lock().room.clear(self.id);
+        waiting.into_iter().for_each(|waiting| self.recycle(waiting.slot));
     }
 
     /// Gives back a slot that was not submitted.
-    pub fn recycle(&self, slot: Slot) {
+    pub fn recycle(&self, mut slot: Slot) {
+        // With no lock held: what was lent with a picture may end here.
+        slot.clear();
         self.dispatcher.shared.lock().spare.push(slot);
     }
 }
@@ -222,8 +227,9 @@ impl Drop for Camera {
     fn drop(&mut self) {
         let mut state = self.dispatcher.shared.lock();
         // The slots go with the camera: memory follows the number of cameras down as well.
-        drop(state.room.leave(self.id));
-        state.spare.pop();
+        let slots = (state.room.leave(self.id), state.spare.pop());
+        drop(state);
+        drop(slots);
     }
 }
 
@@ -242,11 +248,15 @@ fn work(shared: &Shared, mut lane: Box<dyn Lane>) {
         let inference_time = shared.now() - begin;
         for ((ticket, report), slot) in orders.drain(..).zip(&slots) {
             let outcome = match &result {
-                Ok(()) => Outcome::Counted { density: &slot.density, inference_time },
+                Ok(()) if slot.weights.is_some() => {
+                    Outcome::Counted { density: &[], counts: &slot.counts, inference_time }
+                }
+                Ok(()) => Outcome::Counted { density: &slot.density, counts: &[], inference_time },
                 Err(error) => Outcome::Failed(error),
             };
             report(ticket, outcome);
         }
+        slots.iter_mut().for_each(Slot::clear);
         let mut state = shared.lock();
         state.batches += 1;
         state.frames += slots.len() as u64;

@@ -1,5 +1,7 @@
 //! What runs the network: one trait, and behind it OpenVINO, ONNX Runtime, TensorRT or a script.
 //!
+//! Engines on the processor take inputs that were preprocessed before; an engine on a GPU takes pictures, and does that itself ([`gpu`]).
+//!
 //! Every run-time library is opened when an engine is asked for, never when the program starts.
 
 use std::fmt;
@@ -7,14 +9,18 @@ use std::num::NonZero;
 use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use crate::cuda::CudaError;
 use crate::golden;
 use crate::model::File;
 use crate::preprocess::InputSize;
+use crate::region::Coverage;
 
+pub mod gpu;
 pub mod library;
 mod onnxruntime;
 mod openvino;
@@ -90,24 +96,54 @@ pub struct EngineInfo {
     pub lanes: usize,
 }
 
-/// One frame's way through an engine: the input that preprocessing wrote, the density that inference leaves.
-#[derive(Clone, Debug)]
+/// One frame's way through an engine: the input that preprocessing wrote, or the picture itself for an engine that preprocesses; and the
+/// density that inference leaves.
+#[derive(Debug)]
 pub struct Slot {
-    /// Three planes of raw RGB 0..255, `InputSize::values()` long.
+    /// Three planes of raw RGB 0..255, `InputSize::values()` long; empty where there is a picture instead.
     pub input: Vec<f32>,
+    /// The picture, for an engine that preprocesses it.
+    pub picture: Option<gpu::Picture>,
     /// Vehicles per cell, `columns * rows` long.
     pub density: Vec<f32>,
+    /// The regions to count in. With them the engine leaves `counts`, and `density` as it was.
+    pub weights: Option<Arc<gpu::RegionWeights>>,
+    /// Vehicles in the whole frame, then in each region of `weights`.
+    pub counts: Vec<f32>,
 }
 
 impl Slot {
-    /// A slot of the right size for `info`'s engine, filled with zeros.
+    /// A slot for inputs of the right size for `info`'s engine, filled with zeros. Every engine takes it.
     pub fn new(info: &EngineInfo) -> Self {
-        Self { input: vec![0.0; info.input.values()], density: vec![0.0; info.columns * info.rows] }
+        let (input, density) = (vec![0.0; info.input.values()], vec![0.0; info.columns * info.rows]);
+        Self { input, picture: None, density, weights: None, counts: Vec::new() }
+    }
+
+    /// A slot for what `engine` likes best: pictures where it preprocesses by itself, else inputs.
+    pub fn best_for(engine: &dyn Engine) -> Self {
+        let info = engine.info();
+        match engine.picture() {
+            Some(picture) => {
+                let density = vec![0.0; info.columns * info.rows];
+                Self { input: Vec::new(), picture: Some(picture), density, weights: None, counts: Vec::new() }
+            }
+            None => Self::new(info),
+        }
+    }
+
+    /// As it was made, for the next frame; memory is kept.
+    pub fn clear(&mut self) {
+        if let Some(picture) = &mut self.picture {
+            picture.clear();
+        }
+        self.weights = None;
+        self.counts.clear();
     }
 
     /// Whether it is a slot of `info`'s engine.
     fn check(&self, info: &EngineInfo) -> Result<(), EngineError> {
-        let (input, density) = (info.input.values(), info.columns * info.rows);
+        let input = if self.picture.is_some() { 0 } else { info.input.values() };
+        let density = info.columns * info.rows;
         if (self.input.len(), self.density.len()) == (input, density) {
             return Ok(());
         }
@@ -140,12 +176,27 @@ pub trait Engine: Send + Sync {
 
     /// A context of its own for one thread of work. `EngineInfo::lanes` of them at the same time give the best throughput.
     fn lane(&self) -> Result<Box<dyn Lane>, EngineError>;
+
+    /// Room for a picture, of an engine that preprocesses by itself; `None` where it takes inputs.
+    fn picture(&self) -> Option<gpu::Picture> {
+        None
+    }
+
+    /// Regions to count in on the engine's device, for [`Slot::weights`]; `None` where it leaves counting to others.
+    fn weights(&self, _regions: &[Coverage]) -> Option<Result<Arc<gpu::RegionWeights>, EngineError>> {
+        None
+    }
 }
 
 /// One stream of work on an engine.
 pub trait Lane: Send {
     /// Fills `density` of every slot from its `input`. Returns when all are done; on an error none of them counts.
     fn infer(&mut self, slots: &mut [Slot]) -> Result<(), EngineError>;
+
+    /// How long the last batch took on the device by the device's own clock, copies included; `None` where there is no such clock.
+    fn device_time(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// What is asked for when an engine is opened.
@@ -229,6 +280,14 @@ pub enum EngineError {
     /// TensorRT cannot be used, or would not do something.
     #[error("engine tensorrt: {0}")]
     TensorRt(crate::tensorrt::TensorRtError),
+    /// The GPU or its driver.
+    #[error("engine {kind}: {error}")]
+    Gpu {
+        /// The engine.
+        kind: EngineKind,
+        /// What is wrong, with the remedy.
+        error: CudaError,
+    },
     /// Not in this version.
     #[error("engine tensorrt is not in this version: use openvino or onnxruntime, or auto")]
     NoTensorRt,

@@ -10,13 +10,15 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_video::prelude::*;
 use vehiclecount_core::batch::{self, Dispatcher, Outcome};
+use vehiclecount_core::density::Grid;
 use vehiclecount_core::engine::Slot;
+use vehiclecount_core::engine::gpu::RegionWeights;
 use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
-use vehiclecount_core::preprocess::{Preprocessor, Resize};
+use vehiclecount_core::preprocess::{Placement, Preprocessor, Resize};
 
 use super::VehicleCounterPad;
 use super::imp::{CAT, VehicleCounter};
-use super::stream::{Frame, FrameState, Item, Labels, Stream, Turn};
+use super::stream::{Frame, FrameState, Item, Labels, Place, Stream, Turn};
 use crate::meta;
 
 /// Frames of a live camera that are held at most. 32 frames at 60 frames/s are half a second: more than the default `max-latency`.
@@ -52,6 +54,15 @@ pub struct Camera {
     link: Mutex<Option<Link>>,
     /// Used by the streaming thread alone.
     preprocessor: Mutex<Option<Preprocessor>>,
+    /// Used by the streaming thread alone.
+    weights: Mutex<Option<Weights>>,
+}
+
+/// The regions as the engine's device holds them; `None` where it cannot.
+struct Weights {
+    generation: u64,
+    grid: Grid,
+    weights: Option<Arc<RegionWeights>>,
 }
 
 /// The pad functions of a camera that may be gone: a closure that upgrades it, catches panics, and calls the method.
@@ -85,6 +96,7 @@ impl Camera {
             changed: Condvar::new(),
             link: Mutex::new(None),
             preprocessor: Mutex::new(None),
+            weights: Mutex::new(None),
         })
     }
 
@@ -178,6 +190,7 @@ impl Camera {
         drop(link);
         self.lock().restart();
         *self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.weights.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn link(&self) -> Option<Link> {
@@ -213,11 +226,15 @@ impl Camera {
         let mut input = None;
         if due {
             match self.preprocess(&link, &info, format, &buffer) {
-                Ok(slot_and_grid) => input = Some(slot_and_grid),
+                Ok((mut slot, grid)) => {
+                    let (weights, generation) = self.weights(&link, &grid, timing.density_map);
+                    slot.weights = weights;
+                    input = Some((slot, Place { grid, generation }));
+                }
                 Err(reason) => self.complain(imp, &reason),
             }
         }
-        let grid = input.as_ref().map(|&(_, grid)| grid);
+        let place = input.as_ref().map(|&(_, place)| place);
 
         let mut stream = self.lock();
         if stream.flushing {
@@ -235,7 +252,7 @@ impl Camera {
             }
             None => FrameState::NotDue,
         };
-        stream.push(Item::Frame(Frame { buffer, sequence, time, arrival, deadline, grid, state }));
+        stream.push(Item::Frame(Frame { buffer, sequence, time, arrival, deadline, place, state }));
         self.wake(&mut stream);
         drop(stream);
         if let Some((ticket, slot)) = order {
@@ -286,7 +303,7 @@ impl Camera {
         info: &gst_video::VideoInfo,
         format: FrameFormat,
         buffer: &gst::BufferRef,
-    ) -> Result<(Slot, vehiclecount_core::density::Grid), String> {
+    ) -> Result<(Slot, Grid), String> {
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
             .map_err(|_| format!("a frame of {} bytes does not hold a picture of its caps", buffer.size()))?;
         let mut planes = [Plane { data: &[], stride: 0 }; 3];
@@ -298,15 +315,47 @@ impl Camera {
         }
         let view = FrameView::new(format, &planes[..count]).map_err(|error| error.to_string())?;
         let info = link.way.dispatcher().info();
+        let mut slot = link.way.slot();
+        if let Some(picture) = &mut slot.picture {
+            let placement = Placement::new(link.resize, format.width, format.height, info.input);
+            if let Err(error) = picture.stage(&view, placement) {
+                link.way.recycle(slot);
+                return Err(error.to_string());
+            }
+            return Ok((slot, placement.grid(info.columns, info.rows)));
+        }
         let mut preprocessor = self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |held: &&mut Preprocessor| held.format() == format && held.placement().input == info.input;
         let preprocessor = match preprocessor.as_mut().filter(fits) {
             Some(_) => preprocessor.as_mut().expect("just seen"),
             None => preprocessor.insert(Preprocessor::new(format, link.resize, info.input)),
         };
-        let mut slot = link.way.slot();
         preprocessor.run(&view, &mut slot.input);
         Ok((slot, preprocessor.placement().grid(info.columns, info.rows)))
+    }
+
+    /// The regions for an engine that counts in them by itself, where nobody wants the map; and which settings they are of.
+    fn weights(&self, link: &Link, grid: &Grid, with_map: bool) -> (Option<Arc<RegionWeights>>, u64) {
+        let generation = self.with_stream(|stream| stream.generation());
+        let engine = link.way.dispatcher().engine();
+        if with_map || engine.picture().is_none() {
+            return (None, generation);
+        }
+        let mut held = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
+        if held.as_ref().is_none_or(|held| held.generation != generation || held.grid != *grid) {
+            let (generation, coverage) = self.with_stream(|stream| (stream.generation(), stream.coverage(grid)));
+            let weights = match engine.weights(&coverage) {
+                Some(Ok(weights)) => Some(weights),
+                Some(Err(error)) => {
+                    gst::warning!(CAT, obj = self.sinkpad, "{error}; the regions are counted on the processor");
+                    None
+                }
+                None => None,
+            };
+            *held = Some(Weights { generation, grid: *grid, weights });
+        }
+        let held = held.as_ref().expect("set above");
+        (held.weights.clone(), held.generation)
     }
 
     /// One camera's broken frames are that camera's event: a warning, and the video goes on.

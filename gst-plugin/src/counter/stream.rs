@@ -9,6 +9,7 @@ use vehiclecount_core::count::{CountSettings, Counter, Counts};
 use vehiclecount_core::density::{DensityMap, Grid};
 use vehiclecount_core::engine::EngineError;
 use vehiclecount_core::frame::FrameFormat;
+use vehiclecount_core::region::Coverage;
 use vehiclecount_core::report::{FrameReport, RegionReport};
 
 /// A frame between the camera and whoever is downstream.
@@ -24,9 +25,18 @@ pub struct Frame {
     /// Clock time at which it is let go uncounted; `None` waits as long as it takes.
     pub deadline: Option<gst::ClockTime>,
     /// Where the density grid lies in it.
-    pub grid: Option<Grid>,
+    pub place: Option<Place>,
     /// What is known of its count.
     pub state: FrameState,
+}
+
+/// Where the density grid lies in a frame, and which regions it is counted in.
+#[derive(Clone, Copy)]
+pub struct Place {
+    /// The grid.
+    pub grid: Grid,
+    /// [`Stream::generation`] when the frame came.
+    pub generation: u64,
 }
 
 /// What is known of a frame's count.
@@ -43,8 +53,14 @@ pub enum FrameState {
 
 /// What the engine made of a frame.
 pub struct Measured {
-    map: DensityMap,
+    density: Density,
     inference_time: Duration,
+}
+
+/// The density map, or its sums where nobody wants the map.
+enum Density {
+    Map(DensityMap),
+    Sums { total: f64, regions: Vec<f64>, generation: u64 },
 }
 
 /// What goes through the camera's queue, in order.
@@ -59,7 +75,7 @@ pub enum Item {
 struct Latest {
     time: Duration,
     counts: Counts,
-    map: DensityMap,
+    map: Option<DensityMap>,
     inference_time: Duration,
 }
 
@@ -67,7 +83,7 @@ struct Latest {
 struct Late {
     ticket: u64,
     time: Duration,
-    grid: Grid,
+    place: Place,
 }
 
 /// Names that stand in every report.
@@ -161,6 +177,8 @@ pub struct Stream {
     /// The last frame that was due has its own count.
     fresh: bool,
     counter: Counter,
+    /// Grows when the settings change: counts in old regions are told from those in new ones.
+    generation: u64,
     latest: Option<Latest>,
     late: VecDeque<Late>,
 }
@@ -199,6 +217,7 @@ impl Stream {
             first_ticket: 0,
             fresh: false,
             counter: Counter::new(CountSettings::default()),
+            generation: 0,
             latest: None,
             late: VecDeque::new(),
         }
@@ -236,9 +255,22 @@ impl Stream {
             return;
         }
         self.counter = Counter::new(settings);
-        if let Some(latest) = &mut self.latest {
-            latest.counts = self.counter.update(&latest.map, latest.time);
+        self.generation += 1;
+        match &mut self.latest {
+            Some(Latest { map: Some(map), counts, time, .. }) => *counts = self.counter.update(map, *time),
+            // Without its map the last picture cannot be counted anew.
+            _ => self.latest = None,
         }
+    }
+
+    /// Which settings it counts with.
+    pub fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// The share of each cell of `grid` in each region.
+    pub fn coverage(&mut self, grid: &Grid) -> Vec<Coverage> {
+        self.counter.coverage(grid).to_vec()
     }
 
     /// Number of the frame that comes now, and whether it is due, `interval` frames being skipped after each counted one.
@@ -288,10 +320,17 @@ impl Stream {
                 turn = (!std::mem::replace(&mut self.failing, true)).then(|| Turn::Failing((*error).clone()));
             }
         }
-        let measured = |grid: Grid| match outcome {
-            Outcome::Counted { density, inference_time } => {
-                let map = DensityMap { grid, cells: Arc::from(*density) };
-                Some(Measured { map, inference_time: *inference_time })
+        let measured = |place: Place| match outcome {
+            Outcome::Counted { density, counts, inference_time } => {
+                let density = match counts {
+                    [total, regions @ ..] => Density::Sums {
+                        total: f64::from(*total),
+                        regions: regions.iter().map(|sum| f64::from(*sum)).collect(),
+                        generation: place.generation,
+                    },
+                    [] => Density::Map(DensityMap { grid: place.grid, cells: Arc::from(*density) }),
+                };
+                Some(Measured { density, inference_time: *inference_time })
             }
             Outcome::Dropped | Outcome::Failed(_) => None,
         };
@@ -302,10 +341,10 @@ impl Stream {
             _ => None,
         });
         if let Some(frame) = held {
-            frame.state = frame.grid.and_then(measured).map_or(FrameState::Missed, FrameState::Counted);
+            frame.state = frame.place.and_then(measured).map_or(FrameState::Missed, FrameState::Counted);
         } else if let Some(index) = self.late.iter().position(|late| late.ticket == ticket) {
             let late = self.late.remove(index).expect("the index was found in this queue");
-            if let Some(measured) = measured(late.grid) {
+            if let Some(measured) = measured(late.place) {
                 self.learn(measured, late.time);
             }
         }
@@ -317,8 +356,12 @@ impl Stream {
         if self.latest.as_ref().is_some_and(|latest| latest.time > time) {
             return;
         }
-        let counts = self.counter.update(&measured.map, time);
-        let Measured { map, inference_time } = measured;
+        let Measured { density, inference_time } = measured;
+        let (counts, map) = match density {
+            Density::Map(map) => (self.counter.update(&map, time), Some(map)),
+            Density::Sums { generation, .. } if generation != self.generation => return,
+            Density::Sums { total, regions, .. } => (self.counter.update_sums(total, &regions, time), None),
+        };
         self.latest = Some(Latest { time, counts, map, inference_time });
     }
 
@@ -328,11 +371,11 @@ impl Stream {
             FrameState::NotDue => {}
             FrameState::Waiting(ticket) => {
                 self.fresh = false;
-                if let Some(grid) = frame.grid {
+                if let Some(place) = frame.place {
                     if self.late.len() == LATE_LIMIT {
                         self.late.pop_front();
                     }
-                    self.late.push_back(Late { ticket, time: frame.time, grid });
+                    self.late.push_back(Late { ticket, time: frame.time, place });
                 }
             }
             FrameState::Missed => self.fresh = false,
@@ -359,7 +402,7 @@ impl Stream {
             stale: !self.fresh,
             age: self.latest.as_ref().map_or(0, |latest| nanoseconds(frame.time.saturating_sub(latest.time))),
             regions: regions.collect(),
-            density: self.latest.as_ref().filter(|_| with_density).map(|latest| latest.map.clone()),
+            density: self.latest.as_ref().filter(|_| with_density).and_then(|latest| latest.map.clone()),
             model: self.labels.model.clone(),
             engine: self.labels.engine.clone(),
             inference_time: self.latest.as_ref().map_or(0, |latest| nanoseconds(latest.inference_time)),

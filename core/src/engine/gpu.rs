@@ -1,0 +1,492 @@
+//! Batches of pictures on an NVIDIA GPU: staging, preprocessing, the network, counting, all on one stream for each lane.
+//!
+//! What runs the network is behind [`Network`]; everything else is here. A lane is a stream with memory of its own, so that one lane copies
+//! while another infers. For a batch, a lane
+//!
+//! 1. copies host pictures from their pinned staging to the GPU; pictures that lie on the GPU stay where they are;
+//! 2. preprocesses all pictures in one launch, into the batch;
+//! 3. runs the network;
+//! 4. sums the maps, for the whole and for each region, in one launch;
+//! 5. copies the sums to the host, and the maps where somebody asks for one;
+//! 6. waits, asleep.
+//!
+//! Steps 2 to 5 are recorded as a CUDA graph for each batch size when it comes for the second time, and replayed from then on.
+
+use std::any::Any;
+use std::collections::HashMap;
+use std::ffi::c_void;
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use super::{Engine, EngineError, EngineInfo, Lane, Slot};
+use crate::cuda::{
+    Context, CountOrder, CudaError, DeviceBuffer, Event, Graph, Kernels, MAX_REGIONS, PictureOrder, PinnedBuffer,
+    Stream,
+};
+use crate::frame::{FrameFormat, FrameView};
+use crate::preprocess::Placement;
+use crate::region::Coverage;
+
+/// Sums of one frame: the whole, then the regions.
+const SUMS: usize = MAX_REGIONS + 1;
+
+/// Planes begin at multiples of this in staging memory, as CUDA's own allocations do.
+const ALIGNMENT: usize = 256;
+
+/// The network of one lane. Whoever calls it has entered the engine's context.
+pub trait Network: Send {
+    /// The smallest batch that it takes; smaller ones are filled up.
+    fn min_batch(&self) -> usize;
+
+    /// The next [`enqueue`](Self::enqueue) takes `batch` inputs at `input`, `[3, height, width]` each, and leaves as many maps at `output`, all
+    /// f32 on the GPU.
+    fn set_batch(&mut self, batch: usize, input: u64, output: u64) -> Result<(), String>;
+
+    /// Puts the run on `stream`, a `CUstream`, which may be recording a graph.
+    ///
+    /// # Safety
+    /// The addresses given to [`set_batch`](Self::set_batch) hold what they should and stay until the stream has passed the run.
+    unsafe fn enqueue(&mut self, stream: *mut c_void) -> Result<(), String>;
+}
+
+/// Makes the network of a lane.
+pub type Networks = Box<dyn Fn() -> Result<Box<dyn Network>, EngineError> + Send + Sync>;
+
+/// A picture on its way to a GPU: staged in pinned memory of its own, or lent where it lies on the GPU.
+pub struct Picture {
+    context: Arc<Context>,
+    staging: Option<PinnedBuffer>,
+    format: Option<(FrameFormat, Placement)>,
+    content: Content,
+}
+
+/// Of each plane: where it is, bytes from row to row, bytes in all.
+type Planes = [(u64, usize, usize); 3];
+
+enum Content {
+    Nothing,
+    /// Offsets into the staging, and the bytes used of it.
+    Host(Planes, usize),
+    /// Addresses on the GPU, and what keeps them.
+    Device(Planes, #[allow(dead_code, reason = "held until the batch is done")] Box<dyn Any + Send>),
+}
+
+impl fmt::Debug for Picture {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let place = match self.content {
+            Content::Nothing => "nowhere",
+            Content::Host(..) => "host",
+            Content::Device(..) => "device",
+        };
+        f.debug_struct("Picture").field("format", &self.format).field("place", &place).finish_non_exhaustive()
+    }
+}
+
+impl Picture {
+    /// Takes a copy of a picture in host memory.
+    pub fn stage(&mut self, frame: &FrameView<'_>, placement: Placement) -> Result<(), CudaError> {
+        let format = frame.format();
+        let mut planes = Planes::default();
+        let mut bytes = 0;
+        for (index, plane) in planes.iter_mut().enumerate().take(format.pixels.planes()) {
+            let (samples, rows, size) = format.pixels.plane_size(index, format.width, format.height);
+            *plane = (bytes as u64, samples * size, samples * size * rows);
+            bytes += plane.2.next_multiple_of(ALIGNMENT);
+        }
+        self.clear();
+        let staging = match self.staging.take().filter(|held| held.bytes() >= bytes) {
+            Some(held) => held,
+            None => PinnedBuffer::new(&self.context, bytes, "staging of a frame")?,
+        };
+        let staging = self.staging.insert(staging);
+        let memory = staging.values_mut::<u8>();
+        for (index, &(offset, stride, length)) in planes.iter().enumerate().take(format.pixels.planes()) {
+            let plane = &mut memory[offset as usize..][..length];
+            for (y, row) in plane.chunks_exact_mut(stride).enumerate() {
+                row.copy_from_slice(frame.row(index, y));
+            }
+        }
+        self.format = Some((format, placement));
+        self.content = Content::Host(planes, bytes);
+        Ok(())
+    }
+
+    /// Takes a picture that lies on the GPU; of each plane its address, the bytes from row to row, and the bytes in all. It is read where it
+    /// is; `keep` is dropped when it has been.
+    ///
+    /// # Safety
+    /// The planes hold the picture, in memory that the engine's context reaches, as long as `keep` lives.
+    pub unsafe fn lend(
+        &mut self,
+        format: FrameFormat,
+        placement: Placement,
+        planes: &[(u64, usize, usize)],
+        keep: Box<dyn Any + Send>,
+    ) -> Result<(), CudaError> {
+        self.clear();
+        // Checks them.
+        PictureOrder::new(format, placement, planes, 0)?;
+        let mut held = Planes::default();
+        held[..planes.len()].copy_from_slice(planes);
+        self.format = Some((format, placement));
+        self.content = Content::Device(held, keep);
+        Ok(())
+    }
+
+    /// Lets go of what was lent. Staging memory is kept for the next picture.
+    pub fn clear(&mut self) {
+        self.format = None;
+        self.content = Content::Nothing;
+    }
+
+    /// The context that it is for.
+    pub fn context(&self) -> &Arc<Context> {
+        &self.context
+    }
+}
+
+/// The regions of one camera as weights on the GPU: with them, the engine counts there and the map stays there.
+pub struct RegionWeights {
+    buffer: DeviceBuffer,
+    regions: usize,
+}
+
+impl fmt::Debug for RegionWeights {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("RegionWeights").field("regions", &self.regions).finish_non_exhaustive()
+    }
+}
+
+struct Shared {
+    info: EngineInfo,
+    context: Arc<Context>,
+    kernels: Kernels,
+    max_batch: usize,
+    /// The GPU is gone: nothing is tried any more.
+    lost: AtomicBool,
+}
+
+impl Shared {
+    fn failed(&self, error: CudaError) -> EngineError {
+        if error.is_lost() {
+            self.lost.store(true, Ordering::Relaxed);
+        }
+        EngineError::Gpu { kind: self.info.kind, error }
+    }
+
+    fn cells(&self) -> usize {
+        self.info.columns * self.info.rows
+    }
+}
+
+/// An engine on a GPU.
+pub struct GpuEngine {
+    shared: Arc<Shared>,
+    networks: Networks,
+}
+
+impl GpuEngine {
+    /// An engine in `context` that takes batches of `max_batch` at most.
+    pub fn new(
+        info: EngineInfo,
+        context: Arc<Context>,
+        max_batch: usize,
+        networks: Networks,
+    ) -> Result<Self, EngineError> {
+        let kernels = Kernels::load(&context).map_err(|error| EngineError::Gpu { kind: info.kind, error })?;
+        let lost = AtomicBool::new(false);
+        let shared = Arc::new(Shared { info, context, kernels, max_batch: max_batch.max(1), lost });
+        Ok(Self { shared, networks })
+    }
+}
+
+impl Engine for GpuEngine {
+    fn info(&self) -> &EngineInfo {
+        &self.shared.info
+    }
+
+    fn lane(&self) -> Result<Box<dyn Lane>, EngineError> {
+        Ok(Box::new(GpuLane::new(self.shared.clone(), (self.networks)()?)?))
+    }
+
+    fn picture(&self) -> Option<Picture> {
+        let context = self.shared.context.clone();
+        Some(Picture { context, staging: None, format: None, content: Content::Nothing })
+    }
+
+    fn weights(&self, regions: &[Coverage]) -> Option<Result<Arc<RegionWeights>, EngineError>> {
+        if regions.len() > MAX_REGIONS {
+            return None;
+        }
+        let cells = self.shared.cells();
+        let mut weights = vec![0.0f32; cells * regions.len()];
+        for (coverage, weights) in regions.iter().zip(weights.chunks_exact_mut(cells)) {
+            coverage.cells().iter().for_each(|&(cell, share)| weights[cell as usize] = share);
+        }
+        let buffer = DeviceBuffer::holding(&self.shared.context, &weights, "weights of regions");
+        let buffer = buffer.map_err(|error| self.shared.failed(error));
+        Some(buffer.map(|buffer| Arc::new(RegionWeights { buffer, regions: regions.len() })))
+    }
+}
+
+/// The memory of a lane, at places that do not change: graphs name them.
+struct Room {
+    shared: Arc<Shared>,
+    inputs: DeviceBuffer,
+    maps: DeviceBuffer,
+    sums: DeviceBuffer,
+    picture_orders: DeviceBuffer,
+    count_orders: DeviceBuffer,
+    /// The host's side of what is copied.
+    host: Host,
+}
+
+struct Host {
+    picture_orders: PinnedBuffer,
+    count_orders: PinnedBuffer,
+    maps: PinnedBuffer,
+    sums: PinnedBuffer,
+}
+
+impl Room {
+    /// Room for `batch` pictures.
+    fn new(shared: Arc<Shared>, batch: usize) -> Result<Self, CudaError> {
+        let (values, cells, context) = (shared.info.input.values(), shared.cells(), shared.context.clone());
+        let device = |bytes, what| DeviceBuffer::new(&context, bytes * batch, what);
+        let pinned = |bytes, what| PinnedBuffer::new(&context, bytes * batch, what);
+        // Inputs that only fill up a batch must be numbers.
+        let inputs = DeviceBuffer::holding(&context, &vec![0.0f32; values * batch], "model inputs")?;
+        let maps = device(4 * cells, "density maps")?;
+        let sums = device(4 * SUMS, "counts")?;
+        let picture_orders = device(size_of::<PictureOrder>(), "orders")?;
+        let count_orders = device(size_of::<CountOrder>(), "orders")?;
+        let host = Host {
+            picture_orders: pinned(size_of::<PictureOrder>(), "orders")?,
+            count_orders: pinned(size_of::<CountOrder>(), "orders")?,
+            maps: pinned(4 * cells, "density maps")?,
+            sums: pinned(4 * SUMS, "counts")?,
+        };
+        Ok(Self { shared, inputs, maps, sums, picture_orders, count_orders, host })
+    }
+
+    /// Where the input of picture `index` of a batch lies.
+    fn input(&self, index: usize) -> u64 {
+        self.inputs.address() + (4 * self.shared.info.input.values() * index) as u64
+    }
+
+    /// Puts a batch's work on `stream`: everything but the pictures' own copies.
+    ///
+    /// # Safety
+    /// Nobody touches this memory, or what the orders in it name, until the stream has passed the work.
+    unsafe fn run(
+        &self,
+        network: &mut dyn Network,
+        stream: &Stream,
+        batch: usize,
+        with_maps: bool,
+    ) -> Result<(), EngineError> {
+        let Shared { info, kernels, .. } = &*self.shared;
+        let failed = |error| self.shared.failed(error);
+        let cells = self.shared.cells();
+        let orders = [
+            (&self.picture_orders, &self.host.picture_orders, size_of::<PictureOrder>()),
+            (&self.count_orders, &self.host.count_orders, size_of::<CountOrder>()),
+        ];
+        for (to, from, size) in orders {
+            // SAFETY: both have room for the largest batch; the rest is the caller's.
+            unsafe { stream.upload(to.address(), from.pointer(), size * batch) }.map_err(failed)?;
+        }
+        // SAFETY: so many orders were just put there, checked when they were made, for inputs of this size.
+        unsafe { kernels.preprocess(stream, self.picture_orders.address(), batch, self.inputs.address(), info.input) }
+            .map_err(failed)?;
+        // SAFETY: the inputs are there, and room for the maps; see `GpuLane::run` for the batch.
+        unsafe { network.enqueue(stream.handle()) }.map_err(|reason| EngineError::Infer { kind: info.kind, reason })?;
+        let (maps, sums) = (self.maps.address(), self.sums.address());
+        // SAFETY: so many orders, maps and results have room.
+        unsafe { kernels.count(stream, self.count_orders.address(), batch, maps, sums, cells) }.map_err(failed)?;
+        // SAFETY: both sides have room for the largest batch.
+        unsafe { stream.download(self.host.sums.pointer(), sums, 4 * SUMS * batch) }.map_err(failed)?;
+        if with_maps {
+            // SAFETY: as above.
+            unsafe { stream.download(self.host.maps.pointer(), maps, 4 * cells * batch) }.map_err(failed)?;
+        }
+        Ok(())
+    }
+}
+
+/// One stream of work.
+struct GpuLane {
+    /// Work by batch size and whether maps are copied. Goes before what it names.
+    graphs: HashMap<(usize, bool), Recorded>,
+    network: Box<dyn Network>,
+    stream: Stream,
+    begin: Event,
+    end: Event,
+    room: Room,
+    /// Where host pictures of a batch lie on the GPU, each as large as the largest that came.
+    staged: Vec<Option<DeviceBuffer>>,
+    shared: Arc<Shared>,
+}
+
+enum Recorded {
+    /// It has run once: next time it is recorded.
+    Seen,
+    Graph(Graph),
+    /// It cannot be recorded.
+    Never,
+}
+
+impl GpuLane {
+    fn new(shared: Arc<Shared>, network: Box<dyn Network>) -> Result<Self, EngineError> {
+        let failed = |error| shared.failed(error);
+        let context = &shared.context;
+        let stream = Stream::new(context).map_err(failed)?;
+        let (begin, end) = (Event::new(context).map_err(failed)?, Event::new(context).map_err(failed)?);
+        let room = Room::new(shared.clone(), shared.max_batch.max(network.min_batch())).map_err(failed)?;
+        let staged = (0..shared.max_batch).map(|_| None).collect();
+        Ok(Self { graphs: HashMap::new(), network, stream, begin, end, room, staged, shared })
+    }
+
+    fn batch(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
+        for slot in &*slots {
+            slot.check(&self.shared.info)?;
+        }
+        let done = self.run(slots);
+        // Whatever happened: when this returns, nothing of the batch is in use. A stream that cannot be waited for does nothing any more.
+        let waited = self.stream.synchronize().map_err(|error| self.shared.failed(error));
+        for picture in slots.iter_mut().filter_map(|slot| slot.picture.as_mut()) {
+            picture.clear();
+        }
+        waited?;
+        done?;
+        self.collect(slots)
+    }
+
+    /// Does the work of a batch and waits for its end.
+    fn run(&mut self, slots: &[Slot]) -> Result<(), EngineError> {
+        let shared = self.shared.clone();
+        let failed = |error| shared.failed(error);
+        let entered = shared.context.enter().map_err(failed)?;
+        self.begin.record(&self.stream).map_err(failed)?;
+        for (index, slot) in slots.iter().enumerate() {
+            let order = self.upload(index, slot)?;
+            self.room.host.picture_orders.values_mut::<PictureOrder>()[index] = order;
+            let weights = slot.weights.as_ref();
+            let (address, regions) = weights.map_or((0, 0), |weights| (weights.buffer.address(), weights.regions));
+            self.room.host.count_orders.values_mut::<CountOrder>()[index] = CountOrder::new(address, regions);
+        }
+        let batch = slots.len();
+        let with_maps = slots.iter().any(|slot| slot.weights.is_none());
+        let Self { graphs, network, stream, room, .. } = self;
+        let network = &mut **network;
+        if !matches!(graphs.get(&(batch, with_maps)), Some(Recorded::Graph(_))) {
+            let inputs = batch.max(network.min_batch());
+            let set = network.set_batch(inputs, room.inputs.address(), room.maps.address());
+            set.map_err(|reason| EngineError::Infer { kind: shared.info.kind, reason })?;
+        }
+        match graphs.get(&(batch, with_maps)) {
+            // SAFETY: the room is this lane's alone, and is not touched before the wait below; pictures and weights are the slots'.
+            Some(Recorded::Graph(graph)) => unsafe { stream.replay(graph) }.map_err(failed)?,
+            Some(Recorded::Never) => {
+                // SAFETY: as above.
+                unsafe { room.run(network, stream, batch, with_maps)? };
+            }
+            None => {
+                // What a network allocates for a batch, it allocates when it runs it first: no graph may do that.
+                // SAFETY: as above.
+                unsafe { room.run(network, stream, batch, with_maps)? };
+                graphs.insert((batch, with_maps), Recorded::Seen);
+            }
+            Some(Recorded::Seen) => {
+                // SAFETY: as above; the graph goes before the room does.
+                let graph = unsafe { stream.capture(|stream| room.run(network, stream, batch, with_maps), failed) };
+                match graph {
+                    Ok(graph) => {
+                        // SAFETY: as above.
+                        unsafe { stream.replay(&graph) }.map_err(failed)?;
+                        graphs.insert((batch, with_maps), Recorded::Graph(graph));
+                    }
+                    Err(error) if shared.lost.load(Ordering::Relaxed) => return Err(error),
+                    Err(_) => {
+                        graphs.insert((batch, with_maps), Recorded::Never);
+                        // SAFETY: as above.
+                        unsafe { room.run(network, stream, batch, with_maps)? };
+                    }
+                }
+            }
+        }
+        drop(entered);
+        self.end.record(&self.stream).map_err(failed)?;
+        self.end.synchronize().map_err(failed)
+    }
+
+    /// Brings one picture to the GPU, if it is not there, and says what is to be done with it.
+    fn upload(&mut self, index: usize, slot: &Slot) -> Result<PictureOrder, EngineError> {
+        let failed = |error| self.shared.failed(error);
+        let Some(picture) = &slot.picture else {
+            let (to, bytes) = (self.room.input(index), 4 * slot.input.len());
+            // SAFETY: the slot was checked: one input on both sides, which the batch waits for.
+            unsafe { self.stream.upload(to, slot.input.as_ptr().cast(), bytes) }.map_err(failed)?;
+            return Ok(PictureOrder::nothing(index));
+        };
+        let Some((format, placement)) = picture.format else {
+            let reason = "a slot came without its picture".to_owned();
+            return Err(EngineError::Infer { kind: self.shared.info.kind, reason });
+        };
+        let count = format.pixels.planes();
+        let planes = match &picture.content {
+            Content::Device(planes, _) => *planes,
+            Content::Nothing => Planes::default(),
+            Content::Host(planes, bytes) => {
+                let held = self.staged[index].take().filter(|held| held.bytes() >= *bytes);
+                let held = held.map_or_else(|| DeviceBuffer::new(&self.shared.context, *bytes, "a frame"), Ok);
+                let buffer = self.staged[index].insert(held.map_err(failed)?);
+                if let Some(staging) = &picture.staging {
+                    // SAFETY: so many bytes on both sides; the slot stays as it is until the batch is done.
+                    unsafe { self.stream.upload(buffer.address(), staging.pointer(), *bytes) }.map_err(failed)?;
+                }
+                planes.map(|(offset, stride, length)| (buffer.address() + offset, stride, length))
+            }
+        };
+        PictureOrder::new(format, placement, &planes[..count], index).map_err(failed)
+    }
+
+    /// Hands out what came back.
+    fn collect(&self, slots: &mut [Slot]) -> Result<(), EngineError> {
+        let cells = self.shared.cells();
+        let sums = self.room.host.sums.values::<f32>().chunks_exact(SUMS);
+        if let Some(whole) = sums.clone().take(slots.len()).map(|sums| sums[0]).find(|whole| !whole.is_finite()) {
+            let reason = format!("a density map sums to {whole}");
+            return Err(EngineError::Infer { kind: self.shared.info.kind, reason });
+        }
+        let maps = self.room.host.maps.values::<f32>().chunks_exact(cells);
+        for ((slot, sums), map) in slots.iter_mut().zip(sums).zip(maps) {
+            match &slot.weights {
+                Some(weights) => {
+                    slot.counts.clear();
+                    slot.counts.extend_from_slice(&sums[..=weights.regions]);
+                }
+                None => slot.density.copy_from_slice(map),
+            }
+        }
+        Ok(())
+    }
+}
+
+impl Lane for GpuLane {
+    fn infer(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
+        if self.shared.lost.load(Ordering::Relaxed) {
+            let reason = "it was lost before".to_owned();
+            let error = CudaError::Lost { call: "no call is made any more", reason };
+            return Err(EngineError::Gpu { kind: self.shared.info.kind, error });
+        }
+        let max_batch = self.shared.max_batch;
+        slots.chunks_mut(max_batch).try_for_each(|slots| self.batch(slots))
+    }
+
+    fn device_time(&self) -> Option<Duration> {
+        self.end.since(&self.begin).ok()
+    }
+}

@@ -1,0 +1,467 @@
+//! Batches on a simulated GPU: staging, one launch for all, graphs, counting there, faults, and nothing left behind.
+//!
+//! The network is a stand-in too: the density of a cell is the mean of its red samples. So each count is known from the picture.
+
+#![allow(clippy::unwrap_used)]
+
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::time::Duration;
+
+use vehiclecount_core::batch::{BatchSettings, Dispatcher, Outcome};
+use vehiclecount_core::cuda::{Context, CudaError, DeviceBuffer, Driver};
+use vehiclecount_core::density::{DensityMap, Rect};
+use vehiclecount_core::engine::gpu::{GpuEngine, Network};
+use vehiclecount_core::engine::{Engine, EngineError, EngineInfo, EngineKind, Slot};
+use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor, Resize};
+use vehiclecount_core::region::Coverage;
+use vehiclecount_gpu_sim::{Figure, Sim, install};
+
+const INPUT: InputSize = InputSize { width: 64, height: 48 };
+const GRID: (usize, usize) = (8, 6);
+const BOUND: Duration = Duration::from_secs(20);
+
+/// The device is one for the whole process: one test at a time, and nothing left behind by any of them.
+struct Device {
+    sim: &'static Sim,
+    _alone: MutexGuard<'static, ()>,
+}
+
+static ALONE: Mutex<()> = Mutex::new(());
+
+fn device() -> Device {
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Device { sim: install(), _alone: alone }
+}
+
+impl Drop for Device {
+    fn drop(&mut self) {
+        self.sim.lose(0);
+        self.sim.fail_allocation(0);
+        self.sim.fail_launch(0);
+        self.sim.release();
+        if !std::thread::panicking() {
+            assert_eq!(self.sim.alive(), []);
+        }
+    }
+}
+
+/// What is odd about a network.
+#[derive(Clone, Copy, Default)]
+struct Oddity {
+    min_batch: usize,
+    /// It waits in `enqueue`, which no recording survives.
+    waits: bool,
+}
+
+struct Red {
+    sim: &'static Sim,
+    context: Arc<Context>,
+    odd: Oddity,
+    batch: (usize, u64, u64),
+}
+
+impl Network for Red {
+    fn min_batch(&self) -> usize {
+        self.odd.min_batch
+    }
+
+    fn set_batch(&mut self, batch: usize, input: u64, output: u64) -> Result<(), String> {
+        self.batch = (batch, input, output);
+        Ok(())
+    }
+
+    unsafe fn enqueue(&mut self, stream: *mut c_void) -> Result<(), String> {
+        let (batch, input, output) = self.batch;
+        let _entered = self.context.enter().map_err(|error| error.to_string())?;
+        if self.odd.waits {
+            self.sim.synchronize(stream);
+        }
+        match self.sim.network(stream, input, output, batch, (INPUT.width, INPUT.height), GRID) {
+            0 => Ok(()),
+            code => Err(format!("code {code}")),
+        }
+    }
+}
+
+impl Device {
+    fn engine(&self, max_batch: usize, odd: Oddity) -> Arc<GpuEngine> {
+        let context = Driver::open().unwrap().context(0).unwrap();
+        let info = EngineInfo {
+            kind: EngineKind::TensorRt,
+            version: "0".to_owned(),
+            device: context.device().name.clone(),
+            model: "red".to_owned(),
+            precision: "fp32".to_owned(),
+            input: INPUT,
+            columns: GRID.0,
+            rows: GRID.1,
+            lanes: 2,
+        };
+        let (sim, networks) = (self.sim, context.clone());
+        let networks = Box::new(move || {
+            Ok(Box::new(Red { sim, context: networks.clone(), odd, batch: (0, 0, 0) }) as Box<dyn Network>)
+        });
+        Arc::new(GpuEngine::new(info, context, max_batch, networks).unwrap())
+    }
+}
+
+/// A picture in memory: red `red` everywhere in its left half, 0 in the right one, so that its count follows from its size.
+#[derive(Clone)]
+struct Picture {
+    format: FrameFormat,
+    data: Vec<u8>,
+    stride: usize,
+}
+
+impl Picture {
+    fn new(width: usize, height: usize, red: u8) -> Self {
+        let format = FrameFormat {
+            pixels: PixelFormat::Rgb,
+            width,
+            height,
+            matrix: ColorMatrix::Bt709,
+            range: ColorRange::Full,
+        };
+        let stride = width * 3 + 5;
+        let sample = |at: usize| match (at % stride, at % stride / 3 < width / 2) {
+            (x, true) if x.is_multiple_of(3) => red,
+            _ => 9,
+        };
+        Self { format, data: (0..stride * height).map(sample).collect(), stride }
+    }
+
+    fn view(&self) -> FrameView<'_> {
+        FrameView::new(self.format, &[Plane { data: &self.data, stride: self.stride }]).unwrap()
+    }
+
+    fn placement(&self) -> Placement {
+        Placement::new(Resize::Letterbox, self.format.width, self.format.height, INPUT)
+    }
+
+    /// The map that the network makes of it, by the twin on the processor.
+    fn expected(&self) -> Vec<f32> {
+        let mut values = vec![0.0; INPUT.values()];
+        Preprocessor::new(self.format, Resize::Letterbox, INPUT).run(&self.view(), &mut values);
+        expected(&values)
+    }
+}
+
+fn expected(input: &[f32]) -> Vec<f32> {
+    let (across, down) = (INPUT.width / GRID.0, INPUT.height / GRID.1);
+    let cell = |index: usize| {
+        let (left, top) = (index % GRID.0 * across, index / GRID.0 * down);
+        let sum: f32 = (top..top + down).flat_map(|y| &input[y * INPUT.width + left..][..across]).sum();
+        sum / (across * down) as f32 / 255.0
+    };
+    (0..GRID.0 * GRID.1).map(cell).collect()
+}
+
+fn staged(engine: &GpuEngine, picture: &Picture) -> Slot {
+    let mut slot = Slot::best_for(engine);
+    slot.picture.as_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
+    slot
+}
+
+#[track_caller]
+fn assert_close(got: &[f32], expected: &[f32]) {
+    assert_eq!(got.len(), expected.len());
+    let far = got.iter().zip(expected).map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
+    assert!(far < 1e-5, "{far} off: {got:?} and {expected:?}");
+}
+
+/// Several sizes, as different cameras have them.
+fn pictures(count: usize) -> Vec<Picture> {
+    (0..count).map(|at| Picture::new(40 + 37 * (at % 5), 30 + 53 * (at % 3), (at * 41 % 256) as u8)).collect()
+}
+
+#[test]
+fn batches_of_every_size_count_as_the_processor_does_and_become_graphs() {
+    let device = device();
+    let engine = device.engine(4, Oddity::default());
+    let mut lane = engine.lane().unwrap();
+    let pictures = pictures(7);
+    let replays = device.sim.figure(Figure::Replays);
+    for _ in 0..4 {
+        for batch in [1, 2, 4, 3, 7] {
+            let mut slots: Vec<Slot> = pictures[..batch].iter().map(|picture| staged(&engine, picture)).collect();
+            lane.infer(&mut slots).unwrap();
+            for (slot, picture) in slots.iter().zip(&pictures) {
+                assert_close(&slot.density, &picture.expected());
+            }
+        }
+    }
+    // 7 goes as 4 and 3. Of each size the first runs plainly, and all others are replayed, the second one right after it was recorded.
+    let replays = device.sim.figure(Figure::Replays) - replays;
+    assert_eq!(replays, 4 * 6 - 4);
+    assert!(lane.device_time().is_some());
+}
+
+#[test]
+fn picture_on_the_gpu_is_read_where_it_is_and_let_go_after_the_batch() {
+    struct Keep(Arc<AtomicUsize>, #[allow(dead_code)] Arc<DeviceBuffer>);
+    impl Drop for Keep {
+        fn drop(&mut self) {
+            self.0.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+    let device = device();
+    let engine = device.engine(2, Oddity::default());
+    let mut lane = engine.lane().unwrap();
+    let gone = Arc::new(AtomicUsize::new(0));
+    let pictures = pictures(2);
+    let mut slots: Vec<Slot> = (0..2).map(|_| Slot::best_for(&*engine)).collect();
+    for _ in 0..3 {
+        for (slot, picture) in slots.iter_mut().zip(&pictures) {
+            let held = slot.picture.as_mut().unwrap();
+            let buffer = Arc::new(DeviceBuffer::holding(held.context(), &picture.data, "a frame").unwrap());
+            let plane = (buffer.address(), picture.stride, buffer.bytes());
+            let keep = Box::new(Keep(gone.clone(), buffer));
+            // SAFETY: the buffer holds the picture, and `keep` the buffer.
+            unsafe { held.lend(picture.format, picture.placement(), &[plane], keep) }.unwrap();
+        }
+        let uploaded = device.sim.figure(Figure::UploadedBytes);
+        gone.store(0, Ordering::Relaxed);
+        lane.infer(&mut slots).unwrap();
+        assert_eq!(gone.load(Ordering::Relaxed), 2);
+        // The orders alone: 112 and 16 bytes for each picture.
+        assert_eq!(device.sim.figure(Figure::UploadedBytes) - uploaded, 2 * 128);
+        for (slot, picture) in slots.iter().zip(&pictures) {
+            assert_close(&slot.density, &picture.expected());
+        }
+    }
+}
+
+#[test]
+fn slot_with_a_finished_input_is_taken_too_beside_pictures() {
+    let device = device();
+    let engine = device.engine(2, Oddity::default());
+    let mut lane = engine.lane().unwrap();
+    let picture = Picture::new(77, 50, 200);
+    let mut slots = vec![Slot::new(engine.info()), staged(&engine, &picture)];
+    slots[0].input.iter_mut().enumerate().for_each(|(at, value)| *value = (at % 251) as f32);
+    lane.infer(&mut slots).unwrap();
+    assert_close(&slots[0].density, &expected(&slots[0].input));
+    assert_close(&slots[1].density, &picture.expected());
+}
+
+#[test]
+fn with_regions_only_counts_come_back() {
+    let device = device();
+    let engine = device.engine(2, Oddity::default());
+    let mut lane = engine.lane().unwrap();
+    let picture = Picture::new(120, 90, 250);
+    let grid = picture.placement().grid(GRID.0, GRID.1);
+    let left = Coverage::new(&[[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]], &grid);
+    let bottom = Coverage::new(&[[0.0, 0.6], [1.0, 0.6], [1.0, 1.0]], &grid);
+    let regions = [left, bottom];
+    let weights = engine.weights(&regions).unwrap().unwrap();
+    let map = DensityMap { grid, cells: picture.expected().into() };
+    assert_eq!(grid.rect, Rect::FRAME);
+    for _ in 0..3 {
+        let mut slots = vec![staged(&engine, &picture), staged(&engine, &picture)];
+        slots.iter_mut().for_each(|slot| slot.weights = Some(weights.clone()));
+        let downloaded = device.sim.figure(Figure::DownloadedBytes);
+        lane.infer(&mut slots).unwrap();
+        // Two times 32 sums, and no map.
+        assert_eq!(device.sim.figure(Figure::DownloadedBytes) - downloaded, 2 * 32 * 4);
+        for slot in &slots {
+            let got: Vec<f64> = slot.counts.iter().map(|&count| count.into()).collect();
+            let wanted = [map.count(), regions[0].count(&map), regions[1].count(&map)];
+            assert!(got.iter().zip(wanted).all(|(got, wanted)| (got - wanted).abs() < 1e-4), "{got:?} {wanted:?}");
+        }
+    }
+    // One that wants its map beside one that does not.
+    let mut slots = vec![staged(&engine, &picture), staged(&engine, &picture)];
+    slots[0].weights = Some(weights);
+    lane.infer(&mut slots).unwrap();
+    assert_eq!(slots[0].counts.len(), 3);
+    assert_close(&slots[1].density, &picture.expected());
+}
+
+#[test]
+fn small_batch_is_filled_up_for_a_network_that_takes_none() {
+    let device = device();
+    let engine = device.engine(2, Oddity { min_batch: 3, ..Oddity::default() });
+    let mut lane = engine.lane().unwrap();
+    let picture = Picture::new(60, 60, 99);
+    for _ in 0..3 {
+        let mut slots = vec![staged(&engine, &picture)];
+        lane.infer(&mut slots).unwrap();
+        assert_close(&slots[0].density, &picture.expected());
+    }
+}
+
+#[test]
+fn network_that_cannot_be_recorded_runs_without_graphs() {
+    let device = device();
+    let engine = device.engine(1, Oddity { waits: true, ..Oddity::default() });
+    let mut lane = engine.lane().unwrap();
+    let picture = Picture::new(60, 60, 99);
+    let replays = device.sim.figure(Figure::Replays);
+    for _ in 0..4 {
+        let mut slots = vec![staged(&engine, &picture)];
+        lane.infer(&mut slots).unwrap();
+        assert_close(&slots[0].density, &picture.expected());
+    }
+    assert_eq!(device.sim.figure(Figure::Replays), replays);
+}
+
+#[test]
+fn density_that_is_no_number_fails_its_batch_alone() {
+    let device = device();
+    let engine = device.engine(1, Oddity::default());
+    let mut lane = engine.lane().unwrap();
+    let mut slots = vec![Slot::new(engine.info())];
+    slots[0].input[5] = f32::NAN;
+    let error = lane.infer(&mut slots).unwrap_err();
+    assert!(matches!(&error, EngineError::Infer { reason, .. } if reason.contains("NaN")), "{error}");
+    slots[0].input[5] = 1.0;
+    lane.infer(&mut slots).unwrap();
+}
+
+#[test]
+fn engine_that_finds_no_memory_says_so_at_every_single_allocation() {
+    let device = device();
+    let mut opened = 0;
+    for nth in 1.. {
+        device.sim.fail_allocation(nth);
+        let all = device.sim.figure(Figure::AllAllocations);
+        let picture = Picture::new(60, 60, 99);
+        let result = (|| {
+            let engine = device.engine(2, Oddity::default());
+            let mut lane = engine.lane()?;
+            let mut slot = Slot::best_for(&*engine);
+            let held = slot.picture.as_mut().expect("it takes pictures");
+            let staged = held.stage(&picture.view(), picture.placement());
+            staged.map_err(|error| EngineError::Gpu { kind: EngineKind::TensorRt, error })?;
+            lane.infer(std::slice::from_mut(&mut slot))
+        })();
+        match result {
+            Err(EngineError::Gpu { error: CudaError::OutOfMemory { what, .. }, .. }) => assert!(!what.is_empty()),
+            Err(error) => panic!("allocation {nth}: {error}"),
+            Ok(()) if device.sim.figure(Figure::AllAllocations) - all < nth => break,
+            Ok(()) => panic!("allocation {nth} failed and nobody said so"),
+        }
+        assert_eq!(device.sim.alive(), [], "after allocation {nth}");
+        opened = nth;
+    }
+    // Inputs, maps, sums and orders on both sides, staging on both sides.
+    assert_eq!(opened, 11);
+}
+
+#[test]
+fn frame_without_memory_fails_and_the_next_one_counts() {
+    let device = device();
+    let engine = device.engine(1, Oddity::default());
+    let mut lane = engine.lane().unwrap();
+    let picture = Picture::new(60, 60, 99);
+    let mut slots = vec![staged(&engine, &picture)];
+    device.sim.fail_allocation(1);
+    let error = lane.infer(&mut slots).unwrap_err();
+    assert!(error.to_string().starts_with("engine tensorrt: out of memory for"), "{error}");
+    slots[0].picture.as_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
+    lane.infer(&mut slots).unwrap();
+    assert_close(&slots[0].density, &picture.expected());
+}
+
+#[test]
+fn lost_gpu_fails_what_it_holds_and_everything_after_it_at_once() {
+    let device = device();
+    let engine = device.engine(2, Oddity::default());
+    let mut lane = engine.lane().unwrap();
+    let picture = Picture::new(60, 60, 99);
+    lane.infer(&mut [staged(&engine, &picture)]).unwrap();
+    device.sim.lose(999);
+    let error = lane.infer(&mut [Slot::new(engine.info())]).unwrap_err();
+    assert!(matches!(&error, EngineError::Gpu { error, .. } if error.is_lost()), "{error}");
+    // Also if the driver should answer again: memory and context are not what they were.
+    device.sim.lose(0);
+    let launches = device.sim.figure(Figure::Launches);
+    assert!(lane.infer(&mut [Slot::new(engine.info())]).unwrap_err().to_string().contains("lost before"));
+    assert!(engine.lane().unwrap().infer(&mut [Slot::new(engine.info())]).is_err());
+    assert_eq!(device.sim.figure(Figure::Launches), launches);
+}
+
+#[test]
+fn launch_that_fails_in_a_graph_is_a_lost_gpu() {
+    let device = device();
+    let engine = device.engine(1, Oddity::default());
+    let mut lane = engine.lane().unwrap();
+    let picture = Picture::new(60, 60, 99);
+    for _ in 0..3 {
+        lane.infer(&mut [staged(&engine, &picture)]).unwrap();
+    }
+    device.sim.fail_launch(2);
+    let error = lane.infer(&mut [staged(&engine, &picture)]).unwrap_err();
+    assert!(matches!(&error, EngineError::Gpu { error, .. } if error.is_lost()), "{error}");
+}
+
+#[test]
+fn cameras_of_different_sizes_share_two_lanes_and_get_their_own_counts() {
+    const CAMERAS: usize = 12;
+    const FRAMES: u64 = 40;
+    let device = device();
+    let engine = device.engine(4, Oddity::default());
+    let settings = BatchSettings { batch_size: 4, timeout: Duration::ZERO };
+    let dispatcher = Dispatcher::start(engine, settings).unwrap();
+    let cameras: Vec<_> = pictures(CAMERAS)
+        .into_iter()
+        .enumerate()
+        .map(|(number, first)| {
+            let (send, receive) = mpsc::sync_channel(1);
+            let camera = dispatcher.join(move |ticket, outcome| match outcome {
+                Outcome::Counted { density, .. } => send.send((ticket, density.to_vec())).unwrap(),
+                other => panic!("{other:?}"),
+            });
+            std::thread::spawn(move || {
+                for frame in 0..FRAMES {
+                    // The size changes in mid-stream too.
+                    let red = (frame as usize * 13 + number * 29) % 256;
+                    let width = first.format.width + if frame > FRAMES / 2 { 64 } else { 0 };
+                    let picture = Picture::new(width, first.format.height, red as u8);
+                    let mut slot = camera.slot();
+                    slot.picture.as_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
+                    camera.submit(frame, slot, 1);
+                    let (ticket, density) = receive.recv_timeout(BOUND).unwrap();
+                    assert_eq!(ticket, frame);
+                    assert_close(&density, &picture.expected());
+                }
+            })
+        })
+        .collect();
+    cameras.into_iter().for_each(|camera| camera.join().unwrap());
+    let (_, frames) = dispatcher.totals();
+    assert_eq!(frames, CAMERAS as u64 * FRAMES);
+}
+
+#[test]
+fn camera_that_stages_its_next_frame_does_not_disturb_the_one_on_its_way() {
+    let device = device();
+    let engine = device.engine(1, Oddity::default());
+    let dispatcher = Dispatcher::start(engine, BatchSettings { batch_size: 1, timeout: Duration::ZERO }).unwrap();
+    let (send, receive) = mpsc::channel();
+    let camera = dispatcher.join(move |ticket, outcome| {
+        let density = match outcome {
+            Outcome::Counted { density, .. } => density.to_vec(),
+            _ => Vec::new(),
+        };
+        send.send((ticket, density)).unwrap();
+    });
+    let pictures = [Picture::new(64, 48, 10), Picture::new(64, 48, 240), Picture::new(64, 48, 120)];
+    device.sim.hold();
+    for (ticket, picture) in pictures.iter().enumerate() {
+        let mut slot = camera.slot();
+        slot.picture.as_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
+        camera.submit(ticket as u64, slot, 3);
+    }
+    // Both lanes have a batch on their streams, which stand still.
+    assert!(device.sim.wait_for_waiting(2, BOUND));
+    device.sim.release();
+    for _ in 0..3 {
+        let (ticket, density) = receive.recv_timeout(BOUND).unwrap();
+        assert_close(&density, &pictures[ticket as usize].expected());
+    }
+}
