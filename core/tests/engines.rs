@@ -521,7 +521,7 @@ fn gate_holds_and_releases_lanes() {
     let threads: Vec<_> = lanes
         .into_iter()
         .map(|(size, mut lane)| {
-            let mut slots = vec![Slot::new(engine.info()); size];
+            let mut slots = (0..size).map(|_| Slot::new(engine.info())).collect::<Vec<_>>();
             thread::spawn(move || lane.infer(&mut slots))
         })
         .collect();

@@ -85,6 +85,15 @@ impl fmt::Debug for Picture {
 }
 
 impl Picture {
+    fn new(context: Arc<Context>) -> Self {
+        Self { context, staging: None, format: None, content: Content::Nothing }
+    }
+
+    /// Room for another picture of the same engine.
+    pub(super) fn another(&self) -> Self {
+        Self::new(self.context.clone())
+    }
+
     /// Takes a copy of a picture in host memory.
     pub fn stage(&mut self, frame: &FrameView<'_>, placement: Placement) -> Result<(), CudaError> {
         let format = frame.format();
@@ -212,8 +221,7 @@ impl Engine for GpuEngine {
     }
 
     fn picture(&self) -> Option<Picture> {
-        let context = self.shared.context.clone();
-        Some(Picture { context, staging: None, format: None, content: Content::Nothing })
+        Some(Picture::new(self.shared.context.clone()))
     }
 
     fn weights(&self, regions: &[Coverage]) -> Option<Result<Arc<RegionWeights>, EngineError>> {

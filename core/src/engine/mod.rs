@@ -112,6 +112,21 @@ pub struct Slot {
     pub counts: Vec<f32>,
 }
 
+/// Of its input. A picture is not copied: the copy is empty and waits for one of its own.
+impl Clone for Slot {
+    fn clone(&self) -> Self {
+        let picture = self.picture.as_ref().map(gpu::Picture::another);
+        let Self { input, density, weights, counts, .. } = self;
+        Self {
+            input: input.clone(),
+            picture,
+            density: density.clone(),
+            weights: weights.clone(),
+            counts: counts.clone(),
+        }
+    }
+}
+
 impl Slot {
     /// A slot for inputs of the right size for `info`'s engine, filled with zeros. Every engine takes it.
     pub fn new(info: &EngineInfo) -> Self {
