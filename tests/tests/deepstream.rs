@@ -10,6 +10,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use gst::prelude::*;
 use gstvehiclecount::deepstream::batch::Batch;
 use gstvehiclecount::deepstream::{Api, abi, meta};
+use vehiclecount_core::engine::scripted::Control;
 use vehiclecount_core::report::{FrameReport, JsonReport};
 use vehiclecount_tests::standin::{BatchSpec, FrameSpec, StandIn};
 use vehiclecount_tests::{BOUND, assert_no_leak, init};
@@ -44,8 +45,9 @@ struct Stage {
 }
 
 impl Stage {
+    /// Counts what nvinfer left.
     fn new(properties: &str) -> Self {
-        let stage = Self::unstarted(properties);
+        let stage = Self::unstarted(&format!("source=tensor-meta {properties}"));
         stage.pipeline.set_state(gst::State::Playing).unwrap();
         stage
     }
@@ -456,7 +458,7 @@ fn nvdsosd_is_given_outlines_and_counts_in_as_many_pieces_as_it_takes() {
     let corners: Vec<_> =
         (0..20).map(|i| format!("[{}, {}]", 0.5 + 0.4 * corner(i).cos(), 0.5 + 0.4 * corner(i).sin())).collect();
     let regions = format!(r#"{{"regions": [{{"name": "ring", "polygon": [{}]}}]}}"#, corners.join(", "));
-    let stage = Stage::unstarted("osd-mode=counts");
+    let stage = Stage::unstarted("source=tensor-meta osd-mode=counts");
     stage.element.set_property("regions", regions);
     stage.pipeline.set_state(gst::State::Playing).unwrap();
     let pass =
@@ -475,7 +477,7 @@ fn nvdsosd_is_given_outlines_and_counts_in_as_many_pieces_as_it_takes() {
 #[test]
 fn wrong_regions_stop_the_start_and_leave_what_was_set_while_it_runs() {
     let standin = standin();
-    let stage = Stage::unstarted("config-file-path=/nowhere/sources.txt");
+    let stage = Stage::unstarted("source=tensor-meta config-file-path=/nowhere/sources.txt");
     assert!(stage.pipeline.set_state(gst::State::Paused).is_err());
     assert!(stage.message(gst::MessageType::Error).unwrap().contains("/nowhere/sources.txt"));
     stage.end();
@@ -500,7 +502,7 @@ fn ten_thousand_batches_leave_nothing_behind() {
     let standin = standin();
     let run = |batches: u32| {
         let description = format!(
-            "standinsrc num-buffers={batches} sources=3 interval=1 ! vehiclecounternvmm message-blob=true osd-mode=counts ! tee name=t \
+            "standinsrc num-buffers={batches} sources=3 interval=1 ! vehiclecounternvmm source=tensor-meta message-blob=true osd-mode=counts ! tee name=t \
              t. ! fakesink sync=false async=false t. ! fakesink sync=false async=false"
         );
         let pipeline = gst::parse::launch(&description).unwrap().downcast::<gst::Pipeline>().unwrap();
@@ -515,4 +517,274 @@ fn ten_thousand_batches_leave_nothing_behind() {
     let grown = allocated().saturating_sub(before);
     // A leak of eight bytes for each batch would be more.
     assert!(grown < 80_000, "{grown} bytes more are allocated after ten thousand batches");
+}
+
+// ---- our engine on the frames ----
+
+/// Regions that leave a letterbox's borders out.
+const FRAME: &str = r#"{"regions": [{"name": "frame", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}]}"#;
+
+/// A stage with the scripted engine called `name`, which counts 32 vehicles in a picture of full red.
+fn engine_stage(name: &str) -> Stage {
+    let stage = Stage::unstarted(&format!("source=engine engine=scripted engine-id={name}"));
+    stage.element.set_property("regions", FRAME);
+    stage.pipeline.set_state(gst::State::Playing).unwrap();
+    stage
+}
+
+fn picture(source: u32, batch_id: u32, red: u32) -> FrameSpec {
+    FrameSpec { tensors: 0, red, ..FrameSpec::new(source, batch_id, 1, &[0.0]) }
+}
+
+/// What was counted in the picture itself.
+fn in_frame(seen: &Seen) -> f64 {
+    (seen.report.as_ref().unwrap().regions[0].count.unwrap().raw * 10.0).round() / 10.0
+}
+
+#[test]
+fn engine_reads_every_format_in_every_memory_that_the_processor_sees() {
+    let standin = standin();
+    // RGBA, BGRx, RGB; NV12 and I420 of both matrices; grey. Luma 126 of limited range is level 128.
+    for (color_format, half) in
+        [(19, 128), (24, 128), (27, 128), (6, 126), (33, 126), (7, 128), (2, 126), (31, 126), (1, 128)]
+    {
+        // Pinned, unified, Jetson's surface array, the system's.
+        for memory_type in [1, 3, 4, 6] {
+            let stage = engine_stage("formats");
+            let batch = BatchSpec { color_format, memory_type, ..BatchSpec::default() };
+            // A partly filled batch, its frames listed in another order than their pictures lie.
+            let frames = [
+                picture(7, 2, half),
+                picture(3, 0, if half == 126 { 235 } else { 255 }),
+                picture(5, 1, 16 * u32::from(half == 126)),
+            ];
+            let seen = look(&stage.pass(standin.buffer(&batch, &frames)));
+            let counts: Vec<_> = seen.iter().map(in_frame).collect();
+            let case = format!("format {color_format}, memory {memory_type}");
+            assert!((counts[0] - 16.1).abs() < 0.11, "{case}: {counts:?}");
+            assert_eq!(counts[1..], [32.0, 0.0], "{case}");
+            assert_eq!(seen[0].report.as_ref().unwrap().engine, "scripted");
+            stage.end();
+        }
+    }
+    assert_eq!((standin.mapped(), meta::live(), standin.live_batches(), standin.unlocked_calls()), (0, 0, 0, 0));
+}
+
+#[test]
+fn engine_finds_the_picture_of_a_demuxed_frame_whose_batch_id_is_that_of_the_batch() {
+    let standin = standin();
+    let stage = engine_stage("demuxed");
+    let whole = standin.buffer(&BatchSpec::default(), &[picture(0, 0, 0), picture(1, 1, 255), picture(2, 2, 51)]);
+    let demux = |index, keep| in_frame(&look(&stage.pass(standin.demux(&whole, index, keep)))[0]);
+    assert_eq!((demux(1, true), demux(2, true), demux(1, false), demux(0, true)), (32.0, 6.4, 32.0, 0.0));
+    stage.end();
+}
+
+#[test]
+fn interval_asks_the_engine_for_every_third_frame_only() {
+    let standin = standin();
+    let stage = engine_stage("interval");
+    stage.element.set_property("interval", 2u32);
+    let control = Control::of("interval");
+    let ages: Vec<_> = (0..4u64)
+        .map(|i| {
+            let frame = FrameSpec { pts: i * 1_000_000_000, ..picture(0, 0, 255) };
+            let report = look(&stage.pass(standin.buffer(&BatchSpec::default(), &[frame]))).remove(0).report.unwrap();
+            (report.age / 1_000_000_000, report.stale)
+        })
+        .collect();
+    assert_eq!(ages, [(0, false), (1, false), (2, false), (0, false)]);
+    assert_eq!(control.calls(), [1, 1]);
+    stage.end();
+}
+
+#[test]
+fn engine_that_fails_leaves_the_last_count_and_recovers() {
+    let standin = standin();
+    let stage = engine_stage("failing");
+    let pass = |red| {
+        let report =
+            look(&stage.pass(standin.buffer(&BatchSpec::default(), &[picture(0, 0, red)]))).remove(0).report.unwrap();
+        (report.regions[0].count.unwrap().raw.round(), report.stale)
+    };
+    assert_eq!(pass(255), (32.0, false));
+    Control::of("failing").fail_next("the fan stands still");
+    assert_eq!(pass(0), (32.0, true));
+    assert!(stage.message(gst::MessageType::Warning).unwrap().contains("the fan stands still"));
+    assert_eq!(pass(0), (0.0, false));
+    stage.end();
+}
+
+#[test]
+fn batch_that_waits_for_the_engine_is_let_go_by_a_flush_and_by_the_end() {
+    let standin = standin();
+    let stage = engine_stage("held");
+    let control = Control::of("held");
+    control.hold();
+    let frames = [picture(0, 0, 255), picture(1, 1, 255)];
+    stage.source.push_buffer(standin.buffer(&BatchSpec::default(), &frames)).unwrap();
+    assert!(control.wait_for_waiting(1, BOUND));
+    let pad = stage.element.static_pad("sink").unwrap();
+    assert!(pad.send_event(gst::event::FlushStart::new()));
+    assert!(pad.send_event(gst::event::FlushStop::new(true)));
+    // The engine gives the old batch back; nobody wants it any more.
+    control.open_gate();
+    stage.end();
+
+    let stage = engine_stage("held");
+    control.hold();
+    stage.source.push_buffer(standin.buffer(&BatchSpec::default(), &frames)).unwrap();
+    assert!(control.wait_for_waiting(1, BOUND));
+    // The streaming thread is let go at once; the engine's thread comes back when the gate opens.
+    let gate = control.clone();
+    let opener = std::thread::spawn(move || gate.open_gate());
+    stage.end();
+    opener.join().unwrap();
+    assert_eq!((meta::live(), standin.live_batches()), (0, 0));
+}
+
+#[test]
+fn pictures_that_cannot_be_read_end_the_stream_with_the_remedy() {
+    let standin = standin();
+    let error = |batch: BatchSpec| {
+        let stage = engine_stage("unreadable");
+        let error = stage.fail(standin.buffer(&batch, &[picture(0, 0, 9), picture(1, 1, 9)]));
+        stage.end();
+        error
+    };
+    let device = error(BatchSpec { memory_type: 2, ..BatchSpec::default() });
+    assert!(device.contains("nvbuf-memory-type"), "{device}");
+    let blocks = error(BatchSpec { memory_type: 4, layout: 1, ..BatchSpec::default() });
+    assert!(blocks.contains("block-linear: put `nvvideoconvert"), "{blocks}");
+    let color = error(BatchSpec { color_format: 36, ..BatchSpec::default() });
+    assert!(color.contains("colour format 36"), "{color}");
+}
+
+#[test]
+fn layout_that_does_not_fit_ends_the_stream_with_both_figures() {
+    let standin = standin();
+    let error = |batch: BatchSpec| {
+        let stage = engine_stage("layout");
+        let error = stage.fail(standin.buffer(&batch, &[picture(0, 0, 9), picture(1, 1, 9)]));
+        stage.end();
+        error
+    };
+    let (size, other, stride) = if version().0 >= 8 { (72, 64, 384) } else { (64, 72, 416) };
+    let mixed = error(BatchSpec { mapped_size: other, ..BatchSpec::default() });
+    let (major, minor) = version();
+    assert!(mixed.contains(&format!("{other} bytes")) && mixed.contains(&format!("{size}, the size")), "{mixed}");
+    assert!(mixed.contains(&format!("DeepStream {major}.{minor}")), "{mixed}");
+    assert!(error(BatchSpec { mapped_size: 56, ..BatchSpec::default() }).contains("56 bytes"));
+    let second = error(BatchSpec { stride, ..BatchSpec::default() });
+    assert!(second.contains("picture 1 of the batch") && second.contains("doctor --deepstream"), "{second}");
+    let overfull = error(BatchSpec { filled: 9, ..BatchSpec::default() });
+    assert!(overfull.contains("of 9 pictures with room for 4"), "{overfull}");
+}
+
+// ---- other programs ----
+
+/// A folder with the plugin and the stand-in, and what a program needs to find both and nothing else.
+struct Workplace(tempfile::TempDir);
+
+impl Workplace {
+    fn new(standin: Option<&StandIn>) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let plugin = "libgstvehiclecount.so";
+        let built = std::env::current_exe().unwrap().with_file_name(plugin);
+        std::fs::copy(built, folder.path().join(plugin)).expect("cargo builds the plugin for its tests");
+        if let Some(standin) = standin {
+            for file in std::fs::read_dir(&standin.folder).unwrap().map(|file| file.unwrap().path()) {
+                std::fs::copy(&file, folder.path().join(file.file_name().unwrap())).unwrap();
+            }
+        }
+        Self(folder)
+    }
+
+    fn run(&self, command: &mut Command) -> (bool, String, String) {
+        let folder = self.0.path();
+        command.env("GST_PLUGIN_PATH", folder).env("GST_REGISTRY", folder.join("registry.bin"));
+        command.env("VEHICLECOUNT_DEEPSTREAM", folder).env("PYTHONDONTWRITEBYTECODE", "1").env_remove(VARIABLE);
+        let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
+        let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
+        (output.status.success(), text(&output.stdout), text(&output.stderr))
+    }
+
+    /// The C example, compiled against the stand-in's headers.
+    fn c_example(&self) -> std::path::PathBuf {
+        let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let program = self.0.path().join("deepstream-print-counts");
+        let flags = Command::new("pkg-config").args(["--cflags", "--libs", "gstreamer-1.0"]).output().unwrap().stdout;
+        let mut compile = Command::new("cc");
+        compile.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-o"]).arg(&program);
+        compile.arg(root.join("../gst-plugin/examples/deepstream-print-counts.c"));
+        compile.arg("-I").arg(root.join("../gst-plugin/include")).arg("-I").arg(root.join("deepstream/include"));
+        compile.arg("-L").arg(self.0.path()).args(["-lnvdsgst_meta", "-lnvds_meta", "-Wl,-rpath,$ORIGIN"]);
+        let built = compile.args(String::from_utf8(flags).unwrap().split_whitespace()).output().unwrap();
+        assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
+        program
+    }
+}
+
+fn batches(number: u32) -> String {
+    format!(
+        "standinsrc num-buffers={number} interval=1 ! vehiclecounternvmm source=tensor-meta message-blob=true osd-mode=counts \
+         regions={} ! fakesink name=out",
+        r#""{\"regions\": [{\"name\": \"left\", \"polygon\": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]}]}""#
+    )
+}
+
+const PRINTED: &str = "\
+camera-0 frame 0: 1.50 vehicles (smoothed 1.50), free; left 1.00; density 4x2 sums to 1.50
+camera-1 frame 0: 2.50 vehicles (smoothed 2.50), free; left 2.00; density 4x2 sums to 2.50
+camera-0 frame 1: 1.50 vehicles (smoothed 1.50), free; left 1.00; density 4x2 sums to 1.50
+camera-1 frame 1: 2.50 vehicles (smoothed 2.50), free; left 2.00; density 4x2 sums to 2.50
+";
+
+#[test]
+fn applications_in_c_and_python_print_the_counts() {
+    let standin = standin();
+    let workplace = Workplace::new(Some(&standin));
+    let (good, printed, said) = workplace.run(Command::new(workplace.c_example()).arg(batches(2)));
+    assert!(good, "{said}");
+    assert_eq!(printed, PRINTED);
+    const NEEDED: &str = "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst";
+    let has_gobject =
+        |python: &&str| Command::new(python).args(["-c", NEEDED]).output().is_ok_and(|output| output.status.success());
+    let python = ["python3", "/usr/bin/python3"].into_iter().find(has_gobject);
+    let python = python.expect("the packages python3-gi and python3-gst-1.0, which this test needs");
+    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gst-plugin/examples/deepstream_print_counts.py");
+    let (good, printed, said) = workplace.run(Command::new(python).arg(script).arg(batches(2)));
+    assert!(good, "{said}");
+    assert_eq!(printed, PRINTED);
+}
+
+#[test]
+fn valgrind_finds_no_fault_in_a_hundred_batches() {
+    let standin = standin();
+    let workplace = Workplace::new(Some(&standin));
+    let program = workplace.c_example();
+    // Fills the registry, so that no scanner runs under valgrind.
+    assert!(workplace.run(Command::new(&program).arg(batches(1))).0);
+    let mut command = Command::new("valgrind");
+    command.args([
+        "--error-exitcode=9",
+        "--leak-check=full",
+        "--show-leak-kinds=definite",
+        "--errors-for-leak-kinds=definite",
+    ]);
+    let (good, printed, said) = workplace.run(command.arg(program).arg(batches(100)));
+    assert!(good, "{said}");
+    assert_eq!(printed.lines().count(), 200);
+}
+
+#[test]
+fn without_deepstream_the_element_is_there_and_says_what_it_lacks_when_it_starts() {
+    let workplace = Workplace::new(None);
+    let (good, text, said) = workplace.run(Command::new("gst-inspect-1.0").arg("vehiclecounternvmm"));
+    assert!(good && text.contains("infer-on-gie-id"), "{said}");
+    let pipeline = "fakesrc num-buffers=1 ! video/x-raw(memory:NVMM),format=RGBA,width=64,height=32,framerate=1/1 ! vehiclecounternvmm \
+                    source=tensor-meta ! fakesink";
+    let (good, _, said) = workplace.run(Command::new("gst-launch-1.0").args(pipeline.split_whitespace()));
+    assert!(!good && said.contains("DeepStream's libnvdsgst_meta.so was not found"), "{said}");
+    assert!(said.contains("install DeepStream 6.4 or later, or name the folder"), "{said}");
 }

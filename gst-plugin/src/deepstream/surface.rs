@@ -1,6 +1,7 @@
 //! The pictures of a batch.
 
 use std::ptr::NonNull;
+use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
 
@@ -280,7 +281,11 @@ struct Mapped {
     index: i32,
     /// Somebody else had it mapped already: it stays so.
     foreign: bool,
+    _alone: MutexGuard<'static, ()>,
 }
+
+/// Mapping writes into the batch's surface: two of our elements on branches of a tee do not meet there.
+static MAPPING: Mutex<()> = Mutex::new(());
 
 fn unmappable(code: i32) -> DeepStreamError {
     DeepStreamError::Unreadable {
@@ -295,6 +300,7 @@ impl Mapped {
 
     fn new(surface: NonNull<Surface>, params: NonNull<SurfaceParams>, index: i32) -> Result<Self, DeepStreamError> {
         let api = SurfaceApi::get()?;
+        let alone = MAPPING.lock().unwrap_or_else(PoisonError::into_inner);
         // SAFETY: the batch is held; the functions write nothing but the mapping's addresses.
         unsafe {
             let foreign = !params.as_ref().mapped[0].is_null();
@@ -304,7 +310,7 @@ impl Mapped {
                     return Err(unmappable(code));
                 }
             }
-            let mapped = Self { api, surface, index, foreign };
+            let mapped = Self { api, surface, index, foreign, _alone: alone };
             // Where the caches of processor and GPU are coherent, there is nothing to synchronise, and the call says so with a code.
             (api.sync_for_cpu)(surface.as_ptr(), index, Self::ALL_PLANES);
             Ok(mapped)

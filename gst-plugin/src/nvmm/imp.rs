@@ -9,17 +9,20 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
-use vehiclecount_core::density::DensityMap;
+use vehiclecount_core::density::{DensityMap, Grid};
 use vehiclecount_core::region::RegionsFile;
 use vehiclecount_core::region::nvdsanalytics::SourcesFile;
 use vehiclecount_core::report::FrameReport;
 
 use super::source::{Config, Finding, Labels, Passed, Source};
+use super::work::{Choice, Outcomes, Results, Work, WorkError};
 use super::{DensitySource, OsdMode};
+use crate::counter::EngineChoice;
 use crate::deepstream::abi::custom_message_type;
 use crate::deepstream::batch::{Batch, Frame, Locked};
 use crate::deepstream::display::{self, DisplayLayout, Style};
 use crate::deepstream::meta::{self, Piece};
+use crate::deepstream::surface::Surfaces;
 use crate::deepstream::tensor::{self, TensorError};
 use crate::deepstream::{Api, DeepStreamError};
 
@@ -41,6 +44,12 @@ const PATIENCE: u64 = 100;
 #[derive(Clone, Debug)]
 struct Settings {
     source: DensitySource,
+    model: String,
+    engine: EngineChoice,
+    engine_id: String,
+    input_size: String,
+    batch_size: u32,
+    gpu_id: u32,
     infer_on_gie_id: u32,
     tensor_layer: String,
     config_file_path: String,
@@ -60,6 +69,12 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             source: DensitySource::default(),
+            model: String::new(),
+            engine: EngineChoice::default(),
+            engine_id: String::new(),
+            input_size: String::new(),
+            batch_size: 0,
+            gpu_id: 0,
             infer_on_gie_id: 1,
             tensor_layer: String::new(),
             config_file_path: String::new(),
@@ -81,6 +96,8 @@ impl Default for Settings {
 struct State {
     api: &'static Api,
     config: Config,
+    /// With `source=engine`.
+    work: Option<Work>,
     sources: BTreeMap<u32, Source>,
     batches: u64,
     /// A tensor of the nvinfer asked for has come.
@@ -101,11 +118,13 @@ enum Trouble {
     MessageType,
 }
 
-/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`. Neither is held while posting.
+/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own. None is held while posting, opening an engine or
+/// waiting for it.
 #[derive(Default)]
 pub struct VehicleCounterNvmm {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
+    results: Arc<Results>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -116,13 +135,21 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 struct Order<'a> {
     frame: Frame<'a>,
     passed: Passed,
-    finding: Finding,
+    finding: Found,
+}
+
+/// Where a frame's finding is.
+enum Found {
+    Here(Finding),
+    /// Under this ticket in the engine; the density will lie there.
+    Waiting(u64, Grid),
 }
 
 /// What ends the stream.
 enum Fatal {
     DeepStream(DeepStreamError),
-    Tensor(String),
+    Other(String),
+    Flushing,
 }
 
 impl From<DeepStreamError> for Fatal {
@@ -170,24 +197,80 @@ impl VehicleCounterNvmm {
     /// A batch: find the density of each frame, count, and attach.
     fn count(&self, buffer: &gst::BufferRef, remarks: &mut Remarks) -> Result<(), Fatal> {
         let settings = lock(&self.settings).clone();
+        let (batch, mut orders) = {
+            let mut guard = lock(&self.state);
+            let Some(state) = guard.as_mut() else { return Ok(()) };
+            let batch = Batch::of(state.api, buffer)?;
+            state.batches += 1;
+            let orders = match settings.source {
+                DensitySource::TensorMeta => state.read_tensors(&batch, buffer, &settings, remarks)?,
+                DensitySource::Engine => state.submit(&batch, buffer)?,
+            };
+            (batch, orders)
+        };
+        let tickets: Vec<_> = orders
+            .iter()
+            .filter_map(|order| match order.finding {
+                Found::Waiting(ticket, _) => Some(ticket),
+                Found::Here(_) => None,
+            })
+            .collect();
+        let outcomes = self.results.wait(&tickets);
         let mut guard = lock(&self.state);
-        let Some(state) = guard.as_mut() else { return Ok(()) };
-        let batch = Batch::of(state.api, buffer)?;
-        state.batches += 1;
-        let mut orders: Vec<_> = Vec::new();
-        {
-            let locked = batch.lock();
-            for frame in locked.frames() {
-                let pts = frame.pts.or_else(|| buffer.pts().map(gst::ClockTime::nseconds));
-                let source = state.source(frame.source_id);
-                let (sequence, time, due) = source.begin(pts);
-                let passed = Passed { sequence, time, pts, ntp: frame.ntp };
-                let finding = if due { state.tensor(&locked, &frame, &settings, remarks)? } else { Finding::NotDue };
-                orders.push(Order { frame, passed, finding });
-            }
-        }
+        let Some(state) = guard.as_mut() else { return Err(Fatal::Flushing) };
+        let Some(outcomes) = outcomes else {
+            state.work.iter().for_each(Work::cancel);
+            return Err(Fatal::Flushing);
+        };
+        state.take_in(&mut orders, outcomes, remarks);
         state.finish(&batch, orders, &settings, remarks);
         Ok(())
+    }
+
+    /// Opens the engine of ours, where it is asked for.
+    fn open_engine(&self, settings: &Settings) -> Result<Option<Work>, gst::ErrorMessage> {
+        if settings.source != DensitySource::Engine {
+            return Ok(None);
+        }
+        let choice = Choice {
+            model: settings.model.clone(),
+            kind: settings.engine.into(),
+            engine_id: settings.engine_id.clone(),
+            input_size: settings.input_size.clone(),
+            batch_size: settings.batch_size as usize,
+            gpu: settings.gpu_id,
+        };
+        let work = Work::open(&choice, self.results.clone());
+        let work = work.map_err(|error| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
+        self.announce(&work);
+        Ok(Some(work))
+    }
+
+    /// Says which engine runs.
+    fn announce(&self, work: &Work) {
+        let info = work.dispatcher().info();
+        let passed: Vec<_> = work.passed_over.iter().map(|(kind, reason)| format!("{kind}: {reason}")).collect();
+        if !passed.is_empty() {
+            gst::element_imp_info!(
+                self,
+                gst::LibraryError::Init,
+                ("Counting with {} {} on {}; passed over: {}", info.kind, info.version, info.device, passed.join("; "))
+            );
+        }
+        let message = gst::Structure::builder("vehiclecount-engine")
+            .field("engine", info.kind.name())
+            .field("version", &info.version)
+            .field("device", &info.device)
+            .field("model", &info.model)
+            .field("precision", &info.precision)
+            .field("input-width", info.input.width as u32)
+            .field("input-height", info.input.height as u32)
+            .field("batch-size", work.dispatcher().settings().batch_size as u32)
+            .field("shared", work.shared)
+            .field("passed-over", passed.join("; "))
+            .build();
+        let element = self.obj();
+        let _ = element.post_message(gst::message::Element::builder(message).src(&*element).build());
     }
 
     fn statistics(&self) -> gst::Structure {
@@ -215,11 +298,88 @@ impl State {
     fn source(&mut self, id: u32) -> &mut Source {
         if !self.sources.contains_key(&id) && self.sources.len() >= MAX_SOURCES {
             let oldest = self.sources.iter().min_by_key(|(_, source)| source.last_batch).map(|(&id, _)| id);
-            oldest.map(|id| self.sources.remove(&id));
+            if let Some(oldest) = oldest {
+                self.sources.remove(&oldest);
+                self.work.iter_mut().for_each(|work| work.forget(oldest));
+            }
         }
         let source = self.sources.entry(id).or_insert_with(|| Source::new(id, &self.config));
         source.last_batch = self.batches;
         source
+    }
+
+    /// The frames of the batch, each taken in by its source: whether it is due, too.
+    fn begin<'a>(&mut self, locked: &Locked<'_, 'a>, buffer: &gst::BufferRef) -> Vec<(Frame<'a>, Passed, bool)> {
+        let frames = locked.frames().into_iter().map(|frame| {
+            let pts = frame.pts.or_else(|| buffer.pts().map(gst::ClockTime::nseconds));
+            let (sequence, time, due) = self.source(frame.source_id).begin(pts);
+            (frame, Passed { sequence, time, pts, ntp: frame.ntp }, due)
+        });
+        frames.collect()
+    }
+
+    /// Reads what nvinfer left.
+    fn read_tensors<'a>(
+        &mut self,
+        batch: &Batch<'a>,
+        buffer: &gst::BufferRef,
+        settings: &Settings,
+        remarks: &mut Remarks,
+    ) -> Result<Vec<Order<'a>>, Fatal> {
+        let locked = batch.lock();
+        let frames = self.begin(&locked, buffer);
+        let orders = frames.into_iter().map(|(frame, passed, due)| {
+            let finding = if due { self.tensor(&locked, &frame, settings, remarks)? } else { Finding::NotDue };
+            Ok(Order { frame, passed, finding: Found::Here(finding) })
+        });
+        orders.collect()
+    }
+
+    /// Hands the pictures of the frames that are due to the engine.
+    fn submit<'a>(&mut self, batch: &Batch<'a>, buffer: &gst::BufferRef) -> Result<Vec<Order<'a>>, Fatal> {
+        let frames = self.begin(&batch.lock(), buffer);
+        let Some(work) = self.work.as_mut() else { return Ok(Vec::new()) };
+        let surfaces = Surfaces::of(buffer, self.api.version)?;
+        let keep = frames.len();
+        let orders = frames.into_iter().map(|(frame, passed, due)| {
+            let finding = if due {
+                let picture = surfaces.picture(frame.batch_id)?;
+                let submitted = work.submit(frame.source_id, &picture, keep);
+                let (ticket, grid) = submitted.map_err(|error| match error {
+                    WorkError::Picture(error) => Fatal::DeepStream(error),
+                    WorkError::Engine(reason) => Fatal::Other(reason),
+                })?;
+                Found::Waiting(ticket, grid)
+            } else {
+                Found::Here(Finding::NotDue)
+            };
+            Ok(Order { frame, passed, finding })
+        });
+        orders.collect()
+    }
+
+    /// Takes in what the engine counted.
+    fn take_in(&mut self, orders: &mut [Order<'_>], outcomes: Vec<Outcomes>, remarks: &mut Remarks) {
+        let mut outcomes = outcomes.into_iter();
+        for order in orders {
+            let Found::Waiting(_, grid) = order.finding else { continue };
+            let source = self.source(order.frame.source_id);
+            let finding = match outcomes.next() {
+                Some(Ok((cells, inference_time))) => {
+                    source.failing = false;
+                    Finding::Counted(DensityMap { grid, cells }, inference_time)
+                }
+                Some(Err(reason)) => {
+                    source.figures.failed += 1;
+                    if !std::mem::replace(&mut source.failing, true) {
+                        remarks.push(format!("{}: {reason}; its frames keep the last count", source.camera));
+                    }
+                    Finding::Missed
+                }
+                None => Finding::Missed,
+            };
+            order.finding = Found::Here(finding);
+        }
     }
 
     /// Whether `trouble` has not been said yet.
@@ -254,7 +414,7 @@ impl State {
                 Ok(Finding::Counted(map, Duration::ZERO))
             }
             Err(TensorError::Setup(reason)) => {
-                Err(Fatal::Tensor(format!("The tensors of nvinfer with gie-unique-id={id} cannot be read: {reason}")))
+                Err(Fatal::Other(format!("The tensors of nvinfer with gie-unique-id={id} cannot be read: {reason}")))
             }
             Err(TensorError::Value(reason)) => {
                 let source = self.source(frame.source_id);
@@ -288,9 +448,10 @@ impl State {
 
     /// Counts and attaches.
     fn finish(&mut self, batch: &Batch<'_>, orders: Vec<Order<'_>>, settings: &Settings, remarks: &mut Remarks) {
+        let info = self.work.as_ref().map(|work| work.dispatcher().info());
         let labels = Labels {
-            model: format!("gie-{}", settings.infer_on_gie_id),
-            engine: "nvinfer".to_owned(),
+            model: info.map_or_else(|| format!("gie-{}", settings.infer_on_gie_id), |info| info.model.clone()),
+            engine: info.map_or("nvinfer", |info| info.kind.name()).to_owned(),
             unique_id: settings.unique_id,
             density: settings.density_map,
         };
@@ -298,6 +459,10 @@ impl State {
         let reports: Vec<_> = orders
             .into_iter()
             .map(|Order { frame, passed, finding }| {
+                let finding = match finding {
+                    Found::Here(finding) => finding,
+                    Found::Waiting(..) => Finding::Missed,
+                };
                 let inferred = matches!(finding, Finding::Counted(..));
                 let report = self.source(frame.source_id).report(passed, finding, &labels);
                 // What costs time is made before the lock is taken.
@@ -390,6 +555,39 @@ impl ObjectImpl for VehicleCounterNvmm {
                 glib::ParamSpecEnum::builder_with_default("source", defaults.source)
                     .nick("Source")
                     .blurb("Where the density comes from")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("model")
+                    .nick("Model")
+                    .blurb("Name of an installed model, its manifest (.json), or an .onnx file beside its manifest (empty: mobilenetv3-large); source=engine")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecEnum::builder_with_default("engine", defaults.engine)
+                    .nick("Engine")
+                    .blurb("What runs the model; source=engine")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("engine-id")
+                    .nick("Engine id")
+                    .blurb("Elements of one process with the same model, engine, input size, GPU and engine id share one engine; source=engine")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("input-size")
+                    .nick("Input size")
+                    .blurb("Size of the model's input in pixels, as WIDTHxHEIGHT (empty: the manifest's); source=engine")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("batch-size")
+                    .nick("Batch size")
+                    .blurb("Frames in a batch of the engine at most (0: what suits the engine); source=engine")
+                    .maximum(256)
+                    .default_value(defaults.batch_size)
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecUInt::builder("gpu-id")
+                    .nick("GPU id")
+                    .blurb("Index of the GPU, for engines that run on one; source=engine")
+                    .default_value(defaults.gpu_id)
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecUInt::builder("infer-on-gie-id")
@@ -491,6 +689,12 @@ impl ObjectImpl for VehicleCounterNvmm {
         let mut settings = lock(&self.settings);
         match pspec.name() {
             "source" => settings.source = value.get().expect(TYPED),
+            "model" => settings.model = text(),
+            "engine" => settings.engine = value.get().expect(TYPED),
+            "engine-id" => settings.engine_id = text(),
+            "input-size" => settings.input_size = text(),
+            "batch-size" => settings.batch_size = value.get().expect(TYPED),
+            "gpu-id" => settings.gpu_id = value.get().expect(TYPED),
             "infer-on-gie-id" => settings.infer_on_gie_id = value.get().expect(TYPED),
             "tensor-layer" => settings.tensor_layer = text(),
             "config-file-path" => settings.config_file_path = text(),
@@ -519,6 +723,12 @@ impl ObjectImpl for VehicleCounterNvmm {
         let settings = lock(&self.settings);
         match pspec.name() {
             "source" => settings.source.to_value(),
+            "model" => settings.model.to_value(),
+            "engine" => settings.engine.to_value(),
+            "engine-id" => settings.engine_id.to_value(),
+            "input-size" => settings.input_size.to_value(),
+            "batch-size" => settings.batch_size.to_value(),
+            "gpu-id" => settings.gpu_id.to_value(),
             "infer-on-gie-id" => settings.infer_on_gie_id.to_value(),
             "tensor-layer" => settings.tensor_layer.to_value(),
             "config-file-path" => settings.config_file_path.to_value(),
@@ -562,6 +772,16 @@ impl ElementImpl for VehicleCounterNvmm {
         });
         &TEMPLATES
     }
+
+    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+        match transition {
+            gst::StateChange::ReadyToPaused => self.results.set_flushing(false),
+            // The streaming thread may wait for the engine.
+            gst::StateChange::PausedToReady => self.results.set_flushing(true),
+            _ => {}
+        }
+        self.parent_change_state(transition)
+    }
 }
 
 impl BaseTransformImpl for VehicleCounterNvmm {
@@ -585,9 +805,11 @@ impl BaseTransformImpl for VehicleCounterNvmm {
                 ("{}: left out {}", settings.config_file_path, config.sources.left_out.join("; "))
             );
         }
+        let work = self.open_engine(&settings)?;
         *lock(&self.state) = Some(State {
             api,
             config,
+            work,
             sources: BTreeMap::new(),
             batches: 0,
             tensors_seen: false,
@@ -599,15 +821,22 @@ impl BaseTransformImpl for VehicleCounterNvmm {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = None;
+        let state = lock(&self.state).take();
+        // Waits for the engine's threads where this was its last user, with no lock held.
+        drop(state);
         Ok(())
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {
-        if event.type_() == gst::EventType::FlushStop
-            && let Some(state) = lock(&self.state).as_mut()
-        {
-            state.sources.values_mut().for_each(Source::flush);
+        match event.type_() {
+            gst::EventType::FlushStart => self.results.set_flushing(true),
+            gst::EventType::FlushStop => {
+                self.results.set_flushing(false);
+                if let Some(state) = lock(&self.state).as_mut() {
+                    state.sources.values_mut().for_each(Source::flush);
+                }
+            }
+            _ => {}
         }
         self.parent_sink_event(event)
     }
@@ -618,12 +847,13 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         for remark in remarks {
             gst::element_imp_warning!(self, gst::StreamError::Failed, ("{remark}"));
         }
-        result.map(|()| gst::FlowSuccess::Ok).map_err(|fatal| {
-            match fatal {
-                Fatal::DeepStream(error) => gst::element_imp_error!(self, gst::StreamError::Format, ("{error}")),
-                Fatal::Tensor(error) => gst::element_imp_error!(self, gst::StreamError::Format, ("{error}")),
-            }
-            gst::FlowError::Error
-        })
+        let error = match result {
+            Ok(()) => return Ok(gst::FlowSuccess::Ok),
+            Err(Fatal::Flushing) => return Err(gst::FlowError::Flushing),
+            Err(Fatal::DeepStream(error)) => error.to_string(),
+            Err(Fatal::Other(error)) => error,
+        };
+        gst::element_imp_error!(self, gst::StreamError::Format, ("{error}"));
+        Err(gst::FlowError::Error)
     }
 }

@@ -8,7 +8,12 @@
 //! in `misc_frame_info`, a message for `nvmsgconv`, and what `nvdsosd` draws. DeepStream is looked up when the element starts; without it
 //! the element cannot start, and says so.
 //!
+//! The element holds a batch until it is counted, as nvinfer does: its pictures may be overwritten once it has left. `interval` says how
+//! often that is.
+//!
 //! ## Example pipelines
+//!
+//! Behind nvinfer, which runs the model:
 //!
 //! ```sh
 //! gst-launch-1.0 nvurisrcbin uri=rtsp://camera-1/ ! m.sink_0 nvstreammux name=m batch-size=1 width=1920 height=1080 \
@@ -16,12 +21,24 @@
 //!   ! nvdsosd ! nveglglessink
 //! ```
 //!
+//! By itself, on frames that the processor can read too:
+//!
+//! ```sh
+//! gst-launch-1.0 nvurisrcbin uri=rtsp://camera-1/ ! m.sink_0 nvstreammux name=m batch-size=1 width=1920 height=1080 nvbuf-memory-type=3 \
+//!   ! vehiclecounternvmm source=engine osd-mode=counts ! nvdsosd ! nveglglessink
+//! ```
+//!
+//! ## Messages
+//!
+//! With `source=engine`, `vehiclecount-engine` as from `vehiclecounter`.
+//!
 //! Not yet run on a real DeepStream: `vehicle-count doctor --deepstream` checks one.
 
 use gst::prelude::*;
 
 mod imp;
 mod source;
+mod work;
 
 glib::wrapper! {
     /// The element `vehiclecounternvmm`.
@@ -33,8 +50,11 @@ glib::wrapper! {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
 #[enum_type(name = "GstVehicleCountSource")]
 pub enum DensitySource {
-    /// What nvinfer left.
+    /// Our model.
     #[default]
+    #[enum_value(name = "Our model, run on the frames", nick = "engine")]
+    Engine,
+    /// What nvinfer left.
     #[enum_value(name = "The output tensor that nvinfer left on the frames", nick = "tensor-meta")]
     TensorMeta,
 }
