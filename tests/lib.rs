@@ -158,6 +158,11 @@ pub fn assert_no_leak(pipeline: gst::Pipeline) {
     pipeline.set_state(gst::State::Null).expect("the pipeline stops");
     weak.push(pipeline.upcast_ref::<gst::Object>().downgrade());
     drop(pipeline);
+    // A thread of GStreamer's own that carried out the last change of state may let go a moment later.
+    let begin = Instant::now();
+    while weak.iter().any(|object| object.upgrade().is_some()) && begin.elapsed() < BOUND {
+        std::thread::yield_now();
+    }
     let left: Vec<_> = weak.iter().filter_map(glib::WeakRef::upgrade).map(|object| object.name().to_string()).collect();
     assert!(left.is_empty(), "still held: {}", left.join(", "));
 }

@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
     build-essential pkg-config curl ca-certificates git meson
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev libpango1.0-dev libcairo2-dev
-    python3 python3-venv python3-pip
+    python3 python3-venv python3-pip valgrind
 )
 if [ "${1:-}" = --build ]; then
     shift

@@ -5,6 +5,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
+use gstvehiclecount::deepstream::doctor;
 use vehiclecount_core::engine::{self, EngineKind, EngineRequest};
 use vehiclecount_core::model::{self, Model};
 
@@ -14,6 +15,10 @@ pub struct Options {
     /// Model: a name, a manifest (.json) or an .onnx file
     #[arg(long, default_value = "")]
     model: String,
+
+    /// Look at DeepStream alone: its libraries, their versions, and batches made by them
+    #[arg(long)]
+    deepstream: bool,
 }
 
 /// How a finding is.
@@ -71,11 +76,15 @@ const NEEDED: [(&[&str], &str, &str, State); 7] = [
 ];
 
 /// Our own elements.
-const OWN: [&str; 4] = ["vehiclecounter", "vehiclecountoverlay", "vehiclecountpublish", "vehicletestsrc"];
+const OWN: [&str; 5] =
+    ["vehiclecounter", "vehiclecounternvmm", "vehiclecountoverlay", "vehiclecountpublish", "vehicletestsrc"];
 
 /// Looks at everything that counting needs, and fails where something is missing without which nothing works.
 pub fn run(options: &Options) -> Result<()> {
     let mut findings = Findings { color: std::io::stdout().is_terminal(), worst: Vec::new() };
+    if options.deepstream {
+        return deepstream(&mut findings);
+    }
     machine(&mut findings);
     gstreamer(&mut findings);
     plugin(&mut findings);
@@ -86,6 +95,25 @@ pub fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     bail!("not everything that counting needs is there: {}", findings.worst.join(", "))
+}
+
+/// Looks at what counting inside DeepStream pipelines needs.
+fn deepstream(findings: &mut Findings) -> Result<()> {
+    println!("DeepStream");
+    for finding in doctor::examine() {
+        let state = match finding.state {
+            doctor::State::Good => State::Good,
+            doctor::State::Note => State::Note,
+            doctor::State::Bad => State::Bad,
+        };
+        findings.say(state, finding.what, &finding.text);
+    }
+    println!();
+    if findings.worst.is_empty() {
+        println!("vehiclecounternvmm can count in this DeepStream.");
+        return Ok(());
+    }
+    bail!("vehiclecounternvmm cannot count in this DeepStream: {}", findings.worst.join(", "))
 }
 
 fn machine(findings: &mut Findings) {

@@ -26,7 +26,7 @@ odd_surface_free (gpointer data)
   g_free (data);
 }
 
-/* Colour formats: 1 GRAY8, 2 I420, 6 NV12, 19 RGBA, 24 BGRx, 27 RGB. */
+/* Colour formats: 1 GRAY8, 2 and 31 I420, 6, 7, 33 and 36 NV12, 19 RGBA, 24 BGRx, 27 RGB. */
 static void
 picture (NvBufSurfaceParams * params, const StandinBatch * batch, guint red)
 {
@@ -39,7 +39,11 @@ picture (NvBufSurfaceParams * params, const StandinBatch * batch, guint red)
   params->height = batch->height;
   params->colorFormat = batch->color_format;
   params->layout = batch->layout;
-  planes->num_planes = batch->color_format == 6 ? 2 : batch->color_format == 2 ? 3 : 1;
+  switch (batch->color_format) {
+    case 6: case 7: case 33: case 36: planes->num_planes = 2; break;
+    case 2: case 31: planes->num_planes = 3; break;
+    default: planes->num_planes = 1;
+  }
   for (p = 0; p < planes->num_planes; p++) {
     planes->width[p] = p ? (batch->width + 1) / 2 : batch->width;
     planes->height[p] = p ? (batch->height + 1) / 2 : batch->height;

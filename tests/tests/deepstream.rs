@@ -9,7 +9,7 @@ use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use gst::prelude::*;
 use gstvehiclecount::deepstream::batch::Batch;
-use gstvehiclecount::deepstream::{Api, abi, meta};
+use gstvehiclecount::deepstream::{Api, abi, doctor, meta};
 use vehiclecount_core::engine::scripted::Control;
 use vehiclecount_core::report::{FrameReport, JsonReport};
 use vehiclecount_tests::standin::{BatchSpec, FrameSpec, StandIn};
@@ -772,6 +772,8 @@ fn valgrind_finds_no_fault_in_a_hundred_batches() {
         "--show-leak-kinds=definite",
         "--errors-for-leak-kinds=definite",
     ]);
+    let known = Path::new(env!("CARGO_MANIFEST_DIR")).join("deepstream/valgrind.supp");
+    command.arg(format!("--suppressions={}", known.display()));
     let (good, printed, said) = workplace.run(command.arg(program).arg(batches(100)));
     assert!(good, "{said}");
     assert_eq!(printed.lines().count(), 200);
@@ -787,4 +789,17 @@ fn without_deepstream_the_element_is_there_and_says_what_it_lacks_when_it_starts
     let (good, _, said) = workplace.run(Command::new("gst-launch-1.0").args(pipeline.split_whitespace()));
     assert!(!good && said.contains("DeepStream's libnvdsgst_meta.so was not found"), "{said}");
     assert!(said.contains("install DeepStream 6.4 or later, or name the folder"), "{said}");
+}
+
+#[test]
+fn doctor_finds_nothing_wrong_with_a_whole_deepstream() {
+    let standin = standin();
+    let findings = doctor::examine();
+    let wrong: Vec<_> = findings.iter().filter(|finding| finding.state == doctor::State::Bad).collect();
+    assert!(wrong.is_empty(), "{wrong:#?}");
+    let said: String = findings.iter().map(|finding| format!("{}: {}\n", finding.what, finding.text)).collect();
+    let (major, minor) = version();
+    assert!(said.contains(&format!("version: {major}.{minor}")), "{said}");
+    assert!(said.contains("counts survive the copy of a buffer"), "{said}");
+    assert_eq!((meta::live(), standin.live_batches(), standin.unlocked_calls()), (0, 0, 0));
 }

@@ -3,6 +3,7 @@
 use std::env;
 use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::fmt;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, OnceLock, PoisonError};
 
@@ -70,7 +71,7 @@ pub(super) const REPORT: &str = "this DeepStream has a layout that this version 
 
 /// A library that is open for good: callbacks of ours stay in its structures until the last buffer is gone.
 pub struct Open {
-    library: &'static Library,
+    library: ManuallyDrop<Library>,
     name: &'static str,
     /// Where it was found: "already loaded", or a path.
     pub path: String,
@@ -88,7 +89,7 @@ impl Open {
         let mut looked = vec!["the libraries loaded already".to_owned()];
         // SAFETY: nothing is loaded, so no initialiser runs.
         if let Ok(library) = unsafe { Library::open(Some(name), RTLD_LAZY | RTLD_LOCAL | libc::RTLD_NOLOAD) } {
-            return Ok(Self { library: Box::leak(Box::new(library)), name, path: "already loaded".to_owned() });
+            return Ok(Self { library: ManuallyDrop::new(library), name, path: "already loaded".to_owned() });
         }
         let named = env::var_os(FOLDER_VARIABLE).map(|folder| Path::new(&folder).join(name));
         let sdk = SDK_FOLDERS.map(|folder| Path::new(folder).join(name));
@@ -102,7 +103,7 @@ impl Open {
             match unsafe { Library::open(Some(&path), RTLD_LAZY | RTLD_LOCAL) } {
                 Ok(library) => {
                     let path = if bare { "where the loader looks".to_owned() } else { path.display().to_string() };
-                    return Ok(Self { library: Box::leak(Box::new(library)), name, path });
+                    return Ok(Self { library: ManuallyDrop::new(library), name, path });
                 }
                 Err(error) => {
                     let said = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
