@@ -6,7 +6,7 @@ set -euo pipefail
 packages=(
     build-essential pkg-config curl ca-certificates git meson
     libgstreamer1.0-dev libgstreamer-plugins-base1.0-dev libgstrtspserver-1.0-dev libpango1.0-dev libcairo2-dev
-    python3 python3-venv python3-pip valgrind
+    python3 python3-venv python3-pip
 )
 if [ "${1:-}" = --build ]; then
     shift
@@ -16,7 +16,7 @@ else
     packages+=(
         gstreamer1.0-tools gstreamer1.0-plugins-base gstreamer1.0-plugins-good gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
         gstreamer1.0-libav gstreamer1.0-rtsp fonts-dejavu-core
-        python3-gi python3-gst-1.0 gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 shellcheck groff-base
+        python3-gi python3-gst-1.0 gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 shellcheck groff-base valgrind
     )
 fi
 packages+=("$@")
