@@ -25,6 +25,12 @@ stand_in() {
     local name=$1 container
     shift
     if b inspect --type image "$name" >/dev/null 2>&1; then return; fi
+    # The same image under all names: build stages that do the same are built once.
+    if [ $# = 0 ] && b inspect --type image standin:debian >/dev/null 2>&1; then
+        step "the same Debian 12 stands in for $name"
+        b tag standin:debian "$name"
+        return
+    fi
     step "a fresh Debian 12 stands in for $name"
     fresh_root bookworm "$roots/base"
     [ $# = 0 ] || "$@"
@@ -34,6 +40,7 @@ stand_in() {
     b config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
     b commit --quiet --format docker --rm "$container" "$name" >/dev/null
     rm -rf "$roots/base"
+    [ $# != 0 ] || b tag "$name" standin:debian
 }
 
 # Libraries of TensorRT's names with nothing in them: what is tested is that they are found, copied, and asked for.
