@@ -61,3 +61,22 @@ BASH
 [ "$(bash complete.sh)" = demo ]
 step "meson test --suite quick"
 meson test -C build --no-rebuild --suite quick >log 2>&1 || { cat log; exit 1; }
+step "the images' health check tells good from bad"
+health=$root/docker/health.sh
+sick() { if "$health" "$@" >sick.txt 2>&1; then echo "healthy: $*"; exit 1; fi; }
+"$health" count counts.jsonl >/dev/null
+sick count none.jsonl
+sed 's/"stale":false/"stale":true/' counts.jsonl >stale.jsonl
+sick count stale.jsonl
+touch -d '2 minutes ago' counts.jsonl
+sick count counts.jsonl
+coproc SERVER { exec vehicle-count serve --port 0 --cameras 1; }
+server=$SERVER_PID
+trap 'kill "$server" 2>/dev/null || true; rm -rf "$folder"' EXIT
+read -rt 60 url _ <&"${SERVER[0]}"
+port=${url##*127.0.0.1:}
+port=${port%%/*}
+"$health" cameras "$port" >/dev/null
+kill "$server"
+wait "$server" || true
+sick cameras "$port"
