@@ -11,6 +11,8 @@ use gst::prelude::*;
 use gstvehiclecount::deepstream::batch::Batch;
 use gstvehiclecount::deepstream::{Api, abi, doctor, meta};
 use vehiclecount_core::engine::scripted::Control;
+use vehiclecount_core::model::{self, Model};
+use vehiclecount_core::region::nvdsanalytics::SourcesFile;
 use vehiclecount_core::report::{FrameReport, JsonReport};
 use vehiclecount_tests::standin::{BatchSpec, FrameSpec, StandIn};
 use vehiclecount_tests::{BOUND, assert_no_leak, init};
@@ -802,4 +804,69 @@ fn doctor_finds_nothing_wrong_with_a_whole_deepstream() {
     assert!(said.contains(&format!("version: {major}.{minor}")), "{said}");
     assert!(said.contains("counts survive the copy of a buffer"), "{said}");
     assert_eq!((meta::live(), standin.live_batches(), standin.unlocked_calls()), (0, 0, 0));
+}
+
+// ---- what is ready to use ----
+
+fn ready(file: &str) -> String {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/deepstream").join(file);
+    std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+#[test]
+fn ready_pipelines_set_what_the_element_has() {
+    init();
+    let element = gst::ElementFactory::make("vehiclecounternvmm").build().unwrap();
+    let mut set = 0;
+    let mut check = |name: &str, value: &str| {
+        let spec = element.find_property(name).unwrap_or_else(|| panic!("no property {name}"));
+        // What the shell fills in cannot be set here.
+        if !value.contains('$') {
+            let value = glib::Value::deserialize_with_pspec(value, &spec).unwrap_or_else(|_| panic!("{name}={value}"));
+            element.set_property_from_value(name, &value);
+        }
+        set += 1;
+    };
+    for script in ["after-nvinfer.sh", "by-itself.sh", "kafka.sh", "cameras-that-come-and-go.sh"] {
+        let text = ready(script).replace("\\\n", " ");
+        let own = text.split("! vehiclecounternvmm ").nth(1).unwrap().split(" ! ").next().unwrap();
+        for assignment in own.split_whitespace() {
+            let (name, value) = assignment.trim_matches('"').split_once('=').unwrap();
+            check(name, value);
+        }
+    }
+    let yaml = ready("servicemaker.yaml");
+    let own =
+        yaml.split("type: vehiclecounternvmm\n    properties:\n").nth(1).unwrap().split("  - name").next().unwrap();
+    for line in own.lines() {
+        let (name, value) = line.trim().split_once(": ").unwrap();
+        check(name, value);
+    }
+    assert_eq!(set, 16);
+    assert_eq!(element.property::<String>("config-file-path"), "sources.txt");
+}
+
+#[test]
+fn ready_configurations_fit_the_model_that_ships() {
+    let model = Model::open("", &model::folders()).unwrap();
+    let manifest = &model.manifest;
+    for (file, precision) in [("config_infer_vehiclecount.txt", "fp32"), ("config_infer_vehiclecount_int8.txt", "int8")]
+    {
+        let text = ready(file);
+        let get = |key: &str| {
+            let found = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
+            found.unwrap_or_else(|| panic!("{file} has no {key}"))
+        };
+        assert_eq!(get("infer-dims"), format!("3;{};{}", manifest.input.height, manifest.input.width));
+        assert_eq!(get("output-blob-names"), manifest.output.name);
+        assert_eq!((get("network-type"), get("output-tensor-meta"), get("model-color-format")), ("100", "1", "0"));
+        assert_eq!((get("net-scale-factor"), get("disable-output-host-copy")), ("1.0", "0"));
+        let onnx = Path::new(get("onnx-file")).file_name().unwrap().to_str().unwrap();
+        let listed = manifest.files.iter().find(|listed| listed.file == onnx).unwrap();
+        assert_eq!(listed.precision, precision);
+    }
+    let sources = SourcesFile::parse(&ready("sources.txt"), "sources.txt").unwrap();
+    assert_eq!(sources.sources[&0].regions.len(), 2);
+    assert_eq!(sources.sources[&1].camera.as_deref(), Some("south"));
+    assert!(sources.left_out.is_empty());
 }
