@@ -16,16 +16,20 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 mod builder;
+pub mod cache;
 pub mod device;
 mod ffi;
+pub mod half;
 mod library;
 mod log;
 mod plan;
+mod precision;
 
 pub use builder::{Build, Progress};
 pub use library::{Library, Version, headers};
 pub use log::{Severity, listen};
 pub use plan::{Context, Plan};
+pub use precision::{Choice, Precision, Trial, candidates, choose};
 
 /// Which of NVIDIA's two libraries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -168,6 +172,17 @@ pub enum TensorRtError {
         /// What it said.
         reason: String,
     },
+    /// A file that cannot be read, or is not what it must be.
+    #[error("{path}: {reason}")]
+    File {
+        /// The file.
+        path: String,
+        /// What is wrong with it.
+        reason: String,
+    },
+    /// The model has no file that TensorRT takes.
+    #[error("the model has no file of that precision: its manifest must list an fp32 or an int8 one")]
+    NothingToBuild,
     /// The build was ended by whoever watched its progress.
     #[error("the build was ended")]
     Ended,

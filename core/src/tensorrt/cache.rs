@@ -1,0 +1,335 @@
+//! Plans that were built, kept for the next start: the first one takes minutes, later ones a moment.
+//!
+//! A plan is good for one network, one version of the library, one kind of GPU, one precision and one profile. All of that is in the plan's
+//! name, and again in a small JSON file beside it, which also has the plan's SHA-256. A plan whose JSON says otherwise, or which the library
+//! does not load, is explained and built anew. Files are written under another name and moved into place; while one process builds, others
+//! that need the same plan wait for it.
+
+use std::fs::{self, File};
+use std::io::{self, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest, Sha256};
+
+use super::half::to_half;
+use super::{Build, Flavour, Library, Plan, Precision, Progress, TensorRtError};
+use crate::preprocess::InputSize;
+
+/// What a plan is wanted for.
+#[derive(Clone, Debug)]
+pub struct PlanRequest<'a> {
+    /// The library that builds and loads it.
+    pub library: &'a Arc<Library>,
+    /// The network's file.
+    pub onnx: &'a Path,
+    /// Its SHA-256, as its manifest has it.
+    pub sha256: &'a str,
+    /// The precision to build; not `Auto`.
+    pub precision: Precision,
+    /// Size of the input.
+    pub input: InputSize,
+    /// Batches from 1 to this.
+    pub max_batch: usize,
+    /// Compute capability of the GPU times ten.
+    pub capability: u32,
+    /// TensorRT 10 alone: an existing calibration table.
+    pub calibration: Option<&'a Path>,
+    /// Keep names and precisions of layers in the plan.
+    pub detailed: bool,
+}
+
+/// Everything that a plan depends on: the JSON beside it.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Label {
+    /// The network's file name, without its end.
+    pub network: String,
+    /// SHA-256 of the network.
+    pub network_sha256: String,
+    /// Which library.
+    pub library: Flavour,
+    /// Its version.
+    pub version: String,
+    /// Compute capability of the GPU times ten.
+    pub capability: u32,
+    /// Precision.
+    pub precision: Precision,
+    /// Input width in pixels.
+    pub width: usize,
+    /// Input height in pixels.
+    pub height: usize,
+    /// Largest batch.
+    pub max_batch: usize,
+    /// SHA-256 of the calibration table, if there was one.
+    #[serde(default)]
+    pub calibration_sha256: Option<String>,
+    /// Whether names and precisions of layers are in the plan.
+    #[serde(default)]
+    pub detailed: bool,
+    /// SHA-256 of the plan; empty in a request.
+    #[serde(default)]
+    pub plan_sha256: String,
+}
+
+/// Where a plan came from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Origin {
+    /// It was there already.
+    Kept,
+    /// It was built just now.
+    Built {
+        /// Why one that was there could not be used.
+        instead: Option<String>,
+        /// Why it is not kept for the next start.
+        unkept: Option<String>,
+    },
+}
+
+/// A plan, and where it came from.
+#[derive(Debug)]
+pub struct Found<T> {
+    /// The plan.
+    pub plan: T,
+    /// Where it came from.
+    pub origin: Origin,
+    /// Its file, if it is kept.
+    pub path: Option<PathBuf>,
+}
+
+/// The folder of plans: `engines` in the cache folder.
+pub fn folder() -> Option<PathBuf> {
+    Some(crate::cache::folder()?.join("engines"))
+}
+
+fn digest(bytes: &[u8]) -> String {
+    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+impl Label {
+    /// The label of what is asked for.
+    pub fn of(request: &PlanRequest<'_>) -> Result<Self, TensorRtError> {
+        let calibration_sha256 = request.calibration.map(read).transpose()?.map(|table| digest(&table));
+        Ok(Self {
+            network: request.onnx.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
+            network_sha256: request.sha256.to_owned(),
+            library: request.library.flavour(),
+            version: request.library.version().to_string(),
+            capability: request.capability,
+            precision: request.precision,
+            width: request.input.width,
+            height: request.input.height,
+            max_batch: request.max_batch,
+            calibration_sha256,
+            detailed: request.detailed,
+            plan_sha256: String::new(),
+        })
+    }
+
+    /// The plan's name without its end: what a person wants to know, and a digest of everything.
+    fn name(&self) -> String {
+        let all = serde_json::to_string(&Self { plan_sha256: String::new(), ..self.clone() });
+        let digest = digest(all.expect("a label is plain").as_bytes());
+        format!(
+            "{}-{}-{}x{}-b{}-sm{}-{}-{}-{}",
+            self.network,
+            self.precision.name(),
+            self.width,
+            self.height,
+            self.max_batch,
+            self.capability,
+            self.library.name(),
+            self.version,
+            &digest[..12]
+        )
+    }
+
+    /// In what `self`, which is there, differs from `wanted`.
+    fn differs(&self, wanted: &Self) -> Vec<String> {
+        let mut differences = Vec::new();
+        let mut compare = |what: &str, has: &dyn std::fmt::Display, wanted: &dyn std::fmt::Display| {
+            let (has, wanted) = (has.to_string(), wanted.to_string());
+            if has != wanted {
+                differences.push(format!("{what} {has}, now {wanted}"));
+            }
+        };
+        let capability = |value: u32| format!("{}.{}", value / 10, value % 10);
+        compare(
+            "network",
+            &&self.network_sha256[..self.network_sha256.len().min(12)],
+            &&wanted.network_sha256[..wanted.network_sha256.len().min(12)],
+        );
+        compare(
+            "library",
+            &format!("{} {}", self.library, self.version),
+            &format!("{} {}", wanted.library, wanted.version),
+        );
+        compare("compute capability", &capability(self.capability), &capability(wanted.capability));
+        compare("precision", &self.precision.name(), &wanted.precision.name());
+        compare("input", &format!("{}x{}", self.width, self.height), &format!("{}x{}", wanted.width, wanted.height));
+        compare("largest batch", &self.max_batch, &wanted.max_batch);
+        let table = |label: &Self| {
+            label.calibration_sha256.as_deref().map_or("none", |digest| &digest[..digest.len().min(12)]).to_owned()
+        };
+        compare("calibration table", &table(self), &table(wanted));
+        compare("layer names", &self.detailed, &wanted.detailed);
+        differences
+    }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TensorRtError> {
+    fs::read(path).map_err(|error| TensorRtError::File { path: path.display().to_string(), reason: error.to_string() })
+}
+
+/// Builds what is asked for, and nothing else.
+pub fn build(
+    request: &PlanRequest<'_>,
+    capabilities: &[u32],
+    watch: &(dyn Fn(Progress<'_>) -> bool + Sync),
+) -> Result<Vec<u8>, TensorRtError> {
+    let mut onnx = read(request.onnx)?;
+    let library = request.library;
+    let takes_flags = (library.flavour(), library.version().major) == (Flavour::TensorRt, 10);
+    let calibration = request.calibration.map(read).transpose()?;
+    let half = match request.precision {
+        Precision::Fp32 => false,
+        // With a table, TensorRT 10 chooses the types itself, and its names must be those of the graph that was calibrated.
+        _ if calibration.is_some() && takes_flags => true,
+        Precision::Fp16 | Precision::Int8 | Precision::Auto => {
+            onnx = to_half(&onnx).map_err(|error| TensorRtError::File {
+                path: request.onnx.display().to_string(),
+                reason: error.to_string(),
+            })?;
+            false
+        }
+    };
+    library.build(
+        &Build {
+            onnx: &onnx,
+            input: request.input,
+            max_batch: request.max_batch,
+            half,
+            calibration: calibration.as_deref(),
+            capabilities,
+            detailed: request.detailed,
+        },
+        watch,
+    )
+}
+
+/// The plan that is asked for, loaded onto the GPU whose context is current: from the cache, or built, which takes minutes and is watched by
+/// `watch`.
+pub fn load(
+    request: &PlanRequest<'_>,
+    watch: &(dyn Fn(Progress<'_>) -> bool + Sync),
+) -> Result<Found<Arc<Plan>>, TensorRtError> {
+    find(request, folder().as_deref(), &|plan| request.library.load(plan), watch)
+}
+
+/// As [`load`], but the plan's bytes, which need no GPU.
+pub fn plan_for(
+    request: &PlanRequest<'_>,
+    watch: &(dyn Fn(Progress<'_>) -> bool + Sync),
+) -> Result<Found<Vec<u8>>, TensorRtError> {
+    find(request, folder().as_deref(), &|plan| Ok(plan.to_vec()), watch)
+}
+
+/// Finds the plan in `folder`, or builds it and keeps it there; `open` says whether it can be used.
+fn find<T>(
+    request: &PlanRequest<'_>,
+    folder: Option<&Path>,
+    open: &dyn Fn(&[u8]) -> Result<T, TensorRtError>,
+    watch: &(dyn Fn(Progress<'_>) -> bool + Sync),
+) -> Result<Found<T>, TensorRtError> {
+    // TensorRT-RTX builds for any GPU; TensorRT for the one at hand.
+    let wanted = [request.capability];
+    let capabilities: &[u32] = if request.library.flavour() == Flavour::TensorRtRtx { &wanted } else { &[] };
+    let label = Label::of(request)?;
+    let unkept = |instead, reason: String| -> Result<Found<T>, TensorRtError> {
+        let plan = open(&build(request, capabilities, watch)?)?;
+        Ok(Found { plan, origin: Origin::Built { instead, unkept: Some(reason) }, path: None })
+    };
+    let Some(folder) = folder else {
+        return unkept(None, "no folder to keep it in: set HOME or VEHICLECOUNT_CACHE".to_owned());
+    };
+    let name = label.name();
+    let path = folder.join(format!("{name}.plan"));
+    let opened = fs::create_dir_all(folder).and_then(|()| File::create(folder.join(format!("{name}.lock"))));
+    let lock = match opened.and_then(|file| file.lock().map(|()| file)) {
+        Ok(lock) => lock,
+        Err(error) => return unkept(None, format!("{}: {error}", folder.display())),
+    };
+    let instead = match kept(&path, &label) {
+        Ok(Some(bytes)) => match open(&bytes) {
+            Ok(plan) => return Ok(Found { plan, origin: Origin::Kept, path: Some(path) }),
+            Err(TensorRtError::Load { reason, .. }) => Some(format!("{} does not load ({reason})", path.display())),
+            Err(error) => return Err(error),
+        },
+        Ok(None) => other(folder, &label),
+        Err(reason) => Some(reason),
+    };
+    let bytes = build(request, capabilities, watch)?;
+    let plan = open(&bytes)?;
+    let written = write(&path, &bytes, &label);
+    drop(lock);
+    let unkept = written.as_ref().err().map(|error| format!("{}: {error}", path.display()));
+    Ok(Found { plan, origin: Origin::Built { instead, unkept }, path: written.is_ok().then_some(path) })
+}
+
+/// The plan at `path`, if its label is `wanted`; the reason, where something is there that cannot be used.
+fn kept(path: &Path, wanted: &Label) -> Result<Option<Vec<u8>>, String> {
+    let bytes = match fs::read(path) {
+        Ok(bytes) => bytes,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(format!("{}: {error}", path.display())),
+    };
+    let beside = path.with_extension("json");
+    let text = fs::read(&beside).map_err(|error| format!("{}: {error}", beside.display()))?;
+    let label: Label = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", beside.display()))?;
+    let differences = label.differs(wanted);
+    if !differences.is_empty() {
+        return Err(format!("{} is for another use ({})", path.display(), differences.join("; ")));
+    }
+    if label.plan_sha256 != digest(&bytes) {
+        return Err(format!("{} is damaged: its SHA-256 is not the one that was written beside it", path.display()));
+    }
+    Ok(Some(bytes))
+}
+
+/// What there is instead: the kept plan of the same network that comes nearest, and in what it differs.
+fn other(folder: &Path, wanted: &Label) -> Option<String> {
+    let entries = fs::read_dir(folder).ok()?;
+    let labels = entries.filter_map(|entry| {
+        let path = entry.ok()?.path();
+        let json = path.extension().is_some_and(|extension| extension == "json");
+        let label: Label = json.then(|| serde_json::from_slice(&fs::read(&path).ok()?).ok())??;
+        (label.network == wanted.network && label.precision == wanted.precision).then_some((path, label))
+    });
+    let (path, differences) = labels
+        .map(|(path, label)| (path.with_extension("plan"), label.differs(wanted)))
+        .min_by_key(|(path, differences)| (differences.len(), path.clone()))?;
+    Some(format!("{} is for another use ({})", path.display(), differences.join("; ")))
+}
+
+/// Writes the plan and its label, each whole or not at all; the label last, as it vouches for the plan.
+pub fn write(path: &Path, plan: &[u8], label: &Label) -> io::Result<()> {
+    let label = Label { plan_sha256: digest(plan), ..label.clone() };
+    write_whole(path, plan)?;
+    let text = serde_json::to_string_pretty(&label).expect("a label is plain");
+    write_whole(&path.with_extension("json"), text.as_bytes())
+}
+
+/// Writes a file under another name beside it, and moves it into place.
+pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
+    let beside = path.with_added_extension(format!("{}.part", std::process::id()));
+    let written = File::create(&beside).and_then(|mut file| {
+        file.write_all(bytes)?;
+        file.sync_all()
+    });
+    let moved = written.and_then(|()| fs::rename(&beside, path));
+    if moved.is_err() {
+        let _ = fs::remove_file(&beside);
+    }
+    moved
+}

@@ -1,0 +1,441 @@
+//! An ONNX network in FP32, made into one in FP16.
+//!
+//! From TensorRT 11 on, and in TensorRT-RTX, a network's precision is what its graph says. So the graph is rewritten before a build: weights
+//! and constants become FP16, the input is converted at the network's door and the density at its exit, so that both stay f32. Of a Q/DQ
+//! network, the scales become FP16 too: its convolutions stay INT8, and what lies between them, which TensorRT would else run in FP32,
+//! becomes FP16.
+//!
+//! ONNX is protobuf: of the messages only the fields that matter are read, everything else is copied as it is.
+
+use std::collections::BTreeSet;
+
+use thiserror::Error;
+
+/// Why a network is not converted.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+pub enum HalfError {
+    /// Not a network.
+    #[error("not an ONNX file, or cut off")]
+    Damaged,
+    /// Something that this conversion does not know.
+    #[error("{0}: build it with --precision fp32, or convert it with NVIDIA's ModelOpt")]
+    Unknown(String),
+}
+
+/// A field of a message: its number, and its value.
+#[derive(Clone, Debug)]
+struct Field<'a> {
+    number: u64,
+    value: Value<'a>,
+}
+
+#[derive(Clone, Debug)]
+enum Value<'a> {
+    Varint(u64),
+    Fixed64(&'a [u8]),
+    Fixed32(&'a [u8]),
+    Bytes(&'a [u8]),
+    Written(Vec<u8>),
+}
+
+impl<'a> Field<'a> {
+    fn bytes(&self) -> &[u8] {
+        match &self.value {
+            Value::Bytes(bytes) => bytes,
+            Value::Written(bytes) => bytes,
+            _ => &[],
+        }
+    }
+
+    fn text(&self) -> String {
+        String::from_utf8_lossy(self.bytes()).into_owned()
+    }
+
+    fn varint(&self) -> u64 {
+        if let Value::Varint(value) = self.value { value } else { 0 }
+    }
+
+    fn written(number: u64, bytes: Vec<u8>) -> Self {
+        Self { number, value: Value::Written(bytes) }
+    }
+
+    fn number(number: u64, value: u64) -> Self {
+        Self { number, value: Value::Varint(value) }
+    }
+}
+
+fn read_varint(bytes: &mut &[u8]) -> Result<u64, HalfError> {
+    let mut value = 0;
+    for shift in (0..64).step_by(7) {
+        let (&byte, rest) = bytes.split_first().ok_or(HalfError::Damaged)?;
+        *bytes = rest;
+        value |= u64::from(byte & 127) << shift;
+        if byte < 128 {
+            return Ok(value);
+        }
+    }
+    Err(HalfError::Damaged)
+}
+
+fn write_varint(mut value: u64, to: &mut Vec<u8>) {
+    while value >= 128 {
+        to.push(value as u8 | 128);
+        value >>= 7;
+    }
+    to.push(value as u8);
+}
+
+fn read(mut bytes: &[u8]) -> Result<Vec<Field<'_>>, HalfError> {
+    let mut fields = Vec::new();
+    while !bytes.is_empty() {
+        let key = read_varint(&mut bytes)?;
+        let mut take = |length: u64| {
+            let length = usize::try_from(length).map_err(|_| HalfError::Damaged)?;
+            let (head, rest) = bytes.split_at_checked(length).ok_or(HalfError::Damaged)?;
+            bytes = rest;
+            Ok(head)
+        };
+        let value = match key & 7 {
+            0 => Value::Varint(read_varint(&mut bytes)?),
+            1 => Value::Fixed64(take(8)?),
+            2 => {
+                let length = read_varint(&mut bytes)?;
+                let (head, rest) = usize::try_from(length)
+                    .ok()
+                    .and_then(|length| bytes.split_at_checked(length))
+                    .ok_or(HalfError::Damaged)?;
+                bytes = rest;
+                Value::Bytes(head)
+            }
+            5 => Value::Fixed32(take(4)?),
+            _ => return Err(HalfError::Damaged),
+        };
+        fields.push(Field { number: key >> 3, value });
+    }
+    Ok(fields)
+}
+
+fn write(fields: &[Field<'_>]) -> Vec<u8> {
+    let mut to = Vec::new();
+    for Field { number, value } in fields {
+        match value {
+            Value::Varint(value) => {
+                write_varint(number << 3, &mut to);
+                write_varint(*value, &mut to);
+            }
+            Value::Fixed64(bytes) => {
+                write_varint(number << 3 | 1, &mut to);
+                to.extend_from_slice(bytes);
+            }
+            Value::Fixed32(bytes) => {
+                write_varint(number << 3 | 5, &mut to);
+                to.extend_from_slice(bytes);
+            }
+            Value::Bytes(_) | Value::Written(_) => {
+                let bytes = match value {
+                    Value::Bytes(bytes) => bytes,
+                    Value::Written(bytes) => bytes.as_slice(),
+                    _ => &[],
+                };
+                write_varint(number << 3 | 2, &mut to);
+                write_varint(bytes.len() as u64, &mut to);
+                to.extend_from_slice(bytes);
+            }
+        }
+    }
+    to
+}
+
+// Numbers of onnx.proto's fields, and values of its enums.
+mod onnx {
+    pub const MODEL_GRAPH: u64 = 7;
+    pub const MODEL_OPSET: u64 = 8;
+    pub const OPSET_DOMAIN: u64 = 1;
+    pub const OPSET_VERSION: u64 = 2;
+    pub const GRAPH_NODE: u64 = 1;
+    pub const GRAPH_INITIALIZER: u64 = 5;
+    pub const GRAPH_INPUT: u64 = 11;
+    pub const GRAPH_OUTPUT: u64 = 12;
+    pub const GRAPH_VALUE_INFO: u64 = 13;
+    pub const GRAPH_SPARSE: u64 = 15;
+    pub const NODE_INPUT: u64 = 1;
+    pub const NODE_OUTPUT: u64 = 2;
+    pub const NODE_NAME: u64 = 3;
+    pub const NODE_OPERATOR: u64 = 4;
+    pub const NODE_ATTRIBUTE: u64 = 5;
+    pub const ATTRIBUTE_NAME: u64 = 1;
+    pub const ATTRIBUTE_INT: u64 = 3;
+    pub const ATTRIBUTE_TENSOR: u64 = 5;
+    pub const ATTRIBUTE_GRAPH: u64 = 6;
+    pub const ATTRIBUTE_TYPE: u64 = 20;
+    pub const TENSOR_TYPE: u64 = 2;
+    pub const TENSOR_FLOATS: u64 = 4;
+    pub const TENSOR_NAME: u64 = 8;
+    pub const TENSOR_RAW: u64 = 9;
+    pub const TENSOR_EXTERNAL: u64 = 13;
+    pub const TENSOR_LOCATION: u64 = 14;
+    pub const FLOAT: u64 = 1;
+    pub const FLOAT16: u64 = 10;
+    /// `AttributeProto.INT`.
+    pub const INT: u64 = 2;
+}
+
+/// The first opset whose quantizers take FP16 scales.
+const QUANTIZER_OPSET: u64 = 19;
+
+/// The network in FP16, with input and output in f32 still.
+pub fn to_half(model: &[u8]) -> Result<Vec<u8>, HalfError> {
+    let mut fields = read(model)?;
+    let graph = fields.iter().position(|field| field.number == onnx::MODEL_GRAPH).ok_or(HalfError::Damaged)?;
+    let bytes = fields[graph].bytes().to_vec();
+    let (converted, quantized) = convert_graph(&bytes)?;
+    fields[graph] = Field::written(onnx::MODEL_GRAPH, converted);
+    if quantized {
+        for field in fields.iter_mut().filter(|field| field.number == onnx::MODEL_OPSET) {
+            let bytes = field.bytes().to_vec();
+            let mut opset = read(&bytes)?;
+            let own = opset.iter().any(|field| field.number == onnx::OPSET_DOMAIN && !field.bytes().is_empty());
+            if own {
+                continue;
+            }
+            for version in opset.iter_mut().filter(|field| field.number == onnx::OPSET_VERSION) {
+                *version = Field::number(onnx::OPSET_VERSION, version.varint().max(QUANTIZER_OPSET));
+            }
+            *field = Field::written(onnx::MODEL_OPSET, write(&opset));
+        }
+    }
+    Ok(write(&fields))
+}
+
+/// The graph in FP16, and whether it has quantizers.
+fn convert_graph(bytes: &[u8]) -> Result<(Vec<u8>, bool), HalfError> {
+    let fields = read(bytes)?;
+    if fields.iter().any(|field| field.number == onnx::GRAPH_SPARSE) {
+        return Err(HalfError::Unknown("the network has sparse weights".to_owned()));
+    }
+    let names = |number: u64| -> Result<Vec<String>, HalfError> {
+        let of = |field: &Field<'_>| Ok(read(field.bytes())?.iter().find(|field| field.number == 1).map(Field::text));
+        let found: Result<Vec<_>, HalfError> = fields.iter().filter(|field| field.number == number).map(of).collect();
+        Ok(found?.into_iter().flatten().collect())
+    };
+    let (inputs, outputs) = (names(onnx::GRAPH_INPUT)?, names(onnx::GRAPH_OUTPUT)?);
+    let ([input], [output]) = (inputs.as_slice(), outputs.as_slice()) else {
+        return Err(HalfError::Unknown(format!(
+            "the network has {} inputs and {} outputs",
+            inputs.len(),
+            outputs.len()
+        )));
+    };
+    // The scales of Resize are f32, whatever it scales.
+    let (mut stay, mut quantized) = (BTreeSet::new(), false);
+    for field in fields.iter().filter(|field| field.number == onnx::GRAPH_NODE) {
+        let node = read(field.bytes())?;
+        let operator =
+            node.iter().find(|field| field.number == onnx::NODE_OPERATOR).map(Field::text).unwrap_or_default();
+        quantized |= operator == "QuantizeLinear" || operator == "DequantizeLinear";
+        if operator == "Resize" {
+            stay.extend(node.iter().filter(|field| field.number == onnx::NODE_INPUT).skip(1).map(Field::text));
+        }
+    }
+    let inner = |name: &str| format!("{name}_half");
+    let mut converted = vec![Field::written(onnx::GRAPH_NODE, cast(input, &inner(input), onnx::FLOAT16))];
+    for field in &fields {
+        match field.number {
+            onnx::GRAPH_NODE => {
+                let node = convert_node(&read(field.bytes())?, [input, output], &inner, &stay)?;
+                converted.push(Field::written(onnx::GRAPH_NODE, node));
+            }
+            onnx::GRAPH_INITIALIZER => {
+                let tensor = convert_tensor(field.bytes(), &stay)?;
+                converted.push(Field::written(onnx::GRAPH_INITIALIZER, tensor));
+            }
+            // Types of what lies between: no longer right, and not needed.
+            onnx::GRAPH_VALUE_INFO => {}
+            _ => converted.push(field.clone()),
+        }
+    }
+    converted.push(Field::written(onnx::GRAPH_NODE, cast(&inner(output), output, onnx::FLOAT)));
+    Ok((write(&converted), quantized))
+}
+
+/// A node that converts `from` into `to` of another type.
+fn cast(from: &str, to: &str, data_type: u64) -> Vec<u8> {
+    let attribute = write(&[
+        Field::written(onnx::ATTRIBUTE_NAME, b"to".to_vec()),
+        Field::number(onnx::ATTRIBUTE_INT, data_type),
+        Field::number(onnx::ATTRIBUTE_TYPE, onnx::INT),
+    ]);
+    write(&[
+        Field::written(onnx::NODE_INPUT, from.as_bytes().to_vec()),
+        Field::written(onnx::NODE_OUTPUT, to.as_bytes().to_vec()),
+        Field::written(onnx::NODE_NAME, format!("{to}_cast").into_bytes()),
+        Field::written(onnx::NODE_OPERATOR, b"Cast".to_vec()),
+        Field::written(onnx::NODE_ATTRIBUTE, attribute),
+    ])
+}
+
+fn convert_node(
+    node: &[Field<'_>],
+    face: [&String; 2],
+    inner: &dyn Fn(&str) -> String,
+    stay: &BTreeSet<String>,
+) -> Result<Vec<u8>, HalfError> {
+    let operator = node.iter().find(|field| field.number == onnx::NODE_OPERATOR).map(Field::text).unwrap_or_default();
+    let made = node.iter().find(|field| field.number == onnx::NODE_OUTPUT).map(Field::text).unwrap_or_default();
+    let mut fields = Vec::new();
+    for field in node {
+        match field.number {
+            onnx::NODE_INPUT | onnx::NODE_OUTPUT if face.iter().any(|name| name.as_bytes() == field.bytes()) => {
+                fields.push(Field::written(field.number, inner(&field.text()).into_bytes()));
+            }
+            onnx::NODE_ATTRIBUTE => {
+                let mut attribute = read(field.bytes())?;
+                let name = attribute.iter().find(|field| field.number == onnx::ATTRIBUTE_NAME).map(Field::text);
+                for part in &mut attribute {
+                    match part.number {
+                        onnx::ATTRIBUTE_GRAPH => {
+                            return Err(HalfError::Unknown(format!("the network has a branch or a loop ({operator})")));
+                        }
+                        onnx::ATTRIBUTE_TENSOR if !stay.contains(&made) => {
+                            *part = Field::written(part.number, convert_tensor(&part.bytes().to_vec(), stay)?);
+                        }
+                        onnx::ATTRIBUTE_INT
+                            if operator == "Cast" && name.as_deref() == Some("to") && part.varint() == onnx::FLOAT =>
+                        {
+                            *part = Field::number(part.number, onnx::FLOAT16);
+                        }
+                        _ => {}
+                    }
+                }
+                if operator == "Constant" && name.as_deref().is_some_and(|name| name.starts_with("value_float")) {
+                    return Err(HalfError::Unknown(format!("the constant {made:?} is no tensor")));
+                }
+                fields.push(Field::written(onnx::NODE_ATTRIBUTE, write(&attribute)));
+            }
+            _ => fields.push(field.clone()),
+        }
+    }
+    Ok(write(&fields))
+}
+
+/// A tensor in FP16, if it was in FP32 and is not to stay so.
+fn convert_tensor(bytes: &[u8], stay: &BTreeSet<String>) -> Result<Vec<u8>, HalfError> {
+    let fields = read(bytes)?;
+    let find = |number: u64| fields.iter().find(|field| field.number == number);
+    let name = find(onnx::TENSOR_NAME).map(Field::text).unwrap_or_default();
+    if find(onnx::TENSOR_TYPE).is_none_or(|field| field.varint() != onnx::FLOAT) || stay.contains(&name) {
+        return Ok(bytes.to_vec());
+    }
+    if find(onnx::TENSOR_LOCATION).is_some_and(|field| field.varint() != 0) || find(onnx::TENSOR_EXTERNAL).is_some() {
+        return Err(HalfError::Unknown(format!("the weights {name:?} lie in another file")));
+    }
+    let mut raw = Vec::new();
+    let mut add = |bytes: &[u8]| -> Result<(), HalfError> {
+        for value in bytes.chunks_exact(4) {
+            let value = f32::from_le_bytes([value[0], value[1], value[2], value[3]]);
+            let half = half(value);
+            if half & 0x7fff >= 0x7c00 {
+                return Err(HalfError::Unknown(format!("the weights {name:?} have {value}, which FP16 does not")));
+            }
+            // A scale must not become zero: the smallest that there is counts for it.
+            let half = if value != 0.0 && half & 0x7fff == 0 { half | 1 } else { half };
+            raw.extend_from_slice(&half.to_le_bytes());
+        }
+        Ok(())
+    };
+    // Either raw bytes, or numbers one by one, packed or not.
+    for field in fields.iter().filter(|field| [onnx::TENSOR_FLOATS, onnx::TENSOR_RAW].contains(&field.number)) {
+        match &field.value {
+            Value::Fixed32(bytes) => add(bytes)?,
+            _ => add(field.bytes())?,
+        }
+    }
+    let mut converted: Vec<Field<'_>> = fields
+        .iter()
+        .filter(|field| ![onnx::TENSOR_TYPE, onnx::TENSOR_FLOATS, onnx::TENSOR_RAW].contains(&field.number))
+        .cloned()
+        .collect();
+    converted.push(Field::number(onnx::TENSOR_TYPE, onnx::FLOAT16));
+    converted.push(Field::written(onnx::TENSOR_RAW, raw));
+    Ok(write(&converted))
+}
+
+/// The nearest FP16 number, of two equally near ones the even one; infinity beyond the largest (IEEE 754).
+fn half(value: f32) -> u16 {
+    let bits = value.to_bits();
+    let sign = (bits >> 16 & 0x8000) as u16;
+    let magnitude = f32::from_bits(bits & 0x7fff_ffff);
+    if magnitude.is_nan() {
+        return sign | 0x7e00;
+    }
+    // Below the smallest normal number, steps are of 2^-24: the rounding of f32 itself does it.
+    if magnitude < 2.0_f32.powi(-14) {
+        let steps = magnitude * 2.0_f32.powi(24);
+        return sign | steps.round_ties_even() as u16;
+    }
+    let rounded = magnitude.to_bits() + 0xfff + (bits >> 13 & 1);
+    let half = (rounded >> 13).wrapping_sub((127 - 15) << 10);
+    sign | half.min(0x7c00) as u16
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What a half means.
+    fn value(half: u16) -> f32 {
+        let (exponent, fraction) = (i32::from(half >> 10 & 31), f32::from(half & 1023));
+        let magnitude = match exponent {
+            0 => fraction * 2.0_f32.powi(-24),
+            31 => f32::INFINITY,
+            _ => (1.0 + fraction / 1024.0) * 2.0_f32.powi(exponent - 15),
+        };
+        if half & 0x8000 == 0 { magnitude } else { -magnitude }
+    }
+
+    #[test]
+    fn every_half_is_its_own_nearest() {
+        for bits in 0..0x7c00_u16 {
+            assert_eq!(half(value(bits)), bits);
+            assert_eq!(half(-value(bits)), bits | 0x8000);
+            // Between it and the next, the nearer one; in the middle, the even one.
+            if bits < 0x7bff {
+                let (low, high) = (f64::from(value(bits)), f64::from(value(bits + 1)));
+                assert_eq!(half((low * 0.51 + high * 0.49) as f32), bits);
+                assert_eq!(half((low * 0.49 + high * 0.51) as f32), bits + 1);
+                assert_eq!(half(((low + high) / 2.0) as f32), bits + (bits & 1));
+            }
+        }
+        assert_eq!((half(65_504.0), half(65_520.0), half(1e9)), (0x7bff, 0x7c00, 0x7c00));
+    }
+
+    #[test]
+    fn network_that_is_read_and_written_is_the_same() {
+        let bytes = include_bytes!("../../tests/engines/tiny-int8.onnx");
+        assert_eq!(write(&read(bytes).expect("a network")), bytes);
+    }
+
+    #[test]
+    fn half_of_a_network_is_smaller_and_keeps_its_face() {
+        let bytes = include_bytes!("../../tests/engines/tiny.onnx");
+        let half = to_half(bytes).expect("it converts");
+        assert!(half.len() < bytes.len() * 3 / 4, "{} of {}", half.len(), bytes.len());
+        let face = |model: &[u8]| {
+            let fields = read(model).expect("a network");
+            let graph = fields.iter().find(|field| field.number == onnx::MODEL_GRAPH).expect("a graph");
+            let graph = read(graph.bytes()).expect("a graph");
+            let face = graph.iter().filter(|field| [onnx::GRAPH_INPUT, onnx::GRAPH_OUTPUT].contains(&field.number));
+            face.map(|field| field.bytes().to_vec()).collect::<Vec<_>>()
+        };
+        assert_eq!(face(&half), face(bytes));
+    }
+
+    #[test]
+    fn damaged_and_unknown_networks_are_refused() {
+        let bytes = include_bytes!("../../tests/engines/tiny.onnx");
+        for length in [1, 10, bytes.len() / 2, bytes.len() - 1] {
+            assert_eq!(to_half(&bytes[..length]), Err(HalfError::Damaged), "{length}");
+        }
+        assert_eq!(to_half(b""), Err(HalfError::Damaged));
+    }
+}

@@ -1,0 +1,206 @@
+//! In which precision a network runs on a GPU, and which of them is the fastest there.
+
+use std::fmt;
+use std::path::Path;
+use std::str::FromStr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::TensorRtError;
+use crate::model::{File, Model};
+
+/// Precision of a plan.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// The fastest of those below that counts what it must.
+    #[default]
+    Auto,
+    /// All in f32, from the FP32 file.
+    Fp32,
+    /// All in FP16, from the FP32 file.
+    Fp16,
+    /// Convolutions in INT8, from the Q/DQ file, and the rest in FP16.
+    Int8,
+}
+
+impl Precision {
+    /// The name used in options and files.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Auto => "auto",
+            Self::Fp32 => "fp32",
+            Self::Fp16 => "fp16",
+            Self::Int8 => "int8",
+        }
+    }
+
+    /// The file of `model` from which a plan of this precision is built: for `Auto`, that of the first of [`candidates`].
+    pub fn file(self, model: &Model) -> Option<&File> {
+        let of = |precision: &str| model.manifest.files.iter().find(|file| file.precision == precision);
+        if let Some(chosen) = model.chosen_file() {
+            let quantized = chosen.precision == "int8";
+            return (self == Self::Auto || quantized == (self == Self::Int8)).then_some(chosen);
+        }
+        match self {
+            Self::Int8 => of("int8"),
+            Self::Fp32 | Self::Fp16 => of("fp32"),
+            Self::Auto => of("int8").or_else(|| of("fp32")),
+        }
+    }
+}
+
+impl fmt::Display for Precision {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.name())
+    }
+}
+
+impl FromStr for Precision {
+    type Err = String;
+
+    fn from_str(name: &str) -> Result<Self, String> {
+        [Self::Auto, Self::Fp32, Self::Fp16, Self::Int8]
+            .into_iter()
+            .find(|precision| precision.name() == name)
+            .ok_or_else(|| format!("{name:?} is not one of auto, fp32, fp16 and int8"))
+    }
+}
+
+/// The precisions that `auto` tries for `model`, the one expected to be the fastest first.
+pub fn candidates(model: &Model) -> Vec<(Precision, &File)> {
+    let all = [Precision::Int8, Precision::Fp16].into_iter();
+    all.filter_map(|precision| Some((precision, precision.file(model)?))).collect()
+}
+
+/// What a trial of one precision found.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Trial {
+    /// The precision.
+    pub precision: Precision,
+    /// Microseconds for a largest batch; `None` where it was not timed.
+    pub microseconds: Option<f64>,
+    /// Why it is not to be used: it does not build, or does not count what it must.
+    pub fault: Option<String>,
+}
+
+/// The choice, and what it rests on.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Choice {
+    /// The fastest without a fault.
+    pub precision: Precision,
+    /// All that was tried.
+    pub trials: Vec<Trial>,
+}
+
+impl fmt::Display for Choice {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.precision)?;
+        for trial in &self.trials {
+            match (&trial.fault, trial.microseconds) {
+                (Some(fault), _) => write!(f, "; {} is not used: {fault}", trial.precision)?,
+                (None, Some(time)) => write!(f, "; {} takes {time:.0} µs a batch", trial.precision)?,
+                (None, None) => {}
+            }
+        }
+        Ok(())
+    }
+}
+
+/// Tries `candidates` by `time`, which builds the precision's plan, sees that it counts what it must and times a largest batch. The error
+/// is that of the last one, where none can be used.
+pub fn choose(
+    candidates: &[Precision],
+    mut time: impl FnMut(Precision) -> Result<Duration, TensorRtError>,
+) -> Result<Choice, TensorRtError> {
+    let mut trials = Vec::new();
+    let mut last = None;
+    for &precision in candidates {
+        match time(precision) {
+            Ok(taken) => {
+                let microseconds = Some(taken.as_secs_f64() * 1e6);
+                trials.push(Trial { precision, microseconds, fault: None });
+            }
+            // The user's own wish is no property of the precision.
+            Err(TensorRtError::Ended) => return Err(TensorRtError::Ended),
+            Err(error) => {
+                trials.push(Trial { precision, microseconds: None, fault: Some(error.to_string()) });
+                last = Some(error);
+            }
+        }
+    }
+    let usable = trials.iter().filter(|trial| trial.fault.is_none());
+    let best = usable.min_by(|a, b| a.microseconds.unwrap_or(f64::MAX).total_cmp(&b.microseconds.unwrap_or(f64::MAX)));
+    match (best.map(|trial| trial.precision), last) {
+        (Some(precision), _) => Ok(Choice { precision, trials }),
+        (None, Some(error)) => Err(error),
+        (None, None) => Err(TensorRtError::NothingToBuild),
+    }
+}
+
+impl Choice {
+    /// The choice that was kept at `path`, if there is one.
+    pub fn read(path: &Path) -> Option<Self> {
+        serde_json::from_slice(&std::fs::read(path).ok()?).ok()
+    }
+
+    /// Keeps the choice at `path`, whole or not at all.
+    pub fn write(&self, path: &Path) -> std::io::Result<()> {
+        let text = serde_json::to_string_pretty(self).expect("a choice is plain");
+        if let Some(folder) = path.parent() {
+            std::fs::create_dir_all(folder)?;
+        }
+        super::cache::write_whole(path, text.as_bytes())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn fault(what: &str) -> TensorRtError {
+        TensorRtError::Build { library: "TensorRT 11.4.0".to_owned(), reason: what.to_owned() }
+    }
+
+    #[test]
+    fn the_fastest_that_counts_is_chosen() {
+        let times = |int8: u64, fp16: u64| {
+            move |precision| Ok(Duration::from_micros(if precision == Precision::Int8 { int8 } else { fp16 }))
+        };
+        let both = [Precision::Int8, Precision::Fp16];
+        assert_eq!(choose(&both, times(10, 20)).expect("one").precision, Precision::Int8);
+        // INT8 is not always faster: depthwise convolutions hardly gain.
+        let choice = choose(&both, times(21, 20)).expect("one");
+        assert_eq!(choice.to_string(), "fp16; int8 takes 21 µs a batch; fp16 takes 20 µs a batch");
+    }
+
+    #[test]
+    fn precision_that_does_not_count_is_passed_over_with_its_reason() {
+        let mut calls = 0;
+        let choice = choose(&[Precision::Int8, Precision::Fp16], |precision| {
+            calls += 1;
+            if precision == Precision::Int8 { Err(fault("counts 0.0")) } else { Ok(Duration::from_micros(30)) }
+        });
+        let choice = choice.expect("the other one");
+        assert_eq!((choice.precision, calls), (Precision::Fp16, 2));
+        assert!(
+            choice.to_string().contains("int8 is not used: TensorRT 11.4.0 builds no plan: counts 0.0"),
+            "{choice}"
+        );
+        assert!(choose(&[Precision::Int8], |_| Err(fault("counts 0.0"))).is_err());
+        assert!(matches!(choose(&[], |_| Ok(Duration::ZERO)), Err(TensorRtError::NothingToBuild)));
+    }
+
+    #[test]
+    fn choice_is_kept_and_read_again() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let path = folder.path().join("engines/choice.json");
+        assert_eq!(Choice::read(&path), None);
+        let choice = choose(&[Precision::Fp16], |_| Ok(Duration::from_micros(7))).expect("one");
+        choice.write(&path).expect("the folder can be written");
+        assert_eq!(Choice::read(&path), Some(choice));
+    }
+}
