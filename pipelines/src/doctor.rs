@@ -8,6 +8,7 @@ use anyhow::{Result, bail};
 use gstvehiclecount::deepstream::doctor;
 use vehiclecount_core::engine::{self, EngineKind, EngineRequest};
 use vehiclecount_core::model::{self, Model};
+use vehiclecount_core::tensorrt::{Flavour, Library, cache, device};
 
 /// Options of `vehicle-count doctor`.
 #[derive(clap::Args)]
@@ -88,6 +89,7 @@ pub fn run(options: &Options) -> Result<()> {
     machine(&mut findings);
     gstreamer(&mut findings);
     plugin(&mut findings);
+    gpu(&mut findings);
     engines(&mut findings, &options.model);
     println!();
     if findings.worst.is_empty() {
@@ -213,6 +215,58 @@ fn plugin(findings: &mut Findings) {
     }
     findings
         .remedy("should that not help: rm -r ~/.cache/gstreamer-1.0, where GStreamer remembers what it did not find");
+}
+
+/// NVIDIA's side: nobody needs it, so nothing of it is missing.
+fn gpu(findings: &mut Findings) {
+    println!("NVIDIA");
+    let devices = match device::devices() {
+        Ok(devices) => devices,
+        Err(error) => {
+            findings.say(State::Note, "GPU", &error.to_string());
+            Vec::new()
+        }
+    };
+    for gpu in &devices {
+        let capability = format!("{}.{}", gpu.capability / 10, gpu.capability % 10);
+        let memory = gpu.memory as f64 / f64::from(1 << 30);
+        findings.say(
+            State::Good,
+            "GPU",
+            &format!(
+                "{}: {}, compute capability {capability}, {memory:.1} GiB, driver for CUDA {}",
+                gpu.index, gpu.name, gpu.cuda
+            ),
+        );
+    }
+    for flavour in [Flavour::TensorRt, Flavour::TensorRtRtx] {
+        match Library::open_to_build(flavour) {
+            Ok(library) => {
+                findings.say(State::Good, "library", &format!("{library} in {}", library.path().display()));
+                if devices.is_empty() {
+                    findings
+                        .remedy("without a GPU it builds plans for other machines at most: vehicle-count engine build");
+                }
+            }
+            Err(error) => findings.say(State::Note, "library", &format!("{flavour}: {error}")),
+        }
+    }
+    let built = vehiclecount_core::tensorrt::headers();
+    if built.is_empty() {
+        findings.say(State::Note, "built with", "no TensorRT headers: no library of TensorRT can be used");
+        findings.remedy("build again with TENSORRT_INCLUDE_DIR naming the folder that holds NvInfer.h");
+    } else {
+        findings.say(State::Good, "built with", &format!("the headers of TensorRT {built}"));
+    }
+    if let Some(folder) = cache::folder().filter(|folder| folder.is_dir()) {
+        let plans = std::fs::read_dir(&folder).into_iter().flatten().flatten();
+        let plans = plans.filter(|entry| entry.path().extension().is_some_and(|end| end == "plan"));
+        let (count, bytes) = plans.fold((0, 0), |(count, bytes), entry| {
+            (count + 1, bytes + entry.metadata().map_or(0, |metadata| metadata.len()))
+        });
+        let size = bytes as f64 / 1e6;
+        findings.say(State::Good, "plans", &format!("{count} in {}, {size:.0} MB", folder.display()));
+    }
 }
 
 fn engines(findings: &mut Findings, name: &str) {

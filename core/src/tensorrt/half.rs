@@ -234,7 +234,9 @@ fn convert_graph(bytes: &[u8]) -> Result<(Vec<u8>, bool), HalfError> {
             node.iter().find(|field| field.number == onnx::NODE_OPERATOR).map(Field::text).unwrap_or_default();
         quantized |= operator == "QuantizeLinear" || operator == "DequantizeLinear";
         if operator == "Resize" {
-            stay.extend(node.iter().filter(|field| field.number == onnx::NODE_INPUT).skip(1).map(Field::text));
+            // An input that is left out has no name, and so has the tensor inside a constant.
+            let inputs = node.iter().filter(|field| field.number == onnx::NODE_INPUT).skip(1).map(Field::text);
+            stay.extend(inputs.filter(|name| !name.is_empty()));
         }
     }
     let inner = |name: &str| format!("{name}_half");

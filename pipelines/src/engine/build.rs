@@ -1,0 +1,237 @@
+//! `vehicle-count engine build`: a plan before the first camera needs it.
+
+use std::io::{IsTerminal, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Mutex;
+use std::time::Instant;
+
+use anyhow::{Context, Result, bail};
+use vehiclecount_core::model::{self, File, Model};
+use vehiclecount_core::preprocess::InputSize;
+use vehiclecount_core::tensorrt::cache::{self, Label, Origin, PlanRequest};
+use vehiclecount_core::tensorrt::{Flavour, Library, Precision, Progress, device};
+
+/// Options of `vehicle-count engine build`.
+#[derive(clap::Args)]
+pub struct Options {
+    /// Model: a name, a manifest (.json) or an .onnx file
+    #[arg(default_value = "")]
+    model: String,
+    /// Library that builds: auto, tensorrt or tensorrt-rtx
+    #[arg(long, default_value = "auto")]
+    runtime: Flavour,
+    /// Precision: fp32, fp16, int8, or auto for each that the engine would try
+    #[arg(long, default_value = "auto")]
+    precision: Precision,
+    /// Batches from 1 to this many pictures
+    #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
+    batch: u32,
+    /// Size of the network's input in pixels; by default the manifest's
+    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
+    input_size: Option<InputSize>,
+    /// Compute capability of the GPUs to build for, such as 8.9; TensorRT-RTX alone, which needs no GPU for it. By default the GPU at hand
+    #[arg(long, value_name = "X.Y", value_parser = capability)]
+    compute_capability: Vec<u32>,
+    /// An existing calibration table; TensorRT 10 alone
+    #[arg(long, value_name = "FILE")]
+    calibration: Option<PathBuf>,
+    /// Index of the GPU
+    #[arg(long, default_value_t = 0)]
+    gpu: u32,
+    /// Where to write the plan: a file, with its label (.json) beside it
+    #[arg(long, value_name = "FILE")]
+    out: Option<PathBuf>,
+}
+
+fn size(text: &str) -> Result<InputSize, String> {
+    let parts = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
+    parts.map(|(width, height)| InputSize { width, height }).ok_or_else(|| "not a size such as 384x384".to_owned())
+}
+
+/// Times ten, as CUDA's own names have it (sm_89).
+fn capability(text: &str) -> Result<u32, String> {
+    let parts =
+        text.split_once('.').and_then(|(major, minor)| Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?)));
+    match parts {
+        Some((major, minor)) if major < 100 && minor < 10 => Ok(major * 10 + minor),
+        _ => Err("not a compute capability such as 8.9".to_owned()),
+    }
+}
+
+/// Builds, shows progress, and says where the plan is.
+pub fn run(options: &Options) -> Result<()> {
+    let model = Model::open(&options.model, &model::folders())?;
+    let input = model.input_size(options.input_size)?;
+    let library = Library::open_to_build(options.runtime)?;
+    println!("{library}, headers {}", vehiclecount_core::tensorrt::headers());
+    if let Some(table) = &options.calibration {
+        if library.flavour() != Flavour::TensorRt || library.version().major != 10 {
+            bail!(
+                "{library} takes no calibration table: use the Q/DQ file of the model (--precision int8), made by engines/quantize.py"
+            );
+        }
+        eprintln!(
+            "warning: {}: calibration tables are deprecated, and good for the very network they were made of; a Q/DQ file (engines/quantize.py) works with every TensorRT",
+            table.display()
+        );
+    }
+    let capabilities = if options.compute_capability.is_empty() {
+        vec![
+            device::device(options.gpu).context("no --compute-capability was given, and no GPU is at hand")?.capability,
+        ]
+    } else if library.flavour() == Flavour::TensorRtRtx {
+        options.compute_capability.clone()
+    } else {
+        bail!(
+            "{library} builds for the GPU at hand alone: leave --compute-capability out, or take --runtime tensorrt-rtx"
+        );
+    };
+    // A calibration table is of the FP32 network.
+    let chosen = match (options.precision, &options.calibration) {
+        (Precision::Auto, Some(_)) => Precision::Int8,
+        (precision, _) => precision,
+    };
+    let wanted: Vec<(Precision, &File)> = match chosen {
+        Precision::Auto => vehiclecount_core::tensorrt::candidates(&model),
+        precision => {
+            let from = if options.calibration.is_some() { Precision::Fp32 } else { precision };
+            from.file(&model).map(|file| (precision, file)).into_iter().collect()
+        }
+    };
+    if wanted.is_empty() {
+        bail!(
+            "model {} has no file for {}: its manifest lists {}",
+            model.manifest.name,
+            options.precision,
+            listed(&model)
+        );
+    }
+    // Given to one file, `auto` is what the engine would try first.
+    let wanted = if options.out.is_some() { &wanted[..1] } else { &wanted[..] };
+    for &(precision, file) in wanted {
+        model.verify_once(file)?;
+        let path = model.path(file);
+        let request = PlanRequest {
+            library: &library,
+            onnx: &path,
+            sha256: &file.sha256,
+            precision,
+            input,
+            max_batch: options.batch as usize,
+            capability: capabilities[0],
+            calibration: options.calibration.as_deref(),
+            detailed: true,
+        };
+        match &options.out {
+            Some(out) => to_file(&request, &capabilities, out)?,
+            None => to_cache(&request, &capabilities)?,
+        }
+    }
+    Ok(())
+}
+
+fn listed(model: &Model) -> String {
+    let files = model.manifest.files.iter().map(|file| format!("{} ({})", file.file, file.precision));
+    files.collect::<Vec<_>>().join(", ")
+}
+
+fn to_file(request: &PlanRequest<'_>, capabilities: &[u32], out: &Path) -> Result<()> {
+    let shown = Shown::begin(request);
+    let own: &[u32] = if request.library.flavour() == Flavour::TensorRtRtx { capabilities } else { &[] };
+    let plan = cache::build(request, own, &|progress| shown.show(progress))?;
+    shown.end();
+    cache::write(out, &plan, &Label::of(request)?).with_context(|| format!("{} cannot be written", out.display()))?;
+    println!("{}: {}, {}", out.display(), bytes(plan.len()), for_what(request, capabilities));
+    Ok(())
+}
+
+fn to_cache(request: &PlanRequest<'_>, capabilities: &[u32]) -> Result<()> {
+    for &capability in capabilities {
+        let request = PlanRequest { capability, ..request.clone() };
+        let shown = Shown::begin(&request);
+        let found = cache::plan_for(&request, &|progress| shown.show(progress))?;
+        shown.end();
+        let place = found.path.map_or_else(|| "not kept".to_owned(), |path| path.display().to_string());
+        println!("{place}: {}, {}", bytes(found.plan.len()), for_what(&request, &[capability]));
+        match found.origin {
+            Origin::Kept => println!("  it was there already"),
+            Origin::Built { instead, unkept } => {
+                instead.iter().for_each(|reason| println!("  built anew: {reason}"));
+                unkept.iter().for_each(|reason| println!("  it is not kept: {reason}"));
+            }
+        }
+    }
+    Ok(())
+}
+
+fn for_what(request: &PlanRequest<'_>, capabilities: &[u32]) -> String {
+    let capabilities: Vec<_> = capabilities.iter().map(|value| format!("{}.{}", value / 10, value % 10)).collect();
+    let InputSize { width, height } = request.input;
+    format!(
+        "{}, {width}x{height}, batches 1 to {}, compute capability {}",
+        request.precision,
+        request.max_batch,
+        capabilities.join(", ")
+    )
+}
+
+/// As a person reads it.
+pub(super) fn bytes(count: usize) -> String {
+    format!("{:.1} MB", count as f64 / 1e6)
+}
+
+/// The progress of a build: one line that changes, or one line for each outer phase where it is not a terminal.
+struct Shown {
+    live: bool,
+    since: Instant,
+    /// Outer phases and steps done of them.
+    phases: Mutex<Vec<(String, u32, u32)>>,
+}
+
+impl Shown {
+    fn begin(request: &PlanRequest<'_>) -> Self {
+        println!("building {} in {}", request.onnx.display(), request.precision);
+        Self { live: std::io::stderr().is_terminal(), since: Instant::now(), phases: Mutex::default() }
+    }
+
+    fn show(&self, progress: Progress<'_>) -> bool {
+        let mut phases = self.phases.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        match progress {
+            Progress::Begin { phase, steps, .. } => phases.push((phase.to_owned(), 0, steps)),
+            Progress::Step { phase, step } => {
+                phases.iter_mut().filter(|(name, ..)| name == phase).for_each(|(_, done, _)| *done = step + 1);
+            }
+            Progress::End { phase } => {
+                if let Some(at) = phases.iter().rposition(|(name, ..)| name == phase) {
+                    phases.remove(at);
+                }
+            }
+        }
+        if self.live {
+            let line: Vec<_> =
+                phases.iter().take(3).map(|(name, done, steps)| format!("{name} {done}/{steps}")).collect();
+            let _ = write!(std::io::stderr(), "\r\x1b[K  {:.100}", line.join(" > "));
+        }
+        true
+    }
+
+    fn end(&self) {
+        if self.live {
+            let _ = write!(std::io::stderr(), "\r\x1b[K");
+        }
+        println!("  done in {:.1} s", self.since.elapsed().as_secs_f64());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn capabilities_and_sizes_are_read_as_people_write_them() {
+        assert_eq!((capability("8.9"), capability("12.0")), (Ok(89), Ok(120)));
+        assert!(["89", "8.", "8.10", "x.1"].iter().all(|text| capability(text).is_err()));
+        assert_eq!(size("640x384"), Ok(InputSize { width: 640, height: 384 }));
+        assert!(size("640").is_err());
+    }
+}
