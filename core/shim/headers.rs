@@ -45,7 +45,9 @@ pub fn headers(core: &Path, missing: &mut String) -> Vec<(PathBuf, [u32; 3])> {
     let system =
         [&triple, "/usr/include", "/usr/local/include", "/usr/local/tensorrt/include", "/opt/tensorrt/include"];
     let mut folders: Vec<PathBuf> = named.into_iter().chain(system.map(PathBuf::from)).collect();
-    folders.iter().for_each(|folder| println!("cargo:rerun-if-changed={}", folder.join("NvInferVersion.h").display()));
+    // A file that is not there would have cargo build this anew every time.
+    let watched = folders.iter().map(|folder| folder.join("NvInferVersion.h")).filter(|path| path.is_file());
+    watched.for_each(|path| println!("cargo:rerun-if-changed={}", path.display()));
     for package in ["tensorrt-11", "tensorrt-10"] {
         match fetched(core, package) {
             Ok(more) => folders.extend(more),

@@ -57,6 +57,7 @@ fn main() {
         fs::write(&written, missing_methods(folder)).expect("the build folder can be written");
         compile(folder, &runtime, &place.join(&library), &library, family.rtx);
         // The parser's entry points are in the same library: its own is empty, and needs that one.
+        let _ = fs::remove_file(place.join(&parser));
         let mut empty = cc::Build::new().cargo_metadata(false).warnings(false).get_compiler().to_command();
         empty.args(["-shared", "-x", "c", "/dev/null", "-x", "none", "-Wl,--no-as-needed,-rpath,$ORIGIN"]);
         empty.arg(format!("-Wl,-soname,{parser}")).arg(place.join(&library)).arg("-o").arg(place.join(parser));

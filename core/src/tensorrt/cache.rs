@@ -131,10 +131,14 @@ impl Label {
     fn name(&self) -> String {
         let all = serde_json::to_string(&Self { plan_sha256: String::new(), ..self.clone() });
         let digest = digest(all.expect("a label is plain").as_bytes());
+        let precision = self.precision.name();
+        // Quantized files say so in their own names.
+        let network =
+            self.network.strip_suffix(precision).and_then(|rest| rest.strip_suffix('-')).unwrap_or(&self.network);
         format!(
             "{}-{}-{}x{}-b{}-sm{}-{}-{}-{}",
-            self.network,
-            self.precision.name(),
+            network,
+            precision,
             self.width,
             self.height,
             self.max_batch,

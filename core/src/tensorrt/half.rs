@@ -167,7 +167,9 @@ mod onnx {
     pub const ATTRIBUTE_INT: u64 = 3;
     pub const ATTRIBUTE_TENSOR: u64 = 5;
     pub const ATTRIBUTE_GRAPH: u64 = 6;
+    pub const ATTRIBUTE_INTS: u64 = 8;
     pub const ATTRIBUTE_TYPE: u64 = 20;
+    pub const TENSOR_SIZES: u64 = 1;
     pub const TENSOR_TYPE: u64 = 2;
     pub const TENSOR_FLOATS: u64 = 4;
     pub const TENSOR_NAME: u64 = 8;
@@ -175,6 +177,7 @@ mod onnx {
     pub const TENSOR_EXTERNAL: u64 = 13;
     pub const TENSOR_LOCATION: u64 = 14;
     pub const FLOAT: u64 = 1;
+    pub const INT64: u64 = 7;
     pub const FLOAT16: u64 = 10;
     /// `AttributeProto.INT`.
     pub const INT: u64 = 2;
@@ -188,7 +191,14 @@ pub fn to_half(model: &[u8]) -> Result<Vec<u8>, HalfError> {
     let mut fields = read(model)?;
     let graph = fields.iter().position(|field| field.number == onnx::MODEL_GRAPH).ok_or(HalfError::Damaged)?;
     let bytes = fields[graph].bytes().to_vec();
-    let (converted, quantized) = convert_graph(&bytes)?;
+    let mut opset = QUANTIZER_OPSET;
+    for field in fields.iter().filter(|field| field.number == onnx::MODEL_OPSET) {
+        let parts = read(field.bytes())?;
+        if parts.iter().all(|part| part.number != onnx::OPSET_DOMAIN || part.bytes().is_empty()) {
+            opset = parts.iter().find(|part| part.number == onnx::OPSET_VERSION).map_or(opset, Field::varint);
+        }
+    }
+    let (converted, quantized) = convert_graph(&bytes, opset < 18)?;
     fields[graph] = Field::written(onnx::MODEL_GRAPH, converted);
     if quantized {
         for field in fields.iter_mut().filter(|field| field.number == onnx::MODEL_OPSET) {
@@ -208,7 +218,7 @@ pub fn to_half(model: &[u8]) -> Result<Vec<u8>, HalfError> {
 }
 
 /// The graph in FP16, and whether it has quantizers.
-fn convert_graph(bytes: &[u8]) -> Result<(Vec<u8>, bool), HalfError> {
+fn convert_graph(bytes: &[u8], old: bool) -> Result<(Vec<u8>, bool), HalfError> {
     let fields = read(bytes)?;
     if fields.iter().any(|field| field.number == onnx::GRAPH_SPARSE) {
         return Err(HalfError::Unknown("the network has sparse weights".to_owned()));
@@ -244,7 +254,17 @@ fn convert_graph(bytes: &[u8]) -> Result<(Vec<u8>, bool), HalfError> {
     for field in &fields {
         match field.number {
             onnx::GRAPH_NODE => {
-                let node = convert_node(&read(field.bytes())?, [input, output], &inner, &stay)?;
+                let mut node = read(field.bytes())?;
+                let bytes;
+                if quantized
+                    && old
+                    && let Some((newer, axes)) = newer_node(&node)?
+                {
+                    bytes = newer;
+                    node = read(&bytes)?;
+                    converted.push(Field::written(onnx::GRAPH_INITIALIZER, axes));
+                }
+                let node = convert_node(&node, [input, output], &inner, &stay)?;
                 converted.push(Field::written(onnx::GRAPH_NODE, node));
             }
             onnx::GRAPH_INITIALIZER => {
@@ -274,6 +294,54 @@ fn cast(from: &str, to: &str, data_type: u64) -> Vec<u8> {
         Field::written(onnx::NODE_OPERATOR, b"Cast".to_vec()),
         Field::written(onnx::NODE_ATTRIBUTE, attribute),
     ])
+}
+
+/// A node of an opset before 18 as [`QUANTIZER_OPSET`] has it, where that differs: reductions take their axes as a tensor, which comes
+/// second. `None` where nothing changes.
+fn newer_node(node: &[Field<'_>]) -> Result<Option<(Vec<u8>, Vec<u8>)>, HalfError> {
+    let text = |number: u64| node.iter().find(|field| field.number == number).map(Field::text).unwrap_or_default();
+    let (operator, made) = (text(onnx::NODE_OPERATOR), text(onnx::NODE_OUTPUT));
+    let inputs = node.iter().filter(|field| field.number == onnx::NODE_INPUT).count();
+    if operator == "Split" && inputs < 2 {
+        return Err(HalfError::Unknown(format!("{made:?} is split into parts of no given size")));
+    }
+    if !operator.starts_with("Reduce") || operator == "ReduceSum" {
+        return Ok(None);
+    }
+    let mut axes: Option<Vec<u64>> = None;
+    let mut kept = Vec::new();
+    for field in node {
+        if field.number == onnx::NODE_ATTRIBUTE {
+            let attribute = read(field.bytes())?;
+            if attribute.iter().any(|part| part.number == onnx::ATTRIBUTE_NAME && part.bytes() == b"axes") {
+                let mut numbers = Vec::new();
+                for part in attribute.iter().filter(|part| part.number == onnx::ATTRIBUTE_INTS) {
+                    // One by one, or packed.
+                    let mut packed = part.bytes();
+                    if let Value::Varint(number) = part.value {
+                        numbers.push(number);
+                    }
+                    while !packed.is_empty() {
+                        numbers.push(read_varint(&mut packed)?);
+                    }
+                }
+                axes = Some(numbers);
+                continue;
+            }
+        }
+        kept.push(field.clone());
+    }
+    let Some(axes) = axes else { return Ok(None) };
+    let name = format!("{made}_axes");
+    let last = kept.iter().rposition(|field| field.number == onnx::NODE_INPUT).map_or(0, |at| at + 1);
+    kept.insert(last, Field::written(onnx::NODE_INPUT, name.clone().into_bytes()));
+    let tensor = write(&[
+        Field::number(onnx::TENSOR_SIZES, axes.len() as u64),
+        Field::number(onnx::TENSOR_TYPE, onnx::INT64),
+        Field::written(onnx::TENSOR_NAME, name.into_bytes()),
+        Field::written(onnx::TENSOR_RAW, axes.iter().flat_map(|axis| axis.to_le_bytes()).collect()),
+    ]);
+    Ok(Some((write(&kept), tensor)))
 }
 
 fn convert_node(
