@@ -6,9 +6,10 @@ use std::sync::Arc;
 
 use anyhow::{Result, bail};
 use gstvehiclecount::deepstream::doctor;
+use vehiclecount_core::cuda::{CudaError, DeviceInfo, Driver};
 use vehiclecount_core::engine::{self, EngineKind, EngineRequest};
 use vehiclecount_core::model::{self, Model};
-use vehiclecount_core::tensorrt::{Flavour, Library, cache, device};
+use vehiclecount_core::tensorrt::{Flavour, Library, cache};
 
 /// Options of `vehicle-count doctor`.
 #[derive(clap::Args)]
@@ -220,23 +221,29 @@ fn plugin(findings: &mut Findings) {
 /// NVIDIA's side: nobody needs it, so nothing of it is missing.
 fn gpu(findings: &mut Findings) {
     println!("NVIDIA");
-    let devices = match device::devices() {
-        Ok(devices) => devices,
+    let look = || -> std::result::Result<(String, Vec<DeviceInfo>), CudaError> {
+        let driver = Driver::open()?;
+        let all: Result<Vec<_>, _> = (0..driver.device_count()?).map(|index| driver.device(index)).collect();
+        let all = all?;
+        if all.is_empty() { Err(CudaError::NoDevice) } else { Ok((driver.cuda_version(), all)) }
+    };
+    let devices = match look() {
+        Ok((cuda, devices)) => {
+            findings.say(State::Good, "driver", &format!("for CUDA {cuda}"));
+            devices
+        }
         Err(error) => {
-            findings.say(State::Note, "GPU", &error.to_string());
+            findings.say(State::Note, "driver", &error.to_string());
             Vec::new()
         }
     };
     for gpu in &devices {
-        let capability = format!("{}.{}", gpu.capability / 10, gpu.capability % 10);
+        let (major, minor) = gpu.compute_capability;
         let memory = gpu.memory as f64 / f64::from(1 << 30);
         findings.say(
             State::Good,
             "GPU",
-            &format!(
-                "{}: {}, compute capability {capability}, {memory:.1} GiB, driver for CUDA {}",
-                gpu.index, gpu.name, gpu.cuda
-            ),
+            &format!("{}: {}, compute capability {major}.{minor}, {memory:.1} GiB", gpu.index, gpu.name),
         );
     }
     for flavour in [Flavour::TensorRt, Flavour::TensorRtRtx] {

@@ -296,9 +296,12 @@ fn cast(from: &str, to: &str, data_type: u64) -> Vec<u8> {
     ])
 }
 
+/// A node, and the tensor that it takes in.
+type Newer = (Vec<u8>, Vec<u8>);
+
 /// A node of an opset before 18 as [`QUANTIZER_OPSET`] has it, where that differs: reductions take their axes as a tensor, which comes
 /// second. `None` where nothing changes.
-fn newer_node(node: &[Field<'_>]) -> Result<Option<(Vec<u8>, Vec<u8>)>, HalfError> {
+fn newer_node(node: &[Field<'_>]) -> Result<Option<Newer>, HalfError> {
     let text = |number: u64| node.iter().find(|field| field.number == number).map(Field::text).unwrap_or_default();
     let (operator, made) = (text(onnx::NODE_OPERATOR), text(onnx::NODE_OUTPUT));
     let inputs = node.iter().filter(|field| field.number == onnx::NODE_INPUT).count();
@@ -367,7 +370,7 @@ fn convert_node(
                             return Err(HalfError::Unknown(format!("the network has a branch or a loop ({operator})")));
                         }
                         onnx::ATTRIBUTE_TENSOR if !stay.contains(&made) => {
-                            *part = Field::written(part.number, convert_tensor(&part.bytes().to_vec(), stay)?);
+                            *part = Field::written(part.number, convert_tensor(part.bytes(), stay)?);
                         }
                         onnx::ATTRIBUTE_INT
                             if operator == "Cast" && name.as_deref() == Some("to") && part.varint() == onnx::FLOAT =>

@@ -7,7 +7,8 @@ use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use super::ffi::{self, Shim};
-use super::{Flavour, TensorRtError, device, log};
+use super::{Flavour, TensorRtError, log};
+use crate::cuda::{CudaError, Driver};
 use crate::engine::library::{OVERRIDE, folders};
 
 /// Version of a library.
@@ -118,7 +119,10 @@ impl fmt::Display for Library {
 impl Library {
     /// Opens the library to run plans on a GPU. Says first whether there is a driver, and a GPU.
     pub fn open(flavour: Flavour) -> Result<Arc<Self>, TensorRtError> {
-        device::devices()?;
+        // Without a driver, TensorRT answers with nonsense.
+        if Driver::open()?.device_count()? == 0 {
+            return Err(CudaError::NoDevice.into());
+        }
         Self::open_to_build(flavour)
     }
 

@@ -17,7 +17,6 @@ use thiserror::Error;
 
 mod builder;
 pub mod cache;
-pub mod device;
 mod ffi;
 pub mod half;
 mod library;
@@ -81,25 +80,9 @@ impl FromStr for Flavour {
 /// Why TensorRT cannot be used, or would not do something.
 #[derive(Clone, Debug, Error)]
 pub enum TensorRtError {
-    /// The CUDA driver is not there, or does not start.
-    #[error("no NVIDIA driver: {reason}; install it, and in a container pass the GPU through (docker run --gpus all)")]
-    NoDriver {
-        /// What the loader or the driver said.
-        reason: String,
-    },
-    /// A driver, but no GPU.
-    #[error(
-        "the NVIDIA driver shows no GPU; see nvidia-smi and CUDA_VISIBLE_DEVICES, and in a container pass the GPU through"
-    )]
-    NoDevice,
-    /// The GPU asked for is not there.
-    #[error("there is no GPU {index}: this machine has {count}, counted from 0; set gpu-id")]
-    NoSuchDevice {
-        /// The index asked for.
-        index: u32,
-        /// How many there are.
-        count: usize,
-    },
+    /// No driver, no GPU, or a GPU that does not do what it must.
+    #[error("{0}")]
+    Cuda(#[from] crate::cuda::CudaError),
     /// This program was built without TensorRT's headers.
     #[error(
         "built without the headers of {wanted} (with those of {built}): build again with TENSORRT_INCLUDE_DIR naming the folder that holds its NvInfer.h"

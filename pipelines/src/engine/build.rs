@@ -6,10 +6,11 @@ use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
+use vehiclecount_core::cuda::Driver;
 use vehiclecount_core::model::{self, File, Model};
 use vehiclecount_core::preprocess::InputSize;
 use vehiclecount_core::tensorrt::cache::{self, Label, Origin, PlanRequest};
-use vehiclecount_core::tensorrt::{Flavour, Library, Precision, Progress, device};
+use vehiclecount_core::tensorrt::{Flavour, Library, Precision, Progress};
 
 /// Options of `vehicle-count engine build`.
 #[derive(clap::Args)]
@@ -76,9 +77,10 @@ pub fn run(options: &Options) -> Result<()> {
         );
     }
     let capabilities = if options.compute_capability.is_empty() {
-        vec![
-            device::device(options.gpu).context("no --compute-capability was given, and no GPU is at hand")?.capability,
-        ]
+        let here = Driver::open().and_then(|driver| driver.device(options.gpu));
+        let device = here.context("no --compute-capability was given, and no GPU is at hand")?;
+        println!("building for {}", device.name);
+        vec![device.compute_capability.0 * 10 + device.compute_capability.1]
     } else if library.flavour() == Flavour::TensorRtRtx {
         options.compute_capability.clone()
     } else {
@@ -108,6 +110,12 @@ pub fn run(options: &Options) -> Result<()> {
     }
     // Given to one file, `auto` is what the engine would try first.
     let wanted = if options.out.is_some() { &wanted[..1] } else { &wanted[..] };
+    // TensorRT builds on the GPU whose context is current.
+    let context = match library.flavour() {
+        Flavour::TensorRtRtx => None,
+        _ => Some(Driver::open().and_then(|driver| driver.context(options.gpu))?),
+    };
+    let _entered = context.as_ref().map(|context| context.enter()).transpose()?;
     for &(precision, file) in wanted {
         model.verify_once(file)?;
         let path = model.path(file);

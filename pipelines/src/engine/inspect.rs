@@ -1,11 +1,12 @@
 //! `vehicle-count engine inspect`: what TensorRT made of a network.
 
 use std::collections::BTreeMap;
+use std::fs;
 use std::path::PathBuf;
-use std::{fs, str};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
+use vehiclecount_core::cuda::Driver;
 use vehiclecount_core::tensorrt::cache::Label;
 use vehiclecount_core::tensorrt::{Flavour, Library};
 
@@ -55,7 +56,9 @@ pub fn run(options: &Options) -> Result<()> {
         (flavour, _) => flavour,
     };
     let library = Library::open(flavour).context("the layers can be listed only where the plan can be loaded")?;
-    let plan = load(&library, &plan, options.gpu)?;
+    let context = Driver::open().and_then(|driver| driver.context(options.gpu))?;
+    let _entered = context.enter()?;
+    let plan = library.load(&plan)?;
     let told = plan.inspect()?;
     if options.json {
         println!("{told}");
@@ -72,16 +75,6 @@ pub fn run(options: &Options) -> Result<()> {
     );
     print!("{}", table(&told));
     Ok(())
-}
-
-/// Loads the plan onto a GPU.
-fn load(
-    library: &std::sync::Arc<Library>,
-    plan: &[u8],
-    gpu: u32,
-) -> Result<std::sync::Arc<vehiclecount_core::tensorrt::Plan>> {
-    let _ = vehiclecount_core::tensorrt::device::device(gpu)?;
-    Ok(library.load(plan)?)
 }
 
 /// The layers as a table, and how many there are of each precision.
