@@ -3,7 +3,10 @@
 use std::ptr::NonNull;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
+use vehiclecount_core::engine::gpu;
 use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+
+use vehiclecount_core::preprocess::Placement;
 
 use super::abi::{Surface, SurfaceLayout, SurfaceParams, memory};
 use super::library::{DeepStreamError, REPORT, SurfaceApi};
@@ -43,8 +46,8 @@ enum Place {
     Host(NonNull<u8>),
     /// On this GPU.
     Device(u32, u64),
-    /// Where only a mapping makes it visible.
-    Mapped(NonNull<Surface>, NonNull<SurfaceParams>, i32),
+    /// Where only a mapping makes it visible to the processor; on this GPU too, where it has an address there.
+    Mapped(NonNull<Surface>, NonNull<SurfaceParams>, i32, Option<(u32, u64)>),
 }
 
 impl<'a> Surfaces<'a> {
@@ -153,14 +156,16 @@ impl<'a> Surfaces<'a> {
             (memory::DEFAULT | memory::CUDA_DEVICE, Some(data)) => {
                 Place::Device(self.surface().gpu_id, data.as_ptr().addr() as u64)
             }
-            (memory::CUDA_UNIFIED | memory::SURFACE_ARRAY | memory::HANDLE | memory::DEFAULT, _) => {
+            (memory::CUDA_UNIFIED | memory::SURFACE_ARRAY | memory::HANDLE | memory::DEFAULT, data) => {
                 if params.layout != 0 {
                     return Err(DeepStreamError::Unreadable {
                         what: "the pictures are block-linear".to_owned(),
                         remedy: "put `nvvideoconvert ! video/x-raw(memory:NVMM),format=RGBA` before vehiclecounternvmm, or count with source=tensor-meta",
                     });
                 }
-                Place::Mapped(self.surface, found, index as i32)
+                let unified = data.filter(|_| kind == memory::CUDA_UNIFIED);
+                let on_gpu = unified.map(|data| (self.surface().gpu_id, data.as_ptr().addr() as u64));
+                Place::Mapped(self.surface, found, index as i32, on_gpu)
             }
             (kind, _) => {
                 return Err(DeepStreamError::Unreadable {
@@ -229,11 +234,29 @@ fn format(params: &SurfaceParams) -> Result<FrameFormat, DeepStreamError> {
 }
 
 impl Picture {
-    /// Where the picture lies on a GPU; `None` where the processor can see it.
+    /// Where the picture lies on a GPU; `None` where a GPU cannot see it.
     pub fn on_gpu(&self) -> Option<OnGpu> {
-        let Place::Device(gpu, data) = self.place else { return None };
+        let (Place::Device(gpu, data) | Place::Mapped(_, _, _, Some((gpu, data)))) = self.place else { return None };
         let planes = self.planes.iter().map(|&(offset, pitch, length)| (data + offset as u64, pitch, length));
         Some(OnGpu { gpu, planes: planes.collect() })
+    }
+
+    /// Lends the picture to an engine on the GPU that it lies on; `buffer`, which it comes from, is kept until it has been read. `None` where it
+    /// does not lie there.
+    pub fn lend(
+        &self,
+        to: &mut gpu::Picture,
+        placement: Placement,
+        buffer: &gst::Buffer,
+    ) -> Option<Result<(), DeepStreamError>> {
+        let OnGpu { gpu, planes } = self.on_gpu()?;
+        if gpu != to.context().device().index {
+            return None;
+        }
+        // SAFETY: the planes were checked against the picture's size. DeepStream allocates in the GPU's primary context, which is the engine's
+        // too, has finished writing when it pushes a buffer, and does not write again as long as the buffer is held.
+        let lent = unsafe { to.lend(self.format, placement, &planes, Box::new(buffer.clone())) };
+        Some(lent.map_err(|error| DeepStreamError::Unreadable { what: error.to_string(), remedy: REPORT }))
     }
 
     /// Shows the picture to `read`, mapped where that is needed. `None` where only a GPU can see it.
@@ -244,7 +267,7 @@ impl Picture {
                 let begin = |plane: usize| data.as_ptr().wrapping_add(self.planes[plane].0).cast_const();
                 self.show(begin, read).map(Some)
             }
-            Place::Mapped(surface, params, index) => {
+            Place::Mapped(surface, params, index, _) => {
                 let _mapped = Mapped::new(surface, params, index)?;
                 // SAFETY: the picture lies in the batch, which is held; the mapping has written its planes' addresses.
                 let addresses = unsafe { params.as_ref() }.mapped;

@@ -195,7 +195,7 @@ impl VehicleCounterNvmm {
     }
 
     /// A batch: find the density of each frame, count, and attach.
-    fn count(&self, buffer: &gst::BufferRef, remarks: &mut Remarks) -> Result<(), Fatal> {
+    fn count(&self, buffer: &gst::Buffer, remarks: &mut Remarks) -> Result<(), Fatal> {
         let settings = lock(&self.settings).clone();
         let (batch, mut orders) = {
             let mut guard = lock(&self.state);
@@ -336,7 +336,7 @@ impl State {
     }
 
     /// Hands the pictures of the frames that are due to the engine.
-    fn submit<'a>(&mut self, batch: &Batch<'a>, buffer: &gst::BufferRef) -> Result<Vec<Order<'a>>, Fatal> {
+    fn submit<'a>(&mut self, batch: &Batch<'a>, buffer: &gst::Buffer) -> Result<Vec<Order<'a>>, Fatal> {
         let frames = self.begin(&batch.lock(), buffer);
         let Some(work) = self.work.as_mut() else { return Ok(Vec::new()) };
         let surfaces = Surfaces::of(buffer, self.api.version)?;
@@ -344,7 +344,7 @@ impl State {
         let orders = frames.into_iter().map(|(frame, passed, due)| {
             let finding = if due {
                 let picture = surfaces.picture(frame.batch_id)?;
-                let submitted = work.submit(frame.source_id, &picture, keep);
+                let submitted = work.submit(frame.source_id, &picture, buffer, keep);
                 let (ticket, grid) = submitted.map_err(|error| match error {
                     WorkError::Picture(error) => Fatal::DeepStream(error),
                     WorkError::Engine(reason) => Fatal::Other(reason),

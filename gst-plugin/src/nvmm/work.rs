@@ -9,7 +9,7 @@ use vehiclecount_core::batch::{self, BatchSettings, Dispatcher, Outcome, SharedK
 use vehiclecount_core::density::Grid;
 use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest};
 use vehiclecount_core::model::{self, Model};
-use vehiclecount_core::preprocess::{InputSize, Preprocessor, Resize};
+use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor, Resize};
 
 use crate::deepstream::DeepStreamError;
 use crate::deepstream::surface::Picture;
@@ -160,8 +160,15 @@ impl Work {
         &self.dispatcher
     }
 
-    /// Hands the picture of a frame of `source` to the engine, of whose frames `keep` wait at most: its ticket, and where the density will lie.
-    pub fn submit(&mut self, source: u32, picture: &Picture, keep: usize) -> Result<(u64, Grid), WorkError> {
+    /// Hands the picture of a frame of `source` in `buffer` to the engine, of whose frames `keep` wait at most: its ticket, and where the
+    /// density will lie.
+    pub fn submit(
+        &mut self,
+        source: u32,
+        picture: &Picture,
+        buffer: &gst::Buffer,
+        keep: usize,
+    ) -> Result<(u64, Grid), WorkError> {
         let info = self.dispatcher.info();
         let (input, columns, rows, kind) = (info.input, info.columns, info.rows, info.kind);
         let (dispatcher, results, resize) = (&self.dispatcher, &self.results, self.resize);
@@ -170,26 +177,38 @@ impl Work {
             let camera = dispatcher.join(move |ticket, outcome| results.put(ticket, &outcome));
             Way { camera, preprocessor: None }
         });
-        let fits = way.preprocessor.as_ref().is_some_and(|preprocessor| preprocessor.format() == picture.format);
-        if !fits {
-            way.preprocessor = Some(Preprocessor::new(picture.format, resize, input));
-        }
-        let preprocessor = way.preprocessor.as_mut().expect("set above");
+        let placement = Placement::new(resize, picture.format.width, picture.format.height, input);
         let mut slot = way.camera.slot();
-        let read = picture.view(|frame| preprocessor.run(frame, &mut slot.input));
+        let read = match &mut slot.picture {
+            // An engine on a GPU preprocesses by itself, and reads the picture where it lies, or a copy.
+            Some(room) => match picture.lend(room, placement, buffer) {
+                Some(lent) => lent.map(Some).map_err(WorkError::Picture),
+                None => match picture.view(|frame| room.stage(frame, placement)) {
+                    Ok(staged) => staged.transpose().map_err(|error| WorkError::Engine(error.to_string())),
+                    Err(error) => Err(WorkError::Picture(error)),
+                },
+            },
+            None => {
+                let made = way.preprocessor.take().filter(|made| made.format() == picture.format);
+                let made = made.unwrap_or_else(|| Preprocessor::new(picture.format, resize, input));
+                let preprocessor = way.preprocessor.insert(made);
+                picture.view(|frame| preprocessor.run(frame, &mut slot.input)).map_err(WorkError::Picture)
+            }
+        };
         let refused = match read {
             Ok(Some(())) => None,
             Ok(None) => Some(WorkError::Engine(format!(
-                "The pictures are in GPU memory, which engine {kind} cannot read: set nvbuf-memory-type of nvstreammux to 1 (pinned) or 3 \
-                 (unified), or count with source=tensor-meta"
+                "The pictures are in the memory of GPU {}, which engine {kind} cannot read: take engine=tensorrt with that gpu-id, set \
+                 nvbuf-memory-type of nvstreammux to 1 (pinned) or 3 (unified), or count with source=tensor-meta",
+                picture.on_gpu().map_or(0, |on_gpu| on_gpu.gpu)
             ))),
-            Err(error) => Some(WorkError::Picture(error)),
+            Err(error) => Some(error),
         };
         if let Some(error) = refused {
             way.camera.recycle(slot);
             return Err(error);
         }
-        let grid = preprocessor.placement().grid(columns, rows);
+        let grid = placement.grid(columns, rows);
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         way.camera.submit(ticket, slot, keep);
