@@ -73,6 +73,8 @@ pub struct FrameSpec {
     pub layer: Option<CString>,
     /// The values as bytes.
     pub values: Vec<u8>,
+    /// Where picture and tensor lie on a GPU; 0: nowhere.
+    pub address: u64,
 }
 
 impl FrameSpec {
@@ -95,6 +97,7 @@ impl FrameSpec {
             red: 0,
             layer: None,
             values: cells.iter().flat_map(|cell| cell.to_ne_bytes()).collect(),
+            address: 0,
         }
     }
 }
@@ -163,6 +166,7 @@ struct RawFrame {
     layer: *const c_char,
     values: *const c_void,
     bytes: u64,
+    address: u64,
 }
 
 /// The stand-in, loaded into this process: DeepStream's libraries are then found as in a DeepStream pipeline.
@@ -224,6 +228,7 @@ impl StandIn {
                     layer: frame.layer.as_ref().map_or(ptr::null(), |layer| layer.as_ptr()),
                     values: frame.values.as_ptr().cast(),
                     bytes: frame.values.len() as u64,
+                    address: frame.address,
                 }
             })
             .collect();

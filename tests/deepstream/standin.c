@@ -135,7 +135,7 @@ add_tensor (NvDsBatchMeta * batch, NvDsFrameMeta * frame, const StandinFrame * s
     }
     /* Without a host copy, nvinfer adds the frame's offset to no buffer. */
     tensor->out_buf_ptrs_host[i] = spec->place == 0 ? tensor->priv_data : (void *) (gsize) (spec->batch_id * layer->inferDims.numElements * 4);
-    tensor->out_buf_ptrs_dev[i] = spec->place == 2 ? NULL : tensor->priv_data;
+    tensor->out_buf_ptrs_dev[i] = spec->place == 2 ? NULL : spec->address ? (void *) (gsize) spec->address : tensor->priv_data;
   }
   user->user_meta_data = tensor;
   user->base_meta.meta_type = STANDIN_TENSOR_META;
@@ -162,6 +162,8 @@ standin_buffer_new (const StandinBatch * spec, const StandinFrame * frames, guin
     NvBufSurfaceParams params = { 0, };
 
     picture (&params, spec, frames[i].red);
+    if (frames[i].address)
+      params.dataPtr = (void *) (gsize) frames[i].address;
     memcpy ((char *) surface->surfaceList + frames[i].batch_id % spec->room * stride, &params, sizeof (params));
   }
   buffer = gst_buffer_new_wrapped_full (GST_MEMORY_FLAG_READONLY, surface, size, 0, size, surface,

@@ -1,5 +1,6 @@
 //! From nvinfer's output tensor to a density map.
 
+use vehiclecount_core::cuda::{CudaError, Driver, Stream};
 use vehiclecount_core::density::Grid;
 use vehiclecount_core::preprocess::{InputSize, Placement};
 
@@ -80,8 +81,8 @@ fn place(network: (u32, u32), padding: Padding, size: (u32, u32)) -> Placement {
     Placement { left, top, width, height, input }
 }
 
-/// The values of `tensor`, as `f32`.
-pub fn read(tensor: &Tensor) -> Result<Vec<f32>, TensorError> {
+/// The values of `tensor`, as `f32`; of what is on a GPU, that is GPU `gpu`.
+pub fn read(tensor: &Tensor, gpu: i32) -> Result<Vec<f32>, TensorError> {
     let name = &tensor.name;
     let setup = |reason| Err(TensorError::Setup(reason));
     let bytes = match tensor.data_type {
@@ -96,11 +97,14 @@ pub fn read(tensor: &Tensor) -> Result<Vec<f32>, TensorError> {
         Some(Place::Host(pointer)) => unsafe {
             std::slice::from_raw_parts(pointer.as_ptr().cast::<u8>().cast_const(), tensor.elements * bytes).to_vec()
         },
-        Some(Place::Device(_)) => {
-            return setup(format!(
-                "output {name:?} is in GPU memory only; set disable-output-host-copy=0 in nvinfer's configuration"
-            ));
-        }
+        Some(Place::Device(address)) => match download(gpu, address, tensor.elements * bytes) {
+            Ok(raw) => raw,
+            Err(error) => {
+                return setup(format!(
+                    "output {name:?} is in GPU memory only ({error}); set disable-output-host-copy=0 in nvinfer's configuration"
+                ));
+            }
+        },
         None => return setup(format!("output {name:?} has no values")),
     };
     let values: Vec<f32> = match bytes {
@@ -111,6 +115,18 @@ pub fn read(tensor: &Tensor) -> Result<Vec<f32>, TensorError> {
         Some(value) => Err(TensorError::Value(format!("the density has a cell of {value}"))),
         None => Ok(values),
     }
+}
+
+/// A copy of what nvinfer left on a GPU.
+fn download(gpu: i32, address: u64, bytes: usize) -> Result<Vec<u8>, CudaError> {
+    let context = Driver::open()?.context(u32::try_from(gpu).unwrap_or(0))?;
+    let stream = Stream::new(&context)?;
+    let mut raw = vec![0u8; bytes];
+    // SAFETY: nvinfer has filled that many bytes at this address of the GPU, in its primary context, and keeps them as long as the buffer
+    // is held; the host's side stays until the stream has been waited for.
+    unsafe { stream.download(raw.as_mut_ptr(), address, bytes)? };
+    stream.synchronize()?;
+    Ok(raw)
 }
 
 /// An IEEE 754 binary16 value.

@@ -405,7 +405,7 @@ impl State {
         let version = self.api.version;
         let read = tensor::choose(&outputs, &settings.tensor_layer).map_err(TensorError::Setup).and_then(|output| {
             let grid = tensor::grid(output, tensors, frame.size, version).map_err(TensorError::Setup)?;
-            Ok(DensityMap { grid, cells: Arc::from(tensor::read(output)?) })
+            Ok(DensityMap { grid, cells: Arc::from(tensor::read(output, tensors.gpu_id())?) })
         });
         let id = settings.infer_on_gie_id;
         match read {

@@ -247,6 +247,7 @@ typedef struct {
   const char *layer;            /* name of the density, NULL: "density" */
   const void *values;           /* copied */
   guint64 bytes;
+  guint64 address;              /* of the picture, and of the tensor, on a GPU; 0: none */
 } StandinFrame;
 
 typedef struct {

@@ -1,0 +1,164 @@
+//! DeepStream's batches in GPU memory: pictures are lent to an engine on the GPU, tensors copied from it. The GPU, TensorRT and DeepStream
+//! are all stood in for; the scripted engine on host memory is the reference.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::sync::Arc;
+
+use gst::prelude::*;
+use gstvehiclecount::deepstream::batch::Batch;
+use gstvehiclecount::deepstream::{Api, meta};
+use vehiclecount_core::cuda::{Context, DeviceBuffer, Driver};
+use vehiclecount_core::report::FrameReport;
+use vehiclecount_tensorrt_sim::Family;
+use vehiclecount_tests::standin::{BatchSpec, FrameSpec, StandIn};
+use vehiclecount_tests::{BOUND, assert_no_leak, init};
+
+/// NVBUF_MEM_CUDA_DEVICE, _UNIFIED and _SYSTEM.
+const DEVICE: i32 = 2;
+const UNIFIED: i32 = 3;
+const SYSTEM: i32 = 6;
+
+struct Stage {
+    pipeline: gst::Pipeline,
+    source: gst_app::AppSrc,
+    sink: gst_app::AppSink,
+}
+
+impl Stage {
+    fn new(properties: &str) -> Self {
+        let description = format!(
+            "appsrc name=in format=time caps=\"video/x-raw(memory:NVMM),format=RGBA,width=64,height=32,framerate=10/1\" \
+             ! vehiclecounternvmm {properties} ! appsink name=out sync=false"
+        );
+        let pipeline = gst::parse::launch(&description).unwrap().downcast::<gst::Pipeline>().unwrap();
+        let by_name = |name| pipeline.by_name(name).unwrap();
+        let stage =
+            Self { source: by_name("in").downcast().unwrap(), sink: by_name("out").downcast().unwrap(), pipeline };
+        if stage.pipeline.set_state(gst::State::Playing).is_err() {
+            panic!("{:?}", stage.error());
+        }
+        stage
+    }
+
+    fn error(&self) -> String {
+        let bound = gst::ClockTime::from_seconds(BOUND.as_secs());
+        let message = self.pipeline.bus().unwrap().timed_pop_filtered(bound, &[gst::MessageType::Error]).unwrap();
+        let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };
+        error.error().to_string()
+    }
+
+    fn pass(&self, buffer: gst::Buffer) -> Vec<FrameReport> {
+        self.source.push_buffer(buffer).unwrap();
+        let sample = self.sink.try_pull_sample(gst::ClockTime::from_seconds(BOUND.as_secs()));
+        let Some(sample) = sample else { panic!("nothing came out: {}", self.error()) };
+        let buffer = sample.buffer_owned().unwrap();
+        drop(sample);
+        let api = Api::get().unwrap();
+        let batch = Batch::of(api, &buffer).unwrap();
+        let locked = batch.lock();
+        let reports = locked.frames().into_iter().map(|frame| {
+            let metas = locked.user_metas(&frame);
+            let (_, data) = metas.iter().find(|(kind, _)| *kind == api.count_type).unwrap();
+            // SAFETY: the data of our type is ours, and the lock is held.
+            unsafe { meta::read(*data) }.unwrap().1
+        });
+        reports.collect()
+    }
+
+    fn end(self) {
+        let Self { pipeline, source, sink } = self;
+        drop((source, sink));
+        assert_no_leak(pipeline);
+    }
+}
+
+fn engine(kind: &str) -> Stage {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/engines/tiny.json");
+    Stage::new(&format!(
+        "source=engine engine={kind} engine-id=gpu model={} input-size=128x96 batch-size=4 smoothing=0",
+        model.display()
+    ))
+}
+
+/// The stand-in's RGBA picture of that red, on the GPU.
+fn on_gpu(context: &Arc<Context>, red: u8) -> DeviceBuffer {
+    let pixels: Vec<u8> = [red, 0, 0, 0].repeat(64 * 32);
+    DeviceBuffer::holding(context, &pixels, "a picture").unwrap()
+}
+
+// One test: the GPU, the engine's cache and DeepStream are each one for the whole process.
+#[test]
+fn batches_in_gpu_memory_are_counted_where_they_lie() {
+    let sim = vehiclecount_gpu_sim::install();
+    sim.configure(1, 12040, 0);
+    let cache = tempfile::tempdir().unwrap();
+    let families = [Family::TensorRt10, Family::TensorRt11, Family::TensorRtRtx];
+    let family = families.into_iter().find_map(|family| family.runtime());
+    // SAFETY: no other thread of this process has been started.
+    unsafe {
+        std::env::set_var("VEHICLECOUNT_CACHE", cache.path());
+        if let Some(runtime) = &family {
+            std::env::set_var("VEHICLECOUNT_RUNTIME", runtime);
+        }
+    }
+    init();
+    let standin = StandIn::load(Path::new(env!("CARGO_TARGET_TMPDIR")), (9, 1));
+    let context = Driver::open().unwrap().context(0).unwrap();
+    let batch = |memory_type| BatchSpec { memory_type, ..BatchSpec::default() };
+
+    // A tensor that nvinfer did not copy to the host.
+    let cells = [1.5f32, 0.0, 2.0, 0.25];
+    let tensor = DeviceBuffer::holding(&context, &cells, "a tensor").unwrap();
+    let frame = FrameSpec { place: 1, address: tensor.address(), ..FrameSpec::new(0, 0, 2, &cells) };
+    let stage = Stage::new("source=tensor-meta");
+    assert_eq!(stage.pass(standin.buffer(&batch(DEVICE), &[frame]))[0].count.unwrap().raw, 3.75);
+    stage.end();
+    drop(tensor);
+
+    // Pictures on the GPU are nothing for an engine on the processor.
+    let pictures = [on_gpu(&context, 255), on_gpu(&context, 64)];
+    let frames: Vec<_> = [255u32, 64]
+        .into_iter()
+        .zip(&pictures)
+        .enumerate()
+        .map(|(index, (red, picture))| FrameSpec {
+            tensors: 0,
+            red,
+            address: picture.address(),
+            ..FrameSpec::new(index as u32, index as u32, 1, &[0.0])
+        })
+        .collect();
+    let stage = engine("scripted");
+    stage.source.push_buffer(standin.buffer(&batch(DEVICE), &frames)).unwrap();
+    let error = stage.error();
+    assert!(error.contains("in the memory of GPU 0, which engine scripted cannot read"), "{error}");
+    stage.end();
+
+    if family.is_some() {
+        let host: Vec<_> = frames.iter().map(|frame| FrameSpec { address: 0, ..frame.clone() }).collect();
+        let stage = engine("scripted");
+        let expected = stage.pass(standin.buffer(&batch(SYSTEM), &host));
+        stage.end();
+        let stage = engine("tensorrt");
+        // Lent where they lie, twice over; staged from host memory; lent in unified memory.
+        for (memory_type, frames) in [(DEVICE, &frames), (DEVICE, &frames), (SYSTEM, &host), (UNIFIED, &frames)] {
+            let reports = stage.pass(standin.buffer(&batch(memory_type), frames));
+            assert_eq!(reports.len(), 2);
+            for (got, expected) in reports.iter().zip(&expected) {
+                let (got, expected) = (got.count.unwrap().raw, expected.count.unwrap().raw);
+                assert!(
+                    (got - expected).abs() < 2e-3 * expected.max(1.0),
+                    "memory {memory_type}: {got}, not {expected}"
+                );
+            }
+        }
+        stage.end();
+    } else {
+        eprintln!("skipped: no headers of TensorRT");
+    }
+    drop(pictures);
+    drop(context);
+    assert_eq!((sim.alive(), meta::live(), standin.live_batches()), (vec![], 0, 0));
+}
