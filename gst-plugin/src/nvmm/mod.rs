@@ -21,7 +21,7 @@
 //!   ! nvdsosd ! nveglglessink
 //! ```
 //!
-//! By itself, on frames that the processor can read too:
+//! By itself, on frames that processor and GPU both can read:
 //!
 //! ```sh
 //! gst-launch-1.0 nvurisrcbin uri=rtsp://camera-1/ ! m.sink_0 nvstreammux name=m batch-size=1 width=1920 height=1080 nvbuf-memory-type=3 \
