@@ -183,6 +183,8 @@ pub struct Model {
     pub folder: PathBuf,
     /// The one file to use, where an ONNX file was named instead of the model.
     chosen: Option<usize>,
+    /// A TensorRT plan of the user's own making.
+    plan: Option<PathBuf>,
 }
 
 impl Model {
@@ -194,6 +196,7 @@ impl Model {
         match path.extension().and_then(|extension| extension.to_str()) {
             Some("json") => Self::from_manifest(path),
             Some("onnx") => Self::from_onnx(path),
+            Some("plan" | "engine") => Self::from_plan(path),
             _ => {
                 let candidates: Vec<PathBuf> =
                     folders.iter().map(|folder| folder.join(name).with_added_extension("json")).collect();
@@ -211,7 +214,7 @@ impl Model {
             serde_json::from_str(&text).map_err(|source| ModelError::Parse { path: path.to_owned(), source })?;
         check(path, &manifest)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
-        Ok(Self { manifest, folder, chosen: None })
+        Ok(Self { manifest, folder, chosen: None, plan: None })
     }
 
     /// Looks through the manifests in the file's folder for the one that lists it.
@@ -243,6 +246,42 @@ impl Model {
         Err(ModelError::NoManifest { path: path.to_owned() })
     }
 
+    /// The model that `path`, a plan that was built by hand, is one of: the manifest beside it whose name the plan's begins with, or the only
+    /// one there.
+    fn from_plan(path: &Path) -> Result<Self, ModelError> {
+        if !path.is_file() {
+            let looked = path.display().to_string();
+            return Err(ModelError::NotFound { name: looked.clone(), looked });
+        }
+        let folder = match path.parent() {
+            Some(folder) if !folder.as_os_str().is_empty() => folder,
+            _ => Path::new("."),
+        };
+        let entries = fs::read_dir(folder).map_err(|source| io_error(folder, source))?;
+        let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
+        let manifests = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        // Another JSON file in that folder is none of our business.
+        let mut models: Vec<Self> = manifests.filter_map(|path| Self::from_manifest(&path).ok()).collect();
+        let name = path.file_name().unwrap_or_default().to_string_lossy();
+        if models.len() != 1 {
+            models.retain(|model| name.starts_with(&model.manifest.name));
+            models.sort_by_key(|model| model.manifest.name.len());
+        }
+        let model = models.pop().ok_or_else(|| ModelError::NoManifest { path: path.to_owned() })?;
+        Ok(model.with_plan(path.to_owned()))
+    }
+
+    /// The model with a TensorRT plan that was built by hand, by trtexec perhaps, instead of its files.
+    #[must_use]
+    pub fn with_plan(self, plan: PathBuf) -> Self {
+        Self { plan: Some(plan), ..self }
+    }
+
+    /// The TensorRT plan to use as it is, where one was named.
+    pub fn plan(&self) -> Option<&Path> {
+        self.plan.as_deref()
+    }
+
     /// The model with `file`, one of its own, as the one to use on every engine.
     #[must_use]
     pub fn with_file(&self, file: &File) -> Self {
@@ -271,7 +310,7 @@ impl Model {
             accuracy: serde_json::Value::Null,
             golden: None,
         };
-        Self { manifest, folder: PathBuf::new(), chosen: None }
+        Self { manifest, folder: PathBuf::new(), chosen: None, plan: None }
     }
 
     /// The file that `kind` takes, if there is one: the first in the manifest's order that lists it, INT8 before others. A file that was
@@ -422,6 +461,24 @@ fn check(path: &Path, manifest: &Manifest) -> Result<(), ModelError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn plan_finds_the_manifest_beside_it() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let manifest = include_str!("../tests/engines/tiny.json");
+        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("it is written");
+        let open = |name: &str| Model::open(folder.path().join(name).to_str().expect("a plain path"), &[]);
+        write("trtexec.engine", "");
+        assert!(matches!(open("trtexec.engine"), Err(ModelError::NoManifest { .. })));
+        write("a.json", manifest);
+        let model = open("trtexec.engine").expect("the only one");
+        assert_eq!(model.plan(), Some(folder.path().join("trtexec.engine").as_path()));
+        // Among several, the name decides.
+        write("b.json", &manifest.replace("\"tiny\"", "\"tiny-large\""));
+        write("tiny-large-fp16.plan", "");
+        assert_eq!(open("tiny-large-fp16.plan").expect("that one").manifest.name, "tiny-large");
+        assert!(open("trtexec.engine").is_err() && open("absent.plan").is_err());
+    }
 
     #[test]
     fn model_that_is_nowhere_tells_where_it_was_looked_for() {

@@ -288,7 +288,7 @@ fn kept(path: &Path, wanted: &Label) -> Result<Option<Vec<u8>>, String> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(format!("{}: {error}", path.display())),
     };
-    let beside = path.with_extension("json");
+    let beside = label_path(path);
     let text = fs::read(&beside).map_err(|error| format!("{}: {error}", beside.display()))?;
     let label: Label = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", beside.display()))?;
     let differences = label.differs(wanted);
@@ -311,9 +311,14 @@ fn other(folder: &Path, wanted: &Label) -> Option<String> {
         (label.network == wanted.network && label.precision == wanted.precision).then_some((path, label))
     });
     let (path, differences) = labels
-        .map(|(path, label)| (path.with_extension("plan"), label.differs(wanted)))
+        .map(|(path, label)| (path.with_extension(""), label.differs(wanted)))
         .min_by_key(|(path, differences)| (differences.len(), path.clone()))?;
     Some(format!("{} is for another use ({})", path.display(), differences.join("; ")))
+}
+
+/// Where the label of the plan at `path` lies: never at a manifest's place.
+pub fn label_path(path: &Path) -> PathBuf {
+    path.with_added_extension("json")
 }
 
 /// Writes the plan and its label, each whole or not at all; the label last, as it vouches for the plan.
@@ -321,7 +326,7 @@ pub fn write(path: &Path, plan: &[u8], label: &Label) -> io::Result<()> {
     let label = Label { plan_sha256: digest(plan), ..label.clone() };
     write_whole(path, plan)?;
     let text = serde_json::to_string_pretty(&label).expect("a label is plain");
-    write_whole(&path.with_extension("json"), text.as_bytes())
+    write_whole(&label_path(path), text.as_bytes())
 }
 
 /// Writes a file under another name beside it, and moves it into place.

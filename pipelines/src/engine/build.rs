@@ -39,7 +39,7 @@ pub struct Options {
     /// Index of the GPU
     #[arg(long, default_value_t = 0)]
     gpu: u32,
-    /// Where to write the plan: a file, with its label (.json) beside it
+    /// Where to write the plan: a file, with its label (FILE.json) beside it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
 }

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use anyhow::{Context, Result};
 use serde_json::Value;
 use vehiclecount_core::cuda::Driver;
-use vehiclecount_core::tensorrt::cache::Label;
+use vehiclecount_core::tensorrt::cache::{Label, label_path};
 use vehiclecount_core::tensorrt::{Flavour, Library};
 
 use super::build::bytes;
@@ -33,7 +33,7 @@ pub struct Options {
 pub fn run(options: &Options) -> Result<()> {
     let plan = fs::read(&options.plan).with_context(|| format!("{} cannot be read", options.plan.display()))?;
     let label: Option<Label> =
-        fs::read(options.plan.with_extension("json")).ok().and_then(|text| serde_json::from_slice(&text).ok());
+        fs::read(label_path(&options.plan)).ok().and_then(|text| serde_json::from_slice(&text).ok());
     if !options.json {
         println!("{}: {}", options.plan.display(), bytes(plan.len()));
         if let Some(label) = &label {
