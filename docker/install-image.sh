@@ -12,12 +12,15 @@ path-exclude=/usr/share/doc/*
 path-include=/usr/share/doc/*/copyright
 path-exclude=/usr/share/locale/*
 path-exclude=/usr/share/man/*
-path-exclude=/usr/share/icons/*
-path-exclude=/usr/share/sounds/*
 EXCLUDE
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends "$packages"/*.deb gstreamer1.0-tools gstreamer1.0-plugins-ugly fonts-dejavu-core >/dev/null
+log=$(mktemp)
+apt-get install -y -qq --no-install-recommends "$packages"/*.deb gstreamer1.0-tools gstreamer1.0-plugins-ugly fonts-dejavu-core >"$log" ||
+    { tail -n 30 "$log"; exit 1; }
+rm "$log"
 apt-get clean
+# Packages want to find their icons while they are installed.
+rm -rf /usr/share/icons/* /usr/share/sounds/*
 rm -rf /var/lib/apt/lists/* /var/cache/debconf/*-old /var/log/apt /var/log/dpkg.log
 
 # TensorRT that was copied in, where there is one: its parts find each other.
