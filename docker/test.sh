@@ -121,7 +121,7 @@ counts() {
 
 composed() {
     local words=() cameras counter waited
-    trap 'kill "${cameras:-}" 2>/dev/null || true; lower' EXIT
+    trap 'kill "${cameras:-}" 2>/dev/null || true; lower; unmount' EXIT
     step "the services of compose.yml, side by side"
     rm -rf "${results:?}"/*
     mapfile -t words < <(command_of cameras)
@@ -147,8 +147,10 @@ composed() {
     tail -n 9 "$roots/buildah/counter.log"
 }
 
+# Nothing of it stays mounted, whatever happened.
+unmount() { findmnt --raw --noheadings --output TARGET | grep "^$roots/buildah/" | sort -r | xargs --no-run-if-empty umount --lazy; }
 lower() { if [ -n "${container:-}" ]; then b umount "$container" >/dev/null 2>&1 || true; b rm "$container" >/dev/null 2>&1 || true; fi; }
-trap lower EXIT
+trap 'lower; unmount' EXIT
 
 for target in "$@"; do
     case $target in
