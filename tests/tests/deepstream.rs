@@ -761,6 +761,18 @@ fn applications_in_c_and_python_print_the_counts() {
 }
 
 #[test]
+fn header_is_c_plus_plus_too() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let flags = Command::new("pkg-config").args(["--cflags", "gstreamer-1.0"]).output().unwrap().stdout;
+    let mut check = Command::new("c++");
+    check.args(["-x", "c++", "-std=c++14", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]);
+    check.arg("-I").arg(root.join("../gst-plugin/include")).arg("-I").arg(root.join("deepstream/include"));
+    check.args(String::from_utf8(flags).unwrap().split_whitespace());
+    let checked = check.arg(root.join("../gst-plugin/examples/deepstream-print-counts.c")).output().unwrap();
+    assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
+}
+
+#[test]
 fn valgrind_finds_no_fault_in_a_hundred_batches() {
     let standin = standin();
     let workplace = Workplace::new(Some(&standin));

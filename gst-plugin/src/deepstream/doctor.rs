@@ -55,11 +55,21 @@ pub fn examine() -> Vec<Finding> {
         ("libnvds_utils.so", State::Note),
         ("libnvbufsurface.so", State::Note),
     ];
+    let mut missing = None;
     for (library, severity) in needed {
         match Open::new(library) {
             Ok(open) => say(State::Good, "library", format!("{library}, {}", open.path)),
-            Err(error) => say(severity, "library", error.to_string()),
+            // Where it was looked for is the same for all of them.
+            Err(error) => {
+                let text =
+                    if missing.is_none() { error.to_string() } else { format!("{library} was not found either") };
+                missing = missing.max(Some(severity == State::Bad));
+                say(severity, "library", text);
+            }
         }
+    }
+    if missing == Some(true) {
+        return findings;
     }
     match version() {
         Ok(((major, minor), _)) => {
