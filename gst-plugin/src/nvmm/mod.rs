@@ -36,6 +36,7 @@
 
 use gst::prelude::*;
 
+mod batch;
 mod imp;
 mod source;
 mod work;
