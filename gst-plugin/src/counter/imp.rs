@@ -29,6 +29,7 @@ const GPU_BATCH: usize = 16;
 #[derive(Clone, Debug)]
 struct Settings {
     model: String,
+    model_engine_file: String,
     engine: EngineChoice,
     engine_id: String,
     input_size: String,
@@ -58,6 +59,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             model: String::new(),
+            model_engine_file: String::new(),
             engine: EngineChoice::default(),
             engine_id: String::new(),
             input_size: String::new(),
@@ -120,6 +122,10 @@ impl VehicleCounter {
             Model::scripted()
         } else {
             Model::open(&settings.model, &model::folders()).map_err(|error| unusable(&error))?
+        };
+        let model = match settings.model_engine_file.as_str() {
+            "" => model,
+            plan => model.with_plan(plan.into()),
         };
         let asked = parse_size(&settings.input_size).map_err(|error| unusable(&error))?;
         let input = model.input_size(asked).map_err(|error| unusable(&error))?;
@@ -292,6 +298,9 @@ struct Regions {
 
 /// Tells models apart: where an `.onnx` file was named, by that file.
 fn model_path(model: &Model) -> PathBuf {
+    if let Some(plan) = model.plan() {
+        return plan.canonicalize().unwrap_or_else(|_| plan.to_owned());
+    }
     let folder = model.folder.canonicalize().unwrap_or_else(|_| model.folder.clone());
     folder.join(model.chosen_file().map_or(&model.manifest.name, |file| &file.file))
 }
@@ -320,7 +329,12 @@ impl ObjectImpl for VehicleCounter {
             vec![
                 glib::ParamSpecString::builder("model")
                     .nick("Model")
-                    .blurb("Name of an installed model, its manifest (.json), or an .onnx file beside its manifest (empty: mobilenetv3-large)")
+                    .blurb("Name of an installed model, its manifest (.json), or an .onnx file or a TensorRT plan (.plan, .engine) beside its manifest (empty: mobilenetv3-large)")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("model-engine-file")
+                    .nick("Model engine file")
+                    .blurb("TensorRT plan of the model, built by hand, to run as it is (empty: one is built when it is first needed, and kept)")
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecEnum::builder_with_default("engine", defaults.engine)
@@ -419,6 +433,7 @@ impl ObjectImpl for VehicleCounter {
         let mut settings = lock(&self.settings);
         match pspec.name() {
             "model" => settings.model = text(),
+            "model-engine-file" => settings.model_engine_file = text(),
             "engine" => settings.engine = value.get().expect(TYPED),
             "engine-id" => settings.engine_id = text(),
             "input-size" => settings.input_size = text(),
@@ -453,6 +468,7 @@ impl ObjectImpl for VehicleCounter {
         let settings = lock(&self.settings);
         match pspec.name() {
             "model" => settings.model.to_value(),
+            "model-engine-file" => settings.model_engine_file.to_value(),
             "engine" => settings.engine.to_value(),
             "engine-id" => settings.engine_id.to_value(),
             "input-size" => settings.input_size.to_value(),
