@@ -8,9 +8,11 @@ use std::path::Path;
 use std::process::Command;
 use std::sync::Mutex;
 
+use vehiclecount_core::cuda::{DeviceBuffer, Driver, Stream};
 use vehiclecount_core::preprocess::InputSize;
-use vehiclecount_core::tensorrt::{Build, Flavour, Library, Progress, TensorRtError};
-use vehiclecount_tensorrt_sim::Family;
+use vehiclecount_core::tensorrt::cache::{self, Origin, PlanRequest};
+use vehiclecount_core::tensorrt::{Build, Flavour, Library, Precision, Progress, TensorRtError};
+use vehiclecount_tensorrt_sim::{Family, Fault, Figure};
 
 /// What the test `name` of this file prints after "SAID " in a process that finds the stand-in of `family`.
 fn said(name: &str, family: Option<Family>, settings: &[(&str, &str)]) -> Option<Vec<String>> {
@@ -135,4 +137,132 @@ fn plans_are_built_watched_and_refused_with_reasons() {
         assert!(line.contains(word), "{word} in {line}");
     }
     assert!(said[0].contains("86,120 images density 3 64 96 8 12 1 4"), "{said:?}");
+}
+
+#[test]
+#[ignore = "run by the others, in processes of its own"]
+fn runs() {
+    let gpu = vehiclecount_gpu_sim::install();
+    let family = match std::env::var("FAMILY").unwrap().as_str() {
+        "10" => Family::TensorRt10,
+        "11" => Family::TensorRt11,
+        _ => Family::TensorRtRtx,
+    };
+    let sim = vehiclecount_tensorrt_sim::install(family).unwrap();
+    let context = Driver::open().unwrap().context(0).unwrap();
+    let entered = context.enter().unwrap();
+    let library = Library::open(Flavour::Auto).unwrap();
+    let onnx = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines/tiny.onnx");
+    let input = InputSize { width: 64, height: 32 };
+    let request = PlanRequest {
+        library: &library,
+        onnx: &onnx,
+        sha256: "of tiny.onnx",
+        precision: Precision::Fp16,
+        input,
+        max_batch: 4,
+        capability: 89,
+        calibration: None,
+        detailed: true,
+    };
+    let load = |request: &PlanRequest<'_>| cache::load(request, &|_| true);
+    let found = load(&request).unwrap();
+    assert_eq!(found.origin, Origin::Built { instead: None, unkept: None });
+    drop(found);
+    // The one that was kept does not load: it is explained and built anew.
+    sim.fail(Fault::Load, 1);
+    let Origin::Built { instead: Some(reason), .. } = load(&request).unwrap().origin else {
+        panic!("it was not built")
+    };
+    assert!(reason.contains("does not load (simulated: the plan does not load)"), "{reason}");
+    let found = load(&request).unwrap();
+    assert_eq!((found.origin, sim.figure(Figure::Builds)), (Origin::Kept, 2));
+    let plan = found.plan;
+    assert_eq!((plan.input_shape(), plan.output_shape()), ([3, 32, 64], [1, 4, 8]));
+    assert_eq!((plan.min_batch(), plan.max_batch(), plan.profiles(), plan.layers()), (1, 4, 1, 1));
+    assert!(plan.inspect().unwrap().contains("mean of red"));
+
+    let batch = 3;
+    let pictures: Vec<f32> = (0..batch * input.values()).map(|index| (index * 37 % 256) as f32).collect();
+    let inputs = DeviceBuffer::holding(&context, &pictures, "model inputs").unwrap();
+    let outputs = DeviceBuffer::new(&context, 4 * batch * 32, "density maps").unwrap();
+    let stream = Stream::new(&context).unwrap();
+    let mut lane = plan.context(0).unwrap();
+    assert!(plan.context(1).is_err());
+    // Before it is told where its pictures are.
+    // SAFETY: the run is refused.
+    assert!(unsafe { lane.enqueue(stream.handle()) }.is_err());
+    assert!(
+        lane.set_batch(5, inputs.address(), outputs.address())
+            .unwrap_err()
+            .to_string()
+            .contains("a batch of 5, where the plan was built for 1 to 4")
+    );
+    lane.set_batch(batch, inputs.address(), outputs.address()).unwrap();
+    // SAFETY: the buffers hold the batch, and stay until the stream has been waited for.
+    unsafe { lane.enqueue(stream.handle()) }.unwrap();
+    stream.synchronize().unwrap();
+    for (map, picture) in outputs.read::<f32>().unwrap().chunks_exact(32).zip(pictures.chunks_exact(input.values())) {
+        for (cell, density) in map.iter().enumerate() {
+            let (left, top) = (cell % 8 * 8, cell / 8 * 8);
+            let red: f32 = (top..top + 8).flat_map(|y| &picture[y * 64 + left..][..8]).sum();
+            assert!((density - red / 64.0 / 255.0).abs() < 1e-6, "cell {cell}");
+        }
+    }
+    for (fault, words) in
+        [(Fault::Enqueue, "the run was refused: simulated: the run fails"), (Fault::Shape, "a batch of 2 is refused")]
+    {
+        sim.fail(fault, 1);
+        // SAFETY: as above.
+        let run = lane
+            .set_batch(2, inputs.address(), outputs.address())
+            .and_then(|()| unsafe { lane.enqueue(stream.handle()) });
+        let error = run.unwrap_err().to_string();
+        assert!(error.contains(words), "{words} in {error}");
+        lane.set_batch(1, inputs.address(), outputs.address()).unwrap();
+    }
+    // No memory for another context: an error with the library's own reason, and nothing is lost.
+    gpu.fail_allocation(1);
+    let error = plan.context(0).unwrap_err().to_string();
+    assert!(error.contains("Requested amount of GPU memory"), "{error}");
+    gpu.fail_allocation(1);
+    let error = load(&request).unwrap_err().to_string();
+    assert!(error.contains("does not load the plan") && error.contains("GPU memory"), "{error}");
+
+    // A table is for TensorRT 10 alone.
+    let table = std::env::temp_dir().join(format!("vehiclecount-table-{}", std::process::id()));
+    std::fs::write(&table, "TRT-101600-EntropyCalibration2\nimages: 3c010a14\n").unwrap();
+    let calibrated = load(&PlanRequest { precision: Precision::Int8, calibration: Some(&table), ..request.clone() });
+    std::fs::remove_file(&table).unwrap();
+    match (family, calibrated) {
+        (Family::TensorRt10, calibrated) => assert!(calibrated.is_ok(), "{calibrated:?}"),
+        (_, calibrated) => {
+            assert!(calibrated.unwrap_err().to_string().contains("only TensorRT 10 takes a calibration table"))
+        }
+    }
+    // The lane keeps its plan.
+    drop(plan);
+    assert_eq!((sim.figure(Figure::Engines), sim.figure(Figure::Contexts)), (1, 1));
+    drop((lane, inputs, outputs, stream));
+    drop(entered);
+    drop(context);
+    for figure in [Figure::Engines, Figure::Contexts, Figure::Runtimes, Figure::Builders] {
+        assert_eq!(sim.figure(figure), 0, "{figure:?}");
+    }
+    assert_eq!(gpu.alive(), []);
+    println!("SAID {library}");
+}
+
+#[test]
+fn plans_run_on_a_simulated_gpu_with_each_family() {
+    for (family, number, name) in [
+        (Family::TensorRt10, "10", "TensorRT 10."),
+        (Family::TensorRt11, "11", "TensorRT 11."),
+        (Family::TensorRtRtx, "rtx", "TensorRT-RTX 1."),
+    ] {
+        let cache = tempfile::tempdir().unwrap();
+        let settings = [("FAMILY", number), ("VEHICLECOUNT_CACHE", cache.path().to_str().unwrap())];
+        let Some(said) = said("runs", Some(family), &settings) else { continue };
+        assert!(said[0].starts_with(name), "{said:?}");
+    }
 }

@@ -267,7 +267,10 @@ fn find<T>(
     let instead = match kept(&path, &label) {
         Ok(Some(bytes)) => match open(&bytes) {
             Ok(plan) => return Ok(Found { plan, origin: Origin::Kept, path: Some(path) }),
-            Err(TensorRtError::Load { reason, .. }) => Some(format!("{} does not load ({reason})", path.display())),
+            // Another plan would need as much memory.
+            Err(TensorRtError::Load { reason, .. }) if !reason.to_lowercase().contains("memory") => {
+                Some(format!("{} does not load ({reason})", path.display()))
+            }
             Err(error) => return Err(error),
         },
         Ok(None) => other(folder, &label),

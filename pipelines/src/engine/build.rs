@@ -71,6 +71,11 @@ pub fn run(options: &Options) -> Result<()> {
                 "{library} takes no calibration table: use the Q/DQ file of the model (--precision int8), made by engines/quantize.py"
             );
         }
+        if options.out.is_none() {
+            bail!(
+                "a plan by a calibration table is used by its name: give --out FILE, and name it to vehiclecounter as model-engine-file"
+            );
+        }
         eprintln!(
             "warning: {}: calibration tables are deprecated, and good for the very network they were made of; a Q/DQ file (engines/quantize.py) works with every TensorRT",
             table.display()
