@@ -2,6 +2,7 @@
 
 pub mod counter;
 pub mod deepstream;
+mod dispatch;
 pub mod meta;
 pub mod nvmm;
 pub mod overlay;

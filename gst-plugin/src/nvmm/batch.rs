@@ -259,7 +259,7 @@ impl State {
 
     /// Counts and attaches.
     pub fn finish(&mut self, batch: &Batch<'_>, orders: Vec<Order<'_>>, settings: &Settings, remarks: &mut Remarks) {
-        let info = self.work.as_ref().map(|work| work.dispatcher().info());
+        let info = self.work.as_ref().map(Work::info);
         let labels = Labels {
             model: info.map_or_else(|| format!("gie-{}", settings.infer_on_gie_id), |info| info.model.clone()),
             engine: info.map_or("nvinfer", |info| info.kind.name()).to_owned(),

@@ -13,11 +13,12 @@ use vehiclecount_core::region::nvdsanalytics::SourcesFile;
 
 use super::batch::{Fatal, Found, Remarks, State};
 use super::source::{Config, Source};
-use super::work::{Choice, Results, Work};
+use super::work::{Results, Work};
 use super::{DensitySource, OsdMode};
 use crate::counter::EngineChoice;
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
+use crate::dispatch::Choice;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -180,38 +181,11 @@ impl VehicleCounterNvmm {
             input_size: settings.input_size.clone(),
             batch_size: settings.batch_size as usize,
             gpu: settings.gpu_id,
+            ..Choice::default()
         };
-        let work = Work::open(&choice, self.results.clone());
-        let work = work.map_err(|error| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
-        self.announce(&work);
-        Ok(Some(work))
-    }
-
-    /// Says which engine runs.
-    fn announce(&self, work: &Work) {
-        let info = work.dispatcher().info();
-        let passed: Vec<_> = work.passed_over.iter().map(|(kind, reason)| format!("{kind}: {reason}")).collect();
-        if !passed.is_empty() {
-            gst::element_imp_info!(
-                self,
-                gst::LibraryError::Init,
-                ("Counting with {} {} on {}; passed over: {}", info.kind, info.version, info.device, passed.join("; "))
-            );
-        }
-        let message = gst::Structure::builder("vehiclecount-engine")
-            .field("engine", info.kind.name())
-            .field("version", &info.version)
-            .field("device", &info.device)
-            .field("model", &info.model)
-            .field("precision", &info.precision)
-            .field("input-width", info.input.width as u32)
-            .field("input-height", info.input.height as u32)
-            .field("batch-size", work.dispatcher().settings().batch_size as u32)
-            .field("shared", work.shared)
-            .field("passed-over", passed.join("; "))
-            .build();
-        let element = self.obj();
-        let _ = element.post_message(gst::message::Element::builder(message).src(&*element).build());
+        let opened = choice.open()?;
+        opened.announce(self.obj().upcast_ref());
+        Ok(Some(Work::new(opened, self.results.clone())))
     }
 
     fn statistics(&self) -> gst::Structure {

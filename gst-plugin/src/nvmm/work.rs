@@ -1,38 +1,17 @@
 //! Counting with an engine of ours: pictures go in, densities come back, in the time of one batch.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use vehiclecount_core::batch::{self, BatchSettings, Dispatcher, Outcome, SharedKey};
+use vehiclecount_core::batch::{self, Outcome};
 use vehiclecount_core::density::Grid;
-use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest};
-use vehiclecount_core::model::{self, Model};
-use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor, Resize};
+use vehiclecount_core::engine::EngineInfo;
+use vehiclecount_core::preprocess::{Placement, Preprocessor};
 
 use crate::deepstream::DeepStreamError;
 use crate::deepstream::surface::Picture;
-
-/// Batch size of `batch-size=0` on a GPU. On a processor a batch gains nothing.
-const GPU_BATCH: usize = 16;
-
-/// Which engine.
-#[derive(Clone, Debug, Default)]
-pub struct Choice {
-    /// See the property `model`.
-    pub model: String,
-    /// See the property `engine`.
-    pub kind: EngineKind,
-    /// See the property `engine-id`.
-    pub engine_id: String,
-    /// See the property `input-size`.
-    pub input_size: String,
-    /// See the property `batch-size`.
-    pub batch_size: usize,
-    /// See the property `gpu-id`.
-    pub gpu: u32,
-}
+use crate::dispatch::Opened;
 
 /// What came of a picture.
 pub type Outcomes = Result<(Arc<[f32]>, Duration), String>;
@@ -93,12 +72,7 @@ struct Way {
 
 /// The engine, and each source's way to it.
 pub struct Work {
-    dispatcher: Arc<Dispatcher>,
-    /// Other elements had it open already.
-    pub shared: bool,
-    /// What `auto` would have preferred, and why it does not open.
-    pub passed_over: Vec<(EngineKind, String)>,
-    resize: Resize,
+    opened: Opened,
     results: Arc<Results>,
     ways: BTreeMap<u32, Way>,
     next_ticket: u64,
@@ -114,50 +88,14 @@ pub enum WorkError {
 }
 
 impl Work {
-    /// Opens the engine, or joins elements that have it open.
-    pub fn open(choice: &Choice, results: Arc<Results>) -> Result<Self, String> {
-        let model = if choice.kind == EngineKind::Scripted && choice.model.is_empty() {
-            Model::scripted()
-        } else {
-            Model::open(&choice.model, &model::folders()).map_err(|error| error.to_string())?
-        };
-        let asked = parse_size(&choice.input_size)?;
-        let input = model.input_size(asked).map_err(|error| error.to_string())?;
-        let resize = model.manifest.input.resize;
-        let key = SharedKey {
-            engine_id: choice.engine_id.clone(),
-            kind: choice.kind,
-            model: model_path(&model),
-            input: Some(input),
-            gpu: choice.gpu,
-        };
-        let batch_size = choice.batch_size;
-        let request = EngineRequest {
-            kind: choice.kind,
-            model: Arc::new(model),
-            input: Some(input),
-            max_batch: if batch_size == 0 { GPU_BATCH } else { batch_size },
-            gpu: choice.gpu,
-            name: choice.engine_id.clone(),
-        };
-        let mut passed_over = Vec::new();
-        let (dispatcher, shared) = Dispatcher::shared(key, || {
-            let opened = engine::open(&request)?;
-            passed_over = opened.passed_over;
-            let batch_size = match batch_size {
-                0 if opened.engine.info().kind == EngineKind::TensorRt => GPU_BATCH,
-                0 => 1,
-                chosen => chosen,
-            };
-            Dispatcher::start(opened.engine, BatchSettings { batch_size, timeout: Duration::ZERO })
-        })
-        .map_err(|error: EngineError| error.to_string())?;
-        Ok(Self { dispatcher, shared, passed_over, resize, results, ways: BTreeMap::new(), next_ticket: 0 })
+    /// Nobody has a way to the engine yet.
+    pub fn new(opened: Opened, results: Arc<Results>) -> Self {
+        Self { opened, results, ways: BTreeMap::new(), next_ticket: 0 }
     }
 
-    /// The engine at work.
-    pub fn dispatcher(&self) -> &Dispatcher {
-        &self.dispatcher
+    /// What the engine says of itself.
+    pub fn info(&self) -> &EngineInfo {
+        self.opened.dispatcher.info()
     }
 
     /// Hands the picture of a frame of `source` in `buffer` to the engine, of whose frames `keep` wait at most: its ticket, and where the
@@ -169,9 +107,9 @@ impl Work {
         buffer: &gst::Buffer,
         keep: usize,
     ) -> Result<(u64, Grid), WorkError> {
-        let info = self.dispatcher.info();
+        let info = self.opened.dispatcher.info();
         let (input, columns, rows, kind) = (info.input, info.columns, info.rows, info.kind);
-        let (dispatcher, results, resize) = (&self.dispatcher, &self.results, self.resize);
+        let (dispatcher, results, resize) = (&self.opened.dispatcher, &self.results, self.opened.resize);
         let way = self.ways.entry(source).or_insert_with(|| {
             let results = results.clone();
             let camera = dispatcher.join(move |ticket, outcome| results.put(ticket, &outcome));
@@ -224,19 +162,4 @@ impl Work {
     pub fn forget(&mut self, source: u32) {
         self.ways.remove(&source);
     }
-}
-
-/// Tells models apart: where an `.onnx` file was named, by that file.
-fn model_path(model: &Model) -> PathBuf {
-    let folder = model.folder.canonicalize().unwrap_or_else(|_| model.folder.clone());
-    folder.join(model.chosen_file().map_or(&model.manifest.name, |file| &file.file))
-}
-
-fn parse_size(text: &str) -> Result<Option<InputSize>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let sides = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    let (width, height) = sides.ok_or_else(|| format!("input-size {text:?}: write WIDTHxHEIGHT, such as 384x384"))?;
-    Ok(Some(InputSize { width, height }))
 }
