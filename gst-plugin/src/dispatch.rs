@@ -18,6 +18,8 @@ const GPU_BATCH: usize = 16;
 pub struct Choice {
     /// Empty: the model that ships.
     pub model: String,
+    /// A TensorRT plan that was built by hand; empty: none.
+    pub model_engine_file: String,
     /// Which engine.
     pub kind: EngineKind,
     /// The user's name for it.
@@ -52,6 +54,10 @@ impl Choice {
             Model::scripted()
         } else {
             Model::open(&self.model, &model::folders()).map_err(|error| unusable(&error))?
+        };
+        let model = match self.model_engine_file.as_str() {
+            "" => model,
+            plan => model.with_plan(plan.into()),
         };
         let asked = parse_size(&self.input_size).map_err(|error| unusable(&error))?;
         let input = model.input_size(asked).map_err(|error| unusable(&error))?;
@@ -117,6 +123,9 @@ impl Opened {
 
 /// Tells models apart: where an `.onnx` file was named, by that file.
 fn model_path(model: &Model) -> PathBuf {
+    if let Some(plan) = model.plan() {
+        return plan.canonicalize().unwrap_or_else(|_| plan.to_owned());
+    }
     let folder = model.folder.canonicalize().unwrap_or_else(|_| model.folder.clone());
     folder.join(model.chosen_file().map_or(&model.manifest.name, |file| &file.file))
 }

@@ -34,6 +34,7 @@ pub struct Settings {
     /// Where the density comes from.
     pub source: DensitySource,
     model: String,
+    model_engine_file: String,
     engine: EngineChoice,
     engine_id: String,
     input_size: String,
@@ -68,6 +69,7 @@ impl Default for Settings {
         Self {
             source: DensitySource::default(),
             model: String::new(),
+            model_engine_file: String::new(),
             engine: EngineChoice::default(),
             engine_id: String::new(),
             input_size: String::new(),
@@ -176,6 +178,7 @@ impl VehicleCounterNvmm {
         }
         let choice = Choice {
             model: settings.model.clone(),
+            model_engine_file: settings.model_engine_file.clone(),
             kind: settings.engine.into(),
             engine_id: settings.engine_id.clone(),
             input_size: settings.input_size.clone(),
@@ -234,7 +237,12 @@ impl ObjectImpl for VehicleCounterNvmm {
                     .build(),
                 glib::ParamSpecString::builder("model")
                     .nick("Model")
-                    .blurb("Name of an installed model, its manifest (.json), or an .onnx file beside its manifest (empty: mobilenetv3-large); source=engine")
+                    .blurb("Name of an installed model, its manifest (.json), or an .onnx file or a TensorRT plan (.plan, .engine) beside its manifest (empty: mobilenetv3-large); source=engine")
+                    .mutable_ready()
+                    .build(),
+                glib::ParamSpecString::builder("model-engine-file")
+                    .nick("Model engine file")
+                    .blurb("TensorRT plan of the model, built by hand, to run as it is (empty: one is built when it is first needed, and kept); source=engine")
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecEnum::builder_with_default("engine", defaults.engine)
@@ -365,6 +373,7 @@ impl ObjectImpl for VehicleCounterNvmm {
         match pspec.name() {
             "source" => settings.source = value.get().expect(TYPED),
             "model" => settings.model = text(),
+            "model-engine-file" => settings.model_engine_file = text(),
             "engine" => settings.engine = value.get().expect(TYPED),
             "engine-id" => settings.engine_id = text(),
             "input-size" => settings.input_size = text(),
@@ -399,6 +408,7 @@ impl ObjectImpl for VehicleCounterNvmm {
         match pspec.name() {
             "source" => settings.source.to_value(),
             "model" => settings.model.to_value(),
+            "model-engine-file" => settings.model_engine_file.to_value(),
             "engine" => settings.engine.to_value(),
             "engine-id" => settings.engine_id.to_value(),
             "input-size" => settings.input_size.to_value(),
