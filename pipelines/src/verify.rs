@@ -121,7 +121,7 @@ fn look(model: &Model, file: &File, kind: EngineKind, gpu: u32, asked: bool) -> 
         Ok(Finding::Counted { on: format!("{} on {}", info.version, info.device), comparison })
     });
     Ok(result.unwrap_or_else(|error| {
-        let absent = matches!(error, EngineError::Library { .. } | EngineError::NoTensorRt);
+        let absent = error.is_absence();
         if absent && !asked { Finding::Absent(error.to_string()) } else { Finding::Failed(error.to_string()) }
     }))
 }

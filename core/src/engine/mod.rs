@@ -25,6 +25,7 @@ pub mod library;
 mod onnxruntime;
 mod openvino;
 pub mod scripted;
+mod tensorrt;
 
 /// The engines that can be asked for by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -303,9 +304,6 @@ pub enum EngineError {
         /// What is wrong, with the remedy.
         error: CudaError,
     },
-    /// Not in this version.
-    #[error("engine tensorrt is not in this version: use openvino or onnxruntime, or auto")]
-    NoTensorRt,
     /// The engine does not count what the model is known to count.
     #[error(
         "engine {kind}: {file} fails its golden picture: {what}; take another engine, or install the library and the model again (`vehicle-count engine verify` compares all engines)"
@@ -332,6 +330,25 @@ pub enum EngineError {
         /// Each engine tried and its reason.
         tried: String,
     },
+}
+
+impl EngineError {
+    /// Whether what the engine runs on is not on this machine: its library, the driver, a GPU. Another engine may open.
+    pub fn is_absence(&self) -> bool {
+        use crate::tensorrt::TensorRtError as Rt;
+        match self {
+            Self::Library { .. } => true,
+            Self::Gpu { error, .. } => matches!(
+                error,
+                CudaError::NoDriver { .. } | CudaError::OldDriver { .. } | CudaError::Init { .. } | CudaError::NoDevice
+            ),
+            Self::TensorRt(error) => matches!(
+                error,
+                Rt::NoDriver { .. } | Rt::NoDevice | Rt::NoHeaders { .. } | Rt::NoLibrary { .. } | Rt::Neither { .. }
+            ),
+            _ => false,
+        }
+    }
 }
 
 /// An engine that has opened.
@@ -388,7 +405,7 @@ pub fn open_unchecked(request: &EngineRequest, kind: EngineKind) -> Result<Arc<d
         EngineKind::Scripted => scripted::open(request),
         EngineKind::OpenVino => openvino::open(request, file_for(request, kind)?),
         EngineKind::OnnxRuntime => onnxruntime::open(request, file_for(request, kind)?),
-        EngineKind::TensorRt => Err(EngineError::NoTensorRt),
+        EngineKind::TensorRt => tensorrt::open(request),
         EngineKind::Auto => open(request).map(|opened| opened.engine),
     }
 }

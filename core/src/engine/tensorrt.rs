@@ -1,0 +1,231 @@
+//! TensorRT and TensorRT-RTX, through the shim in [`crate::tensorrt`], on the lanes of [`super::gpu`].
+//!
+//! The plan is taken from the cache, or built when it is first asked for: seconds with TensorRT-RTX, minutes with TensorRT. Where the model
+//! has files for several precisions, each is built, must count what the golden picture asks for, and is timed with a largest batch; the
+//! fastest is remembered for this library and GPU.
+
+use std::ffi::c_void;
+use std::fmt::Display;
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::gpu::{GpuEngine, Network, Networks};
+use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Slot};
+use crate::cuda::{Context, Driver};
+use crate::golden::Reference;
+use crate::model::File;
+use crate::preprocess::InputSize;
+use crate::tensorrt::{self, Choice, Flavour, Library, Precision, TensorRtError, cache, candidates, choose};
+
+const KIND: EngineKind = EngineKind::TensorRt;
+
+/// Lanes, each with a context, a stream and memory of its own: one copies and preprocesses while the other infers.
+const LANES: usize = 2;
+
+/// Batches that are timed for a choice, after as many that are not.
+const TRIALS: usize = 10;
+
+/// Opens the model on GPU `request.gpu`.
+pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineError> {
+    let failed = |error| EngineError::Gpu { kind: KIND, error };
+    // The driver before all else: without one, TensorRT's libraries do strange things.
+    let driver = Driver::open().map_err(failed)?;
+    let context = driver.context(request.gpu).map_err(failed)?;
+    let library = Library::open(Flavour::Auto).map_err(EngineError::TensorRt)?;
+    let input = request.model.input_size(request.input).map_err(|error| refused(&error))?;
+    let opening = Opening { request, context, library, input };
+    let candidates = candidates(&request.model);
+    let precision = match candidates.as_slice() {
+        [] => return Err(EngineError::TensorRt(TensorRtError::NothingToBuild)),
+        [(only, _)] => *only,
+        _ => opening.choose(&candidates)?,
+    };
+    Ok(Arc::new(opening.engine(precision)?))
+}
+
+fn refused(error: &dyn Display) -> EngineError {
+    EngineError::Model { kind: KIND, reason: error.to_string() }
+}
+
+struct Opening<'a> {
+    request: &'a EngineRequest,
+    context: Arc<Context>,
+    library: Arc<Library>,
+    input: InputSize,
+}
+
+impl Opening<'_> {
+    /// Compute capability of the GPU times ten.
+    fn capability(&self) -> u32 {
+        let (major, minor) = self.context.device().compute_capability;
+        major * 10 + minor
+    }
+
+    /// The fastest precision that counts what it must: remembered, or found out now.
+    fn choose(&self, candidates: &[(Precision, &File)]) -> Result<Precision, EngineError> {
+        let remembered = self.remembered(candidates);
+        if let Some(choice) = remembered.as_deref().and_then(Choice::read) {
+            return Ok(choice.precision);
+        }
+        let precisions: Vec<_> = candidates.iter().map(|(precision, _)| *precision).collect();
+        let choice = choose(&precisions, |precision| {
+            self.time(precision).map_err(|error| match error {
+                EngineError::TensorRt(error) => error,
+                error => TensorRtError::Run { library: self.library_name(), reason: error.to_string() },
+            })
+        });
+        let choice = choice.map_err(EngineError::TensorRt)?;
+        if let Some(path) = remembered {
+            // It is found out again the next time.
+            let _ = choice.write(&path);
+        }
+        Ok(choice.precision)
+    }
+
+    /// Where the choice is remembered: under everything that it depends on.
+    fn remembered(&self, candidates: &[(Precision, &File)]) -> Option<std::path::PathBuf> {
+        let files: Vec<_> = candidates.iter().map(|(_, file)| file.sha256.get(..16).unwrap_or_default()).collect();
+        let name = format!(
+            "choice-{}-{}-{}-{}-{}x{}-b{}.json",
+            files.join("-"),
+            self.library.flavour(),
+            self.library.version(),
+            self.capability(),
+            self.input.width,
+            self.input.height,
+            self.request.max_batch.max(1),
+        );
+        Some(cache::folder()?.join(name))
+    }
+
+    fn library_name(&self) -> String {
+        format!("{} {}", self.library.flavour(), self.library.version())
+    }
+
+    /// How long a largest batch takes, if the golden picture is counted right.
+    fn time(&self, precision: Precision) -> Result<Duration, EngineError> {
+        let engine = self.engine(precision)?;
+        let file = precision.file(&self.request.model).ok_or(EngineError::TensorRt(TensorRtError::NothingToBuild))?;
+        let reference = Reference::read(&self.request.model, file).map_err(|error| refused(&error))?;
+        if let Some(reference) = reference.filter(|reference| reference.size() == self.input) {
+            let comparison = reference.compare(&engine)?;
+            if !comparison.agrees() {
+                let reason = format!(
+                    "it counts {:.2} on the golden picture, where {:.2} are expected",
+                    comparison.count, comparison.expected.count
+                );
+                return Err(EngineError::Infer { kind: KIND, reason });
+            }
+        }
+        let mut lane = engine.lane()?;
+        let mut slots: Vec<Slot> = (0..self.request.max_batch.max(1)).map(|_| Slot::new(engine.info())).collect();
+        let mut best = Duration::MAX;
+        for trial in 0..2 * TRIALS {
+            lane.infer(&mut slots)?;
+            if let Some(time) = lane.device_time().filter(|_| trial >= TRIALS) {
+                best = best.min(time);
+            }
+        }
+        Ok(best)
+    }
+
+    /// The engine of one precision, its plan built where there is none.
+    fn engine(&self, precision: Precision) -> Result<GpuEngine, EngineError> {
+        let Self { request, context, library, input } = self;
+        let model = &request.model;
+        let file = precision.file(model).ok_or(EngineError::TensorRt(TensorRtError::NothingToBuild))?;
+        model.verify_once(file).map_err(|error| refused(&error))?;
+        let max_batch = request.max_batch.max(1);
+        let path = model.path(file);
+        let wanted = cache::PlanRequest {
+            library,
+            onnx: &path,
+            sha256: &file.sha256,
+            precision,
+            input: *input,
+            max_batch,
+            capability: self.capability(),
+            calibration: None,
+            detailed: false,
+        };
+        let plan = {
+            let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
+            cache::load(&wanted, &|_| true).map_err(EngineError::TensorRt)?.plan
+        };
+        let plan = Inside::new(plan, context);
+        let stride = model.manifest.output.stride;
+        let (columns, rows) = (input.width / stride, input.height / stride);
+        let shapes = (plan.value().input_shape(), plan.value().output_shape());
+        let expected = ([3, input.height, input.width], [1, rows, columns]);
+        if shapes != expected {
+            return Err(EngineError::Shape {
+                kind: KIND,
+                file: path.display().to_string(),
+                what: format!("an input {:?} and an output {:?}", shapes.0, shapes.1),
+                expected: format!("{:?} and {:?}", expected.0, expected.1),
+            });
+        }
+        let info = EngineInfo {
+            kind: KIND,
+            version: library.version().to_string(),
+            device: context.device().name.clone(),
+            model: model.manifest.name.clone(),
+            precision: precision.name().to_owned(),
+            input: *input,
+            columns,
+            rows,
+            lanes: LANES,
+        };
+        let networks: Networks = Box::new(move || {
+            let context = &plan.context;
+            let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
+            let network = plan.value().context(0).map_err(EngineError::TensorRt)?;
+            Ok(Box::new(TensorRtNetwork(Inside::new(network, context))))
+        });
+        GpuEngine::new(info, context.clone(), max_batch, networks)
+    }
+}
+
+/// Something of TensorRT's, which must be let go inside the CUDA context that it lives in.
+struct Inside<T> {
+    value: Option<T>,
+    context: Arc<Context>,
+}
+
+impl<T> Inside<T> {
+    fn new(value: T, context: &Arc<Context>) -> Self {
+        Self { value: Some(value), context: context.clone() }
+    }
+
+    fn value(&self) -> &T {
+        self.value.as_ref().expect("taken in drop alone")
+    }
+
+    fn value_mut(&mut self) -> &mut T {
+        self.value.as_mut().expect("taken in drop alone")
+    }
+}
+
+impl<T> Drop for Inside<T> {
+    fn drop(&mut self) {
+        let _entered = self.context.enter();
+        drop(self.value.take());
+    }
+}
+
+struct TensorRtNetwork(Inside<tensorrt::Context>);
+
+impl Network for TensorRtNetwork {
+    fn min_batch(&self) -> usize {
+        self.0.value().min_batch()
+    }
+
+    fn set_batch(&mut self, batch: usize, input: u64, output: u64) -> Result<(), String> {
+        self.0.value_mut().set_batch(batch, input, output).map_err(|error| error.to_string())
+    }
+
+    unsafe fn enqueue(&mut self, stream: *mut c_void) -> Result<(), String> {
+        // SAFETY: the caller's.
+        unsafe { self.0.value_mut().enqueue(stream) }.map_err(|error| error.to_string())
+    }
+}

@@ -1,0 +1,159 @@
+//! The engine `tensorrt` over stand-ins for the driver (tests/gpu-sim) and for TensorRT 10, 11 and RTX (tests/tensorrt-sim): from an ONNX file
+//! to counts. Each library in a process of its own.
+
+#![allow(clippy::unwrap_used)]
+
+use std::path::Path;
+use std::process::Command;
+use std::sync::Arc;
+
+use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::model::Model;
+use vehiclecount_core::preprocess::InputSize;
+use vehiclecount_gpu_sim::{Figure, install};
+use vehiclecount_tensorrt_sim::{self as tensorrt_sim, Family, Fault};
+
+fn request(max_batch: usize) -> EngineRequest {
+    let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines/tiny.json");
+    EngineRequest {
+        kind: EngineKind::TensorRt,
+        model: Arc::new(Model::open(&model.display().to_string(), &[]).unwrap()),
+        input: Some(InputSize { width: 256, height: 128 }),
+        max_batch,
+        gpu: 0,
+        name: String::new(),
+    }
+}
+
+fn families() -> impl Iterator<Item = (Family, std::path::PathBuf)> {
+    let all = [Family::TensorRt10, Family::TensorRt11, Family::TensorRtRtx];
+    all.into_iter().filter_map(|family| Some((family, family.runtime()?)))
+}
+
+/// Runs one of the ignored tests in a process that finds the driver and this library.
+fn in_a_process(test: &str, runtime: &Path, cache: &Path) {
+    let driver = Path::new(vehiclecount_gpu_sim::LIBRARY).parent().unwrap();
+    let output = Command::new(std::env::current_exe().unwrap())
+        .args(["--exact", test, "--ignored", "--nocapture"])
+        .env("LD_LIBRARY_PATH", driver)
+        .env("VEHICLECOUNT_RUNTIME", runtime)
+        .env("VEHICLECOUNT_CACHE", cache)
+        .output()
+        .unwrap();
+    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
+    assert!(output.status.success(), "{runtime:?}\n{}\n{}", text(&output.stdout), text(&output.stderr));
+}
+
+#[test]
+fn every_library_counts_on_the_gpu_and_leaves_nothing_behind() {
+    for (family, runtime) in families() {
+        let cache = tempfile::tempdir().unwrap();
+        in_a_process("counts_in_this_process", &runtime, cache.path());
+        let kept = || std::fs::read_dir(cache.path().join("engines")).unwrap().count();
+        let before = kept();
+        assert!(before > 0, "{family:?} keeps its plans");
+        // The second time it takes what was kept.
+        in_a_process("counts_in_this_process", &runtime, cache.path());
+        assert_eq!(kept(), before);
+    }
+}
+
+#[test]
+#[ignore = "run by another one, in a process of its own"]
+fn counts_in_this_process() {
+    let sim = install();
+    {
+        let engine = engine::open(&request(4)).unwrap().engine;
+        let info = engine.info().clone();
+        assert_eq!((info.kind, info.columns, info.rows, info.lanes), (EngineKind::TensorRt, 32, 16, 2));
+        assert!(info.device.contains("Simulated GPU 0"), "{info:?}");
+        let mut lanes = [engine.lane().unwrap(), engine.lane().unwrap()];
+        let replays = sim.figure(Figure::Replays);
+        for round in 0..4 {
+            for lane in &mut lanes {
+                for batch in [1, 4, 3] {
+                    let mut slots: Vec<Slot> = (0..batch).map(|_| Slot::new(&info)).collect();
+                    for (index, slot) in slots.iter_mut().enumerate() {
+                        let red = (20 * index + round) as f32;
+                        slot.input[..256 * 128].fill(red);
+                    }
+                    lane.infer(&mut slots).unwrap();
+                    for (index, slot) in slots.iter().enumerate() {
+                        let expected = (20 * index + round) as f32 / 255.0;
+                        assert!(slot.density.iter().all(|cell| (cell - expected).abs() < 1e-5), "{:?}", slot.density);
+                    }
+                }
+            }
+        }
+        // Three batch sizes on two lanes: each runs plainly once, and is replayed from then on.
+        assert_eq!(sim.figure(Figure::Replays) - replays, 3 * 2 * 3);
+    }
+    assert_eq!(sim.alive(), []);
+}
+
+#[test]
+fn faults_of_tensorrt_are_errors_and_leave_nothing_behind() {
+    for (_, runtime) in families() {
+        let cache = tempfile::tempdir().unwrap();
+        in_a_process("survives_faults_in_this_process", &runtime, cache.path());
+    }
+}
+
+#[test]
+#[ignore = "run by another one, in a process of its own"]
+fn survives_faults_in_this_process() {
+    let sim = install();
+    let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
+    let family = families().find(|(_, folder)| folder.as_os_str() == runtime).unwrap().0;
+    let tensorrt = tensorrt_sim::install(family).unwrap();
+    for fault in [Fault::Parse, Fault::Build, Fault::Load, Fault::Context] {
+        // Every precision fails: first one, then the other.
+        tensorrt.fail(fault, 1);
+        match engine::open(&request(2)) {
+            Ok(opened) => drop(opened),
+            Err(error) => assert!(matches!(error, EngineError::TensorRt(_)), "{fault:?}: {error}"),
+        }
+        tensorrt.fail(fault, 0);
+        assert_eq!(sim.alive(), [], "{fault:?}");
+    }
+    let engine = engine::open(&request(2)).unwrap().engine;
+    let mut lane = engine.lane().unwrap();
+    let mut infer = || lane.infer(&mut [Slot::new(engine.info())]);
+    infer().unwrap();
+    tensorrt.fail(Fault::Enqueue, 1);
+    // A run that is refused while it is recorded is run plainly instead, so the next one that fails is one that counts.
+    let _ = infer();
+    tensorrt.fail(Fault::Enqueue, 0);
+    infer().unwrap();
+    sim.fail_allocation(1);
+    let error = engine.lane().err().unwrap();
+    assert!(matches!(error, EngineError::TensorRt(_) | EngineError::Gpu { .. }), "{error}");
+    sim.fail_allocation(0);
+    sim.lose(719);
+    let error = infer().unwrap_err();
+    assert!(matches!(&error, EngineError::Gpu { error, .. } if error.is_lost()), "{error}");
+    assert!(infer().is_err());
+    sim.lose(0);
+    drop(lane);
+    drop(engine);
+    assert_eq!(sim.alive(), []);
+}
+
+#[test]
+fn gpu_without_a_library_says_so() {
+    let cache = tempfile::tempdir().unwrap();
+    let nothing = tempfile::tempdir().unwrap();
+    in_a_process("finds_no_library_in_this_process", nothing.path(), cache.path());
+}
+
+#[test]
+#[ignore = "run by another one, in a process of its own"]
+fn finds_no_library_in_this_process() {
+    install();
+    match engine::open(&request(1)) {
+        Ok(_) => eprintln!("TensorRT is installed here"),
+        Err(error) => {
+            assert!(error.is_absence() && matches!(error, EngineError::TensorRt(_)), "{error}");
+        }
+    }
+}
