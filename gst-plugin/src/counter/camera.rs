@@ -19,6 +19,7 @@ use vehiclecount_core::preprocess::{Placement, Preprocessor, Resize};
 use super::VehicleCounterPad;
 use super::imp::{CAT, VehicleCounter};
 use super::stream::{Frame, FrameState, Item, Labels, Place, Stream, Turn};
+use crate::cuda::{self, Lent, SharedContext};
 use crate::meta;
 
 /// Frames of a live camera that are held at most. 32 frames at 60 frames/s are half a second: more than the default `max-latency`.
@@ -37,6 +38,8 @@ pub struct Link {
     pub way: Arc<batch::Camera>,
     /// How pictures are fitted into the model's input.
     pub resize: Resize,
+    /// The engine's CUDA context, where frames in GPU memory can be taken.
+    pub cuda: Option<Arc<SharedContext>>,
 }
 
 /// One camera. Lock order: `stream`, then the dispatcher's own. No lock is held while pushing, posting or preprocessing.
@@ -166,7 +169,7 @@ impl Camera {
     }
 
     /// Joins the engine: from now on frames are counted.
-    pub fn join(self: &Arc<Self>, dispatcher: &Arc<Dispatcher>, resize: Resize) {
+    pub fn join(self: &Arc<Self>, dispatcher: &Arc<Dispatcher>, resize: Resize, cuda: Option<Arc<SharedContext>>) {
         let camera = Arc::downgrade(self);
         let way = dispatcher.join(move |ticket, outcome| {
             if let Some(camera) = camera.upgrade() {
@@ -180,7 +183,7 @@ impl Camera {
             stream.labels =
                 Labels { camera: self.id(), model: info.model.clone(), engine: info.kind.name().to_owned() };
         }
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Link { way: Arc::new(way), resize });
+        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Link { way: Arc::new(way), resize, cuda });
     }
 
     /// Leaves the engine.
@@ -214,7 +217,7 @@ impl Camera {
         let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(timing.interval);
 
         let mut stream = self.wait_for_room(&link, live)?;
-        let Some((info, format)) = stream.format.clone() else {
+        let Some((info, format, in_gpu_memory)) = stream.format.clone() else {
             return Err(gst::FlowError::NotNegotiated);
         };
         let (sequence, due) = stream.number(interval);
@@ -225,7 +228,7 @@ impl Camera {
         // The picture is read here and nowhere else: what is queued is never mapped again.
         let mut input = None;
         if due {
-            match self.preprocess(&link, &info, format, &buffer) {
+            match self.preprocess(&link, &info, format, &buffer, in_gpu_memory) {
                 Ok((mut slot, grid)) => {
                     let (weights, generation) = self.weights(&link, &grid, timing.density_map);
                     slot.weights = weights;
@@ -302,8 +305,16 @@ impl Camera {
         link: &Link,
         info: &gst_video::VideoInfo,
         format: FrameFormat,
-        buffer: &gst::BufferRef,
+        buffer: &gst::Buffer,
+        in_gpu_memory: bool,
     ) -> Result<(Slot, Grid), String> {
+        if let Some(cuda) = link.cuda.as_ref().filter(|_| in_gpu_memory) {
+            match cuda.map(buffer, info, format.pixels.planes()) {
+                Ok(lent) => return Self::lend(link, format, lent),
+                // Mapped below, it is copied to the host.
+                Err(reason) => gst::debug!(CAT, obj = self.sinkpad, "{reason}: it is copied through host memory"),
+            }
+        }
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
             .map_err(|_| format!("a frame of {} bytes does not hold a picture of its caps", buffer.size()))?;
         let mut planes = [Plane { data: &[], stride: 0 }; 3];
@@ -332,6 +343,20 @@ impl Camera {
         };
         preprocessor.run(&view, &mut slot.input);
         Ok((slot, preprocessor.placement().grid(info.columns, info.rows)))
+    }
+
+    /// A frame that lies on the GPU already.
+    fn lend(link: &Link, format: FrameFormat, lent: Lent) -> Result<(Slot, Grid), String> {
+        let info = link.way.dispatcher().info();
+        let placement = Placement::new(link.resize, format.width, format.height, info.input);
+        let mut slot = link.way.slot();
+        let picture = slot.picture.as_mut().expect("an engine with a CUDA context takes pictures");
+        // SAFETY: the planes are those of the mapped frame, which `keep` keeps mapped, in the engine's own context.
+        if let Err(error) = unsafe { picture.lend(format, placement, &lent.planes, lent.keep) } {
+            link.way.recycle(slot);
+            return Err(error.to_string());
+        }
+        Ok((slot, placement.grid(info.columns, info.rows)))
     }
 
     /// The regions for an engine that counts in them by itself, where nobody wants the map; and which settings they are of.
@@ -449,6 +474,12 @@ impl Camera {
         if query.is_serialized() && !self.wait_until_empty() {
             return false;
         }
+        if let gst::QueryViewMut::Context(asked) = query.view_mut()
+            && let Some(context) = imp.shared_context(asked.context_type())
+        {
+            asked.set_context(&context);
+            return true;
+        }
         match query.view_mut() {
             gst::QueryViewMut::Allocation(allocation) => {
                 let answered = self.srcpad.peer_query(allocation.query_mut());
@@ -462,8 +493,26 @@ impl Camera {
                 answered
             }
             gst::QueryViewMut::Drain(drain) => self.srcpad.peer_query(drain.query_mut()),
-            _ => gst::Pad::query_default(pad, Some(&*imp.obj()), query),
+            gst::QueryViewMut::AcceptCaps(accept) if cuda::is_in(accept.caps()) && !self.takes_gpu_memory() => {
+                accept.set_result(false);
+                true
+            }
+            _ => {
+                let answered = gst::Pad::query_default(pad, Some(&*imp.obj()), query);
+                if let gst::QueryViewMut::Caps(caps) = query.view_mut()
+                    && !self.takes_gpu_memory()
+                {
+                    let host = caps.result_owned().map(|caps| cuda::without(&caps));
+                    caps.set_result(&host.unwrap_or_else(gst::Caps::new_empty));
+                }
+                answered
+            }
         }
+    }
+
+    /// Whether frames in GPU memory can be read where they are; before the engine has opened, whether that may come.
+    fn takes_gpu_memory(&self) -> bool {
+        self.link().map_or_else(cuda::is_available, |link| link.cuda.is_some())
     }
 
     /// Waits until everything that came before has been pushed. `false` while flushing.
@@ -599,6 +648,12 @@ impl Camera {
     }
 
     fn src_query(&self, imp: &VehicleCounter, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+        if let gst::QueryViewMut::Context(asked) = query.view_mut()
+            && let Some(context) = imp.shared_context(asked.context_type())
+        {
+            asked.set_context(&context);
+            return true;
+        }
         let gst::QueryViewMut::Latency(latency) = query.view_mut() else {
             return gst::Pad::query_default(pad, Some(&*imp.obj()), query);
         };
@@ -626,7 +681,7 @@ fn depth(link: &Link) -> usize {
     (2 * dispatcher.info().lanes * dispatcher.settings().batch_size).clamp(2, MAX_FRAMES)
 }
 
-fn format_of(caps: &gst::CapsRef) -> Option<(gst_video::VideoInfo, FrameFormat)> {
+fn format_of(caps: &gst::CapsRef) -> Option<(gst_video::VideoInfo, FrameFormat, bool)> {
     use gst_video::VideoFormat;
     let info = gst_video::VideoInfo::from_caps(caps).ok()?;
     let pixels = match info.format() {
@@ -655,8 +710,14 @@ fn format_of(caps: &gst::CapsRef) -> Option<(gst_video::VideoInfo, FrameFormat)>
         _ => ColorRange::Limited,
     };
     let format = FrameFormat { pixels, width: info.width() as usize, height: info.height() as usize, matrix, range };
-    Some((info, format))
+    Some((info, format, cuda::is_in(caps)))
 }
+
+/// Those of them that GStreamer has in GPU memory.
+pub const GPU_FORMATS: [gst_video::VideoFormat; 10] = {
+    use gst_video::VideoFormat::*;
+    [Nv12, I420, Rgb, Bgr, Rgbx, Bgrx, Rgba, Bgra, Argb, Abgr]
+};
 
 /// The formats that are read.
 pub const FORMATS: [gst_video::VideoFormat; 13] = {

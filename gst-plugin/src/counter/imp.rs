@@ -14,8 +14,9 @@ use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputSize, Resize};
 use vehiclecount_core::region::RegionsFile;
 
-use super::camera::{Camera, FORMATS};
+use super::camera::{Camera, FORMATS, GPU_FORMATS};
 use super::{EngineChoice, VehicleCounterPad};
+use crate::cuda::{self, SharedContext};
 
 /// The log category of the element and its cameras.
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -82,15 +83,18 @@ impl Default for Settings {
 struct State {
     dispatcher: Arc<Dispatcher>,
     resize: Resize,
+    cuda: Option<Arc<SharedContext>>,
 }
 
-/// See [`super::VehicleCounter`]. Lock order: `cameras`, `state`, `settings`, then a camera's own. None is held while posting, adding or
+/// See [`super::VehicleCounter`]. Lock order: `cameras`, `state`, `settings`, `cuda`, then a camera's own. None is held while posting, adding or
 /// activating pads, or opening an engine.
 #[derive(Default)]
 pub struct VehicleCounter {
     cameras: Mutex<BTreeMap<u32, Arc<Camera>>>,
     state: Mutex<Option<State>>,
     settings: Mutex<Settings>,
+    /// The CUDA context for decoders, from the first that asks for it, or the start, until NULL.
+    cuda: Mutex<Option<Arc<SharedContext>>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -162,12 +166,39 @@ impl VehicleCounter {
         .map_err(|error: engine::EngineError| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
 
         self.announce(&dispatcher, shared, &passed_over);
-        *lock(&self.state) = Some(State { dispatcher: dispatcher.clone(), resize });
+        let cuda = dispatcher.engine().picture().and_then(|picture| SharedContext::new(picture.context().clone()));
+        if let Some(cuda) = &cuda {
+            lock(&self.cuda).get_or_insert(cuda.clone());
+            // The pipeline hands it to decoders that come later.
+            let element = self.obj();
+            let message = gst::message::HaveContext::builder(cuda.context().clone()).src(&*element).build();
+            let _ = element.post_message(message);
+        }
+        *lock(&self.state) = Some(State { dispatcher: dispatcher.clone(), resize, cuda: cuda.clone() });
         for camera in self.cameras() {
-            camera.join(&dispatcher, resize);
+            camera.join(&dispatcher, resize, cuda.clone());
             self.apply(&camera, &regions, settings.timing.smoothing);
         }
         Ok(())
+    }
+
+    /// The CUDA context of the engine, which may open later, for whoever asks for a context of type `asked`; `None` where it is none of ours.
+    pub fn shared_context(&self, asked: &str) -> Option<gst::Context> {
+        if asked != cuda::CONTEXT {
+            return None;
+        }
+        let (choice, gpu) = {
+            let settings = lock(&self.settings);
+            (settings.engine, settings.gpu_id)
+        };
+        if !matches!(EngineKind::from(choice), EngineKind::TensorRt | EngineKind::Auto) {
+            return None;
+        }
+        let held = lock(&self.cuda).clone();
+        let shared = held.or_else(|| SharedContext::primary(gpu))?;
+        let context = shared.context().clone();
+        lock(&self.cuda).get_or_insert(shared);
+        Some(context)
     }
 
     /// Says which engine runs.
@@ -503,7 +534,9 @@ impl ElementImpl for VehicleCounter {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS).build();
+            let mut caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS).build();
+            let gpu = gst_video::VideoCapsBuilder::new().features([cuda::FEATURE]).format_list(GPU_FORMATS).build();
+            caps.make_mut().append(gpu);
             let sink = gst::PadTemplate::with_gtype(
                 "sink_%u",
                 gst::PadDirection::Sink,
@@ -540,9 +573,10 @@ impl ElementImpl for VehicleCounter {
             camera
         };
         // Both are activated where the element runs already, the source pad first: it must be ready for the first frame.
-        let joined = lock(&self.state).as_ref().map(|state| (state.dispatcher.clone(), state.resize));
-        if let Some((dispatcher, resize)) = joined {
-            camera.join(&dispatcher, resize);
+        let joined =
+            lock(&self.state).as_ref().map(|state| (state.dispatcher.clone(), state.resize, state.cuda.clone()));
+        if let Some((dispatcher, resize, cuda)) = joined {
+            camera.join(&dispatcher, resize, cuda);
             self.configure_while_running();
         }
         let sinkpad = camera.sinkpad.clone().upcast::<gst::Pad>();
@@ -584,6 +618,10 @@ impl ElementImpl for VehicleCounter {
             || (transition == gst::StateChange::ReadyToPaused && result.is_err())
         {
             self.stop();
+        }
+        if transition == gst::StateChange::ReadyToNull {
+            let held = lock(&self.cuda).take();
+            drop(held);
         }
         result
     }

@@ -158,8 +158,8 @@ pub struct Stream {
     pub hurry: bool,
     /// The pusher's wait for the head's deadline.
     pub alarm: Option<gst::SingleShotClockId>,
-    /// The format of the frames that come in.
-    pub format: Option<(gst_video::VideoInfo, FrameFormat)>,
+    /// The format of the frames that come in, and whether they come in GPU memory.
+    pub format: Option<(gst_video::VideoInfo, FrameFormat, bool)>,
     /// For running times.
     pub segment: gst::FormattedSegment<gst::ClockTime>,
     /// Names for the reports.

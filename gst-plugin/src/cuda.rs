@@ -1,0 +1,182 @@
+//! Frames in GPU memory, as GStreamer's own CUDA decoders make them (`memory:CUDAMemory`, GStreamer 1.22 and later).
+//!
+//! `libgstcuda-1.0` is opened at run time: where it is not there, or no driver is, nothing of this is offered. A frame is read where it lies:
+//! mapping it for CUDA gives its address on the GPU. For that, decoder and engine must work in one CUDA context. The engine's is the GPU's
+//! primary one, and is handed out as `gst.cuda.context`: to whoever asks, and to the whole pipeline when the counter starts. A frame of
+//! another context is copied through host memory.
+
+use std::ffi::{c_int, c_void};
+use std::mem::{self, MaybeUninit};
+use std::sync::{Arc, LazyLock};
+
+use glib::translate::FromGlibPtrFull;
+use gst_video::prelude::*;
+use libloading::Library;
+use vehiclecount_core::cuda::{Context, Driver};
+
+/// The caps feature of frames in GPU memory.
+pub const FEATURE: &str = "memory:CUDAMemory";
+
+/// The type of the context that is shared.
+pub const CONTEXT: &str = "gst.cuda.context";
+
+/// `GST_MAP_CUDA`: map for the GPU.
+const MAP_CUDA: gst::ffi::GstMapFlags = gst::ffi::GST_MAP_FLAG_LAST << 1;
+
+/// The functions of libgstcuda that are used: part of its interface since 1.22.
+struct GstCuda {
+    is_cuda_memory: unsafe extern "C" fn(*mut gst::ffi::GstMemory) -> glib::ffi::gboolean,
+    context_new_wrapped: unsafe extern "C" fn(*mut c_void, c_int) -> *mut glib::gobject_ffi::GObject,
+    context_get_handle: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
+    context_new: unsafe extern "C" fn(*mut glib::gobject_ffi::GObject) -> *mut gst::ffi::GstContext,
+}
+
+/// What every `GstCudaMemory` begins with.
+#[repr(C)]
+struct CudaMemory {
+    memory: gst::ffi::GstMemory,
+    context: *mut c_void,
+}
+
+impl GstCuda {
+    fn open() -> Option<Self> {
+        // SAFETY: a library made to be opened so; it stays, for it registers types with GLib, and the functions have these types.
+        unsafe {
+            let library = Library::new("libgstcuda-1.0.so.0").ok()?;
+            let load = *library.get::<unsafe extern "C" fn() -> glib::ffi::gboolean>(b"gst_cuda_load_library\0").ok()?;
+            let init = *library.get::<unsafe extern "C" fn()>(b"gst_cuda_memory_init_once\0").ok()?;
+            let functions = Self {
+                is_cuda_memory: *library.get(b"gst_is_cuda_memory\0").ok()?,
+                context_new_wrapped: *library.get(b"gst_cuda_context_new_wrapped\0").ok()?,
+                context_get_handle: *library.get(b"gst_cuda_context_get_handle\0").ok()?,
+                context_new: *library.get(b"gst_context_new_cuda_context\0").ok()?,
+            };
+            mem::forget(library);
+            if load() == glib::ffi::GFALSE {
+                return None;
+            }
+            init();
+            Some(functions)
+        }
+    }
+}
+
+fn library() -> Option<&'static GstCuda> {
+    static LIBRARY: LazyLock<Option<GstCuda>> = LazyLock::new(GstCuda::open);
+    // The driver first: what is missing today may be there when the next pipeline starts.
+    Driver::open().ok().and_then(|_| LIBRARY.as_ref())
+}
+
+/// Whether frames in GPU memory can be taken at all on this machine.
+pub fn is_available() -> bool {
+    library().is_some()
+}
+
+/// An engine's CUDA context, as GStreamer's elements take it.
+pub struct SharedContext {
+    cuda: Arc<Context>,
+    context: gst::Context,
+    library: &'static GstCuda,
+}
+
+impl SharedContext {
+    /// The primary context of GPU `index`; `None` where there is none, or no libgstcuda.
+    pub fn primary(index: u32) -> Option<Arc<Self>> {
+        library()?;
+        Self::new(Driver::open().ok()?.context(index).ok()?)
+    }
+
+    /// `cuda` for others to use; `None` where there is no libgstcuda.
+    pub fn new(cuda: Arc<Context>) -> Option<Arc<Self>> {
+        let library = library()?;
+        // SAFETY: a living context of that device; the object does not destroy it.
+        let object = unsafe { (library.context_new_wrapped)(cuda.handle(), cuda.device().index as c_int) };
+        if object.is_null() {
+            return None;
+        }
+        // SAFETY: the object was just made, and is owned from here on.
+        let object: glib::Object = unsafe { glib::Object::from_glib_full(object) };
+        // SAFETY: the object keeps the context for as long as anybody keeps the object; nobody reads this value.
+        unsafe { object.set_data("vehiclecount-context", cuda.clone()) };
+        // SAFETY: returns a new context that holds the object.
+        let context = unsafe { gst::Context::from_glib_full((library.context_new)(object.as_ptr())) };
+        Some(Arc::new(Self { cuda, context, library }))
+    }
+
+    /// The context for queries and messages.
+    pub fn context(&self) -> &gst::Context {
+        &self.context
+    }
+
+    /// The frame in `buffer`, mapped where it lies; the error says why it cannot be read there.
+    pub fn map(&self, buffer: &gst::Buffer, info: &gst_video::VideoInfo, planes: usize) -> Result<Lent, String> {
+        if buffer.n_memory() != 1 {
+            return Err(format!("a frame in {} pieces of memory", buffer.n_memory()));
+        }
+        let memory = buffer.peek_memory(0).as_mut_ptr();
+        // SAFETY: the buffer's memory.
+        if unsafe { (self.library.is_cuda_memory)(memory) } == glib::ffi::GFALSE {
+            return Err("a frame that is not in the GPU's memory".to_owned());
+        }
+        // SAFETY: as was just asked, it is a GstCudaMemory, which begins so and holds its context.
+        let handle = unsafe { (self.library.context_get_handle)((*memory.cast::<CudaMemory>()).context) };
+        if handle != self.cuda.handle() {
+            return Err("a frame of another CUDA context than the engine's".to_owned());
+        }
+        let mut map = MaybeUninit::<gst::ffi::GstMapInfo>::uninit();
+        // SAFETY: the memory lives with the buffer, which is kept until it is unmapped.
+        if unsafe { gst::ffi::gst_memory_map(memory, map.as_mut_ptr(), gst::ffi::GST_MAP_READ | MAP_CUDA) }
+            == glib::ffi::GFALSE
+        {
+            return Err("a frame that cannot be mapped on the GPU".to_owned());
+        }
+        // SAFETY: it was mapped.
+        let map = unsafe { map.assume_init() };
+        let lent = Held { _buffer: buffer.clone(), memory, map };
+        let meta = buffer.meta::<gst_video::VideoMeta>();
+        let (offsets, strides) =
+            meta.as_ref().map_or((info.offset(), info.stride()), |meta| (meta.offset(), meta.stride()));
+        let mut placed = Vec::with_capacity(planes);
+        for (&offset, &stride) in offsets.iter().zip(strides).take(planes) {
+            let stride = usize::try_from(stride).map_err(|_| format!("stride of {stride} bytes"))?;
+            let bytes = lent.map.size.saturating_sub(offset);
+            placed.push((lent.map.data as u64 + offset as u64, stride, bytes));
+        }
+        Ok(Lent { planes: placed, keep: Box::new(lent) })
+    }
+}
+
+/// A frame in GPU memory.
+pub struct Lent {
+    /// Of each plane: its address, the bytes from row to row, and the bytes that follow.
+    pub planes: Vec<(u64, usize, usize)>,
+    /// Keeps it mapped.
+    pub keep: Box<dyn std::any::Any + Send>,
+}
+
+struct Held {
+    _buffer: gst::Buffer,
+    memory: *mut gst::ffi::GstMemory,
+    map: gst::ffi::GstMapInfo,
+}
+
+// SAFETY: buffers and their mappings go from thread to thread.
+unsafe impl Send for Held {}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        // SAFETY: mapped once, and kept by the buffer until now.
+        unsafe { gst::ffi::gst_memory_unmap(self.memory, &mut self.map) }
+    }
+}
+
+/// `caps` without frames in GPU memory.
+pub fn without(caps: &gst::Caps) -> gst::Caps {
+    let host = caps.iter_with_features().filter(|(_, features)| !features.contains(FEATURE));
+    host.map(|(structure, features)| (structure.to_owned(), features.to_owned())).collect()
+}
+
+/// Whether `caps` are of frames in GPU memory.
+pub fn is_in(caps: &gst::CapsRef) -> bool {
+    caps.features(0).is_some_and(|features| features.contains(FEATURE))
+}
