@@ -4,7 +4,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, bail};
-use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest};
+use vehiclecount_core::engine::{self, EngineKind, EngineRequest};
 use vehiclecount_core::golden::{self, Comparison, Reference};
 use vehiclecount_core::model::{self, File, Model};
 

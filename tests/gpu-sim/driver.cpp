@@ -619,6 +619,8 @@ API int cuStreamDestroy_v2(void *handle) {
     return delete stream, lost;
 }
 
+API int cuStreamDestroy(void *handle) { return cuStreamDestroy_v2(handle); }
+
 API int cuStreamSynchronize(void *handle) {
     Stream *stream = found(handle);
     CHECK(stream, INVALID_HANDLE);
