@@ -336,16 +336,18 @@ impl EngineError {
     /// Whether what the engine runs on is not on this machine: its library, the driver, a GPU. Another engine may open.
     pub fn is_absence(&self) -> bool {
         use crate::tensorrt::TensorRtError as Rt;
-        match self {
-            Self::Library { .. } => true,
-            Self::Gpu { error, .. } => matches!(
+        let cuda = |error: &CudaError| {
+            matches!(
                 error,
                 CudaError::NoDriver { .. } | CudaError::OldDriver { .. } | CudaError::Init { .. } | CudaError::NoDevice
-            ),
-            Self::TensorRt(error) => matches!(
-                error,
-                Rt::NoDriver { .. } | Rt::NoDevice | Rt::NoHeaders { .. } | Rt::NoLibrary { .. } | Rt::Neither { .. }
-            ),
+            )
+        };
+        match self {
+            Self::Library { .. } => true,
+            Self::Gpu { error, .. } | Self::TensorRt(Rt::Cuda(error)) => cuda(error),
+            Self::TensorRt(error) => {
+                matches!(error, Rt::NoHeaders { .. } | Rt::NoLibrary { .. } | Rt::Neither { .. })
+            }
             _ => false,
         }
     }

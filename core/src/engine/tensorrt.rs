@@ -6,6 +6,7 @@
 
 use std::ffi::c_void;
 use std::fmt::Display;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -15,7 +16,7 @@ use crate::cuda::{Context, Driver};
 use crate::golden::Reference;
 use crate::model::File;
 use crate::preprocess::InputSize;
-use crate::tensorrt::{self, Choice, Flavour, Library, Precision, TensorRtError, cache, candidates, choose};
+use crate::tensorrt::{self, Choice, Flavour, Library, Plan, Precision, TensorRtError, cache, candidates, choose};
 
 const KIND: EngineKind = EngineKind::TensorRt;
 
@@ -34,6 +35,9 @@ pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineErr
     let library = Library::open(Flavour::Auto).map_err(EngineError::TensorRt)?;
     let input = request.model.input_size(request.input).map_err(|error| refused(&error))?;
     let opening = Opening { request, context, library, input };
+    if let Some(path) = request.model.plan() {
+        return Ok(Arc::new(opening.engine_of_plan(path)?));
+    }
     let candidates = candidates(&request.model);
     let precision = match candidates.as_slice() {
         [] => return Err(EngineError::TensorRt(TensorRtError::NothingToBuild)),
@@ -83,7 +87,7 @@ impl Opening<'_> {
     }
 
     /// Where the choice is remembered: under everything that it depends on.
-    fn remembered(&self, candidates: &[(Precision, &File)]) -> Option<std::path::PathBuf> {
+    fn remembered(&self, candidates: &[(Precision, &File)]) -> Option<PathBuf> {
         let files: Vec<_> = candidates.iter().map(|(_, file)| file.sha256.get(..16).unwrap_or_default()).collect();
         let name = format!(
             "choice-{}-{}-{}-{}-{}x{}-b{}.json",
@@ -135,7 +139,6 @@ impl Opening<'_> {
         let model = &request.model;
         let file = precision.file(model).ok_or(EngineError::TensorRt(TensorRtError::NothingToBuild))?;
         model.verify_once(file).map_err(|error| refused(&error))?;
-        let max_batch = request.max_batch.max(1);
         let path = model.path(file);
         let wanted = cache::PlanRequest {
             library,
@@ -143,7 +146,7 @@ impl Opening<'_> {
             sha256: &file.sha256,
             precision,
             input: *input,
-            max_batch,
+            max_batch: request.max_batch.max(1),
             capability: self.capability(),
             calibration: None,
             detailed: false,
@@ -152,8 +155,24 @@ impl Opening<'_> {
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             cache::load(&wanted, &|_| true).map_err(EngineError::TensorRt)?.plan
         };
+        self.run(plan, &path, precision.name())
+    }
+
+    /// The engine of a plan that the user built by hand.
+    fn engine_of_plan(&self, path: &Path) -> Result<GpuEngine, EngineError> {
+        let bytes = std::fs::read(path).map_err(|error| refused(&format!("{}: {error}", path.display())))?;
+        let plan = {
+            let _entered = self.context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
+            self.library.load(&bytes).map_err(EngineError::TensorRt)?
+        };
+        self.run(plan, path, "plan")
+    }
+
+    /// The engine of a plan that was made from `path`.
+    fn run(&self, plan: Arc<Plan>, path: &Path, precision: &str) -> Result<GpuEngine, EngineError> {
+        let Self { request, context, library, input } = self;
         let plan = Inside::new(plan, context);
-        let stride = model.manifest.output.stride;
+        let stride = request.model.manifest.output.stride;
         let (columns, rows) = (input.width / stride, input.height / stride);
         let shapes = (plan.value().input_shape(), plan.value().output_shape());
         let expected = ([3, input.height, input.width], [1, rows, columns]);
@@ -169,13 +188,15 @@ impl Opening<'_> {
             kind: KIND,
             version: library.version().to_string(),
             device: context.device().name.clone(),
-            model: model.manifest.name.clone(),
-            precision: precision.name().to_owned(),
+            model: request.model.manifest.name.clone(),
+            precision: precision.to_owned(),
             input: *input,
             columns,
             rows,
             lanes: LANES,
         };
+        // A larger batch goes in parts.
+        let max_batch = request.max_batch.max(1).min(plan.value().max_batch());
         let networks: Networks = Box::new(move || {
             let context = &plan.context;
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
