@@ -76,12 +76,12 @@ in_image() {
         in_image "$mounted" "$results" "${environment[@]}" "$@"
 }
 
-# The words of a service's command in compose.yml; its cameras are on this machine.
+# The words of a service's command in compose.yml; its cameras are on this machine, on a port of this test's.
 command_of() {
-    "$source_tree/.runtime/lint/bin/python" - "$source_tree/compose.yml" "$1" <<'PYTHON'
+    "$source_tree/.runtime/lint/bin/python" - "$source_tree/compose.yml" "$1" "$port" <<'PYTHON'
 import sys, yaml
 for word in yaml.safe_load(open(sys.argv[1]))["services"][sys.argv[2]]["command"]:
-    print(word.replace("//cameras:", "//127.0.0.1:"))
+    print(word.replace("//cameras:8554/", f"//127.0.0.1:{sys.argv[3]}/"))
 PYTHON
 }
 
@@ -119,27 +119,31 @@ counts() {
     ! in_image /usr/libexec/vehiclecount/health cameras 1 || return 1
 }
 
+# What in_image runs in the background is a child of what runs it.
+cameras=
+stop() { if [ -n "$1" ]; then pkill --parent "$1" || true; wait "$1" || true; fi; }
+
 composed() {
-    local words=() cameras counter waited
-    trap 'kill "${cameras:-}" 2>/dev/null || true; lower; unmount' EXIT
+    local words=() counter waited port=$((20000 + RANDOM % 10000))
+    trap 'stop "$cameras"; lower; unmount' EXIT
     step "the services of compose.yml, side by side"
     rm -rf "${results:?}"/*
     mapfile -t words < <(command_of cameras)
-    in_image /usr/bin/vehicle-count "${words[@]}" >"$roots/buildah/cameras.log" 2>&1 &
+    in_image /usr/bin/vehicle-count "${words[@]}" --port "$port" >"$roots/buildah/cameras.log" 2>&1 &
     cameras=$!
     # As compose does: asked again and again until they answer.
     for ((waited = 0; waited < 60; waited++)); do
-        in_image /usr/libexec/vehiclecount/health cameras >/dev/null 2>&1 && break
+        in_image /usr/libexec/vehiclecount/health cameras "$port" >/dev/null 2>&1 && break
         in_image sleep 1
     done
-    in_image /usr/libexec/vehiclecount/health cameras
+    in_image /usr/libexec/vehiclecount/health cameras "$port"
     mapfile -t words < <(command_of counter)
     # As `docker stop` does: SIGTERM once (hence --foreground), and time to finish the file.
     in_image timeout --foreground --preserve-status --signal=TERM 40 /usr/bin/vehicle-count "${words[@]}" >"$roots/buildah/counter.log" 2>&1 &
     counter=$!
-    wait "$counter" || { cat "$roots/buildah/counter.log"; kill "$cameras"; return 1; }
-    kill "$cameras"
-    wait "$cameras" || true
+    wait "$counter" || { cat "$roots/buildah/counter.log"; return 1; }
+    stop "$cameras"
+    cameras=
     for camera in 0 1 2 3; do
         [ "$(grep -c "\"camera\":\"camera-$camera\".*\"count\":[0-9]" "$results/demo.jsonl")" -ge 5 ] || { echo "camera-$camera was not counted"; cat "$roots/buildah/counter.log"; return 1; }
     done
