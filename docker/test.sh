@@ -121,7 +121,7 @@ counts() {
 
 # What in_image runs in the background is a child of what runs it.
 cameras=
-stop() { if [ -n "$1" ]; then pkill --parent "$1" || true; wait "$1" || true; fi; }
+stop() { if [ -n "$1" ]; then pkill --signal KILL --parent "$1" || true; wait "$1" || true; fi; }
 
 composed() {
     local words=() counter waited port=$((20000 + RANDOM % 10000))

@@ -28,7 +28,8 @@ for suite in "$@"; do
         || { tail -n 30 "$roots/$suite-packages.log"; exit 1; }
     if "${there[@]}" pkg-config --exists 'gstreamer-analytics-1.0 >= 1.26'; then
         step "$suite: tests of the GstAnalytics feature"
-        "${there[@]}" nice -n 10 cargo test --locked --release --manifest-path /src/Cargo.toml -p gst-plugin-vehiclecount --features analytics-tensors analytics
+        "${there[@]}" nice -n 10 cargo test --locked --release --manifest-path /src/Cargo.toml -p gst-plugin-vehiclecount \
+            --features analytics-tensors --lib --test analytics analytics
     fi
     step "$suite: installed in a fresh root"
     fresh_root "$suite" "$fresh"
