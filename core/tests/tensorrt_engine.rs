@@ -138,22 +138,3 @@ fn survives_faults_in_this_process() {
     drop(engine);
     assert_eq!(sim.alive(), []);
 }
-
-#[test]
-fn gpu_without_a_library_says_so() {
-    let cache = tempfile::tempdir().unwrap();
-    let nothing = tempfile::tempdir().unwrap();
-    in_a_process("finds_no_library_in_this_process", nothing.path(), cache.path());
-}
-
-#[test]
-#[ignore = "run by another one, in a process of its own"]
-fn finds_no_library_in_this_process() {
-    install();
-    match engine::open(&request(1)) {
-        Ok(_) => eprintln!("TensorRT is installed here"),
-        Err(error) => {
-            assert!(error.is_absence() && matches!(error, EngineError::TensorRt(_)), "{error}");
-        }
-    }
-}

@@ -43,7 +43,8 @@ impl GstCuda {
         // SAFETY: a library made to be opened so; it stays, for it registers types with GLib, and the functions have these types.
         unsafe {
             let library = Library::new("libgstcuda-1.0.so.0").ok()?;
-            let load = *library.get::<unsafe extern "C" fn() -> glib::ffi::gboolean>(b"gst_cuda_load_library\0").ok()?;
+            let load =
+                *library.get::<unsafe extern "C" fn() -> glib::ffi::gboolean>(b"gst_cuda_load_library\0").ok()?;
             let init = *library.get::<unsafe extern "C" fn()>(b"gst_cuda_memory_init_once\0").ok()?;
             let functions = Self {
                 is_cuda_memory: *library.get(b"gst_is_cuda_memory\0").ok()?,

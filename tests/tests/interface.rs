@@ -15,11 +15,14 @@ fn describe(element: &str) -> String {
     for template in factory.static_pad_templates() {
         writeln!(text, "  pad {} {:?} {:?}", template.name_template(), template.direction(), template.presence())
             .unwrap();
-        for structure in template.caps().iter() {
+        for (structure, features) in template.caps().iter_with_features() {
             // The overlay takes every raw format that there is, which is GStreamer's affair.
             let formats = structure.get::<gst::List>("format").ok();
             let many = formats.is_some_and(|formats| formats.len() > 20);
-            writeln!(text, "    {}", if many { structure.name().to_string() } else { structure.to_string() }).unwrap();
+            let name = if many { structure.name().to_string() } else { structure.to_string() };
+            let memory = features.iter().filter(|feature| *feature != gst::CAPS_FEATURE_MEMORY_SYSTEM_MEMORY);
+            let memory: String = memory.map(|feature| format!("({feature}) ")).collect();
+            writeln!(text, "    {memory}{name}").unwrap();
         }
     }
     properties(&mut text, "  ", made.upcast_ref());
