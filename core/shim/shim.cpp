@@ -162,24 +162,69 @@ int32_t engine_inspect(void *it, void *user, VcText text) {
     return 1;
 }
 
-void *context(void *engine) { return sane(static_cast<ICudaEngine *>(engine)->createExecutionContext()); }
+// A context, and with TensorRT-RTX the configuration that it was made with.
+struct Context {
+    IExecutionContext *it = nullptr;
+#if VC_FAMILY == 1
+    IRuntimeConfig *config = nullptr;
+#endif
+};
 
-void context_drop(void *it) { delete static_cast<IExecutionContext *>(it); }
+void context_drop(void *given) {
+    auto *context = static_cast<Context *>(given);
+    delete context->it;
+#if VC_FAMILY == 1
+    delete context->config;
+#endif
+    delete context;
+}
+
+void *context(void *given, void *memory, int64_t size) {
+    auto *engine = static_cast<ICudaEngine *>(given);
+    auto const strategy = memory ? ExecutionContextAllocationStrategy::kUSER_MANAGED : ExecutionContextAllocationStrategy::kSTATIC;
+    auto *made = new Context;
+#if VC_FAMILY == 1
+    // TensorRT-RTX compiles kernels on the machine. By default it runs general ones until those for a shape are ready; a CUDA graph that is
+    // recorded meanwhile would keep the slow ones. So the first run of a shape waits for its own.
+    made->config = sane(engine->createRuntimeConfig());
+    if (made->config) {
+        made->config->setExecutionContextAllocationStrategy(strategy);
+        made->config->setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy::kEAGER);
+        made->it = sane(engine->createExecutionContext(made->config));
+    }
+#else
+    made->it = sane(engine->createExecutionContext(strategy));
+#endif
+    if (!made->it) {
+        context_drop(made);
+        return nullptr;
+    }
+    if (memory) {
+#if VC_FAMILY == 10
+        // The newer call came with 10.1.
+        (void)size;
+        made->it->setDeviceMemory(memory);
+#else
+        made->it->setDeviceMemoryV2(memory, size);
+#endif
+    }
+    return made;
+}
 
 int32_t context_profile(void *it, int32_t profile, void *stream) {
-    return static_cast<IExecutionContext *>(it)->setOptimizationProfileAsync(profile, static_cast<cudaStream_t>(stream));
+    return static_cast<Context *>(it)->it->setOptimizationProfileAsync(profile, static_cast<cudaStream_t>(stream));
 }
 
 int32_t context_shape(void *it, char const *name, VcDims const *dims) {
-    return static_cast<IExecutionContext *>(it)->setInputShape(name, dims_in(*dims));
+    return static_cast<Context *>(it)->it->setInputShape(name, dims_in(*dims));
 }
 
 int32_t context_address(void *it, char const *name, void *address) {
-    return static_cast<IExecutionContext *>(it)->setTensorAddress(name, address);
+    return static_cast<Context *>(it)->it->setTensorAddress(name, address);
 }
 
 int32_t context_enqueue(void *it, void *stream) {
-    return static_cast<IExecutionContext *>(it)->enqueueV3(static_cast<cudaStream_t>(stream));
+    return static_cast<Context *>(it)->it->enqueueV3(static_cast<cudaStream_t>(stream));
 }
 
 // The reason of a failed build: `text`, and TensorRT's own words stand in its log.

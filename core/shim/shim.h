@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 // Changes with every change of this file.
-#define VC_SHIM_ABI 2
+#define VC_SHIM_ABI 3
 
 // Most dimensions of a tensor, as in TensorRT.
 #define VC_MAX_DIMS 8
@@ -77,7 +77,8 @@ typedef struct VcShim {
     int64_t (*engine_memory)(void *engine);
     int32_t (*engine_layers)(void *engine);
     int32_t (*engine_inspect)(void *engine, void *user, VcText text);
-    void *(*context)(void *engine);
+    // With scratch memory of its own, or in `memory` on the GPU, which may be shared with contexts that never run at the same time.
+    void *(*context)(void *engine, void *memory, int64_t size);
     void (*context_drop)(void *context);
     int32_t (*context_profile)(void *context, int32_t profile, void *stream);
     int32_t (*context_shape)(void *context, const char *name, const VcDims *dims);

@@ -221,6 +221,32 @@ fn runs() {
         assert!(error.contains(words), "{words} in {error}");
         lane.set_batch(1, inputs.address(), outputs.address()).unwrap();
     }
+    // Contexts of several batch sizes in the same memory, as recorded graphs need them.
+    let scratch = DeviceBuffer::new(&context, plan.context_memory() as usize, "scratch memory").unwrap();
+    assert!(
+        plan.context_sharing(0, scratch.address(), scratch.bytes() - 1).unwrap_err().to_string().contains("are needed")
+    );
+    let mut shared: Vec<_> =
+        (1..=3).map(|_| plan.context_sharing(0, scratch.address(), scratch.bytes()).unwrap()).collect();
+    for (index, lane) in shared.iter_mut().enumerate() {
+        let set = |lane: &mut vehiclecount_core::tensorrt::Context, batch| {
+            lane.set_batch(batch, inputs.address(), outputs.address())
+        };
+        set(lane, index + 1).unwrap();
+        // SAFETY: as above, and the graph is replayed while all of that lives.
+        unsafe {
+            let graph = stream.capture(|stream| lane.enqueue(stream.handle()), TensorRtError::from).unwrap();
+            let runs = sim.figure(Figure::Runs);
+            stream.replay(&graph).unwrap();
+            stream.synchronize().unwrap();
+            assert_eq!(sim.figure(Figure::Runs), runs + 1);
+        }
+        // The same batch again changes nothing; another one would spoil the graph.
+        set(lane, index + 1).unwrap();
+        assert!(set(lane, 4).unwrap_err().to_string().contains("from which a graph was recorded"));
+    }
+    drop((shared, scratch));
+
     // No memory for another context: an error with the library's own reason, and nothing is lost.
     gpu.fail_allocation(1);
     let error = plan.context(0).unwrap_err().to_string();

@@ -20,6 +20,7 @@ const CLASSES: [(&str, &[&str]); 2] = [
             "VRuntime",
             "VCudaEngine",
             "VExecutionContext",
+            "VRuntimeConfig",
             "VEngineInspector",
             "VBuilder",
             "VBuilderConfig",

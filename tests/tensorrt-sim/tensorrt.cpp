@@ -80,6 +80,7 @@ struct Driver {
     int (*allocate)(uintptr_t *, size_t) = nullptr;
     int (*release)(uintptr_t) = nullptr;
     int (*launch)(void *, void (*)(void *), void *) = nullptr;
+    int (*capturing)(void *, int *) = nullptr;
 
     Driver() {
         void *library = dlopen("libcuda.so.1", RTLD_NOW);
@@ -91,6 +92,7 @@ struct Driver {
         find(allocate, "cuMemAlloc_v2");
         find(release, "cuMemFree_v2");
         find(launch, "cuLaunchHostFunc");
+        find(capturing, "cuStreamIsCapturing");
         if (!dlsym(library, "sim_figure")) {
             fprintf(stderr, "stand-in for TensorRT: there is a real GPU here, whose memory it cannot read\n");
             abort();
@@ -197,7 +199,7 @@ public:
         (*mBody.users)--;
         figures[CONTEXTS]--;
     }
-    bool take() { return mBody.scratch.take(64 << 10); }
+    bool take() { return mBody.memory = mBody.scratch.take(64 << 10); }
 
 private:
     struct Body : apiv::MissingVExecutionContext {
@@ -207,6 +209,8 @@ private:
         DeviceMemory scratch;
         int64_t batch = 0;
         void *input = nullptr, *output = nullptr;
+        // It has scratch memory; a graph was recorded from it.
+        bool memory = false, recorded = false;
         std::map<std::tuple<int64_t, void *, void *>, std::unique_ptr<Run>> runs;
 
         bool setOptimizationProfileAsync(int32_t index, cudaStream_t) noexcept override { return index == 0; }
@@ -215,6 +219,7 @@ private:
             bool const right = name == shapes->input && dims.nbDims == 4 && dims.d[1] == shapes->channels && dims.d[2] == shapes->height &&
                                dims.d[3] == shapes->width && dims.d[0] >= shapes->least && dims.d[0] <= shapes->most;
             if (!right) return say(logger, "simulated: the shape does not suit the profile"), false;
+            if (recorded && dims.d[0] != batch) return say(logger, "simulated: a context from which a graph was recorded is changed"), false;
             batch = dims.d[0];
             return true;
         }
@@ -231,9 +236,17 @@ private:
             if (name == shapes->output) return output = data, true;
             return false;
         }
+        void setDeviceMemory(void *given) noexcept override { memory = given && reinterpret_cast<uintptr_t>(given) % 256 == 0; }
+        void setDeviceMemoryV2(void *given, int64_t size) noexcept override {
+            memory = given && reinterpret_cast<uintptr_t>(given) % 256 == 0 && size >= 64 << 10;
+        }
         bool enqueueV3(cudaStream_t stream) noexcept override {
             if (!batch || !input || !output) return say(logger, "simulated: a run before its shape and its addresses"), false;
             if (!driver().capability()) return say(logger, "simulated: a run with no current CUDA context"), false;
+            if (!memory) return say(logger, "simulated: a run with no scratch memory"), false;
+            int recording = 0;
+            driver().capturing(stream, &recording);
+            recorded = recorded || recording;
             if (fails("enqueue")) return say(logger, "simulated: the run fails"), false;
             auto &run = runs[{batch, input, output}];
             if (!run) run.reset(new Run{shapes, static_cast<float const *>(input), static_cast<float *>(output), batch});
@@ -262,6 +275,22 @@ private:
         char const *getEngineInformation(LayerInformationFormat) const noexcept override { return json.c_str(); }
     } mBody;
 };
+
+#if VC_RTX
+class RuntimeConfig final : public IRuntimeConfig {
+public:
+    RuntimeConfig() { mImpl = &body; }
+    ~RuntimeConfig() noexcept override = default;
+    struct Body : apiv::MissingVRuntimeConfig {
+        ExecutionContextAllocationStrategy strategy = ExecutionContextAllocationStrategy::kSTATIC;
+        bool eager = false;
+        void setExecutionContextAllocationStrategy(ExecutionContextAllocationStrategy given) noexcept override { strategy = given; }
+        void setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy given) noexcept override {
+            eager = given == DynamicShapesKernelSpecializationStrategy::kEAGER;
+        }
+    } body;
+};
+#endif
 
 class Engine final : public ICudaEngine {
 public:
@@ -316,6 +345,12 @@ private:
         }
         int64_t getDeviceMemorySizeV2() const noexcept override { return 64 << 10; }
         IEngineInspector *createEngineInspector() const noexcept override { return new Inspector(&shapes); }
+#if VC_RTX
+        IRuntimeConfig *createRuntimeConfig() noexcept override { return new RuntimeConfig; }
+        IExecutionContext *createExecutionContextWithRuntimeConfig(IRuntimeConfig *config) noexcept override {
+            return createExecutionContext(static_cast<RuntimeConfig *>(config)->body.strategy);
+        }
+#endif
         IExecutionContext *createExecutionContext(ExecutionContextAllocationStrategy strategy) noexcept override {
             bool const bare = strategy == ExecutionContextAllocationStrategy::kUSER_MANAGED;
             if (!bare && fails("context")) return say(logger, "simulated: no context"), nullptr;

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use super::Flavour;
 
 /// Must be that of shim.h.
-const ABI: u32 = 2;
+const ABI: u32 = 3;
 
 pub(super) const MAX_DIMS: usize = 8;
 
@@ -88,7 +88,7 @@ pub(super) struct Shim {
     pub engine_memory: unsafe extern "C" fn(*mut c_void) -> i64,
     pub engine_layers: Count,
     pub engine_inspect: unsafe extern "C" fn(*mut c_void, *mut c_void, Text) -> c_int,
-    pub context: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
+    pub context: unsafe extern "C" fn(*mut c_void, *mut c_void, i64) -> *mut c_void,
     pub context_drop: Drop,
     pub context_profile: unsafe extern "C" fn(*mut c_void, i32, *mut c_void) -> c_int,
     pub context_shape: unsafe extern "C" fn(*mut c_void, *const c_char, *const Dims) -> c_int,

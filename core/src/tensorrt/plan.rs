@@ -197,16 +197,49 @@ impl Plan {
 
     /// A context with its own scratch memory on the GPU, for one stream of work, with the profile of that index.
     pub fn context(self: &Arc<Self>, profile: usize) -> Result<Context, TensorRtError> {
+        self.context_in(profile, 0, 0)
+    }
+
+    /// A context whose scratch memory is at `memory` on the GPU, aligned to 256 bytes: [`context_memory`](Self::context_memory) bytes, which
+    /// several contexts may share that never run at the same time. The memory outlives the context: a part of the promise of
+    /// [`Context::enqueue`].
+    ///
+    /// A CUDA graph goes with the context that it was recorded from, and with its batch: TensorRT does not allow the context to be changed
+    /// afterwards. So each batch size whose run is recorded has a context of its own, and all of them the same memory.
+    pub fn context_sharing(
+        self: &Arc<Self>,
+        profile: usize,
+        memory: u64,
+        bytes: usize,
+    ) -> Result<Context, TensorRtError> {
+        if memory == 0 || (bytes as u64) < self.context_memory() {
+            return Err(
+                self.failed(&format!("{bytes} bytes of scratch memory, where {} are needed", self.context_memory()))
+            );
+        }
+        self.context_in(profile, memory, bytes)
+    }
+
+    fn context_in(self: &Arc<Self>, profile: usize, memory: u64, bytes: usize) -> Result<Context, TensorRtError> {
         let Some(limits) = self.profiles.get(profile) else {
             return Err(self.failed(&format!("the plan has no profile {profile}")));
         };
         log::forget();
-        // SAFETY: the engine lives, and `plan` keeps it alive longer than the context.
-        let context = unsafe { (self.library.shim.context)(self.engine) };
+        // The engine lives, and `plan` keeps it alive longer than the context.
+        let size = i64::try_from(bytes).unwrap_or(i64::MAX);
+        // SAFETY: the engine lives; the memory is only noted.
+        let context = unsafe { (self.library.shim.context)(self.engine, memory as *mut c_void, size) };
         if context.is_null() {
             return Err(self.failed("no context, perhaps for want of GPU memory"));
         }
-        let context = Context { plan: self.clone(), context, batches: limits.batches, size: limits.size, batch: 0 };
+        let context = Context {
+            plan: self.clone(),
+            context,
+            batches: limits.batches,
+            size: limits.size,
+            batch: 0,
+            addresses: [0; 2],
+        };
         if profile != 0 {
             let index = i32::try_from(profile).unwrap_or(i32::MAX);
             // SAFETY: the context was just made; the null stream is the device's own.
@@ -242,6 +275,8 @@ pub struct Context {
     size: [usize; 3],
     /// What was set last; 0: nothing.
     batch: usize,
+    /// Those of input and output that were set last.
+    addresses: [u64; 2],
 }
 
 // SAFETY: a context may move between threads; it is used by one at a time, as its methods take it mutably.
@@ -290,12 +325,18 @@ impl Context {
             }
             self.batch = batch;
         }
+        // What stays is not set again: a recorded graph may rest on it.
+        if self.addresses == [input, output] {
+            return Ok(());
+        }
+        self.addresses = [0; 2];
         for (name, address) in [(&self.plan.input, input), (&self.plan.output, output)] {
             // SAFETY: the context lives; the address is a number to it until `enqueue`.
             if unsafe { (shim.context_address)(self.context, name.as_ptr(), address as *mut c_void) } == 0 {
                 return Err(self.plan.failed(&format!("the address of {name:?} is refused")));
             }
         }
+        self.addresses = [input, output];
         Ok(())
     }
 
