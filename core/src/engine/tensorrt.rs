@@ -4,6 +4,8 @@
 //! has files for several precisions, each is built, must count what the golden picture asks for, and is timed with a largest batch; the
 //! fastest is remembered for this library and GPU.
 
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::ffi::c_void;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
@@ -12,7 +14,7 @@ use std::time::Duration;
 
 use super::gpu::{GpuEngine, Network, Networks};
 use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Slot};
-use crate::cuda::{Context, Driver};
+use crate::cuda::{Context, DeviceBuffer, Driver};
 use crate::golden::Reference;
 use crate::model::File;
 use crate::preprocess::InputSize;
@@ -200,8 +202,7 @@ impl Opening<'_> {
         let networks: Networks = Box::new(move || {
             let context = &plan.context;
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
-            let network = plan.value().context(0).map_err(EngineError::TensorRt)?;
-            Ok(Box::new(TensorRtNetwork(Inside::new(network, context))))
+            Ok(Box::new(TensorRtNetwork::new(plan.value(), context)?))
         });
         GpuEngine::new(info, context.clone(), max_batch, networks)
     }
@@ -234,19 +235,56 @@ impl<T> Drop for Inside<T> {
     }
 }
 
-struct TensorRtNetwork(Inside<tensorrt::Context>);
+/// The plan at work in one lane. A graph that a lane records goes with the context that it was recorded from, which must not be changed
+/// afterwards: so each batch size has its own, all in the same scratch memory, as one runs at a time.
+struct TensorRtNetwork {
+    contexts: HashMap<usize, Inside<tensorrt::Context>>,
+    /// Batch of the next run.
+    batch: usize,
+    plan: Inside<Arc<Plan>>,
+    scratch: DeviceBuffer,
+}
+
+impl TensorRtNetwork {
+    fn new(plan: &Arc<Plan>, context: &Arc<Context>) -> Result<Self, EngineError> {
+        let bytes = usize::try_from(plan.context_memory()).unwrap_or(usize::MAX).max(256);
+        let scratch = DeviceBuffer::new(context, bytes, "TensorRT's scratch memory");
+        let scratch = scratch.map_err(|error| EngineError::Gpu { kind: KIND, error })?;
+        let plan = Inside::new(plan.clone(), context);
+        let mut network = Self { contexts: HashMap::new(), batch: 0, plan, scratch };
+        // Whether there is a context at all shows now.
+        network.context(network.min_batch()).map_err(EngineError::TensorRt)?;
+        Ok(network)
+    }
+
+    /// The context for batches of that size.
+    fn context(&mut self, batch: usize) -> Result<&mut tensorrt::Context, TensorRtError> {
+        let Self { contexts, plan, scratch, .. } = self;
+        let held = match contexts.entry(batch) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(place) => {
+                let made = plan.value().context_sharing(0, scratch.address(), scratch.bytes())?;
+                place.insert(Inside::new(made, &plan.context))
+            }
+        };
+        Ok(held.value_mut())
+    }
+}
 
 impl Network for TensorRtNetwork {
     fn min_batch(&self) -> usize {
-        self.0.value().min_batch()
+        self.plan.value().min_batch()
     }
 
     fn set_batch(&mut self, batch: usize, input: u64, output: u64) -> Result<(), String> {
-        self.0.value_mut().set_batch(batch, input, output).map_err(|error| error.to_string())
+        self.batch = batch;
+        let context = self.context(batch);
+        context.and_then(|context| context.set_batch(batch, input, output)).map_err(|error| error.to_string())
     }
 
     unsafe fn enqueue(&mut self, stream: *mut c_void) -> Result<(), String> {
-        // SAFETY: the caller's.
-        unsafe { self.0.value_mut().enqueue(stream) }.map_err(|error| error.to_string())
+        let context = self.context(self.batch);
+        // SAFETY: the caller's; the scratch memory stays as long as the contexts.
+        context.and_then(|context| unsafe { context.enqueue(stream) }).map_err(|error| error.to_string())
     }
 }
