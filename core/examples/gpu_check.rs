@@ -1,7 +1,7 @@
 //! The GPU path on a machine that has a GPU: does it count right, how fast is it, does it leak? `./run gpu-check` runs it.
 //!
 //! ```text
-//! gpu_check [--model MODEL] [--gpu INDEX] [--seconds S] [--batches N] [--out FILE]
+//! gpu_check [--model MODEL] [--gpu INDEX] [--max-batch N] [--seconds S] [--batches N] [--out FILE]
 //! ```
 //!
 //! It needs the driver and, for the engine, TensorRT; neither GStreamer nor a compiler. Every part is tried, and what fails is said in the
@@ -37,23 +37,31 @@ const SUM: f64 = 1e-4;
 struct Options {
     model: String,
     gpu: u32,
+    /// Throughput is measured up to it.
+    max_batch: usize,
     seconds: f64,
     batches: usize,
     out: Option<String>,
 }
 
 fn options() -> Result<Options, Failure> {
-    let mut options = Options { model: String::new(), gpu: 0, seconds: 1.0, batches: 10_000, out: None };
+    let mut options = Options { model: String::new(), gpu: 0, max_batch: 64, seconds: 1.0, batches: 10_000, out: None };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
         match argument.as_str() {
             "--model" => options.model = value,
             "--gpu" => options.gpu = value.parse()?,
+            "--max-batch" => options.max_batch = value.parse::<usize>()?.max(4),
             "--seconds" => options.seconds = value.parse()?,
             "--batches" => options.batches = value.parse()?,
             "--out" => options.out = Some(value),
-            _ => return Err(format!("{argument} is not one of --model, --gpu, --seconds, --batches and --out").into()),
+            _ => {
+                return Err(format!(
+                    "{argument} is not one of --model, --gpu, --max-batch, --seconds, --batches and --out"
+                )
+                .into());
+            }
         }
     }
     Ok(options)
@@ -104,7 +112,7 @@ fn main() -> ExitCode {
         Ok(card)
     });
     if let Some(context) = &context {
-        report.part("kernels", |faults| kernels(context, faults));
+        report.part("kernels", |faults| kernels(context, options.max_batch, faults));
         let mut opened = None;
         report.part("engine", |faults| {
             let (engine, value) = open(&options, faults)?;
@@ -112,7 +120,7 @@ fn main() -> ExitCode {
             Ok(value)
         });
         if let Some(engine) = &opened {
-            report.part("throughput", |_| throughput(engine, context, options.seconds));
+            report.part("throughput", |_| throughput(engine, context, &options));
             report.part("leaks", |faults| leaks(engine, context, options.batches, faults));
         }
     }
@@ -180,7 +188,7 @@ impl Picture {
 }
 
 /// Kernels against their twins on the processor, and the time that they take.
-fn kernels(context: &Arc<Context>, faults: &mut Vec<String>) -> Result<Value, Failure> {
+fn kernels(context: &Arc<Context>, max_batch: usize, faults: &mut Vec<String>) -> Result<Value, Failure> {
     let kernels = Kernels::load(context)?;
     let input = InputSize { width: 384, height: 384 };
     let mut differences = serde_json::Map::new();
@@ -215,7 +223,7 @@ fn kernels(context: &Arc<Context>, faults: &mut Vec<String>) -> Result<Value, Fa
             faults.push(format!("a map of {exact} vehicles is counted as {}", count[0]));
         }
     }
-    let batch = 32;
+    let batch = max_batch.min(32);
     let pictures: Result<Vec<_>, Failure> =
         (0..batch).map(|seed| Picture::new(context, PixelFormat::Nv12, 1920, 1080, seed)).collect();
     let pictures = pictures?;
@@ -227,7 +235,7 @@ fn kernels(context: &Arc<Context>, faults: &mut Vec<String>) -> Result<Value, Fa
     let stream = Stream::new(context)?;
     let (begin, end) = (Event::new(context)?, Event::new(context)?);
     let mut best = Duration::MAX;
-    for _ in 0..50 {
+    for _ in 0..if max_batch < 16 { 3 } else { 50 } {
         begin.record(&stream)?;
         // SAFETY: the orders, the pictures that they name and the inputs live until the stream has been waited for below.
         unsafe { kernels.preprocess(&stream, told.address(), batch, inputs.address(), input)? };
@@ -249,7 +257,7 @@ fn open(options: &Options, faults: &mut Vec<String>) -> Result<(Arc<dyn Engine>,
         kind: EngineKind::TensorRt,
         model: model.clone(),
         input: None,
-        max_batch: *BATCHES.last().expect("there are some"),
+        max_batch: options.max_batch,
         gpu: options.gpu,
         name: "gpu-check".to_owned(),
     };
@@ -309,18 +317,19 @@ fn quantile(sorted: &[f64], of: f64) -> f64 {
 }
 
 /// Frames per second from pictures on the GPU with all lanes, and the time of a batch with one.
-fn throughput(engine: &Arc<dyn Engine>, context: &Arc<Context>, seconds: f64) -> Result<Value, Failure> {
+fn throughput(engine: &Arc<dyn Engine>, context: &Arc<Context>, options: &Options) -> Result<Value, Failure> {
+    let seconds = options.seconds;
     let mut rows = Vec::new();
-    for batch in BATCHES {
+    for batch in BATCHES.into_iter().filter(|&batch| batch <= options.max_batch) {
         let mut lane = engine.lane()?;
         let mut frames = Frames::new(&**engine, context, batch)?;
         // Plans, graphs and clocks are warm after some.
-        for _ in 0..20 {
+        for _ in 0..10 {
             lane.infer(frames.fill()?)?;
         }
         let mut times = Vec::new();
         let until = Instant::now() + Duration::from_secs_f64(seconds);
-        while times.len() < 20 || Instant::now() < until {
+        while times.len() < 10 || Instant::now() < until {
             let since = Instant::now();
             lane.infer(frames.fill()?)?;
             times.push(since.elapsed().as_secs_f64() * 1e3);
