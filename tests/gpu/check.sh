@@ -28,7 +28,7 @@ else
 fi
 if [ -d "$here/runtime" ]; then export VEHICLECOUNT_RUNTIME=$here/runtime; fi
 
-card=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1 | tr -c 'A-Za-z0-9\n' '-' | tr '[:upper:]' '[:lower:]')
+card=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1 | tr -c 'A-Za-z0-9\n' '-' | tr '[:upper:]' '[:lower:]' || true)
 name=$out/gpu-check-${card:-no-card}
 code=0
 "$program" --out "$name.json" "$@" || code=$?
