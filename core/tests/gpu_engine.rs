@@ -433,8 +433,6 @@ fn cameras_of_different_sizes_share_two_lanes_and_get_their_own_counts() {
         })
         .collect();
     cameras.into_iter().for_each(|camera| camera.join().unwrap());
-    let (_, frames) = dispatcher.totals();
-    assert_eq!(frames, CAMERAS as u64 * FRAMES);
 }
 
 #[test]
