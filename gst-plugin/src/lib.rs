@@ -10,9 +10,28 @@ pub mod overlay;
 pub mod publish;
 pub mod testsrc;
 
+use std::sync::LazyLock;
+
 pub use plugin::plugin_register_static;
+use vehiclecount_core::tensorrt::{self, Severity};
+
+/// What TensorRT says, and what is said of plans that are built.
+static TENSORRT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+    let what = Some("TensorRT's messages, and plans that are built");
+    gst::DebugCategory::new("vehiclecount-tensorrt", gst::DebugColorFlags::empty(), what)
+});
+
+fn log_tensorrt(severity: Severity, message: &str) {
+    match severity {
+        // An error becomes the reason of one of ours, or was only tried.
+        Severity::Internal | Severity::Error | Severity::Warning => gst::warning!(TENSORRT, "{message}"),
+        Severity::Info => gst::info!(TENSORRT, "{message}"),
+        Severity::Verbose => gst::debug!(TENSORRT, "{message}"),
+    }
+}
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {
+    tensorrt::listen(log_tensorrt);
     meta::count::register();
     meta::truth::register();
     counter::register(Some(plugin))?;

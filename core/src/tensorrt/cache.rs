@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 use super::half::to_half;
+use super::log::{self, Severity};
 use super::{Build, Flavour, Library, Plan, Precision, Progress, TensorRtError};
 use crate::preprocess::InputSize;
 
@@ -276,10 +277,21 @@ fn find<T>(
         Ok(None) => other(folder, &label),
         Err(reason) => Some(reason),
     };
-    let bytes = build(request, capabilities, watch)?;
+    let why = instead.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
+    log::tell(Severity::Warning, &format!("building {}, which may take minutes{why}", path.display()));
+    let bytes = build(request, capabilities, &|progress| {
+        if let Progress::Begin { phase, parent: None, .. } = progress {
+            log::tell(Severity::Info, &format!("{phase} ..."));
+        }
+        watch(progress)
+    })?;
     let plan = open(&bytes)?;
     let written = write(&path, &bytes, &label);
     drop(lock);
+    log::tell(Severity::Warning, "the plan is built");
+    if let Err(error) = &written {
+        log::tell(Severity::Warning, &format!("the plan is not kept: {}: {error}", path.display()));
+    }
     let unkept = written.as_ref().err().map(|error| format!("{}: {error}", path.display()));
     Ok(Found { plan, origin: Origin::Built { instead, unkept }, path: written.is_ok().then_some(path) })
 }

@@ -23,7 +23,7 @@ type Listener = Box<dyn Fn(Severity, &str) + Send + Sync>;
 
 static LISTENER: OnceLock<Listener> = OnceLock::new();
 
-/// Hands TensorRT's messages to `listener`, which any thread may call. Only the first one in a process is taken; without one, they are
+/// Hands TensorRT's messages, and what is said of plans that are built, to `listener`, which any thread may call. Only the first one in a process is taken; without one, they are
 /// dropped. What matters of them is in the errors.
 pub fn listen(listener: impl Fn(Severity, &str) + Send + Sync + 'static) -> bool {
     LISTENER.set(Box::new(listener)).is_ok()
@@ -56,6 +56,13 @@ pub(super) extern "C" fn receive(severity: i32, message: *const c_char) {
     }
     if let Some(listener) = LISTENER.get() {
         listener(severity, &message);
+    }
+}
+
+/// Tells the listener something of our own.
+pub(super) fn tell(severity: Severity, message: &str) {
+    if let Some(listener) = LISTENER.get() {
+        listener(severity, message);
     }
 }
 
