@@ -1,9 +1,60 @@
 """Training crops: what cameras see, at every distance, in every weather."""
 
+import fractions
+import functools
+import sys
+
 import cv2
 import numpy as np
 
 from . import targets
+
+
+@functools.cache
+def video():
+    """PyAV with x264 inside, or None, which is said once: training goes on with JPEG's artefacts alone."""
+    try:
+        import av
+    except ImportError:
+        print("PyAV is not installed: no H.264 artefacts in training (pip install av)", file=sys.stderr)
+        return None
+    if "libx264" not in av.codecs_available:
+        print("PyAV was built without x264: no H.264 artefacts in training (pip install av has it)", file=sys.stderr)
+        return None
+    return av
+
+
+def h264(image, rng):
+    """The picture as a camera's H.264 shows it: the last of some frames in which the whole moves by a few pixels, predicted from the ones
+    before it and coarsely quantized. Blocks of 4 to 16, smeared texture and ghosts of where things were: an intra picture, such as
+    a JPEG, has none of the latter. Both sides must be even."""
+    av = video()
+    height, width = image.shape[:2]
+    frames, step = int(rng.integers(1, 4)), rng.uniform(-6, 6, 2)
+    encoder = av.CodecContext.create("libx264", "w")
+    encoder.width, encoder.height, encoder.pix_fmt, encoder.time_base = width, height, "yuv420p", fractions.Fraction(1, 25)
+    encoder.thread_count = 1
+    encoder.options = {"preset": "ultrafast" if rng.random() < 0.5 else "veryfast", "tune": "zerolatency", "crf": str(int(rng.integers(24, 42)))}
+    packets = []
+    for number in range(frames):
+        # The last one lies where the labels are.
+        shift = step * (frames - 1 - number)
+        moved = cv2.warpAffine(image, np.float32([[1, 0, shift[0]], [0, 1, shift[1]]]), (width, height), borderMode=cv2.BORDER_REPLICATE)
+        frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(moved), format="rgb24")
+        frame.pts = number
+        packets += encoder.encode(frame)
+    packets += encoder.encode(None)
+    decoder = av.CodecContext.create("h264", "r")
+    decoder.thread_count = 1
+    decoded = [frame for packet in packets for frame in decoder.decode(packet)] + decoder.decode(None)
+    return decoded[-1].to_ndarray(format="rgb24")
+
+
+def jpeg(image, rng):
+    """The picture after JPEG: blocks of 8x8, lost chroma."""
+    quality = int(rng.integers(18, 85))
+    _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
+    return cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
 
 
 class Crops:
@@ -204,8 +255,5 @@ class Crops:
             image[spots < share / 2] = 0
             image[spots > 1 - share / 2] = 255
         if rng.random() < 0.4:
-            # Blocks of 8x8 and lost chroma: JPEG's and, at low quality, much as H.264's.
-            quality = int(rng.integers(18, 85))
-            _, data = cv2.imencode(".jpg", cv2.cvtColor(image, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_JPEG_QUALITY, quality])
-            image = cv2.cvtColor(cv2.imdecode(data, cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+            image = h264(image, rng) if rng.random() < 0.5 and video() else jpeg(image, rng)
         return image
