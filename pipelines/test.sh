@@ -42,6 +42,8 @@ for index in 0 1 2 3; do [ "$(grep -c "\"camera\":\"camera-$index\"" four.jsonl)
 step webcam.sh
 VIDEO_SOURCE="vehicletestsrc num-buffers=60" bounded "$here/webcam.sh" >webcam.jsonl
 lines webcam.jsonl 2
+if bounded "$here/webcam.sh" /dev/video-that-is-not-there 2>missing.txt; then echo "a camera that is not there is counted on"; exit 1; fi
+grep -q "no camera /dev/video-that-is-not-there" missing.txt
 step file-to-mp4.sh
 bounded "$here/file-to-mp4.sh" clip-0.mp4 annotated.mp4
 [ "$(gst-launch-1.0 filesrc location=annotated.mp4 ! decodebin ! fakesink silent=false sync=false -v | grep -c 'chain.*0x')" -ge 20 ]

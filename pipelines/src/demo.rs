@@ -14,7 +14,7 @@ use vehiclecount_core::report::FrameReport;
 
 use crate::camera::{Camera, Health};
 use crate::server::{self, Server, Show, Truths};
-use crate::table::{Row, Table};
+use crate::table::{NAME, Row, Table, fit};
 
 /// Options of `vehicle-count demo`.
 #[derive(clap::Args)]
@@ -462,39 +462,71 @@ fn rows(cameras: &[Camera], watched: &[Watched], counter: &gst::Element, since: 
     cameras.iter().zip(watched).map(row).collect()
 }
 
+/// A line of the summary, its camera's name in `wide` columns: no more than 110 in all, for a terminal that nobody has widened.
+fn summary_line(
+    wide: usize,
+    camera: &str,
+    [received, counted, stale]: [&str; 3],
+    latency: &str,
+    error: &str,
+) -> String {
+    let camera = fit(camera, wide);
+    format!("  {camera:wide$}  {received:>7}  {counted:>7}  {stale:>7}  {latency:>20}  {error}")
+}
+
 fn summarise(cameras: &[Camera], watched: &[Watched], statistics: &gst::StructureRef, elapsed: Duration) {
     let statistics = figures(statistics);
     println!("\nafter {:.0} s", elapsed.as_secs_f64());
-    let wide = cameras.iter().map(|camera| camera.name.chars().count()).max().unwrap_or(0).max(6);
+    let wide = cameras.iter().map(|camera| camera.name.chars().count()).max().unwrap_or(0).clamp(6, NAME);
     println!(
-        "  {:wide$}  {:>7}  {:>7}  {:>7}  {:>21}  error against the truth",
-        "camera", "frames", "counted", "stale", "latency p50/p95/p99"
+        "{}",
+        summary_line(wide, "camera", ["frames", "counted", "stale"], "latency p50/p95/p99", "error against the truth")
     );
     let mut total = (0u64, 0.0, 0.0, 0.0);
     for (camera, seen) in cameras.iter().zip(watched) {
         let seen = lock(seen);
         let figures = statistics.get(&camera.name);
-        let figure = |name: &str| figures.and_then(|figures| figures.get::<u64>(name).ok()).unwrap_or(0);
+        let figure = |name: &str| figures.and_then(|figures| figures.get::<u64>(name).ok()).unwrap_or(0).to_string();
         let latency = |name: &str| milliseconds(figures, name).map_or("–".to_owned(), |ms| format!("{ms:.0}"));
         let latencies = format!("{}/{}/{} ms", latency("latency-p50"), latency("latency-p95"), latency("latency-p99"));
         let (frames, absolute, sum, truth) = seen.errors;
         let error = if frames > 0 {
             let n = frames as f64;
             total = (total.0 + frames, total.1 + absolute, total.2 + sum, total.3 + truth);
-            format!("MAE {:.2}, bias {:+.2} of {:.1} vehicles, {frames} frames", absolute / n, sum / n, truth / n)
+            format!("MAE {:.2}, bias {:+.2} of {:.1}", absolute / n, sum / n, truth / n)
         } else {
             "not known".to_owned()
         };
-        println!(
-            "  {:wide$}  {:>7}  {:>7}  {:>7}  {latencies:>21}  {error}",
-            camera.name,
-            figure("received"),
-            figure("inferred"),
-            figure("stale")
-        );
+        let [received, inferred, stale] = ["received", "inferred", "stale"].map(figure);
+        println!("{}", summary_line(wide, &camera.name, [&received, &inferred, &stale], &latencies, &error));
     }
     if total.0 > 0 {
         let n = total.0 as f64;
-        println!("  all: MAE {:.2}, bias {:+.2} of {:.1} vehicles on average", total.1 / n, total.2 / n, total.3 / n);
+        println!(
+            "  all: MAE {:.2}, bias {:+.2} of {:.1} vehicles on average, {} frames",
+            total.1 / n,
+            total.2 / n,
+            total.3 / n,
+            total.0
+        );
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn summary_fits_110_columns_whatever_the_cameras_are_called() {
+        let name = "a camera with a name that nobody has thought to shorten".repeat(2);
+        let line = summary_line(
+            NAME,
+            &name,
+            ["1234567", "1234567", "1234567"],
+            "1234/12345/12345 ms",
+            "MAE 12.34, bias -12.34 of 123.4",
+        );
+        assert!(line.chars().count() <= 110, "{} columns: {line}", line.chars().count());
+        assert!(line.contains('…'), "{line}");
     }
 }

@@ -39,8 +39,14 @@ fn level_color(level: Option<Level>) -> &'static str {
     }
 }
 
+/// Columns of a camera's name at most.
+pub(crate) const NAME: usize = 28;
+
+/// Columns of a line at most: a line that is wrapped counts as two where the table is drawn again in place.
+const WIDTH: usize = 110;
+
 /// `text` in at most `width` characters.
-fn fit(text: &str, width: usize) -> String {
+pub(crate) fn fit(text: &str, width: usize) -> String {
     if text.chars().count() <= width {
         return text.to_owned();
     }
@@ -65,7 +71,7 @@ impl Table {
             text.push_str(&format!("\x1b[{}A", self.lines));
         }
         let end = if self.terminal { "\x1b[K\n" } else { "\n" };
-        let wide = rows.iter().map(|row| row.camera.chars().count()).max().unwrap_or(0).clamp(6, 28);
+        let wide = rows.iter().map(|row| row.camera.chars().count()).max().unwrap_or(0).clamp(6, NAME);
         text.push_str(&format!("{status}{end}"));
         text.push_str(&format!(
             "  {:wide$}  {:>6}  {:<8}  {:>5}  {:>8}  {:>6}{end}",
@@ -81,7 +87,7 @@ impl Table {
             let line = format!(
                 "  {camera:wide$}  {count:>6}  {level}  {:>5.1}  {latency:>8}  {stale:>6}  {}",
                 row.fps,
-                fit(&row.trouble, 60)
+                fit(&row.trouble, WIDTH - wide - 47)
             );
             text.push_str(line.trim_end());
             text.push_str(end);
