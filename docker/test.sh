@@ -162,7 +162,8 @@ for target in "$@"; do
         cpu) stand_in "$(base CPU_BASE)" ;;
         rtx) stand_in "$(base RTX_BASE)" ;;
         gpu) stand_in "$(base TENSORRT_BASE)" hollow_tensorrt; stand_in "$(base GPU_BASE)" ;;
-        deepstream) stand_in "$(base DEEPSTREAM_BASE)" ;;
+        # One of its own: buildah 1.28 mounts nothing from a build stage that it found whole in its cache.
+        deepstream) stand_in "$(base DEEPSTREAM_BASE)" true ;;
         *) echo "docker/test.sh: no target is called $target" >&2; exit 2 ;;
     esac
     build "$target"
