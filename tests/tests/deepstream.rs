@@ -780,16 +780,20 @@ fn valgrind_finds_no_fault_in_a_hundred_batches() {
     // Fills the registry, so that no scanner runs under valgrind.
     assert!(workplace.run(Command::new(&program).arg(batches(1))).0);
     let mut command = Command::new("valgrind");
-    command.args([
-        "--error-exitcode=9",
-        "--leak-check=full",
-        "--show-leak-kinds=definite",
-        "--errors-for-leak-kinds=definite",
-    ]);
-    let known = Path::new(env!("CARGO_MANIFEST_DIR")).join("deepstream/valgrind.supp");
-    command.arg(format!("--suppressions={}", known.display()));
+    command.args(["--leak-check=full", "--show-leak-kinds=definite", "--num-callers=40"]);
     let (good, printed, said) = workplace.run(command.arg(program).arg(batches(100)));
     assert!(good, "{said}");
+    assert!(said.contains("HEAP SUMMARY"), "{said}");
+    // Records stand between lines that are empty but for the process's number. GLib's own constructor leaks a block: what is lost counts where
+    // we had a hand in it.
+    let records = said.split("== \n");
+    let faulty = |record: &&str| {
+        record.contains("Invalid ")
+            || record.contains("uninitialised")
+            || record.contains("Mismatched ")
+            || record.contains("definitely lost in loss record") && record.contains("vehiclecount::")
+    };
+    assert_eq!(records.filter(faulty).collect::<Vec<_>>(), [""; 0]);
     assert_eq!(printed.lines().count(), 200);
 }
 
