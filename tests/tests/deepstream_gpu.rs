@@ -20,9 +20,6 @@ const DEVICE: i32 = 2;
 const UNIFIED: i32 = 3;
 const SYSTEM: i32 = 6;
 
-/// Whether this version has the engine.
-const TENSORRT: bool = false;
-
 struct Stage {
     pipeline: gst::Pipeline,
     source: gst_app::AppSrc,
@@ -139,7 +136,7 @@ fn batches_in_gpu_memory_are_counted_where_they_lie() {
     assert!(error.contains("in the memory of GPU 0, which engine scripted cannot read"), "{error}");
     stage.end();
 
-    if family.is_some() && TENSORRT {
+    if family.is_some() {
         let host: Vec<_> = frames.iter().map(|frame| FrameSpec { address: 0, ..frame.clone() }).collect();
         let stage = engine("scripted");
         let expected = stage.pass(standin.buffer(&batch(SYSTEM), &host));

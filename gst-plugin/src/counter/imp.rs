@@ -1,30 +1,26 @@
 //! The element: its settings, its pads, and the engine that they share.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use vehiclecount_core::batch::{BatchSettings, Dispatcher, SharedKey};
+use vehiclecount_core::batch::Dispatcher;
 use vehiclecount_core::count::CountSettings;
-use vehiclecount_core::engine::{self, EngineKind, EngineRequest};
-use vehiclecount_core::model::{self, Model};
-use vehiclecount_core::preprocess::{InputSize, Resize};
+use vehiclecount_core::engine::EngineKind;
+use vehiclecount_core::preprocess::Resize;
 use vehiclecount_core::region::RegionsFile;
 
 use super::camera::{Camera, FORMATS, GPU_FORMATS};
 use super::{EngineChoice, VehicleCounterPad};
 use crate::cuda::{self, SharedContext};
+use crate::dispatch::{Choice, Opened};
 
 /// The log category of the element and its cameras.
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new("vehiclecounter", gst::DebugColorFlags::empty(), Some("Counts vehicles on many cameras"))
 });
-
-/// Batch size of `batch-size=0` on a GPU. On a processor a batch gains nothing: one frame at a time has the shortest way.
-const GPU_BATCH: usize = 16;
 
 /// What the user chose.
 #[derive(Clone, Debug)]
@@ -119,53 +115,23 @@ impl VehicleCounter {
     /// Opens the engine, or joins elements that have it open, and lets the cameras in.
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let unusable = |error: &dyn std::fmt::Display| gst::error_msg!(gst::ResourceError::Settings, ("{error}"));
-        let regions = self.parse_regions(&settings).map_err(|error| unusable(&error))?;
-        let kind = EngineKind::from(settings.engine);
-        let model = if kind == EngineKind::Scripted && settings.model.is_empty() {
-            Model::scripted()
-        } else {
-            Model::open(&settings.model, &model::folders()).map_err(|error| unusable(&error))?
-        };
-        let model = match settings.model_engine_file.as_str() {
-            "" => model,
-            plan => model.with_plan(plan.into()),
-        };
-        let asked = parse_size(&settings.input_size).map_err(|error| unusable(&error))?;
-        let input = model.input_size(asked).map_err(|error| unusable(&error))?;
-        let resize = model.manifest.input.resize;
-        let batch_size = settings.batch_size as usize;
-        let key = SharedKey {
-            engine_id: settings.engine_id.clone(),
-            kind,
-            model: model_path(&model),
-            input: Some(input),
+        let regions = self
+            .parse_regions(&settings)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
+        let choice = Choice {
+            model: settings.model,
+            model_engine_file: settings.model_engine_file,
+            kind: settings.engine.into(),
+            engine_id: settings.engine_id,
+            input_size: settings.input_size,
+            batch_size: settings.batch_size as usize,
+            batched_push_timeout: Duration::from_micros(settings.batched_push_timeout.into()),
             gpu: settings.gpu_id,
         };
-        let request = EngineRequest {
-            kind,
-            model: Arc::new(model),
-            input: Some(input),
-            max_batch: if batch_size == 0 { GPU_BATCH } else { batch_size },
-            gpu: settings.gpu_id,
-            name: settings.engine_id,
-        };
-        let mut passed_over = Vec::new();
-        let (dispatcher, shared) = Dispatcher::shared(key, || {
-            let opened = engine::open(&request)?;
-            passed_over = opened.passed_over;
-            let gpu = opened.engine.info().kind == EngineKind::TensorRt;
-            let batch_size = match batch_size {
-                0 if gpu => GPU_BATCH,
-                0 => 1,
-                chosen => chosen,
-            };
-            let timeout = Duration::from_micros(settings.batched_push_timeout.into());
-            Dispatcher::start(opened.engine, BatchSettings { batch_size, timeout })
-        })
-        .map_err(|error: engine::EngineError| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
-
-        self.announce(&dispatcher, shared, &passed_over);
+        let opened = choice.open()?;
+        opened.announce(self.obj().upcast_ref());
+        let Opened { dispatcher, resize, .. } = opened;
+        gst::info!(CAT, imp = self, "Counting with {:?}, {:?}", dispatcher.info(), dispatcher.settings());
         let cuda = dispatcher.engine().picture().and_then(|picture| SharedContext::new(picture.context().clone()));
         if let Some(cuda) = &cuda {
             lock(&self.cuda).get_or_insert(cuda.clone());
@@ -199,34 +165,6 @@ impl VehicleCounter {
         let context = shared.context().clone();
         lock(&self.cuda).get_or_insert(shared);
         Some(context)
-    }
-
-    /// Says which engine runs.
-    fn announce(&self, dispatcher: &Dispatcher, shared: bool, passed_over: &[(EngineKind, String)]) {
-        let info = dispatcher.info();
-        let passed: Vec<_> = passed_over.iter().map(|(kind, reason)| format!("{kind}: {reason}")).collect();
-        gst::info!(CAT, imp = self, "Counting with {info:?}, {:?}, shared: {shared}", dispatcher.settings());
-        if !passed.is_empty() {
-            gst::element_imp_info!(
-                self,
-                gst::LibraryError::Init,
-                ("Counting with {} {} on {}; passed over: {}", info.kind, info.version, info.device, passed.join("; "))
-            );
-        }
-        let message = gst::Structure::builder("vehiclecount-engine")
-            .field("engine", info.kind.name())
-            .field("version", &info.version)
-            .field("device", &info.device)
-            .field("model", &info.model)
-            .field("precision", &info.precision)
-            .field("input-width", info.input.width as u32)
-            .field("input-height", info.input.height as u32)
-            .field("batch-size", dispatcher.settings().batch_size as u32)
-            .field("shared", shared)
-            .field("passed-over", passed.join("; "))
-            .build();
-        let element = self.obj();
-        let _ = element.post_message(gst::message::Element::builder(message).src(&*element).build());
     }
 
     fn stop(&self) {
@@ -325,24 +263,6 @@ impl VehicleCounter {
 struct Regions {
     common: RegionsFile,
     own: BTreeMap<u32, RegionsFile>,
-}
-
-/// Tells models apart: where an `.onnx` file was named, by that file.
-fn model_path(model: &Model) -> PathBuf {
-    if let Some(plan) = model.plan() {
-        return plan.canonicalize().unwrap_or_else(|_| plan.to_owned());
-    }
-    let folder = model.folder.canonicalize().unwrap_or_else(|_| model.folder.clone());
-    folder.join(model.chosen_file().map_or(&model.manifest.name, |file| &file.file))
-}
-
-fn parse_size(text: &str) -> Result<Option<InputSize>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let sides = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    let (width, height) = sides.ok_or_else(|| format!("input-size {text:?}: write WIDTHxHEIGHT, such as 384x384"))?;
-    Ok(Some(InputSize { width, height }))
 }
 
 #[glib::object_subclass]
