@@ -119,9 +119,16 @@ counts() {
     ! in_image /usr/libexec/vehiclecount/health cameras 1 || return 1
 }
 
-# What in_image runs in the background is a child of what runs it.
+# Ends what in_image runs in the background: the child of the unshare below it. That one passes no signal on, and --kill-child is
+# forgotten when the user changes.
 cameras=
-stop() { if [ -n "$1" ]; then pkill --signal KILL --parent "$1" || true; wait "$1" || true; fi; }
+stop() {
+    local child
+    if [ -n "$1" ]; then
+        for child in $(pgrep --parent "$1"); do pkill --parent "$child" || true; done
+        wait "$1" || true
+    fi
+}
 
 composed() {
     local words=() counter waited port=$((20000 + RANDOM % 10000))
