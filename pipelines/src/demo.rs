@@ -477,7 +477,7 @@ fn summary_line(
 fn summarise(cameras: &[Camera], watched: &[Watched], statistics: &gst::StructureRef, elapsed: Duration) {
     let statistics = figures(statistics);
     println!("\nafter {:.0} s", elapsed.as_secs_f64());
-    let wide = cameras.iter().map(|camera| camera.name.chars().count()).max().unwrap_or(0).clamp(6, NAME);
+    let wide = cameras.iter().map(|camera| camera.name.chars().count()).max().unwrap_or(0).clamp(6, NAME - 2);
     println!(
         "{}",
         summary_line(wide, "camera", ["frames", "counted", "stale"], "latency p50/p95/p99", "error against the truth")
@@ -520,7 +520,7 @@ mod tests {
     fn summary_fits_110_columns_whatever_the_cameras_are_called() {
         let name = "a camera with a name that nobody has thought to shorten".repeat(2);
         let line = summary_line(
-            NAME,
+            NAME - 2,
             &name,
             ["1234567", "1234567", "1234567"],
             "1234/12345/12345 ms",
