@@ -11,7 +11,11 @@ fresh_root() {
     local suite=$1 folder=$2 tar=$roots/$1.tar
     if ! [ -e "$tar" ]; then
         rm -rf "$folder"
-        debootstrap --variant=minbase "$suite" "$folder" "${DEBIAN_MIRROR:-http://deb.debian.org/debian}" >"$roots/$suite.log" 2>&1 \
+        # The mirror of Debian that apt uses here, or else debootstrap's own.
+        local mirror
+        # shellcheck disable=SC2016
+        mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(SUITE) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" && $2 == "Debian" { print $NF; exit }')
+        debootstrap --variant=minbase "$suite" "$folder" ${mirror:+"$mirror"} >"$roots/$suite.log" 2>&1 \
             || { tail -n 5 "$roots/$suite.log"; return 1; }
         rm -rf "$folder"/var/cache/apt/archives/*.deb
         # A root that is thrown away need not survive a power cut.
