@@ -29,11 +29,7 @@ fn options() -> Result<Options, Box<dyn std::error::Error>> {
     while let Some(argument) = arguments.next() {
         let mut value = || arguments.next().ok_or_else(|| format!("{argument} needs a value"));
         match argument.as_str() {
-            "--size" => {
-                let text = value()?;
-                let (width, height) = text.split_once('x').ok_or("a size is like 384x384")?;
-                options.size = Some(InputSize { width: width.parse()?, height: height.parse()? });
-            }
+            "--size" => options.size = Some(value()?.parse()?),
             "--seconds" => options.seconds = value()?.parse()?,
             "--rounds" => options.rounds = value()?.parse()?,
             engine => {

@@ -10,10 +10,12 @@ use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputSize, Resize};
 
+use crate::counter::EngineChoice;
+
 /// Batch size of `batch-size=0` on a GPU. On a processor a batch gains nothing: one frame at a time has the shortest way.
 const GPU_BATCH: usize = 16;
 
-/// What the user chose, by the names of the properties.
+/// What the user chose: the settings of the properties that such elements share.
 #[derive(Clone, Debug, Default)]
 pub struct Choice {
     /// Empty: the model that ships.
@@ -21,13 +23,13 @@ pub struct Choice {
     /// A TensorRT plan that was built by hand; empty: none.
     pub model_engine_file: String,
     /// Which engine.
-    pub kind: EngineKind,
+    pub engine: EngineChoice,
     /// The user's name for it.
     pub engine_id: String,
     /// WIDTHxHEIGHT; empty: the manifest's.
     pub input_size: String,
     /// 0: what suits the engine.
-    pub batch_size: usize,
+    pub batch_size: u32,
     /// How long a frame waits for its batch to fill.
     pub batched_push_timeout: Duration,
     /// Index of the GPU.
@@ -47,10 +49,84 @@ pub struct Opened {
 }
 
 impl Choice {
+    /// The properties, but for `batch-size`, as elements mean different batches by it. Their descriptions end in `remark`.
+    pub fn properties(remark: &str) -> Vec<glib::ParamSpec> {
+        let defaults = Self::default();
+        let text = |name, nick, blurb: &str| {
+            let blurb = format!("{blurb}{remark}");
+            glib::ParamSpecString::builder(name).nick(nick).blurb(&blurb).mutable_ready().build()
+        };
+        vec![
+            text(
+                "model",
+                "Model",
+                "Name of an installed model, its manifest (.json), or an .onnx file or a TensorRT plan (.plan, .engine) beside its manifest (empty: mobilenetv3-large)",
+            ),
+            text(
+                "model-engine-file",
+                "Model engine file",
+                "TensorRT plan of the model, built by hand, to run as it is (empty: one is built when it is first needed, and kept)",
+            ),
+            glib::ParamSpecEnum::builder_with_default("engine", defaults.engine)
+                .nick("Engine")
+                .blurb(&format!("What runs the model{remark}"))
+                .mutable_ready()
+                .build(),
+            text(
+                "engine-id",
+                "Engine id",
+                "Elements of one process with the same model, engine, input size, GPU and engine id share one engine",
+            ),
+            text(
+                "input-size",
+                "Input size",
+                "Size of the model's input in pixels, as WIDTHxHEIGHT (empty: the manifest's)",
+            ),
+            glib::ParamSpecUInt::builder("gpu-id")
+                .nick("GPU id")
+                .blurb(&format!("Index of the GPU, for engines that run on one{remark}"))
+                .default_value(defaults.gpu)
+                .mutable_ready()
+                .build(),
+        ]
+    }
+
+    /// Takes a property's value. `false` where the property is none of these.
+    pub fn set(&mut self, property: &str, value: &glib::Value) -> bool {
+        const TYPED: &str = "type checked upstream";
+        let text = || value.get::<Option<String>>().expect(TYPED).unwrap_or_default();
+        match property {
+            "model" => self.model = text(),
+            "model-engine-file" => self.model_engine_file = text(),
+            "engine" => self.engine = value.get().expect(TYPED),
+            "engine-id" => self.engine_id = text(),
+            "input-size" => self.input_size = text(),
+            "batch-size" => self.batch_size = value.get().expect(TYPED),
+            "gpu-id" => self.gpu = value.get().expect(TYPED),
+            _ => return false,
+        }
+        true
+    }
+
+    /// A property's value; `None` where the property is none of these.
+    pub fn get(&self, property: &str) -> Option<glib::Value> {
+        Some(match property {
+            "model" => self.model.to_value(),
+            "model-engine-file" => self.model_engine_file.to_value(),
+            "engine" => self.engine.to_value(),
+            "engine-id" => self.engine_id.to_value(),
+            "input-size" => self.input_size.to_value(),
+            "batch-size" => self.batch_size.to_value(),
+            "gpu-id" => self.gpu.to_value(),
+            _ => return None,
+        })
+    }
+
     /// Opens the engine, or joins elements that have it open.
     pub fn open(&self) -> Result<Opened, gst::ErrorMessage> {
         let unusable = |error: &dyn std::fmt::Display| gst::error_msg!(gst::ResourceError::Settings, ("{error}"));
-        let model = if self.kind == EngineKind::Scripted && self.model.is_empty() {
+        let kind = EngineKind::from(self.engine);
+        let model = if kind == EngineKind::Scripted && self.model.is_empty() {
             Model::scripted()
         } else {
             Model::open(&self.model, &model::folders()).map_err(|error| unusable(&error))?
@@ -59,21 +135,26 @@ impl Choice {
             "" => model,
             plan => model.with_plan(plan.into()),
         };
-        let asked = parse_size(&self.input_size).map_err(|error| unusable(&error))?;
+        let asked = match self.input_size.as_str() {
+            "" => None,
+            size => {
+                Some(size.parse::<InputSize>().map_err(|error| unusable(&format!("input-size {size:?}: {error}")))?)
+            }
+        };
         let input = model.input_size(asked).map_err(|error| unusable(&error))?;
         let resize = model.manifest.input.resize;
         let key = SharedKey {
             engine_id: self.engine_id.clone(),
-            kind: self.kind,
+            kind,
             model: model_path(&model),
             input: Some(input),
             gpu: self.gpu,
         };
         let request = EngineRequest {
-            kind: self.kind,
+            kind,
             model: Arc::new(model),
             input: Some(input),
-            max_batch: if self.batch_size == 0 { GPU_BATCH } else { self.batch_size },
+            max_batch: if self.batch_size == 0 { GPU_BATCH } else { self.batch_size as usize },
             gpu: self.gpu,
             name: self.engine_id.clone(),
         };
@@ -81,7 +162,7 @@ impl Choice {
         let (dispatcher, shared) = Dispatcher::shared(key, || {
             let opened = engine::open(&request)?;
             passed_over = opened.passed_over;
-            let batch_size = match self.batch_size {
+            let batch_size = match self.batch_size as usize {
                 0 if opened.engine.info().kind == EngineKind::TensorRt => GPU_BATCH,
                 0 => 1,
                 chosen => chosen,
@@ -128,13 +209,4 @@ fn model_path(model: &Model) -> PathBuf {
     }
     let folder = model.folder.canonicalize().unwrap_or_else(|_| model.folder.clone());
     folder.join(model.chosen_file().map_or(&model.manifest.name, |file| &file.file))
-}
-
-fn parse_size(text: &str) -> Result<Option<InputSize>, String> {
-    if text.is_empty() {
-        return Ok(None);
-    }
-    let sides = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    let (width, height) = sides.ok_or_else(|| format!("input-size {text:?}: write WIDTHxHEIGHT, such as 384x384"))?;
-    Ok(Some(InputSize { width, height }))
 }

@@ -31,7 +31,10 @@ pub(crate) mod color;
 mod filter;
 mod kernel;
 
+use std::str::FromStr;
+
 use serde::{Deserialize, Serialize};
+use thiserror::Error;
 
 use crate::density::{Grid, Rect};
 use crate::frame::{FrameFormat, FrameView};
@@ -65,6 +68,22 @@ impl InputSize {
     /// Number of `f32` values in one input: three planes, red, green, blue.
     pub fn values(self) -> usize {
         3 * self.width * self.height
+    }
+}
+
+/// The text is no size.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
+#[error("write WIDTHxHEIGHT, such as 384x384")]
+pub struct NoSize;
+
+/// As WIDTHxHEIGHT.
+impl FromStr for InputSize {
+    type Err = NoSize;
+
+    fn from_str(text: &str) -> Result<Self, NoSize> {
+        let (width, height) = text.split_once('x').ok_or(NoSize)?;
+        let side = |text: &str| text.parse().map_err(|_| NoSize);
+        Ok(Self { width: side(width)?, height: side(height)? })
     }
 }
 

@@ -12,8 +12,8 @@ use vehiclecount_core::engine::EngineKind;
 use vehiclecount_core::preprocess::Resize;
 use vehiclecount_core::region::RegionsFile;
 
+use super::VehicleCounterPad;
 use super::camera::{Camera, FORMATS, GPU_FORMATS};
-use super::{EngineChoice, VehicleCounterPad};
 use crate::cuda::{self, SharedContext};
 use crate::dispatch::{Choice, Opened};
 
@@ -25,15 +25,8 @@ pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 /// What the user chose.
 #[derive(Clone, Debug)]
 struct Settings {
-    model: String,
-    model_engine_file: String,
-    engine: EngineChoice,
-    engine_id: String,
-    input_size: String,
-    batch_size: u32,
-    batched_push_timeout: u32,
+    choice: Choice,
     regions: String,
-    gpu_id: u32,
     timing: Timing,
 }
 
@@ -55,15 +48,8 @@ pub struct Timing {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            model: String::new(),
-            model_engine_file: String::new(),
-            engine: EngineChoice::default(),
-            engine_id: String::new(),
-            input_size: String::new(),
-            batch_size: 0,
-            batched_push_timeout: 0,
+            choice: Choice::default(),
             regions: String::new(),
-            gpu_id: 0,
             timing: Timing {
                 interval: 0,
                 max_latency: gst::ClockTime::from_mseconds(200),
@@ -118,17 +104,7 @@ impl VehicleCounter {
         let regions = self
             .parse_regions(&settings)
             .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
-        let choice = Choice {
-            model: settings.model,
-            model_engine_file: settings.model_engine_file,
-            kind: settings.engine.into(),
-            engine_id: settings.engine_id,
-            input_size: settings.input_size,
-            batch_size: settings.batch_size as usize,
-            batched_push_timeout: Duration::from_micros(settings.batched_push_timeout.into()),
-            gpu: settings.gpu_id,
-        };
-        let opened = choice.open()?;
+        let opened = settings.choice.open()?;
         opened.announce(self.obj().upcast_ref());
         let Opened { dispatcher, resize, .. } = opened;
         gst::info!(CAT, imp = self, "Counting with {:?}, {:?}", dispatcher.info(), dispatcher.settings());
@@ -155,7 +131,7 @@ impl VehicleCounter {
         }
         let (choice, gpu) = {
             let settings = lock(&self.settings);
-            (settings.engine, settings.gpu_id)
+            (settings.choice.engine, settings.choice.gpu)
         };
         if !matches!(EngineKind::from(choice), EngineKind::TensorRt | EngineKind::Auto) {
             return None;
@@ -277,44 +253,20 @@ impl ObjectImpl for VehicleCounter {
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let defaults = Settings::default();
-            vec![
-                glib::ParamSpecString::builder("model")
-                    .nick("Model")
-                    .blurb("Name of an installed model, its manifest (.json), or an .onnx file or a TensorRT plan (.plan, .engine) beside its manifest (empty: mobilenetv3-large)")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecString::builder("model-engine-file")
-                    .nick("Model engine file")
-                    .blurb("TensorRT plan of the model, built by hand, to run as it is (empty: one is built when it is first needed, and kept)")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecEnum::builder_with_default("engine", defaults.engine)
-                    .nick("Engine")
-                    .blurb("What runs the model")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecString::builder("engine-id")
-                    .nick("Engine id")
-                    .blurb("Elements of one process with the same model, engine, input size, GPU and engine id share one engine")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecString::builder("input-size")
-                    .nick("Input size")
-                    .blurb("Size of the model's input in pixels, as WIDTHxHEIGHT (empty: the manifest's)")
-                    .mutable_ready()
-                    .build(),
+            let mut properties = Choice::properties("");
+            properties.extend([
                 glib::ParamSpecUInt::builder("batch-size")
                     .nick("Batch size")
                     .blurb("Frames in a batch at most (0: what suits the engine)")
                     .maximum(256)
-                    .default_value(defaults.batch_size)
+                    .default_value(defaults.choice.batch_size)
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecUInt::builder("batched-push-timeout")
                     .nick("Batched push timeout")
                     .blurb("Microseconds that a frame waits for its batch to fill while the engine is free (0: it goes at once)")
                     .maximum(10_000_000)
-                    .default_value(defaults.batched_push_timeout)
+                    .default_value(defaults.choice.batched_push_timeout.as_micros() as u32)
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecUInt::builder("interval")
@@ -350,12 +302,6 @@ impl ObjectImpl for VehicleCounter {
                     .default_value(defaults.timing.density_map)
                     .mutable_playing()
                     .build(),
-                glib::ParamSpecUInt::builder("gpu-id")
-                    .nick("GPU id")
-                    .blurb("Index of the GPU, for engines that run on one")
-                    .default_value(defaults.gpu_id)
-                    .mutable_ready()
-                    .build(),
                 glib::ParamSpecUInt::builder("unique-id")
                     .nick("Unique id")
                     .blurb("Goes into the metadata, to tell counters in one pipeline apart")
@@ -372,30 +318,28 @@ impl ObjectImpl for VehicleCounter {
                     .blurb("Per camera: frames received, inferred, stale, dropped, failed; latency percentiles (ns) of the last frames")
                     .read_only()
                     .build(),
-            ]
+            ]);
+            properties
         });
         &PROPERTIES
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         const TYPED: &str = "type checked upstream";
-        let text = || value.get::<Option<String>>().expect(TYPED).unwrap_or_default();
         let number = || value.get::<u32>().expect(TYPED);
         let mut settings = lock(&self.settings);
+        if settings.choice.set(pspec.name(), value) {
+            return;
+        }
         match pspec.name() {
-            "model" => settings.model = text(),
-            "model-engine-file" => settings.model_engine_file = text(),
-            "engine" => settings.engine = value.get().expect(TYPED),
-            "engine-id" => settings.engine_id = text(),
-            "input-size" => settings.input_size = text(),
-            "batch-size" => settings.batch_size = number(),
-            "batched-push-timeout" => settings.batched_push_timeout = number(),
+            "batched-push-timeout" => {
+                settings.choice.batched_push_timeout = Duration::from_micros(number().into());
+            }
             "interval" => settings.timing.interval = number(),
             "max-latency" => settings.timing.max_latency = gst::ClockTime::from_mseconds(number().into()),
-            "regions" => settings.regions = text(),
+            "regions" => settings.regions = value.get::<Option<String>>().expect(TYPED).unwrap_or_default(),
             "smoothing" => settings.timing.smoothing = Duration::from_secs_f64(value.get().expect(TYPED)),
             "density-map" => settings.timing.density_map = value.get().expect(TYPED),
-            "gpu-id" => settings.gpu_id = number(),
             "unique-id" => settings.timing.unique_id = number(),
             _ => unimplemented!("property {}", pspec.name()),
         }
@@ -417,20 +361,16 @@ impl ObjectImpl for VehicleCounter {
             _ => {}
         }
         let settings = lock(&self.settings);
+        if let Some(value) = settings.choice.get(pspec.name()) {
+            return value;
+        }
         match pspec.name() {
-            "model" => settings.model.to_value(),
-            "model-engine-file" => settings.model_engine_file.to_value(),
-            "engine" => settings.engine.to_value(),
-            "engine-id" => settings.engine_id.to_value(),
-            "input-size" => settings.input_size.to_value(),
-            "batch-size" => settings.batch_size.to_value(),
-            "batched-push-timeout" => settings.batched_push_timeout.to_value(),
+            "batched-push-timeout" => (settings.choice.batched_push_timeout.as_micros() as u32).to_value(),
             "interval" => settings.timing.interval.to_value(),
             "max-latency" => (settings.timing.max_latency.mseconds() as u32).to_value(),
             "regions" => settings.regions.to_value(),
             "smoothing" => settings.timing.smoothing.as_secs_f64().to_value(),
             "density-map" => settings.timing.density_map.to_value(),
-            "gpu-id" => settings.gpu_id.to_value(),
             "unique-id" => settings.timing.unique_id.to_value(),
             _ => unimplemented!("property {}", pspec.name()),
         }

@@ -15,7 +15,6 @@ use super::batch::{Fatal, Found, Remarks, State};
 use super::source::{Config, Source};
 use super::work::{Results, Work};
 use super::{DensitySource, OsdMode};
-use crate::counter::EngineChoice;
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
 use crate::dispatch::Choice;
@@ -33,13 +32,7 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 pub struct Settings {
     /// Where the density comes from.
     pub source: DensitySource,
-    model: String,
-    model_engine_file: String,
-    engine: EngineChoice,
-    engine_id: String,
-    input_size: String,
-    batch_size: u32,
-    gpu_id: u32,
+    choice: Choice,
     /// Whose tensors are read.
     pub infer_on_gie_id: u32,
     /// Which of them; empty: the one that is called as our models call it.
@@ -68,13 +61,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             source: DensitySource::default(),
-            model: String::new(),
-            model_engine_file: String::new(),
-            engine: EngineChoice::default(),
-            engine_id: String::new(),
-            input_size: String::new(),
-            batch_size: 0,
-            gpu_id: 0,
+            choice: Choice::default(),
             infer_on_gie_id: 1,
             tensor_layer: String::new(),
             config_file_path: String::new(),
@@ -176,17 +163,7 @@ impl VehicleCounterNvmm {
         if settings.source != DensitySource::Engine {
             return Ok(None);
         }
-        let choice = Choice {
-            model: settings.model.clone(),
-            model_engine_file: settings.model_engine_file.clone(),
-            kind: settings.engine.into(),
-            engine_id: settings.engine_id.clone(),
-            input_size: settings.input_size.clone(),
-            batch_size: settings.batch_size as usize,
-            gpu: settings.gpu_id,
-            ..Choice::default()
-        };
-        let opened = choice.open()?;
+        let opened = settings.choice.open()?;
         opened.announce(self.obj().upcast_ref());
         Ok(Some(Work::new(opened, self.results.clone())))
     }
@@ -229,48 +206,18 @@ impl ObjectImpl for VehicleCounterNvmm {
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let defaults = Settings::default();
-            vec![
+            let mut properties = Choice::properties("; source=engine");
+            properties.extend([
                 glib::ParamSpecEnum::builder_with_default("source", defaults.source)
                     .nick("Source")
                     .blurb("Where the density comes from")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecString::builder("model")
-                    .nick("Model")
-                    .blurb("Name of an installed model, its manifest (.json), or an .onnx file or a TensorRT plan (.plan, .engine) beside its manifest (empty: mobilenetv3-large); source=engine")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecString::builder("model-engine-file")
-                    .nick("Model engine file")
-                    .blurb("TensorRT plan of the model, built by hand, to run as it is (empty: one is built when it is first needed, and kept); source=engine")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecEnum::builder_with_default("engine", defaults.engine)
-                    .nick("Engine")
-                    .blurb("What runs the model; source=engine")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecString::builder("engine-id")
-                    .nick("Engine id")
-                    .blurb("Elements of one process with the same model, engine, input size, GPU and engine id share one engine; source=engine")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecString::builder("input-size")
-                    .nick("Input size")
-                    .blurb("Size of the model's input in pixels, as WIDTHxHEIGHT (empty: the manifest's); source=engine")
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecUInt::builder("batch-size")
                     .nick("Batch size")
                     .blurb("Frames in a batch of the engine at most (0: what suits the engine); source=engine")
                     .maximum(256)
-                    .default_value(defaults.batch_size)
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecUInt::builder("gpu-id")
-                    .nick("GPU id")
-                    .blurb("Index of the GPU, for engines that run on one; source=engine")
-                    .default_value(defaults.gpu_id)
+                    .default_value(defaults.choice.batch_size)
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecUInt::builder("infer-on-gie-id")
@@ -361,7 +308,8 @@ impl ObjectImpl for VehicleCounterNvmm {
                     .blurb("Per source: frames received, inferred, stale, failed, and unattached (the metadata's pool was exhausted)")
                     .read_only()
                     .build(),
-            ]
+            ]);
+            properties
         });
         &PROPERTIES
     }
@@ -370,15 +318,11 @@ impl ObjectImpl for VehicleCounterNvmm {
         const TYPED: &str = "type checked upstream";
         let text = || value.get::<Option<String>>().expect(TYPED).unwrap_or_default();
         let mut settings = lock(&self.settings);
+        if settings.choice.set(pspec.name(), value) {
+            return;
+        }
         match pspec.name() {
             "source" => settings.source = value.get().expect(TYPED),
-            "model" => settings.model = text(),
-            "model-engine-file" => settings.model_engine_file = text(),
-            "engine" => settings.engine = value.get().expect(TYPED),
-            "engine-id" => settings.engine_id = text(),
-            "input-size" => settings.input_size = text(),
-            "batch-size" => settings.batch_size = value.get().expect(TYPED),
-            "gpu-id" => settings.gpu_id = value.get().expect(TYPED),
             "infer-on-gie-id" => settings.infer_on_gie_id = value.get().expect(TYPED),
             "tensor-layer" => settings.tensor_layer = text(),
             "config-file-path" => settings.config_file_path = text(),
@@ -405,15 +349,11 @@ impl ObjectImpl for VehicleCounterNvmm {
             return self.statistics().to_value();
         }
         let settings = lock(&self.settings);
+        if let Some(value) = settings.choice.get(pspec.name()) {
+            return value;
+        }
         match pspec.name() {
             "source" => settings.source.to_value(),
-            "model" => settings.model.to_value(),
-            "model-engine-file" => settings.model_engine_file.to_value(),
-            "engine" => settings.engine.to_value(),
-            "engine-id" => settings.engine_id.to_value(),
-            "input-size" => settings.input_size.to_value(),
-            "batch-size" => settings.batch_size.to_value(),
-            "gpu-id" => settings.gpu_id.to_value(),
             "infer-on-gie-id" => settings.infer_on_gie_id.to_value(),
             "tensor-layer" => settings.tensor_layer.to_value(),
             "config-file-path" => settings.config_file_path.to_value(),

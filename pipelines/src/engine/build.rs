@@ -28,7 +28,7 @@ pub struct Options {
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: u32,
     /// Size of the network's input in pixels; by default the manifest's
-    #[arg(long, value_name = "WIDTHxHEIGHT", value_parser = size)]
+    #[arg(long, value_name = "WIDTHxHEIGHT")]
     input_size: Option<InputSize>,
     /// Compute capability of the GPUs to build for, such as 8.9; TensorRT-RTX alone, which needs no GPU for it. By default the GPU at hand
     #[arg(long, value_name = "X.Y", value_parser = capability)]
@@ -42,11 +42,6 @@ pub struct Options {
     /// Where to write the plan: a file, with its label (FILE.json) beside it
     #[arg(long, value_name = "FILE")]
     out: Option<PathBuf>,
-}
-
-fn size(text: &str) -> Result<InputSize, String> {
-    let parts = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    parts.map(|(width, height)| InputSize { width, height }).ok_or_else(|| "not a size such as 384x384".to_owned())
 }
 
 /// Times ten, as CUDA's own names have it (sm_89).
@@ -244,7 +239,7 @@ mod tests {
     fn capabilities_and_sizes_are_read_as_people_write_them() {
         assert_eq!((capability("8.9"), capability("12.0")), (Ok(89), Ok(120)));
         assert!(["89", "8.", "8.10", "x.1"].iter().all(|text| capability(text).is_err()));
-        assert_eq!(size("640x384"), Ok(InputSize { width: 640, height: 384 }));
-        assert!(size("640").is_err());
+        assert_eq!("640x384".parse(), Ok(InputSize { width: 640, height: 384 }));
+        assert!("640".parse::<InputSize>().is_err());
     }
 }

@@ -44,7 +44,7 @@ pub struct Options {
     #[arg(long, default_value = "auto")]
     engine: EngineKind,
     /// Size of the model's input in pixels, such as 512x512; by default the manifest's
-    #[arg(long, value_name = "WxH", value_parser = parse_size)]
+    #[arg(long, value_name = "WxH")]
     input_size: Option<InputSize>,
     /// Index of the GPU, for engines that run on one
     #[arg(long, default_value_t = 0)]
@@ -58,12 +58,6 @@ pub struct Options {
     /// Show every scene, not only every kind of scene
     #[arg(long)]
     per_scene: bool,
-}
-
-fn parse_size(text: &str) -> Result<InputSize, String> {
-    let sides = text.split_once('x').and_then(|(width, height)| Some((width.parse().ok()?, height.parse().ok()?)));
-    let (width, height) = sides.ok_or("write WIDTHxHEIGHT, such as 384x384")?;
-    Ok(InputSize { width, height })
 }
 
 /// What is said of a picture, as a line of JSON.
