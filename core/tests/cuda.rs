@@ -2,7 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use vehiclecount_core::cuda::{
     Context, CountOrder, CudaError, DeviceBuffer, Driver, Event, Kernels, PictureOrder, PinnedBuffer, Stream,
@@ -11,45 +11,23 @@ use vehiclecount_core::density::{DensityMap, Grid, Rect};
 use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor, Resize};
 use vehiclecount_core::region::Coverage;
-use vehiclecount_gpu_sim::{Figure, Sim, install};
+use vehiclecount_gpu_sim::{Figure, Turn, turn};
 
-/// The device is one for the whole process: one test at a time, and nothing left behind by any of them.
-struct Device {
-    sim: &'static Sim,
-    _alone: MutexGuard<'static, ()>,
+/// Two simulated GPUs, for this test alone.
+fn device() -> Turn {
+    let turn = turn();
+    turn.sim.configure(2, 12040, 0);
+    turn
 }
 
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn device() -> Device {
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let sim = install();
-    sim.configure(2, 12040, 0);
-    Device { sim, _alone: alone }
-}
-
-impl Device {
-    fn context(&self) -> Arc<Context> {
-        Driver::open().unwrap().context(0).unwrap()
-    }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        self.sim.lose(0);
-        self.sim.fail_allocation(0);
-        self.sim.fail_launch(0);
-        self.sim.release();
-        if !std::thread::panicking() {
-            assert_eq!(self.sim.alive(), []);
-        }
-    }
+fn context() -> Arc<Context> {
+    Driver::open().unwrap().context(0).unwrap()
 }
 
 #[test]
 fn gpu_says_its_name_and_that_it_is_simulated() {
-    let device = device();
-    let context = device.context();
+    let _device = device();
+    let context = context();
     assert!(context.device().name.starts_with("Simulated GPU 0"), "{:?}", context.device());
     assert_eq!((context.device().compute_capability, context.device().memory), ((8, 9), 2 << 30));
     assert_eq!(Driver::open().unwrap().cuda_version(), "12.4");
@@ -69,7 +47,7 @@ fn gpu_that_is_not_there_is_told_with_those_that_are() {
 #[test]
 fn copy_from_pinned_memory_happens_when_its_turn_comes() {
     let device = device();
-    let context = device.context();
+    let context = context();
     let stream = Stream::new(&context).unwrap();
     let buffer = DeviceBuffer::new(&context, 8, "numbers").unwrap();
     let mut pinned = PinnedBuffer::new(&context, 8, "numbers").unwrap();
@@ -86,8 +64,8 @@ fn copy_from_pinned_memory_happens_when_its_turn_comes() {
 
 #[test]
 fn event_makes_one_stream_wait_for_another_and_has_a_time() {
-    let device = device();
-    let context = device.context();
+    let _device = device();
+    let context = context();
     let (first, second) = (Stream::new(&context).unwrap(), Stream::new(&context).unwrap());
     let (begin, end) = (Event::new(&context).unwrap(), Event::new(&context).unwrap());
     let buffer = DeviceBuffer::new(&context, 4, "a number").unwrap();
@@ -109,7 +87,7 @@ fn event_makes_one_stream_wait_for_another_and_has_a_time() {
 #[test]
 fn graph_repeats_its_work_with_what_lies_at_its_addresses_by_then() {
     let device = device();
-    let context = device.context();
+    let context = context();
     let stream = Stream::new(&context).unwrap();
     let buffer = DeviceBuffer::new(&context, 4, "a number").unwrap();
     let mut pinned = PinnedBuffer::new(&context, 8, "numbers").unwrap();
@@ -135,8 +113,8 @@ fn graph_repeats_its_work_with_what_lies_at_its_addresses_by_then() {
 
 #[test]
 fn wait_inside_a_recording_spoils_it_and_the_stream_goes_on() {
-    let device = device();
-    let context = device.context();
+    let _device = device();
+    let context = context();
     let stream = Stream::new(&context).unwrap();
     // SAFETY: nothing is recorded.
     let spoilt = unsafe {
@@ -153,7 +131,7 @@ fn wait_inside_a_recording_spoils_it_and_the_stream_goes_on() {
 #[test]
 fn allocation_that_fails_says_for_what_and_how_much() {
     let device = device();
-    let context = device.context();
+    let context = context();
     device.sim.fail_allocation(1);
     let error = DeviceBuffer::new(&context, 4096, "model inputs").err().unwrap();
     assert_eq!(error, CudaError::OutOfMemory { what: "model inputs", bytes: 4096 });
@@ -167,7 +145,7 @@ fn allocation_that_fails_says_for_what_and_how_much() {
 #[test]
 fn failed_launch_shows_at_the_next_wait_and_the_context_is_lost() {
     let device = device();
-    let kernels = Kernels::load(&device.context()).unwrap();
+    let kernels = Kernels::load(&context()).unwrap();
     device.sim.fail_launch(1);
     let error = kernels.count_now(&[CountOrder::new(0, 0)], &[1.0; 4], 4).unwrap_err();
     assert!(error.is_lost() && error.to_string().contains("CUDA_ERROR_LAUNCH_FAILED"), "{error}");
@@ -182,7 +160,7 @@ fn bytes(seed: usize, length: usize) -> Vec<u8> {
 #[test]
 fn one_launch_serves_pictures_of_all_formats_and_sizes() {
     let device = device();
-    let kernels = Kernels::load(&device.context()).unwrap();
+    let kernels = Kernels::load(&context()).unwrap();
     let input = InputSize { width: 160, height: 96 };
     let sizes = [(1, 1), (7, 5), (320, 180), (97, 301), (160, 96), (2000, 3), (641, 361)];
     let mut held = Vec::new();
@@ -227,8 +205,8 @@ fn one_launch_serves_pictures_of_all_formats_and_sizes() {
 
 #[test]
 fn input_that_is_there_already_is_left_alone() {
-    let device = device();
-    let kernels = Kernels::load(&device.context()).unwrap();
+    let _device = device();
+    let kernels = Kernels::load(&context()).unwrap();
     let input = InputSize { width: 8, height: 8 };
     let values = kernels.preprocess_now(&[PictureOrder::nothing(0)], input).unwrap();
     // Untouched memory of the simulated device is NaN.
@@ -257,8 +235,8 @@ fn picture_that_cannot_be_is_refused_with_figures() {
 
 #[test]
 fn counts_on_the_gpu_are_those_of_the_density_map_and_its_regions() {
-    let device = device();
-    let kernels = Kernels::load(&device.context()).unwrap();
+    let _device = device();
+    let kernels = Kernels::load(&context()).unwrap();
     let grid = Grid { columns: 48, rows: 27, rect: Rect { x: 0.0, y: -0.2, width: 1.0, height: 1.4 } };
     let polygons = [
         vec![[0.1, 0.1], [0.9, 0.2], [0.5, 0.95]],
@@ -290,8 +268,8 @@ fn counts_on_the_gpu_are_those_of_the_density_map_and_its_regions() {
 
 #[test]
 fn cell_that_is_no_number_shows_in_the_whole() {
-    let device = device();
-    let kernels = Kernels::load(&device.context()).unwrap();
+    let _device = device();
+    let kernels = Kernels::load(&context()).unwrap();
     for bad in [f32::NAN, f32::INFINITY, f32::NEG_INFINITY] {
         for at in [0, 129, 299] {
             let mut cells = vec![0.25; 300];

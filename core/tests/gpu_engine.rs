@@ -6,7 +6,7 @@
 
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, mpsc};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use vehiclecount_core::batch::{BatchSettings, Dispatcher, Outcome};
@@ -17,36 +17,11 @@ use vehiclecount_core::engine::{Engine, EngineError, EngineInfo, EngineKind, Slo
 use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor, Resize};
 use vehiclecount_core::region::Coverage;
-use vehiclecount_gpu_sim::{Figure, Sim, install};
+use vehiclecount_gpu_sim::{Figure, Sim, turn};
 
 const INPUT: InputSize = InputSize { width: 64, height: 48 };
 const GRID: (usize, usize) = (8, 6);
 const BOUND: Duration = Duration::from_secs(20);
-
-/// The device is one for the whole process: one test at a time, and nothing left behind by any of them.
-struct Device {
-    sim: &'static Sim,
-    _alone: MutexGuard<'static, ()>,
-}
-
-static ALONE: Mutex<()> = Mutex::new(());
-
-fn device() -> Device {
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    Device { sim: install(), _alone: alone }
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        self.sim.lose(0);
-        self.sim.fail_allocation(0);
-        self.sim.fail_launch(0);
-        self.sim.release();
-        if !std::thread::panicking() {
-            assert_eq!(self.sim.alive(), []);
-        }
-    }
-}
 
 /// What is odd about a network.
 #[derive(Clone, Copy, Default)]
@@ -86,26 +61,24 @@ impl Network for Red {
     }
 }
 
-impl Device {
-    fn engine(&self, max_batch: usize, odd: Oddity) -> Arc<GpuEngine> {
-        let context = Driver::open().unwrap().context(0).unwrap();
-        let info = EngineInfo {
-            kind: EngineKind::TensorRt,
-            version: "0".to_owned(),
-            device: context.device().name.clone(),
-            model: "red".to_owned(),
-            precision: "fp32".to_owned(),
-            input: INPUT,
-            columns: GRID.0,
-            rows: GRID.1,
-            lanes: 2,
-        };
-        let (sim, networks) = (self.sim, context.clone());
-        let networks = Box::new(move || {
-            Ok(Box::new(Red { sim, context: networks.clone(), odd, batch: (0, 0, 0) }) as Box<dyn Network>)
-        });
-        Arc::new(GpuEngine::new(info, context, max_batch, networks).unwrap())
-    }
+fn engine(sim: &'static Sim, max_batch: usize, odd: Oddity) -> Arc<GpuEngine> {
+    let context = Driver::open().unwrap().context(0).unwrap();
+    let info = EngineInfo {
+        kind: EngineKind::TensorRt,
+        version: "0".to_owned(),
+        device: context.device().name.clone(),
+        model: "red".to_owned(),
+        precision: "fp32".to_owned(),
+        input: INPUT,
+        columns: GRID.0,
+        rows: GRID.1,
+        lanes: 2,
+    };
+    let networks = context.clone();
+    let networks = Box::new(move || {
+        Ok(Box::new(Red { sim, context: networks.clone(), odd, batch: (0, 0, 0) }) as Box<dyn Network>)
+    });
+    Arc::new(GpuEngine::new(info, context, max_batch, networks).unwrap())
 }
 
 /// A picture in memory: red `red` everywhere in its left half, 0 in the right one, so that its count follows from its size.
@@ -179,8 +152,8 @@ fn pictures(count: usize) -> Vec<Picture> {
 
 #[test]
 fn batches_of_every_size_count_as_the_processor_does_and_become_graphs() {
-    let device = device();
-    let engine = device.engine(4, Oddity::default());
+    let device = turn();
+    let engine = engine(device.sim, 4, Oddity::default());
     let mut lane = engine.lane().unwrap();
     let pictures = pictures(7);
     let replays = device.sim.figure(Figure::Replays);
@@ -207,8 +180,8 @@ fn picture_on_the_gpu_is_read_where_it_is_and_let_go_after_the_batch() {
             self.0.fetch_add(1, Ordering::Relaxed);
         }
     }
-    let device = device();
-    let engine = device.engine(2, Oddity::default());
+    let device = turn();
+    let engine = engine(device.sim, 2, Oddity::default());
     let mut lane = engine.lane().unwrap();
     let gone = Arc::new(AtomicUsize::new(0));
     let pictures = pictures(2);
@@ -236,8 +209,8 @@ fn picture_on_the_gpu_is_read_where_it_is_and_let_go_after_the_batch() {
 
 #[test]
 fn slot_with_a_finished_input_is_taken_too_beside_pictures() {
-    let device = device();
-    let engine = device.engine(2, Oddity::default());
+    let device = turn();
+    let engine = engine(device.sim, 2, Oddity::default());
     let mut lane = engine.lane().unwrap();
     let picture = Picture::new(77, 50, 200);
     let mut slots = vec![Slot::new(engine.info()), staged(&engine, &picture)];
@@ -249,8 +222,8 @@ fn slot_with_a_finished_input_is_taken_too_beside_pictures() {
 
 #[test]
 fn with_regions_only_counts_come_back() {
-    let device = device();
-    let engine = device.engine(2, Oddity::default());
+    let device = turn();
+    let engine = engine(device.sim, 2, Oddity::default());
     let mut lane = engine.lane().unwrap();
     let picture = Picture::new(120, 90, 250);
     let grid = picture.placement().grid(GRID.0, GRID.1);
@@ -283,8 +256,8 @@ fn with_regions_only_counts_come_back() {
 
 #[test]
 fn small_batch_is_filled_up_for_a_network_that_takes_none() {
-    let device = device();
-    let engine = device.engine(2, Oddity { min_batch: 3, ..Oddity::default() });
+    let device = turn();
+    let engine = engine(device.sim, 2, Oddity { min_batch: 3, ..Oddity::default() });
     let mut lane = engine.lane().unwrap();
     let picture = Picture::new(60, 60, 99);
     for _ in 0..3 {
@@ -296,8 +269,8 @@ fn small_batch_is_filled_up_for_a_network_that_takes_none() {
 
 #[test]
 fn network_that_cannot_be_recorded_runs_without_graphs() {
-    let device = device();
-    let engine = device.engine(1, Oddity { waits: true, ..Oddity::default() });
+    let device = turn();
+    let engine = engine(device.sim, 1, Oddity { waits: true, ..Oddity::default() });
     let mut lane = engine.lane().unwrap();
     let picture = Picture::new(60, 60, 99);
     let replays = device.sim.figure(Figure::Replays);
@@ -311,8 +284,8 @@ fn network_that_cannot_be_recorded_runs_without_graphs() {
 
 #[test]
 fn density_that_is_no_number_fails_its_batch_alone() {
-    let device = device();
-    let engine = device.engine(1, Oddity::default());
+    let device = turn();
+    let engine = engine(device.sim, 1, Oddity::default());
     let mut lane = engine.lane().unwrap();
     let mut slots = vec![Slot::new(engine.info())];
     slots[0].input[5] = f32::NAN;
@@ -324,14 +297,14 @@ fn density_that_is_no_number_fails_its_batch_alone() {
 
 #[test]
 fn engine_that_finds_no_memory_says_so_at_every_single_allocation() {
-    let device = device();
+    let device = turn();
     let mut opened = 0;
     for nth in 1.. {
         device.sim.fail_allocation(nth);
         let all = device.sim.figure(Figure::AllAllocations);
         let picture = Picture::new(60, 60, 99);
         let result = (|| {
-            let engine = device.engine(2, Oddity::default());
+            let engine = engine(device.sim, 2, Oddity::default());
             let mut lane = engine.lane()?;
             let mut slot = Slot::best_for(&*engine);
             let held = slot.picture.as_mut().expect("it takes pictures");
@@ -354,8 +327,8 @@ fn engine_that_finds_no_memory_says_so_at_every_single_allocation() {
 
 #[test]
 fn frame_without_memory_fails_and_the_next_one_counts() {
-    let device = device();
-    let engine = device.engine(1, Oddity::default());
+    let device = turn();
+    let engine = engine(device.sim, 1, Oddity::default());
     let mut lane = engine.lane().unwrap();
     let picture = Picture::new(60, 60, 99);
     let mut slots = vec![staged(&engine, &picture)];
@@ -369,8 +342,8 @@ fn frame_without_memory_fails_and_the_next_one_counts() {
 
 #[test]
 fn lost_gpu_fails_what_it_holds_and_everything_after_it_at_once() {
-    let device = device();
-    let engine = device.engine(2, Oddity::default());
+    let device = turn();
+    let engine = engine(device.sim, 2, Oddity::default());
     let mut lane = engine.lane().unwrap();
     let picture = Picture::new(60, 60, 99);
     lane.infer(&mut [staged(&engine, &picture)]).unwrap();
@@ -387,8 +360,8 @@ fn lost_gpu_fails_what_it_holds_and_everything_after_it_at_once() {
 
 #[test]
 fn launch_that_fails_in_a_graph_is_a_lost_gpu() {
-    let device = device();
-    let engine = device.engine(1, Oddity::default());
+    let device = turn();
+    let engine = engine(device.sim, 1, Oddity::default());
     let mut lane = engine.lane().unwrap();
     let picture = Picture::new(60, 60, 99);
     for _ in 0..3 {
@@ -403,8 +376,8 @@ fn launch_that_fails_in_a_graph_is_a_lost_gpu() {
 fn cameras_of_different_sizes_share_two_lanes_and_get_their_own_counts() {
     const CAMERAS: usize = 12;
     const FRAMES: u64 = 40;
-    let device = device();
-    let engine = device.engine(4, Oddity::default());
+    let device = turn();
+    let engine = engine(device.sim, 4, Oddity::default());
     let settings = BatchSettings { batch_size: 4, timeout: Duration::ZERO };
     let dispatcher = Dispatcher::start(engine, settings).unwrap();
     let cameras: Vec<_> = pictures(CAMERAS)
@@ -437,8 +410,8 @@ fn cameras_of_different_sizes_share_two_lanes_and_get_their_own_counts() {
 
 #[test]
 fn camera_that_stages_its_next_frame_does_not_disturb_the_one_on_its_way() {
-    let device = device();
-    let engine = device.engine(1, Oddity::default());
+    let device = turn();
+    let engine = engine(device.sim, 1, Oddity::default());
     let dispatcher = Dispatcher::start(engine, BatchSettings { batch_size: 1, timeout: Duration::ZERO }).unwrap();
     let (send, receive) = mpsc::channel();
     let camera = dispatcher.join(move |ticket, outcome| {

@@ -8,7 +8,7 @@
 
 use std::ffi::{c_int, c_void};
 use std::path::Path;
-use std::sync::LazyLock;
+use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use libloading::os::unix::{Library, RTLD_GLOBAL, RTLD_NOW};
@@ -60,6 +60,33 @@ static SIM: LazyLock<Sim> = LazyLock::new(|| {
 /// Puts the stand-in in the place of the driver, for the whole process. Call it before anything asks for the driver.
 pub fn install() -> &'static Sim {
     &SIM
+}
+
+/// The device for one test: it is one for the whole process, so tests take turns. When the test ends, faults are taken back, and nothing may
+/// be left behind.
+pub struct Turn {
+    /// The device.
+    pub sim: &'static Sim,
+    _alone: MutexGuard<'static, ()>,
+}
+
+/// Waits for the device, and puts the stand-in in the driver's place.
+pub fn turn() -> Turn {
+    static ALONE: Mutex<()> = Mutex::new(());
+    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
+    Turn { sim: install(), _alone: alone }
+}
+
+impl Drop for Turn {
+    fn drop(&mut self) {
+        self.sim.lose(0);
+        self.sim.fail_allocation(0);
+        self.sim.fail_launch(0);
+        self.sim.release();
+        if !std::thread::panicking() {
+            assert_eq!(self.sim.alive(), []);
+        }
+    }
 }
 
 impl Sim {

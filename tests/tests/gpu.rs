@@ -7,30 +7,19 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
+use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
 
 use gst::prelude::*;
 use vehiclecount_core::report::FrameReport;
-use vehiclecount_gpu_sim::{Figure, Sim};
+use vehiclecount_gpu_sim::{Figure, Turn, turn};
 use vehiclecount_tensorrt_sim::Family;
 use vehiclecount_tests::{Reports, assert_no_leak, drive, init, run_to_end};
 
-/// The device is one for the whole process: one test at a time, and nothing left behind by any of them.
-struct Device {
-    sim: &'static Sim,
-    _alone: MutexGuard<'static, ()>,
-}
-
-static ALONE: Mutex<()> = Mutex::new(());
-
 /// `None` where TensorRT's headers were not at hand.
-fn device() -> Option<Device> {
-    struct Stage {
-        sim: &'static Sim,
-        _cache: tempfile::TempDir,
-    }
-    static STAGE: LazyLock<Option<Stage>> = LazyLock::new(|| {
+fn device() -> Option<Turn> {
+    let turn = turn();
+    static CACHE: LazyLock<Option<tempfile::TempDir>> = LazyLock::new(|| {
         let families = [Family::TensorRt10, Family::TensorRt11, Family::TensorRtRtx];
         let family = families.into_iter().find(|family| family.runtime().is_some())?;
         let cache = tempfile::tempdir().unwrap();
@@ -41,29 +30,15 @@ fn device() -> Option<Device> {
             }
             std::env::set_var("VEHICLECOUNT_CACHE", cache.path());
         }
-        let sim = vehiclecount_gpu_sim::install();
         init();
-        Some(Stage { sim, _cache: cache })
+        Some(cache)
     });
-    let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(stage) = &*STAGE else {
+    if CACHE.is_none() {
         eprintln!("skipped: no headers of TensorRT");
         return None;
-    };
-    stage.sim.configure(1, 12040, 0);
-    Some(Device { sim: stage.sim, _alone: alone })
-}
-
-impl Drop for Device {
-    fn drop(&mut self) {
-        self.sim.lose(0);
-        self.sim.fail_allocation(0);
-        self.sim.fail_launch(0);
-        self.sim.release();
-        if !std::thread::panicking() {
-            assert_eq!(self.sim.alive(), []);
-        }
     }
+    turn.sim.configure(1, 12040, 0);
+    Some(turn)
 }
 
 const REGIONS: &str = r#"{"regions": [
