@@ -106,8 +106,7 @@ impl Reference {
                 *value = f32::from(pixel[plane]);
             }
         }
-        self.infer(engine, &mut slot)?;
-        let count = slot.density.iter().map(|&cell| f64::from(cell)).sum();
+        let count = self.infer(engine, &mut slot)?;
         let cell = self.density.as_ref().map(|cells| {
             let expected = cells.density.iter().flatten();
             let differences = slot.density.iter().zip(expected).map(|(got, expected)| (got - expected).abs());
@@ -135,8 +134,7 @@ impl Reference {
         let frame = FrameView::new(format, &[plane]).expect("the picture has been read in this size");
         let mut slot = Slot::new(engine.info());
         Preprocessor::new(format, model.manifest.input.resize, input).run(&frame, &mut slot.input);
-        self.infer(engine, &mut slot)?;
-        let count = slot.density.iter().map(|&cell| f64::from(cell)).sum();
+        let count = self.infer(engine, &mut slot)?;
         Ok(Some((count, expected / 4.0..=expected * 4.0)))
     }
 
@@ -167,15 +165,16 @@ impl Reference {
         EngineError::Golden { kind: info.kind, file: self.file.clone(), what }
     }
 
-    /// The density that `engine` makes of an input. An inference that fails on the golden picture has failed it: scales that were lost
-    /// may show as cells that are no number.
-    fn infer(&self, engine: &dyn Engine, slot: &mut Slot) -> Result<(), EngineError> {
+    /// Vehicles that `engine` counts on the input in `slot`, where it leaves the density. An inference that fails on the golden picture
+    /// has failed it: scales that were lost may show as cells that are no number.
+    fn infer(&self, engine: &dyn Engine, slot: &mut Slot) -> Result<f64, EngineError> {
         engine.lane()?.infer(std::slice::from_mut(slot)).map_err(|error| match error {
             EngineError::Infer { reason, .. } => {
                 self.failed(engine.info(), &format!("the inference of {} fails: {reason}", self.picture))
             }
             other => other,
-        })
+        })?;
+        Ok(slot.density.iter().map(|&cell| f64::from(cell)).sum())
     }
 }
 
@@ -204,8 +203,7 @@ fn read_png(path: &Path) -> Result<(Vec<u8>, usize, usize), ModelError> {
     let info = reader.next_frame(&mut pixels).map_err(|error| wrong(error.to_string()))?;
     pixels.truncate(info.buffer_size());
     let channels = match info.color_type {
-        png::ColorType::Rgb => [0, 1, 2],
-        png::ColorType::Rgba => [0, 1, 2],
+        png::ColorType::Rgb | png::ColorType::Rgba => [0, 1, 2],
         png::ColorType::Grayscale | png::ColorType::GrayscaleAlpha => [0, 0, 0],
         png::ColorType::Indexed => return Err(wrong("a palette that was not expanded".to_owned())),
     };

@@ -341,7 +341,7 @@ impl Model {
                 read => hash.update(&block[..read]),
             }
         }
-        let got: String = hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        let got = hex(&hash.finalize());
         if got == file.sha256 {
             return Ok(());
         }
@@ -384,6 +384,11 @@ impl Model {
 /// `share/vehiclecount/models` in its prefix, `/usr/local` and `/usr`.
 pub fn folders() -> Vec<PathBuf> {
     library::folders("VEHICLECOUNT_MODELS", "engines/models", "share/vehiclecount/models")
+}
+
+/// A digest as manifests and labels write it: lower-case hexadecimal.
+pub(crate) fn hex(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// Largest side of a model's input in pixels.

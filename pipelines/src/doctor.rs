@@ -5,7 +5,7 @@ use std::io::IsTerminal;
 use std::sync::Arc;
 
 use anyhow::{Result, bail};
-use gstvehiclecount::deepstream::doctor;
+use gstvehiclecount::deepstream::doctor::{self, State};
 use vehiclecount_core::cuda::{CudaError, DeviceInfo, Driver};
 use vehiclecount_core::engine::{self, EngineKind, EngineRequest};
 use vehiclecount_core::model::{self, Model};
@@ -21,16 +21,6 @@ pub struct Options {
     /// Look at DeepStream alone: its libraries, their versions, and batches made by them
     #[arg(long)]
     deepstream: bool,
-}
-
-/// How a finding is.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum State {
-    Good,
-    /// Something works less well, or not at all that not everybody needs.
-    Note,
-    /// Nothing works without it.
-    Bad,
 }
 
 /// What has been found so far.
@@ -104,12 +94,7 @@ pub fn run(options: &Options) -> Result<()> {
 fn deepstream(findings: &mut Findings) -> Result<()> {
     println!("DeepStream");
     for finding in doctor::examine() {
-        let state = match finding.state {
-            doctor::State::Good => State::Good,
-            doctor::State::Note => State::Note,
-            doctor::State::Bad => State::Bad,
-        };
-        findings.say(state, finding.what, &finding.text);
+        findings.say(finding.state, finding.what, &finding.text);
     }
     println!();
     if findings.worst.is_empty() {
@@ -310,7 +295,7 @@ fn engines(findings: &mut Findings, name: &str) {
     }
     println!("engines");
     let mut opened = Vec::new();
-    for kind in [EngineKind::TensorRt, EngineKind::OpenVino, EngineKind::OnnxRuntime] {
+    for kind in EngineKind::NETWORKS {
         let request =
             EngineRequest { kind, model: model.clone(), input: None, max_batch: 1, gpu: 0, name: "doctor".to_owned() };
         match engine::open(&request) {

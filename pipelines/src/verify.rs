@@ -22,9 +22,6 @@ pub struct Options {
     gpu: u32,
 }
 
-/// Engines that run networks.
-const KINDS: [EngineKind; 3] = [EngineKind::TensorRt, EngineKind::OpenVino, EngineKind::OnnxRuntime];
-
 /// What is known of one file on one engine.
 enum Finding {
     /// It ran.
@@ -49,7 +46,7 @@ pub fn run(options: &Options) -> Result<()> {
         "", "engine", "file", "count", "expected", "largest cell"
     );
     let (mut counted, mut failed) = (0, 0);
-    for kind in KINDS.into_iter().filter(|&kind| !asked || kind == options.engine) {
+    for kind in EngineKind::NETWORKS.into_iter().filter(|&kind| !asked || kind == options.engine) {
         let mut files: Vec<&File> = match model.chosen_file() {
             Some(file) => vec![file],
             None => model.manifest.files.iter().filter(|file| file.engines.contains(&kind)).collect(),

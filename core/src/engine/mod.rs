@@ -45,6 +45,9 @@ pub enum EngineKind {
 }
 
 impl EngineKind {
+    /// Those that run networks.
+    pub const NETWORKS: [Self; 3] = [Self::TensorRt, Self::OpenVino, Self::OnnxRuntime];
+
     /// The name used in properties, manifests and messages.
     pub fn name(self) -> &'static str {
         match self {
@@ -363,7 +366,7 @@ pub struct Opened {
 
 /// What `auto` tries, the fastest first, as measured on x86-64 (docs/engines.md); elsewhere the portable one comes before OpenVINO.
 const PREFERENCE: [EngineKind; 3] = if cfg!(target_arch = "x86_64") {
-    [EngineKind::TensorRt, EngineKind::OpenVino, EngineKind::OnnxRuntime]
+    EngineKind::NETWORKS
 } else {
     [EngineKind::TensorRt, EngineKind::OnnxRuntime, EngineKind::OpenVino]
 };

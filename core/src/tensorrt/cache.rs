@@ -16,6 +16,7 @@ use sha2::{Digest, Sha256};
 use super::half::to_half;
 use super::log::{self, Severity};
 use super::{Build, Flavour, Library, Plan, Precision, Progress, TensorRtError};
+use crate::model::hex;
 use crate::preprocess::InputSize;
 
 /// What a plan is wanted for.
@@ -105,7 +106,7 @@ pub fn folder() -> Option<PathBuf> {
 }
 
 fn digest(bytes: &[u8]) -> String {
-    Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
+    hex(&Sha256::digest(bytes))
 }
 
 impl Label {

@@ -25,9 +25,9 @@ use super::surface::{Picture, Surfaces};
 pub enum State {
     /// As it should be.
     Good,
-    /// Something works less well, or could not be looked at.
+    /// Something works less well, could not be looked at, or is not there and not everybody needs it.
     Note,
-    /// Counting in DeepStream does not work.
+    /// Nothing works without it.
     Bad,
 }
 
