@@ -19,7 +19,7 @@ pub fn build(place: &Path, (major, minor): (u32, u32)) -> PathBuf {
     let flags = Command::new("pkg-config").args(["--cflags", "--libs", "gstreamer-base-1.0"]).output();
     let flags = flags.expect("pkg-config, which building needs anyway").stdout;
     let flags = String::from_utf8(flags).expect("pkg-config prints text");
-    for library in ["nvds_meta", "nvdsgst_meta", "nvds_utils", "nvbufsurface", "standin"] {
+    for library in ["nvds_meta", "nvdsgst_meta", "nvds_utils", "nvbufsurface", "nvbufsurftransform", "standin"] {
         let file = match library {
             "standin" => "libgststandin.so".to_owned(),
             library => format!("lib{library}.so"),
@@ -174,6 +174,7 @@ pub struct StandIn {
     library: Library,
     meta: Library,
     surface: Library,
+    transform: Library,
     /// Where the libraries are.
     pub folder: PathBuf,
     /// What they say that they are.
@@ -192,12 +193,13 @@ impl StandIn {
             unsafe { Library::new(folder.join(file)) }.expect("what was just built can be loaded")
         };
         let (meta, surface) = (open("libnvds_meta.so"), open("libnvbufsurface.so"));
+        let transform = open("libnvbufsurftransform.so");
         for file in ["libnvdsgst_meta.so", "libnvds_utils.so"] {
             std::mem::forget(open(file));
         }
         let library = open("libgststandin.so");
         gst::Plugin::load_file(folder.join("libgststandin.so")).expect("the stand-in is a plugin");
-        Self { library, meta, surface, folder, version }
+        Self { library, meta, surface, transform, folder, version }
     }
 
     /// A buffer with a batch.
@@ -277,5 +279,42 @@ impl StandIn {
     /// Pictures that are mapped.
     pub fn mapped(&self) -> i32 {
         Self::number(&self.surface, "standin_mapped")
+    }
+
+    /// Surfaces that NvBufSurfaceCreate made and that live, and EGL images that are mapped.
+    pub fn live_surfaces(&self) -> (i32, i32) {
+        (Self::number(&self.surface, "standin_live_surfaces"), Self::number(&self.surface, "standin_egl_images"))
+    }
+
+    /// Pictures transformed, and calls to do so on a thread that had set no session.
+    pub fn transforms(&self) -> (i32, i32) {
+        (Self::number(&self.transform, "standin_transforms"), Self::number(&self.transform, "standin_sessionless"))
+    }
+
+    /// Surfaces and EGL images that can still be made, -1 for any number; and the images' frame type, 1 being pitch.
+    pub fn limit_surfaces(&self, surfaces: i32, images: i32, frame_type: i32) {
+        // SAFETY: the function has this type.
+        unsafe {
+            let limit = self.surface.get::<unsafe extern "C" fn(c_int, c_int, c_int)>("standin_limit_surfaces");
+            limit.expect("it is in the library")(surfaces, images, frame_type);
+        }
+    }
+
+    /// Transforms that still succeed, -1 for all, and the result of those that fail.
+    pub fn limit_transforms(&self, transforms: i32, code: i32) {
+        // SAFETY: the function has this type.
+        unsafe {
+            let limit = self.transform.get::<unsafe extern "C" fn(c_int, c_int)>("standin_limit_transforms");
+            limit.expect("it is in the library")(transforms, code);
+        }
+    }
+
+    /// 1: Jetson's driver; 2: that of discrete GPUs.
+    pub fn set_driver(&self, driver: i32) {
+        // SAFETY: the function has this type.
+        unsafe {
+            let set = self.surface.get::<unsafe extern "C" fn(c_int)>("standin_set_driver");
+            set.expect("it is in the library")(driver);
+        }
     }
 }

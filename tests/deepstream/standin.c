@@ -60,6 +60,9 @@ picture (NvBufSurfaceParams * params, const StandinBatch * batch, guint red)
   for (y = 0; y < batch->height; y++)
     for (x = 0; x < batch->width; x++)
       data[y * params->pitch + x * bytes + (batch->color_format == 24 ? 2 : 0)] = red;
+  if (batch->layout == 1)
+    for (x = 0; x < size; x++)
+      data[x] ^= STANDIN_BLOCKS;
   params->bufferDesc = (gsize) data;
   params->dataPtr = batch->memory_type == 1 || batch->memory_type == 6 ? data : NULL;
 }
@@ -229,7 +232,7 @@ standin_demux (GstBuffer * buffer, guint index, gboolean keep_batch_id)
 
 typedef struct {
   GstPushSrc parent;
-  guint sources, interval;
+  guint sources, interval, memory_type, layout;
   guint64 sent;
 } StandinSrc;
 
@@ -240,14 +243,15 @@ typedef struct {
 GType standin_src_get_type (void);
 G_DEFINE_TYPE (StandinSrc, standin_src, GST_TYPE_PUSH_SRC)
 
-enum { PROP_0, PROP_SOURCES, PROP_INTERVAL };
+enum { PROP_0, PROP_SOURCES, PROP_INTERVAL, PROP_MEMORY_TYPE, PROP_LAYOUT };
 
 /* Source s has s + 1 vehicles in the grid's first cell, and half a one in its last. */
 static GstFlowReturn
 standin_src_create (GstPushSrc * push, GstBuffer ** buffer)
 {
   StandinSrc *src = (StandinSrc *) push;
-  StandinBatch batch = { .room = src->sources, .width = 64, .height = 32, .color_format = 19, .memory_type = 6, .batch_meta = 1 };
+  StandinBatch batch = { .room = src->sources, .width = 64, .height = 32, .color_format = 19, .memory_type = (gint32) src->memory_type,
+    .layout = (gint32) src->layout, .batch_meta = 1 };
   StandinFrame *frames = g_new0 (StandinFrame, src->sources);
   float (*cells)[8] = g_malloc0 (src->sources * sizeof (float[8]));
   guint i;
@@ -273,10 +277,12 @@ standin_src_set_property (GObject * object, guint id, const GValue * value, GPar
   StandinSrc *src = (StandinSrc *) object;
 
   (void) spec;
-  if (id == PROP_SOURCES)
-    src->sources = g_value_get_uint (value);
-  else
-    src->interval = g_value_get_uint (value);
+  switch (id) {
+    case PROP_SOURCES: src->sources = g_value_get_uint (value); break;
+    case PROP_INTERVAL: src->interval = g_value_get_uint (value); break;
+    case PROP_MEMORY_TYPE: src->memory_type = g_value_get_uint (value); break;
+    default: src->layout = g_value_get_uint (value);
+  }
 }
 
 static void
@@ -288,6 +294,8 @@ standin_src_class_init (StandinSrcClass * klass)
   G_OBJECT_CLASS (klass)->set_property = standin_src_set_property;
   g_object_class_install_property (G_OBJECT_CLASS (klass), PROP_SOURCES, g_param_spec_uint ("sources", "Sources", "Sources in a batch", 1, 64, 2, G_PARAM_WRITABLE));
   g_object_class_install_property (G_OBJECT_CLASS (klass), PROP_INTERVAL, g_param_spec_uint ("interval", "Interval", "Batches without tensors between two with", 0, 64, 0, G_PARAM_WRITABLE));
+  g_object_class_install_property (G_OBJECT_CLASS (klass), PROP_MEMORY_TYPE, g_param_spec_uint ("memory-type", "Memory type", "NvBufSurfaceMemType", 0, 6, 6, G_PARAM_WRITABLE));
+  g_object_class_install_property (G_OBJECT_CLASS (klass), PROP_LAYOUT, g_param_spec_uint ("layout", "Layout", "0 pitch-linear, 1 block-linear", 0, 1, 0, G_PARAM_WRITABLE));
   gst_element_class_set_static_metadata (element, "Batches without DeepStream", "Source/Video", "Sends made-up batches", "The vehiclecount authors");
   gst_element_class_add_pad_template (element, gst_pad_template_new ("src", GST_PAD_SRC, GST_PAD_ALWAYS, caps));
   gst_caps_unref (caps);
@@ -298,6 +306,7 @@ static void
 standin_src_init (StandinSrc * src)
 {
   src->sources = 2;
+  src->memory_type = 6;
   gst_base_src_set_format (GST_BASE_SRC (src), GST_FORMAT_TIME);
 }
 

@@ -69,6 +69,22 @@ struct Context {
 struct Allocation {
     size_t bytes;
     bool pinned;
+    bool shared = false;  // An EGL image's: somebody else's memory.
+};
+
+// What an EGL image is in tests: tests/deepstream/include/standin.h makes them.
+struct EglImage {
+    uint64_t magic;
+    void *data;
+    uint64_t bytes;
+    uint32_t width, height, pitch, frame_type;
+};
+const uint64_t EGL_MAGIC = 0x45474c696d616765ull;
+
+struct EglFrame {
+    void *planes[3];
+    unsigned width, height, depth, pitch, plane_count, channels;
+    int frame_type, color_format, array_format;
 };
 
 struct Function {
@@ -90,10 +106,11 @@ long devices = setting("VEHICLECOUNT_SIM_DEVICES", 1);
 long version = setting("VEHICLECOUNT_SIM_VERSION", 12040);
 long init_code = setting("VEHICLECOUNT_SIM_INIT", OK);
 size_t capacity = setting("VEHICLECOUNT_SIM_MEMORY", 2l << 30);
-long fail_allocation = setting("VEHICLECOUNT_SIM_FAIL_ALLOCATION", 0), fail_launch = setting("VEHICLECOUNT_SIM_FAIL_LAUNCH", 0);
+long fail_allocation = setting("VEHICLECOUNT_SIM_FAIL_ALLOCATION", 0), fail_launch = setting("VEHICLECOUNT_SIM_FAIL_LAUNCH", 0), fail_image = 0;
 std::atomic<int> lost{0};
 std::map<uintptr_t, Allocation> allocations;
 std::set<void *> streams, events, graphs, modules, contexts;
+std::map<void *, EglImage> resources;
 std::map<int, Context *> primaries;
 int64_t launches, captures, replays, uploaded, downloaded, all_allocations;
 size_t used, pinned_bytes;
@@ -215,7 +232,7 @@ int release(uintptr_t address, bool is_pinned) {
     wait_for_all();
     std::lock_guard<std::mutex> lock(mutex);
     auto at = allocations.find(address);
-    CHECK(at != allocations.end() && at->second.pinned == is_pinned, INVALID_VALUE);
+    CHECK(at != allocations.end() && at->second.pinned == is_pinned && !at->second.shared, INVALID_VALUE);
     (is_pinned ? pinned_bytes : used) -= at->second.bytes;
     memset((void *)address, 0xee, at->second.bytes);
     free((void *)address);
@@ -289,7 +306,8 @@ int name_of(int code, const char **text, int column) {
 API int64_t sim_figure(int64_t which, int64_t, int64_t) {
     std::lock_guard<std::mutex> lock(mutex);
     int64_t device = 0, host = 0;
-    for (auto &allocation : allocations) (allocation.second.pinned ? host : device)++;
+    for (auto &allocation : allocations)
+        if (!allocation.second.shared) (allocation.second.pinned ? host : device)++;
     int64_t primary = 0;
     for (auto &context : primaries) primary += context.second->users;
     switch (which) {
@@ -302,6 +320,7 @@ API int64_t sim_figure(int64_t which, int64_t, int64_t) {
         case 6: return contexts.size() + primary;
         case 7: return used;
         case 8: return pinned_bytes;
+        case 9: return resources.size();
         case 16: return launches;
         case 17: return captures;
         case 18: return replays;
@@ -327,6 +346,22 @@ API int64_t sim_fail_allocation(int64_t nth, int64_t, int64_t) {
 API int64_t sim_fail_launch(int64_t nth, int64_t, int64_t) {
     std::lock_guard<std::mutex> lock(mutex);
     fail_launch = nth;
+    return 0;
+}
+
+API int64_t sim_fail_image(int64_t nth, int64_t, int64_t) {
+    std::lock_guard<std::mutex> lock(mutex);
+    fail_image = nth;
+    return 0;
+}
+
+// Memory that a library in the process took from the GPU by itself, and gives back.
+API int64_t sim_share(int64_t address, int64_t bytes, int64_t) {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (bytes)
+        allocations[address] = {(size_t)bytes, false, true};
+    else
+        allocations.erase(address);
     return 0;
 }
 
@@ -884,6 +919,39 @@ API int sim_network(void *stream, uintptr_t input, uintptr_t output, int batch, 
     });
 }
 
+// ---- EGL images ----
+
+API int cuGraphicsEGLRegisterImage(void **resource, void *image, unsigned flags) {
+    CURRENT();
+    const EglImage *found = (const EglImage *)image;
+    CHECK(found && found->magic == EGL_MAGIC && flags == 0, INVALID_VALUE);
+    std::lock_guard<std::mutex> lock(mutex);
+    if (fail_image > 0 && --fail_image == 0) return INVALID_VALUE;
+    allocations[(uintptr_t)found->data] = {(size_t)found->bytes, false, true};
+    void *handle = new char;
+    resources[handle] = *found;
+    return *resource = handle, OK;
+}
+
+API int cuGraphicsResourceGetMappedEglFrame(EglFrame *frame, void *resource, unsigned index, unsigned level) {
+    CURRENT();
+    std::lock_guard<std::mutex> lock(mutex);
+    CHECK(resources.count(resource) && index == 0 && level == 0, INVALID_HANDLE);
+    const EglImage &image = resources[resource];
+    *frame = {{image.data, nullptr, nullptr}, image.width, image.height, 1, image.pitch, 1, 4, (int)image.frame_type, 7, 1};
+    return OK;
+}
+
+API int cuGraphicsUnregisterResource(void *resource) {
+    if (current.empty()) return INVALID_CONTEXT;
+    wait_for_all();
+    std::lock_guard<std::mutex> lock(mutex);
+    CHECK(resources.count(resource), INVALID_HANDLE);
+    allocations.erase((uintptr_t)resources[resource].data);
+    resources.erase(resource);
+    return delete (char *)resource, lost;
+}
+
 // ---- what libgstcuda looks up and a test does not need ----
 
 API int cuGraphicsMapResources() { return NOT_SUPPORTED; }
@@ -893,7 +961,6 @@ API int cuGraphicsResourceGetMappedPointer() { return NOT_SUPPORTED; }
 API int cuGraphicsResourceGetMappedPointer_v2() { return NOT_SUPPORTED; }
 API int cuGraphicsResourceSetMapFlags() { return NOT_SUPPORTED; }
 API int cuGraphicsResourceSetMapFlags_v2() { return NOT_SUPPORTED; }
-API int cuGraphicsUnregisterResource() { return NOT_SUPPORTED; }
 API int cuGraphicsGLRegisterImage() { return NOT_SUPPORTED; }
 API int cuGraphicsGLRegisterBuffer() { return NOT_SUPPORTED; }
 API int cuGLGetDevices_v2() { return NOT_SUPPORTED; }

@@ -30,6 +30,7 @@ pub enum Figure {
     Contexts = 6,
     DeviceBytes = 7,
     PinnedBytes = 8,
+    Images = 9,
     /// Since the process began.
     Launches = 16,
     Captures = 17,
@@ -41,8 +42,16 @@ pub enum Figure {
 
 impl Figure {
     /// Those that count what is alive.
-    pub const LIVE: [Self; 7] =
-        [Self::Allocations, Self::Pinned, Self::Streams, Self::Events, Self::Graphs, Self::Modules, Self::Contexts];
+    pub const LIVE: [Self; 8] = [
+        Self::Allocations,
+        Self::Pinned,
+        Self::Streams,
+        Self::Events,
+        Self::Graphs,
+        Self::Modules,
+        Self::Contexts,
+        Self::Images,
+    ];
 }
 
 /// Steers the device of this process.
@@ -82,6 +91,7 @@ impl Drop for Turn {
         self.sim.lose(0);
         self.sim.fail_allocation(0);
         self.sim.fail_launch(0);
+        self.sim.fail_image(0);
         self.sim.release();
         if !std::thread::panicking() {
             assert_eq!(self.sim.alive(), []);
@@ -120,6 +130,16 @@ impl Sim {
     /// The `nth` launch from now fails, when it runs: the context is dead from then on. 0 takes that back.
     pub fn fail_launch(&self, nth: i64) {
         self.call("sim_fail_launch", nth, 0, 0);
+    }
+
+    /// The `nth` EGL image from now cannot be registered; 0 takes that back.
+    pub fn fail_image(&self, nth: i64) {
+        self.call("sim_fail_image", nth, 0, 0);
+    }
+
+    /// `bytes` bytes at `address`, of a library in the process that stands in for one of NVIDIA's, are memory of the device; 0: no longer.
+    pub fn share(&self, address: u64, bytes: usize) {
+        self.call("sim_share", address as i64, bytes as i64, 0);
     }
 
     /// Every call fails with this code from now on; 0 makes the device whole again.

@@ -11,13 +11,15 @@ use gstvehiclecount::deepstream::batch::Batch;
 use gstvehiclecount::deepstream::{Api, meta};
 use vehiclecount_core::cuda::{Context, DeviceBuffer, Driver};
 use vehiclecount_core::report::FrameReport;
+use vehiclecount_gpu_sim::{Figure, Sim};
 use vehiclecount_tensorrt_sim::Family;
 use vehiclecount_tests::standin::{BatchSpec, FrameSpec, StandIn};
 use vehiclecount_tests::{BOUND, assert_no_leak, init};
 
-/// NVBUF_MEM_CUDA_DEVICE, _UNIFIED and _SYSTEM.
+/// NVBUF_MEM_CUDA_DEVICE, _UNIFIED, _SURFACE_ARRAY and _SYSTEM.
 const DEVICE: i32 = 2;
 const UNIFIED: i32 = 3;
+const SURFACE_ARRAY: i32 = 4;
 const SYSTEM: i32 = 6;
 
 struct Stage {
@@ -88,6 +90,59 @@ fn on_gpu(context: &Arc<Context>, red: u8) -> DeviceBuffer {
     DeviceBuffer::holding(context, &pixels, "a picture").unwrap()
 }
 
+/// Jetson's block-linear picture buffers reach the GPU as copies, by way of EGL images.
+fn jetson(sim: &Sim, standin: &StandIn, expected: &[FrameReport]) {
+    let batch = BatchSpec { memory_type: SURFACE_ARRAY, layout: 1, ..BatchSpec::default() };
+    let frames: Vec<_> = [255, 64]
+        .into_iter()
+        .zip(0..)
+        .map(|(red, index)| FrameSpec { tensors: 0, red, ..FrameSpec::new(index, index, 1, &[0.0]) })
+        .collect();
+    let count = |stage: &Stage| {
+        let reports = stage.pass(standin.buffer(&batch, &frames));
+        for (got, expected) in reports.iter().zip(expected) {
+            let (got, expected) = (got.count.unwrap().raw, expected.count.unwrap().raw);
+            assert!((got - expected).abs() < 2e-3 * expected.max(1.0), "copied: {got}, not {expected}");
+        }
+    };
+    let stage = engine("tensorrt");
+    for _ in 0..1000 {
+        count(&stage);
+    }
+    // A surface for each frame of the batch, and one more where the engine lets go a moment after it has reported.
+    let (surfaces, images) = standin.live_surfaces();
+    assert!((2..=8).contains(&surfaces), "{surfaces} surfaces");
+    assert_eq!((images, sim.figure(Figure::Images)), (surfaces, i64::from(surfaces)));
+    stage.end();
+    assert_eq!((standin.live_surfaces(), sim.figure(Figure::Images)), ((0, 0), 0));
+
+    // A board with the driver of discrete GPUs: the copy lies in GPU memory.
+    standin.set_driver(2);
+    let stage = engine("tensorrt");
+    count(&stage);
+    assert_eq!(standin.live_surfaces().1, 0);
+    stage.end();
+    standin.set_driver(1);
+
+    let fails = || {
+        let stage = engine("tensorrt");
+        stage.source.push_buffer(standin.buffer(&batch, &frames)).unwrap();
+        let error = stage.error();
+        stage.end();
+        assert_eq!((standin.live_surfaces(), sim.figure(Figure::Images)), ((0, 0), 0));
+        assert!(error.starts_with("camera-0: ") && error.contains("nvvideoconvert"), "{error}");
+        error
+    };
+    sim.fail_image(1);
+    assert!(fails().contains("cuGraphicsEGLRegisterImage: "));
+    standin.limit_surfaces(-1, 0, 1);
+    assert!(fails().contains("NvBufSurfaceMapEglImage says -1"));
+    standin.limit_surfaces(-1, -1, 0);
+    let array = fails();
+    assert!(array.contains("type 0, where 64x32, 1 plane, 256 bytes or more, type 1 were expected"), "{array}");
+    standin.limit_surfaces(-1, -1, 1);
+}
+
 // One test: the GPU, the engine's cache and DeepStream are each one for the whole process.
 #[test]
 fn batches_in_gpu_memory_are_counted_where_they_lie() {
@@ -155,6 +210,7 @@ fn batches_in_gpu_memory_are_counted_where_they_lie() {
             }
         }
         stage.end();
+        jetson(sim, &standin, &expected);
     } else {
         eprintln!("skipped: no headers of TensorRT");
     }

@@ -9,6 +9,7 @@
 
 mod context;
 mod driver;
+mod egl;
 mod kernels;
 mod memory;
 mod stream;
@@ -16,6 +17,7 @@ mod sys;
 
 pub use context::{Context, Entered};
 pub use driver::{DeviceInfo, Driver, OLDEST_DRIVER};
+pub use egl::EglPicture;
 pub use kernels::{COUNT_PTX, CountOrder, Kernels, MAX_REGIONS, PREPROCESS_PTX, PictureOrder};
 pub use memory::{DeviceBuffer, PinnedBuffer, Plain};
 pub use stream::{Event, Graph, Stream};

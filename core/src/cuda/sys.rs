@@ -54,7 +54,7 @@ macro_rules! table {
         /// The functions, and the library that they live in.
         pub struct Table {
             $(pub $name: unsafe extern "C" fn($($argument),*) -> Code,)*
-            _library: Library,
+            pub library: Library,
         }
 
         impl Table {
@@ -70,7 +70,7 @@ macro_rules! table {
                         *library.get::<unsafe extern "C" fn($($argument),*) -> Code>(concat!($symbol, "\0").as_bytes())
                             .map_err(|_| $symbol)?
                     },)*
-                    _library: library,
+                    library,
                 })
             }
         }

@@ -244,6 +244,8 @@ pub struct SurfaceParams {
     pub planes: PlaneParams,
     /// Planes as mapped for the processor.
     pub mapped: [*mut c_void; 4],
+    /// The picture as an EGL image, where it is mapped as one (Jetson).
+    pub egl_image: *mut c_void,
 }
 
 /// `NvBufSurface`, a batch of pictures, as far as all versions have it.
@@ -280,6 +282,65 @@ pub mod memory {
     /// Host memory.
     pub const SYSTEM: i32 = 6;
 }
+
+/// `NVBUF_COLOR_FORMAT_RGBA`.
+pub const COLOR_RGBA: i32 = 19;
+
+/// `NvBufSurfaceCreateParams` as it is from 8.0 on; before, it ends at `reserved`.
+#[repr(C)]
+pub struct SurfaceCreateParams {
+    /// The GPU that will hold it.
+    pub gpu_id: u32,
+    /// Pixels.
+    pub width: u32,
+    /// Rows.
+    pub height: u32,
+    /// 0: what the other fields ask for.
+    pub size: u32,
+    /// In one piece.
+    pub is_contiguous: bool,
+    /// `NvBufSurfaceColorFormat`.
+    pub color_format: i32,
+    /// 0: pitch-linear, 1: block-linear.
+    pub layout: i32,
+    /// See [`memory`].
+    pub memory_type: i32,
+    /// Zeros.
+    pub reserved: [u64; 4],
+}
+
+/// `NvBufSurfTransformConfigParams` as it is from 8.0 on; before, it ends at `reserved`.
+#[repr(C)]
+pub struct TransformConfig {
+    /// 0: what suits the machine (Jetson's VIC, else the GPU).
+    pub compute_mode: i32,
+    /// The GPU that works.
+    pub gpu_id: i32,
+    /// A CUDA stream; null: the default one.
+    pub stream: *mut c_void,
+    /// Zeros.
+    pub reserved: [u64; 4],
+}
+
+/// `NvBufSurfTransformParams` as it is from 8.0 on; before, it ends at `reserved`.
+#[repr(C)]
+pub struct TransformParams {
+    /// Which of the other fields count.
+    pub flags: u32,
+    /// Turned or mirrored.
+    pub flip: i32,
+    /// `NvBufSurfTransform_Inter`.
+    pub filter: i32,
+    /// Rectangles of the pictures that are read; null: all of them.
+    pub from: *mut c_void,
+    /// Rectangles that are written; null: all of them.
+    pub to: *mut c_void,
+    /// Zeros.
+    pub reserved: [u64; 4],
+}
+
+/// `NVBUFSURF_TRANSFORM_FILTER`: the filter counts.
+pub const TRANSFORM_FILTER: u32 = 4;
 
 /// How surfaces lie in memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -343,7 +404,6 @@ struct SurfaceNew {
 #[repr(C)]
 struct SurfaceParamsOld {
     common: SurfaceParams,
-    egl_image: *mut c_void,
     mapped_reserved: [u64; 4],
     extended: *mut c_void,
     reserved: [u64; 3],
@@ -352,7 +412,7 @@ struct SurfaceParamsOld {
 #[repr(C)]
 struct SurfaceParamsNew {
     common: SurfaceParams,
-    mapped_more: [u64; 7],
+    mapped_more: [u64; 6],
     extended: *mut c_void,
     cuda_buffer: *mut c_void,
     reserved: [u64; 4],
@@ -492,14 +552,20 @@ layout!(InferTensorMeta: 72 {
     network_channels @ 56, maintain_aspect_ratio @ 60, symmetric_padding @ 64,
 });
 layout!(PlaneParams: 232 { num_planes @ 0, width @ 4, height @ 20, pitch @ 36, offset @ 52, size @ 68, bytes_per_pixel @ 84 });
-layout!(SurfaceParams: 312 {
+layout!(SurfaceParams: 320 {
     width @ 0, height @ 4, pitch @ 8, color_format @ 12, layout @ 16, descriptor @ 24, data_size @ 32, data @ 40, planes @ 48, mapped @ 280,
+    egl_image @ 312,
 });
 layout!(Surface: 32 { gpu_id @ 0, batch_size @ 4, num_filled @ 8, is_contiguous @ 12, memory_type @ 16, list @ 24 });
 layout!(SurfaceOld: 64 { common @ 0, reserved @ 32 });
 layout!(SurfaceNew: 72 { common @ 0, imported @ 32, reserved @ 40 });
-layout!(SurfaceParamsOld: 384 { common @ 0, egl_image @ 312 });
-layout!(SurfaceParamsNew: 416 { common @ 0, mapped_more @ 312 });
+layout!(SurfaceParamsOld: 384 { common @ 0, mapped_reserved @ 320, extended @ 352 });
+layout!(SurfaceParamsNew: 416 { common @ 0, mapped_more @ 320, extended @ 368, cuda_buffer @ 376 });
+layout!(SurfaceCreateParams: 64 {
+    gpu_id @ 0, width @ 4, height @ 8, size @ 12, is_contiguous @ 16, color_format @ 20, layout @ 24, memory_type @ 28, reserved @ 32,
+});
+layout!(TransformConfig: 48 { compute_mode @ 0, gpu_id @ 4, stream @ 8, reserved @ 16 });
+layout!(TransformParams: 64 { flags @ 0, flip @ 4, filter @ 8, from @ 16, to @ 24, reserved @ 32 });
 layout!(TextParams: 104 { text @ 0, x @ 8, y @ 12, font_name @ 16, font_size @ 24, font_color @ 32, has_background @ 64, background @ 72 });
 layout!(LineParams: 56 { x1 @ 0, y1 @ 4, x2 @ 8, y2 @ 12, width @ 16, color @ 24 });
 layout!(DisplayMetaOld: 6912 {

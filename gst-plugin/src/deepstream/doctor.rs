@@ -6,6 +6,7 @@ use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
 use gst::prelude::*;
+use vehiclecount_core::cuda::Driver;
 use vehiclecount_core::density::{DensityMap, Grid, Rect};
 use vehiclecount_core::region::Level;
 use vehiclecount_core::report::{Counted, FrameReport, RegionReport};
@@ -15,10 +16,11 @@ use super::abi::{
     UserMeta, custom_message_type,
 };
 use super::batch::{Batch, Figures};
+use super::convert::Converter;
 use super::display::{self, DisplayLayout, Style};
 use super::library::{Api, DeepStreamError, Open, version};
 use super::meta::{self, Piece};
-use super::surface::{Picture, Surfaces};
+use super::surface::{Picture, PictureError, Surfaces};
 
 /// How a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -54,6 +56,7 @@ pub fn examine() -> Vec<Finding> {
         ("libnvds_meta.so", State::Bad),
         ("libnvds_utils.so", State::Note),
         ("libnvbufsurface.so", State::Note),
+        ("libnvbufsurftransform.so", State::Note),
     ];
     let mut missing = None;
     for (library, severity) in needed {
@@ -335,14 +338,20 @@ fn look(buffer: &gst::BufferRef) -> Result<String, String> {
     let batch = Batch::of(api, buffer).map_err(|error| error.to_string())?;
     let frames = batch.lock().frames();
     let surfaces = Surfaces::of(buffer, api.version).map_err(|error| error.to_string())?;
-    let pictures = frames.iter().map(|frame| surfaces.picture(frame.batch_id));
-    let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>().map_err(|error| error.to_string())?;
+    // As an engine on the GPU would read them, where there is one.
+    let mut converter = Converter::new(Driver::open().ok().and_then(|driver| driver.context(0).ok()));
+    let pictures = frames.iter().map(|frame| surfaces.picture(frame.batch_id, &mut converter));
+    let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>().map_err(|error| match error {
+        PictureError::Setup(error) => error.to_string(),
+        PictureError::Now(reason) => reason,
+    })?;
     let first = pictures.first().ok_or("a batch without frames")?;
+    let copied = if first.converted.is_some() { "copied by NvBufSurfTransform, " } else { "" };
     let place = match first.on_gpu() {
-        Some(on_gpu) => format!("in the memory of GPU {}", on_gpu.gpu),
+        Some(on_gpu) => format!("{copied}in the memory of GPU {}", on_gpu.gpu),
         None => {
             first.view(|_| ()).map_err(|error| error.to_string())?;
-            "where the processor can read them".to_owned()
+            format!("{copied}where the processor can read them")
         }
     };
     Ok(format!(

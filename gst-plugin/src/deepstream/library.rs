@@ -10,13 +10,14 @@ use std::sync::{Mutex, OnceLock, PoisonError};
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL};
 use thiserror::Error;
 
-use super::abi::{BatchMeta, FrameMeta, Surface, UserMeta};
+use super::abi::{BatchMeta, FrameMeta, Surface, SurfaceCreateParams, TransformConfig, TransformParams, UserMeta};
 
 /// Names the folder of DeepStream's libraries, where they are neither loaded already nor where the loader looks.
 pub const FOLDER_VARIABLE: &str = "VEHICLECOUNT_DEEPSTREAM";
 
 /// Where the SDK installs them.
-const SDK_FOLDERS: [&str; 2] = ["/opt/nvidia/deepstream/deepstream/lib", "/usr/lib/aarch64-linux-gnu/nvidia"];
+const SDK_FOLDERS: [&str; 3] =
+    ["/opt/nvidia/deepstream/deepstream/lib", "/usr/lib/aarch64-linux-gnu/nvidia", "/usr/lib/aarch64-linux-gnu/tegra"];
 
 /// What went wrong with DeepStream.
 #[derive(Clone, Debug, Error)]
@@ -167,6 +168,26 @@ pub struct SurfaceApi {
     pub(super) sync_for_cpu: unsafe extern "C" fn(*mut Surface, c_int, c_int) -> c_int,
 }
 
+/// The functions that turn one picture into another, for pictures that nobody else can read.
+pub struct TransformApi {
+    /// What was found where.
+    pub libraries: [Open; 2],
+    pub(super) set_session: unsafe extern "C" fn(*mut TransformConfig) -> c_int,
+    pub(super) transform: unsafe extern "C" fn(*mut Surface, *mut Surface, *mut TransformParams) -> c_int,
+    pub(super) create: unsafe extern "C" fn(*mut *mut Surface, c_uint, *mut SurfaceCreateParams) -> c_int,
+    pub(super) destroy: unsafe extern "C" fn(*mut Surface) -> c_int,
+    /// Only Jetson's library has these.
+    pub(super) egl: Option<EglApi>,
+    /// Fills an `NvBufSurfaceDeviceInfo`, which begins with the driver's type; newer libraries have it.
+    pub(super) device_info: Option<unsafe extern "C" fn(*mut c_int) -> c_int>,
+}
+
+#[derive(Clone, Copy)]
+pub(super) struct EglApi {
+    pub map: unsafe extern "C" fn(*mut Surface, c_int) -> c_int,
+    pub unmap: unsafe extern "C" fn(*mut Surface, c_int) -> c_int,
+}
+
 /// The version of DeepStream that `libnvds_utils.so` tells.
 pub fn version() -> Result<((u32, u32), Open), DeepStreamError> {
     let library = Open::new("libnvds_utils.so")?;
@@ -232,6 +253,33 @@ impl SurfaceApi {
                 unmap: library.get("NvBufSurfaceUnMap")?,
                 sync_for_cpu: library.get("NvBufSurfaceSyncForCpu")?,
                 library,
+            }
+        };
+        Ok(OPENED.get_or_init(|| api))
+    }
+}
+
+impl TransformApi {
+    /// The functions, looked up once.
+    pub fn get() -> Result<&'static Self, DeepStreamError> {
+        static OPENED: OnceLock<TransformApi> = OnceLock::new();
+        if let Some(api) = OPENED.get() {
+            return Ok(api);
+        }
+        let (surface, transform) = (Open::new("libnvbufsurface.so")?, Open::new("libnvbufsurftransform.so")?);
+        // SAFETY: the types are those of the published headers; structures have grown since 5.0, at their ends, which are zeros here.
+        let api = unsafe {
+            let egl = surface
+                .get("NvBufSurfaceMapEglImage")
+                .and_then(|map| Ok(EglApi { map, unmap: surface.get("NvBufSurfaceUnMapEglImage")? }));
+            Self {
+                set_session: transform.get("NvBufSurfTransformSetSessionParams")?,
+                transform: transform.get("NvBufSurfTransform")?,
+                create: surface.get("NvBufSurfaceCreate")?,
+                destroy: surface.get("NvBufSurfaceDestroy")?,
+                egl: egl.ok(),
+                device_info: surface.get("NvBufSurfaceGetDeviceInfo").ok(),
+                libraries: [surface, transform],
             }
         };
         Ok(OPENED.get_or_init(|| api))

@@ -1,7 +1,8 @@
 //! The pictures of a batch.
 
+use std::any::Any;
 use std::ptr::NonNull;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vehiclecount_core::engine::gpu;
 use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
@@ -9,6 +10,7 @@ use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, 
 use vehiclecount_core::preprocess::Placement;
 
 use super::abi::{Surface, SurfaceLayout, SurfaceParams, memory};
+use super::convert::{Converted, Converter};
 use super::library::{DeepStreamError, REPORT, SurfaceApi};
 
 /// Pictures in a batch at most, and pixels of a side: what lies beyond is not a surface.
@@ -27,9 +29,29 @@ pub struct Picture {
     /// Layout, size and colours.
     pub format: FrameFormat,
     /// Of each plane: bytes from the beginning, bytes from row to row, bytes in all.
-    planes: Vec<(usize, usize, usize)>,
-    place: Place,
+    pub(super) planes: Vec<(usize, usize, usize)>,
+    pub(super) place: Place,
+    /// The copy that this is the picture of, where the batch's own cannot be read.
+    pub(super) converted: Option<Arc<Converted>>,
 }
+
+/// Why a picture cannot be read.
+#[derive(Debug)]
+pub enum PictureError {
+    /// It will be so for every picture.
+    Setup(DeepStreamError),
+    /// It is so for this one.
+    Now(String),
+}
+
+impl From<DeepStreamError> for PictureError {
+    fn from(error: DeepStreamError) -> Self {
+        Self::Setup(error)
+    }
+}
+
+/// What to do about pictures in a form that is not read.
+pub(super) const CONVERT: &str = "put `nvvideoconvert ! video/x-raw(memory:NVMM),format=RGBA` before vehiclecounternvmm, or count with source=tensor-meta";
 
 /// A picture in a GPU's memory.
 #[derive(Clone, Debug)]
@@ -41,7 +63,7 @@ pub struct OnGpu {
 }
 
 #[derive(Clone, Copy)]
-enum Place {
+pub(super) enum Place {
     /// In host memory.
     Host(NonNull<u8>),
     /// On this GPU.
@@ -121,17 +143,34 @@ impl<'a> Surfaces<'a> {
         Ok(())
     }
 
-    /// The picture of a frame at `batch_id`. nvstreamdemux leaves one picture, and, before 9.0, the batch id of the whole batch.
-    pub fn picture(&self, batch_id: u32) -> Result<Picture, DeepStreamError> {
+    /// The picture of a frame at `batch_id`, or `converter`'s copy of it. nvstreamdemux leaves one picture, and, before 9.0, the batch id of
+    /// the whole batch.
+    pub fn picture(&self, batch_id: u32, converter: &mut Converter) -> Result<Picture, PictureError> {
         let index = if self.filled() == 1 { 0 } else { batch_id };
         let Some(found) = self.params(index) else {
-            return Err(DeepStreamError::Unreadable {
+            return Err(PictureError::Setup(DeepStreamError::Unreadable {
                 what: format!("a frame has batch_id {batch_id} in a batch of {} pictures", self.filled()),
                 remedy: REPORT,
-            });
+            }));
         };
         // SAFETY: the picture lies in the list, which the buffer holds.
         let params = unsafe { found.as_ref() };
+        let (kind, data) = (self.surface().memory_type, NonNull::new(params.data.cast::<u8>()));
+        // Jetson's picture buffers have no address. Which are pitch-linear and of a format of ours, the processor can map; a GPU reads a copy.
+        let array = match kind {
+            memory::SURFACE_ARRAY | memory::HANDLE => true,
+            memory::DEFAULT => data.is_none(),
+            _ => false,
+        };
+        if array && (converter.is_for_gpu() || params.layout != 0 || format(params).is_err()) {
+            return converter.convert(self.surface, found, self.layout);
+        }
+        if params.layout != 0 {
+            return Err(PictureError::Setup(DeepStreamError::Unreadable {
+                what: "the pictures are block-linear".to_owned(),
+                remedy: CONVERT,
+            }));
+        }
         let format = format(params)?;
         let mut planes = Vec::new();
         for plane in 0..format.pixels.planes() {
@@ -140,41 +179,33 @@ impl<'a> Surfaces<'a> {
             let length = pitch * (rows - 1) + samples * bytes;
             let data_size = params.data_size as usize;
             if pitch < samples * bytes || (data_size != 0 && offset + length > data_size) {
-                return Err(DeepStreamError::Layout {
+                return Err(PictureError::Setup(DeepStreamError::Layout {
                     what: format!("plane {plane} of a picture of {}x{}", format.width, format.height),
                     found: format!("{length} bytes at {offset}, {pitch} in a row"),
                     expected: format!("at least {} in a row, inside {data_size} bytes", samples * bytes),
                     remedy: REPORT,
-                });
+                }));
             }
             planes.push((offset, pitch, length));
         }
-        let kind = self.surface().memory_type;
-        let data = NonNull::new(params.data.cast::<u8>());
         let place = match (kind, data) {
+            _ if array => Place::Mapped(self.surface, found, index as i32, None),
             (memory::CUDA_PINNED | memory::SYSTEM, Some(data)) => Place::Host(data),
             (memory::DEFAULT | memory::CUDA_DEVICE, Some(data)) => {
                 Place::Device(self.surface().gpu_id, data.as_ptr().addr() as u64)
             }
-            (memory::CUDA_UNIFIED | memory::SURFACE_ARRAY | memory::HANDLE | memory::DEFAULT, data) => {
-                if params.layout != 0 {
-                    return Err(DeepStreamError::Unreadable {
-                        what: "the pictures are block-linear".to_owned(),
-                        remedy: "put `nvvideoconvert ! video/x-raw(memory:NVMM),format=RGBA` before vehiclecounternvmm, or count with source=tensor-meta",
-                    });
-                }
-                let unified = data.filter(|_| kind == memory::CUDA_UNIFIED);
-                let on_gpu = unified.map(|data| (self.surface().gpu_id, data.as_ptr().addr() as u64));
+            (memory::CUDA_UNIFIED, data) => {
+                let on_gpu = data.map(|data| (self.surface().gpu_id, data.as_ptr().addr() as u64));
                 Place::Mapped(self.surface, found, index as i32, on_gpu)
             }
             (kind, _) => {
-                return Err(DeepStreamError::Unreadable {
+                return Err(PictureError::Setup(DeepStreamError::Unreadable {
                     what: format!("the pictures are in memory of type {kind}, or have no address"),
                     remedy: "set nvbuf-memory-type of nvstreammux to 1 (pinned), 2 (device) or 3 (unified)",
-                });
+                }));
             }
         };
-        Ok(Picture { format, planes, place })
+        Ok(Picture { format, planes, place, converted: None })
     }
 }
 
@@ -226,7 +257,7 @@ fn format(params: &SurfaceParams) -> Result<FrameFormat, DeepStreamError> {
         other => {
             return Err(DeepStreamError::Unreadable {
                 what: format!("the pictures have NvBufSurface's colour format {other}"),
-                remedy: "put `nvvideoconvert ! video/x-raw(memory:NVMM),format=RGBA` before vehiclecounternvmm, or count with source=tensor-meta",
+                remedy: CONVERT,
             });
         }
     };
@@ -241,8 +272,8 @@ impl Picture {
         Some(OnGpu { gpu, planes: planes.collect() })
     }
 
-    /// Lends the picture to an engine on the GPU that it lies on; `buffer`, which it comes from, is kept until it has been read. `None` where it
-    /// does not lie there.
+    /// Lends the picture to an engine on the GPU that it lies on; `buffer`, which it comes from, or the copy is kept until it has been read. `None`
+    /// where it does not lie there.
     pub fn lend(
         &self,
         to: &mut gpu::Picture,
@@ -253,9 +284,14 @@ impl Picture {
         if gpu != to.context().device().index {
             return None;
         }
+        let keep: Box<dyn Any + Send> = match &self.converted {
+            Some(converted) => Box::new(converted.clone()),
+            None => Box::new(buffer.clone()),
+        };
         // SAFETY: the planes were checked against the picture's size. DeepStream allocates in the GPU's primary context, which is the engine's
-        // too, has finished writing when it pushes a buffer, and does not write again as long as the buffer is held.
-        let lent = unsafe { to.lend(self.format, placement, &planes, Box::new(buffer.clone())) };
+        // too, has finished writing when it pushes a buffer, and does not write again as long as the buffer is held; a copy is written once
+        // and kept as well.
+        let lent = unsafe { to.lend(self.format, placement, &planes, keep) };
         Some(lent.map_err(|error| DeepStreamError::Unreadable { what: error.to_string(), remedy: REPORT }))
     }
 

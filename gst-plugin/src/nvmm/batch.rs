@@ -15,7 +15,7 @@ use crate::deepstream::abi::custom_message_type;
 use crate::deepstream::batch::{Batch, Frame, Locked, PoolExhausted};
 use crate::deepstream::display::{self, DisplayLayout, Style};
 use crate::deepstream::meta::{self, Piece};
-use crate::deepstream::surface::Surfaces;
+use crate::deepstream::surface::{PictureError, Surfaces};
 use crate::deepstream::tensor::{self, TensorError};
 use crate::deepstream::{Api, DeepStreamError};
 
@@ -147,26 +147,56 @@ impl State {
     }
 
     /// Hands the pictures of the frames that are due to the engine.
-    pub fn submit<'a>(&mut self, batch: &Batch<'a>, buffer: &gst::Buffer) -> Result<Vec<Order<'a>>, Fatal> {
+    pub fn submit<'a>(
+        &mut self,
+        batch: &Batch<'a>,
+        buffer: &gst::Buffer,
+        remarks: &mut Remarks,
+    ) -> Result<Vec<Order<'a>>, Fatal> {
         let frames = self.begin(&batch.lock(), buffer);
-        let Some(work) = self.work.as_mut() else { return Ok(Vec::new()) };
+        if self.work.is_none() {
+            return Ok(Vec::new());
+        }
         let surfaces = Surfaces::of(buffer, self.api.version)?;
         let keep = frames.len();
-        let orders = frames.into_iter().map(|(frame, passed, due)| {
+        let mut orders = Vec::with_capacity(keep);
+        for (frame, passed, due) in frames {
             let finding = if due {
-                let picture = surfaces.picture(frame.batch_id)?;
-                let submitted = work.submit(frame.source_id, &picture, buffer, keep);
-                let (ticket, grid) = submitted.map_err(|error| match error {
-                    WorkError::Picture(error) => Fatal::DeepStream(error),
-                    WorkError::Engine(reason) => Fatal::Other(reason),
-                })?;
-                Found::Waiting(ticket, grid)
+                self.hand_over(&frame, &surfaces, buffer, keep, remarks)?
             } else {
                 Found::Here(Finding::NotDue)
             };
-            Ok(Order { frame, passed, finding })
-        });
-        orders.collect()
+            orders.push(Order { frame, passed, finding });
+        }
+        Ok(orders)
+    }
+
+    /// Hands the picture of `frame` to the engine. What is wrong with it now and may be right again costs the frame its count.
+    fn hand_over(
+        &mut self,
+        frame: &Frame<'_>,
+        surfaces: &Surfaces<'_>,
+        buffer: &gst::Buffer,
+        keep: usize,
+        remarks: &mut Remarks,
+    ) -> Result<Found, Fatal> {
+        let Some(work) = self.work.as_mut() else { return Ok(Found::Here(Finding::NotDue)) };
+        let submitted = work.submit(frame.source_id, (surfaces, frame.batch_id), buffer, keep);
+        let reason = match submitted {
+            Ok((ticket, grid)) => return Ok(Found::Waiting(ticket, grid)),
+            Err(WorkError::Picture(PictureError::Now(reason))) => reason,
+            Err(error) => {
+                let camera = &self.source(frame.source_id).camera;
+                return Err(Fatal::Other(match error {
+                    WorkError::Picture(PictureError::Setup(error)) => format!("{camera}: {error}"),
+                    WorkError::Picture(PictureError::Now(reason)) | WorkError::Engine(reason) => {
+                        format!("{camera}: {reason}")
+                    }
+                }));
+            }
+        };
+        self.source(frame.source_id).fail(&reason, remarks);
+        Ok(Found::Here(Finding::Missed))
     }
 
     /// Takes in what the engine counted.
@@ -181,10 +211,7 @@ impl State {
                     Finding::Counted(DensityMap { grid, cells }, inference_time)
                 }
                 Some(Err(reason)) => {
-                    source.figures.failed += 1;
-                    if !std::mem::replace(&mut source.failing, true) {
-                        remarks.push(format!("{}: {reason}; its frames keep the last count", source.camera));
-                    }
+                    source.fail(&reason, remarks);
                     Finding::Missed
                 }
                 None => Finding::Missed,
@@ -228,11 +255,7 @@ impl State {
                 Err(Fatal::Other(format!("The tensors of nvinfer with gie-unique-id={id} cannot be read: {reason}")))
             }
             Err(TensorError::Value(reason)) => {
-                let source = self.source(frame.source_id);
-                source.figures.failed += 1;
-                if !std::mem::replace(&mut source.failing, true) {
-                    remarks.push(format!("{}: {reason}; its frames keep the last count", source.camera));
-                }
+                self.source(frame.source_id).fail(&reason, remarks);
                 Ok(Finding::Missed)
             }
         }

@@ -135,7 +135,7 @@ impl VehicleCounterNvmm {
             state.batches += 1;
             let orders = match settings.source {
                 DensitySource::TensorMeta => state.read_tensors(&batch, buffer, &settings, remarks)?,
-                DensitySource::Engine => state.submit(&batch, buffer)?,
+                DensitySource::Engine => state.submit(&batch, buffer, remarks)?,
             };
             (batch, orders)
         };

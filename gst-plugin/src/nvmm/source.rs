@@ -154,6 +154,14 @@ impl Source {
         (sequence, time, due)
     }
 
+    /// A frame of it cannot be counted, for `reason`: said when it begins.
+    pub fn fail(&mut self, reason: &str, remarks: &mut Vec<String>) {
+        self.figures.failed += 1;
+        if !std::mem::replace(&mut self.failing, true) {
+            remarks.push(format!("{}: {reason}; its frames keep the last count", self.camera));
+        }
+    }
+
     /// What is said of that frame.
     pub fn report(&mut self, frame: Passed, finding: Finding, labels: &Labels) -> FrameReport {
         match finding {

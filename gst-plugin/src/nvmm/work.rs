@@ -10,7 +10,8 @@ use vehiclecount_core::engine::EngineInfo;
 use vehiclecount_core::preprocess::{Placement, Preprocessor};
 
 use crate::deepstream::DeepStreamError;
-use crate::deepstream::surface::Picture;
+use crate::deepstream::convert::Converter;
+use crate::deepstream::surface::{PictureError, Surfaces};
 use crate::dispatch::Opened;
 
 /// What came of a picture.
@@ -76,21 +77,27 @@ pub struct Work {
     results: Arc<Results>,
     ways: BTreeMap<u32, Way>,
     next_ticket: u64,
+    converter: Option<Converter>,
 }
 
 /// Why a picture did not go in.
 #[derive(Debug)]
 pub enum WorkError {
-    /// It cannot be read.
-    Picture(DeepStreamError),
+    /// It cannot be read, now or ever.
+    Picture(PictureError),
     /// This engine cannot read it.
     Engine(String),
+}
+
+/// A picture that will never be readable.
+fn unreadable(error: DeepStreamError) -> WorkError {
+    WorkError::Picture(PictureError::Setup(error))
 }
 
 impl Work {
     /// Nobody has a way to the engine yet.
     pub fn new(opened: Opened, results: Arc<Results>) -> Self {
-        Self { opened, results, ways: BTreeMap::new(), next_ticket: 0 }
+        Self { opened, results, ways: BTreeMap::new(), next_ticket: 0, converter: None }
     }
 
     /// What the engine says of itself.
@@ -98,12 +105,12 @@ impl Work {
         self.opened.dispatcher.info()
     }
 
-    /// Hands the picture of a frame of `source` in `buffer` to the engine, of whose frames `keep` wait at most: its ticket, and where the
-    /// density will lie.
+    /// Hands the picture at `batch_id`, a frame of `source`, in `buffer` to the engine, of whose frames `keep` wait at most: its ticket, and
+    /// where the density will lie.
     pub fn submit(
         &mut self,
         source: u32,
-        picture: &Picture,
+        (surfaces, batch_id): (&Surfaces<'_>, u32),
         buffer: &gst::Buffer,
         keep: usize,
     ) -> Result<(u64, Grid), WorkError> {
@@ -115,22 +122,31 @@ impl Work {
             let camera = dispatcher.join(move |ticket, outcome| results.put(ticket, &outcome));
             Way { camera, preprocessor: None }
         });
-        let placement = Placement::new(resize, picture.format.width, picture.format.height, input);
         let mut slot = way.camera.slot();
+        let context = || slot.picture.as_ref().map(|room| room.context().clone());
+        let converter = self.converter.get_or_insert_with(|| Converter::new(context()));
+        let picture = match surfaces.picture(batch_id, converter) {
+            Ok(picture) => picture,
+            Err(error) => {
+                way.camera.recycle(slot);
+                return Err(WorkError::Picture(error));
+            }
+        };
+        let placement = Placement::new(resize, picture.format.width, picture.format.height, input);
         let read = match &mut slot.picture {
             // An engine on a GPU preprocesses by itself, and reads the picture where it lies, or a copy.
             Some(room) => match picture.lend(room, placement, buffer) {
-                Some(lent) => lent.map(Some).map_err(WorkError::Picture),
+                Some(lent) => lent.map(Some).map_err(unreadable),
                 None => match picture.view(|frame| room.stage(frame, placement)) {
                     Ok(staged) => staged.transpose().map_err(|error| WorkError::Engine(error.to_string())),
-                    Err(error) => Err(WorkError::Picture(error)),
+                    Err(error) => Err(unreadable(error)),
                 },
             },
             None => {
                 let made = way.preprocessor.take().filter(|made| made.format() == picture.format);
                 let made = made.unwrap_or_else(|| Preprocessor::new(picture.format, resize, input));
                 let preprocessor = way.preprocessor.insert(made);
-                picture.view(|frame| preprocessor.run(frame, &mut slot.input)).map_err(WorkError::Picture)
+                picture.view(|frame| preprocessor.run(frame, &mut slot.input)).map_err(unreadable)
             }
         };
         let refused = match read {

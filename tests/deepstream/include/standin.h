@@ -164,10 +164,11 @@ typedef struct {
   void *dataPtr;
   NvBufSurfacePlaneParams planeParams;
   void *mapped[4];
+  void *eglImage;
 #if STANDIN_MAJOR >= 8
-  void *mapped_more[7], *paramex, *cudaBuffer, *_reserved[4];
+  void *nvmmPtr, *cudaPtr, *mapped_reserved[4], *paramex, *cudaBuffer, *_reserved[4];
 #else
-  void *eglImage, *mapped_reserved[4], *paramex, *_reserved[3];
+  void *mapped_reserved[4], *paramex, *_reserved[3];
 #endif
 } NvBufSurfaceParams;
 typedef struct {
@@ -181,6 +182,40 @@ typedef struct {
   void *_reserved[4];
 } NvBufSurface;
 
+typedef struct {
+  uint32_t gpuId, width, height, size;
+  bool isContiguous;
+  int colorFormat, layout, memType;
+#if STANDIN_MAJOR >= 8
+  void *_reserved[4];
+#endif
+} NvBufSurfaceCreateParams;
+typedef struct {
+  int compute_mode;
+  int32_t gpu_id;
+  void *cuda_stream;
+#if STANDIN_MAJOR >= 8
+  void *reserved[4];
+#endif
+} NvBufSurfTransformConfigParams;
+typedef struct {
+  uint32_t transform_flag;
+  int transform_flip, transform_filter;
+  void *src_rect, *dst_rect;
+#if STANDIN_MAJOR >= 8
+  void *reserved[4];
+#endif
+} NvBufSurfTransformParams;
+
+/* What an EGL image is here: the stand-in for CUDA's driver (tests/gpu-sim) reads it. */
+typedef struct {
+  uint64_t magic;               /* STANDIN_EGL */
+  void *data;
+  uint64_t bytes;
+  uint32_t width, height, pitch, frame_type;
+} StandinEglImage;
+#define STANDIN_EGL 0x45474c696d616765ull
+
 typedef struct { void *message; guint size; } NvDsCustomMsgInfo;
 
 static_assert (sizeof (NvDsMetaPool) == 56 && offsetof (NvDsMetaPool, element_size) == 8, "pool");
@@ -192,6 +227,10 @@ static_assert (sizeof (NvDsMeta) == 72 && sizeof (NvDsInferLayerInfo) == 72, "gs
 static_assert (sizeof (NvDsInferTensorMeta) == (STANDIN_MAJOR >= 7 ? 72 : 64) && offsetof (NvDsInferTensorMeta, maintain_aspect_ratio) == 60, "tensor");
 static_assert (sizeof (NvBufSurface) == (STANDIN_MAJOR >= 8 ? 72 : 64) && offsetof (NvBufSurface, surfaceList) == 24, "surface");
 static_assert (sizeof (NvBufSurfaceParams) == (STANDIN_MAJOR >= 8 ? 416 : 384) && offsetof (NvBufSurfaceParams, mapped) == 280, "surfaces");
+static_assert (offsetof (NvBufSurfaceParams, eglImage) == 312 && offsetof (NvBufSurfaceParams, paramex) == (STANDIN_MAJOR >= 8 ? 368 : 352), "mapping");
+static_assert (sizeof (NvBufSurfaceCreateParams) == (STANDIN_MAJOR >= 8 ? 64 : 32) && offsetof (NvBufSurfaceCreateParams, memType) == 28, "create");
+static_assert (sizeof (NvBufSurfTransformConfigParams) == (STANDIN_MAJOR >= 8 ? 48 : 16), "session");
+static_assert (sizeof (NvBufSurfTransformParams) == (STANDIN_MAJOR >= 8 ? 64 : 32) && offsetof (NvBufSurfTransformParams, src_rect) == 16, "transform");
 
 /* libnvds_meta.so */
 NvDsBatchMeta *nvds_create_batch_meta (guint max_batch_size);
@@ -221,6 +260,15 @@ void nvds_version (unsigned *major, unsigned *minor);
 int NvBufSurfaceMap (NvBufSurface * surface, int index, int plane, int type);
 int NvBufSurfaceUnMap (NvBufSurface * surface, int index, int plane);
 int NvBufSurfaceSyncForCpu (NvBufSurface * surface, int index, int plane);
+int NvBufSurfaceCreate (NvBufSurface ** surface, uint32_t batch, NvBufSurfaceCreateParams * params);
+int NvBufSurfaceDestroy (NvBufSurface * surface);
+int NvBufSurfaceMapEglImage (NvBufSurface * surface, int index);
+int NvBufSurfaceUnMapEglImage (NvBufSurface * surface, int index);
+int NvBufSurfaceGetDeviceInfo (int *info);
+
+/* libnvbufsurftransform.so */
+int NvBufSurfTransformSetSessionParams (NvBufSurfTransformConfigParams * params);
+int NvBufSurfTransform (NvBufSurface * from, NvBufSurface * to, NvBufSurfTransformParams * params);
 
 /* The stand-in's own. */
 
@@ -231,6 +279,19 @@ gint standin_unlocked_calls (void);
 /* Batches that live, and surfaces that are mapped. */
 gint standin_live_batches (void);
 gint standin_mapped (void);
+/* Surfaces made by NvBufSurfaceCreate that live; EGL images that are mapped; transforms done; calls of transforms with no session set. */
+gint standin_live_surfaces (void);
+gint standin_egl_images (void);
+gint standin_transforms (void);
+gint standin_sessionless (void);
+/* From now on: surfaces that can still be made (-1: any), EGL images that can, and the frame type of the images (1: pitch). */
+void standin_limit_surfaces (gint surfaces, gint images, gint frame_type);
+/* 1: NvBufSurfaceGetDeviceInfo tells of Jetson's driver, 2: of that of discrete GPUs, where surfaces are GPU memory. */
+void standin_set_driver (gint driver);
+/* Transforms that still succeed (-1: all); and the result of those that fail. */
+void standin_limit_transforms (gint transforms, gint code);
+/* Block-linear pictures are kept so that reading them row by row shows. */
+#define STANDIN_BLOCKS 0x5a
 
 /* What a frame of a made-up batch has. */
 typedef struct {
