@@ -895,8 +895,10 @@ fn valgrind_finds_no_fault_in_a_hundred_batches() {
     // Records stand between lines that are empty but for the process's number. GLib's own constructor leaks a block: what is lost counts where
     // we had a hand in it.
     let records = said.split("== \n");
+    // The loader compares strings by whole words, past their ends: `strncmp`, called by a function of dl-load.c.
+    let loader = |record: &str| record.lines().nth(2).is_some_and(|caller| caller.contains("(dl-load.c:"));
     let faulty = |record: &&str| {
-        record.contains("Invalid ")
+        record.contains("Invalid ") && !loader(record)
             || record.contains("uninitialised")
             || record.contains("Mismatched ")
             || record.contains("definitely lost in loss record") && record.contains("vehiclecount::")
