@@ -18,6 +18,12 @@ for file in "$folder"/lib{nvinfer,nvinfer_plugin,nvonnxparser}.so."$major"* "$fo
     [ -e "$file" ] || continue
     cp -a "$file" "$1/"
 done
+# Whoever passes the libraries on passes their licence on.
+for file in /usr/share/doc/libnvinfer*/copyright; do
+    [ -e "$file" ] || continue
+    package=${file%/copyright}
+    install -D -m 644 "$file" "$1/licences/${package##*/}"
+done
 for library in nvinfer nvonnxparser; do
     [ -e "$1/lib$library.so.$major" ] || { echo "collect-tensorrt.sh: no lib$library.so.$major beside $core" >&2; exit 1; }
 done

@@ -5,6 +5,7 @@
 set -euo pipefail
 [ $# = 1 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit 2; }
 packages=$1
+here=$(dirname "${BASH_SOURCE[0]}")
 export DEBIAN_FRONTEND=noninteractive
 # What nobody reads in a container; licences stay.
 cat >/etc/dpkg/dpkg.cfg.d/vehiclecount <<'EXCLUDE'
@@ -41,16 +42,8 @@ useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sb
 # For cameras that are devices of the host.
 usermod --append --groups video vehiclecount
 install -d -o 10001 -g 10001 /results /cache
-install -D -m 755 "$(dirname "${BASH_SOURCE[0]}")/health.sh" /usr/libexec/vehiclecount/health
+install -D -m 755 "$here/health.sh" /usr/libexec/vehiclecount/health
 
 # With the lists that came with the packages, everything in the image is named.
 mkdir -p /usr/share/vehiclecount/sbom
-# shellcheck source=/dev/null
-system=$(. /etc/os-release && echo "$ID")
-{
-    printf '{\n "bomFormat": "CycloneDX",\n "specVersion": "1.5",\n "version": 1,\n "components": [\n'
-    # shellcheck disable=SC2016  # The fields are dpkg-query's.
-    dpkg-query --show --showformat '  {"type": "library", "bom-ref": "${binary:Package}", "name": "${Package}", "version": "${Version}", "purl": "pkg:deb/'"$system"'/${Package}@${Version}?arch=${Architecture}"},\n' |
-        sed '$ s/,$//'
-    printf ' ]\n}\n'
-} >/usr/share/vehiclecount/sbom/image.cdx.json
+"$here/list-image.sh" >/usr/share/vehiclecount/sbom/image.cdx.json

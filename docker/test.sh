@@ -11,6 +11,7 @@ step() { printf '%s  %s\n' "$(date +%T)" "$*"; }
 [ "$(id -u)" = 0 ] || { echo "docker/test.sh: roots are made by root: run it with sudo" >&2; exit 1; }
 "$source_tree/tools/setup.sh" debootstrap buildah
 cargo_home=${CARGO_HOME:-$HOME/.cargo} rustup_home=${RUSTUP_HOME:-$HOME/.rustup}
+python=$source_tree/.runtime/lint/bin/python
 [ $# -gt 0 ] || set -- cpu rtx gpu deepstream
 
 # Everything of buildah's lies in one folder, its caches too.
@@ -54,6 +55,9 @@ hollow_tensorrt() {
     chroot "$roots/base" ldconfig
 }
 
+# The file by which DeepStream tells its version.
+hollow_deepstream() { install -D -m 644 /dev/stdin "$roots/base/opt/nvidia/deepstream/deepstream/version" <<<"Version: 8.0"; }
+
 build() {
     step "image $1"
     b build --quiet --isolation chroot --pull-never --format docker --layers --file "$source_tree/docker/Dockerfile" --target "$1" \
@@ -78,15 +82,24 @@ in_image() {
 
 # The words of a service's command in compose.yml; its cameras are on this machine, on a port of this test's.
 command_of() {
-    "$source_tree/.runtime/lint/bin/python" - "$source_tree/compose.yml" "$1" "$port" <<'PYTHON'
+    "$python" - "$source_tree/compose.yml" "$1" "$port" <<'PYTHON'
 import sys, yaml
 for word in yaml.safe_load(open(sys.argv[1]))["services"][sys.argv[2]]["command"]:
     print(word.replace("//cameras:8554/", f"//127.0.0.1:{sys.argv[3]}/"))
 PYTHON
 }
 
+# What of NVIDIA's must be in the image's list.
+nvidia_of() {
+    case $1 in
+        gpu) echo tensorrt@10.13.0 ;;
+        rtx) echo "tensorrt-rtx@$(sed -n 's/^TENSORRT_RTX=//p' "$source_tree/tools/runtime.sh")" ;;
+        deepstream) echo deepstream@8.0 ;;
+    esac
+}
+
 looks_right() {
-    local target=$1 tool
+    local target=$1 tool nvidia
     step "$target: user, health check, no build tools, a list of what is in it"
     [ "$(config "$target" .Docker.Config.User)" = 10001:10001 ]
     [[ $(config "$target" .Docker.Config.Healthcheck.Test) == *vehiclecount/health* ]]
@@ -94,13 +107,9 @@ looks_right() {
         [ -z "$(find "$mounted"/usr/bin "$mounted"/usr/local/bin -name "$tool")" ] || { echo "$tool is in the image"; return 1; }
     done
     [ -z "$(find "$mounted" -xdev \( -name '*.rs' -o -name '*.deb' \) -not -path '*/proc/*')" ]
-    python3 - "$mounted"/usr/share/vehiclecount/sbom/*.json <<'PYTHON'
-import json, sys
-names = [component["name"] for path in sys.argv[1:] for component in json.load(open(path))["components"]]
-for name in ("gstreamer", "openvino", "onnxruntime", "mobilenetv3-large-int8.onnx", "libgstreamer1.0-0", "libc6"):
-    assert name in names, f"{name} is not in the list"
-print(f"          {len(names)} components listed")
-PYTHON
+    mapfile -t nvidia < <(nvidia_of "$target")
+    "$python" "$source_tree/packaging/check-sbom.py" gstreamer openvino onnxruntime onetbb mobilenetv3-large-int8.onnx libgstreamer1.0-0 libc6 \
+        "${nvidia[@]}" -- "$mounted"/usr/share/vehiclecount/sbom/*.json
     echo "          $(du -sm --one-file-system "$mounted" | cut -f1) MB unpacked"
     in_image /usr/bin/vehicle-count --version
     in_image gst-inspect-1.0 vehiclecounter >/dev/null
@@ -170,7 +179,7 @@ for target in "$@"; do
         rtx) stand_in "$(base RTX_BASE)" ;;
         gpu) stand_in "$(base TENSORRT_BASE)" hollow_tensorrt; stand_in "$(base GPU_BASE)" ;;
         # One of its own: buildah 1.28 mounts nothing from a build stage that it found whole in its cache.
-        deepstream) stand_in "$(base DEEPSTREAM_BASE)" true ;;
+        deepstream) stand_in "$(base DEEPSTREAM_BASE)" hollow_deepstream ;;
         *) echo "docker/test.sh: no target is called $target" >&2; exit 2 ;;
     esac
     build "$target"

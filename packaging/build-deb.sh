@@ -82,7 +82,7 @@ mkdir -p "$engines/usr/lib/vehiclecount" "$engines/usr/share/vehiclecount/sbom"
 "$root/tools/runtime.sh" "$work/runtime"
 cp -a "$work/runtime/openvino" "$work/runtime/onnxruntime" "$engines/usr/lib/vehiclecount/"
 find "$engines" -type f -exec chmod 644 {} +
-(cd "$root" && python3 packaging/sbom.py wheels vehiclecount-engines-cpu "$full") >"$engines/usr/share/vehiclecount/sbom/vehiclecount-engines-cpu.cdx.json"
+(cd "$root" && python3 packaging/sbom.py wheels vehiclecount-engines-cpu "$full" "$work/runtime") >"$engines/usr/share/vehiclecount/sbom/vehiclecount-engines-cpu.cdx.json"
 pack vehiclecount-engines-cpu "libc6, libgcc-s1, libstdc++6" "" \
     "OpenVINO and ONNX Runtime for vehiclecount" \
     "The libraries that vehiclecount counts with on a processor, in the versions

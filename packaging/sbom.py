@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Writes what a package is made of, as CycloneDX 1.5: crates with the digests of Cargo.lock, libraries from wheels, models.
 
-Usage: sbom.py crates|wheels NAME VERSION >sbom.cdx.json
+Usage: sbom.py crates|wheels NAME VERSION [FOLDER] >sbom.cdx.json    FOLDER: where the wheels' libraries lie
 """
 
 import json
@@ -77,23 +77,41 @@ def models():
     return components
 
 
-def wheels():
-    """The wheels that tools/runtime.sh takes libraries from, in the pinned versions."""
+def wheels(folder):
+    """The libraries that tools/runtime.sh has taken from pinned wheels into FOLDER, and those that lie inside the wheels."""
     licences = {"openvino": "Apache-2.0", "onnxruntime": "MIT"}
-    components = []
-    for path in sorted((ROOT / "tools").glob("runtime-*.txt")):
-        name, version = re.search(r"^([a-z0-9-]+)==([^ \\]+)", path.read_text(), re.M).groups()
-        if name not in licences:
-            continue
+    components, graph = [], []
+    for name, licence in licences.items():
+        pinned = (ROOT / "tools" / f"runtime-{name}.txt").read_text()
+        version = re.search(rf"^{name}==([^ \\]+)", pinned, re.M).group(1)
+        if folder and (folder / name / "VERSION").read_text().strip() != version:
+            sys.exit(f"sbom.py: {folder / name} is not of version {version}, which tools/runtime-{name}.txt names")
         purl = f"pkg:pypi/{name}@{version}"
         components.append({"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl,
-                           "licenses": [{"license": {"id": licences[name]}}]})
-    return components, []
+                           "licenses": [{"license": {"id": licence}}]})
+        inside = list(parts(folder / name)) if folder else []
+        components += inside
+        graph.append({"ref": purl, "dependsOn": [part["bom-ref"] for part in inside]})
+    return components, graph
+
+
+def parts(folder):
+    """Libraries of others in a wheel's folder, by the version that each one says of itself. What is linked in has its licence beside it."""
+    for file, name, licence, pattern in (
+        ("libtbb.so.*", "onetbb", "Apache-2.0", rb"oneTBB: VERSION\s+([\d.]+)"),
+        ("libhwloc.so.*", "hwloc", "BSD-3-Clause", rb"\x00(\d+\.\d+\.\d+[\w.-]*)\x00"),
+    ):
+        for path in folder.glob(file):
+            version = re.search(pattern, path.read_bytes())
+            version = version.group(1).decode() if version else path.name.split(".so.")[1]
+            purl = f"pkg:generic/{name}@{version}"
+            yield {"type": "library", "bom-ref": purl, "name": name, "version": version, "purl": purl,
+                   "licenses": [{"license": {"id": licence}}]}
 
 
 def main():
-    what, name, version = sys.argv[1:]
-    components, graph = {"crates": crates, "wheels": wheels}[what]()
+    what, name, version, *folder = sys.argv[1:]
+    components, graph = crates() if what == "crates" else wheels(pathlib.Path(*folder) if folder else None)
     root = {"type": "application", "bom-ref": name, "name": name, "version": version, "licenses": [{"license": {"id": "Apache-2.0"}}]}
     tops = [f"pkg:cargo/{top}@" for top in ROOTS]
     starts = [c["bom-ref"] for c in components if what == "wheels" or any(c["bom-ref"].startswith(top) for top in tops)]

@@ -24,11 +24,11 @@ for suite in "$@"; do
     touch "$build/ready"
     step "$suite: packages"
     rm -rf "$out"
-    "${there[@]}" nice -n 10 /src/packaging/build-deb.sh "/roots/$suite-packages" >"$roots/$suite-packages.log" 2>&1 \
+    "${there[@]}" /src/packaging/build-deb.sh "/roots/$suite-packages" >"$roots/$suite-packages.log" 2>&1 \
         || { tail -n 30 "$roots/$suite-packages.log"; exit 1; }
     if "${there[@]}" pkg-config --exists 'gstreamer-analytics-1.0 >= 1.26'; then
         step "$suite: tests of the GstAnalytics feature"
-        "${there[@]}" nice -n 10 cargo test --locked --release --manifest-path /src/Cargo.toml -p gst-plugin-vehiclecount \
+        "${there[@]}" cargo test --locked --release --manifest-path /src/Cargo.toml -p gst-plugin-vehiclecount \
             --features analytics-tensors --lib --test analytics analytics
     fi
     step "$suite: installed in a fresh root"

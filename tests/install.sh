@@ -61,6 +61,32 @@ BASH
 [ "$(bash complete.sh)" = demo ]
 step "meson test --suite quick"
 meson test -C build --no-rebuild --suite quick >log 2>&1 || { cat log; exit 1; }
+step "an image's list names packages, TensorRT and DeepStream, with versions and licences"
+mkdir -p image/{etc,var/lib/dpkg/info,var/lib/dpkg/updates,opt/nvidia/deepstream/deepstream,usr/share/doc/{plain,prose},usr/lib/vehiclecount/{tensorrt,tensorrt-rtx}}
+echo 'ID=debian' >image/etc/os-release
+for package in plain prose silent; do
+    printf 'Package: %s\nStatus: install ok installed\nMaintainer: nobody\nArchitecture: all\nVersion: 1:2.0+b1\nDescription: none\n\n' "$package"
+done >image/var/lib/dpkg/status
+printf 'Files: *\nLicense: Expat\n\nFiles: x\nLicense: GPL-2+ or "other" one\n text\n' >image/usr/share/doc/plain/copyright
+echo 'The text lies in /usr/share/common-licenses/LGPL-2.1.' >image/usr/share/doc/prose/copyright
+touch image/usr/lib/vehiclecount/tensorrt/libnvinfer.so.10{,.13.3}
+echo 1.7.1 >image/usr/lib/vehiclecount/tensorrt-rtx/VERSION
+printf 'Version: 8.0\nGCID: 1234\n' >image/opt/nvidia/deepstream/deepstream/version
+"$root/docker/list-image.sh" image >image.json
+python3 - <<'PYTHON' >list.txt
+import json
+for component in json.load(open("image.json"))["components"]:
+    print(component["purl"], *(entry["license"]["name"] for entry in component["licenses"]), sep=" | ")
+PYTHON
+cat >wanted.txt <<'TEXT'
+pkg:deb/debian/plain@1%3A2.0%2Bb1?arch=all | Expat | GPL-2+ or  other  one
+pkg:deb/debian/prose@1%3A2.0%2Bb1?arch=all | LGPL-2.1
+pkg:deb/debian/silent@1%3A2.0%2Bb1?arch=all | not stated: the package brings no copyright file
+pkg:generic/nvidia/tensorrt@10.13.3 | NVIDIA TensorRT SLA, see /usr/lib/vehiclecount/tensorrt/licences
+pkg:pypi/tensorrt-rtx-cu13-libs@1.7.1 | NVIDIA TensorRT SLA, see /usr/lib/vehiclecount/tensorrt-rtx/licences
+pkg:generic/nvidia/deepstream@8.0 | NVIDIA DeepStream SDK licence, see /opt/nvidia/deepstream/deepstream/LICENSE.txt
+TEXT
+diff wanted.txt list.txt
 step "the images' health check tells good from bad"
 health=$root/docker/health.sh
 sick() { if "$health" "$@" >sick.txt 2>&1; then echo "healthy: $*"; exit 1; fi; }

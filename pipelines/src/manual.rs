@@ -32,10 +32,18 @@ const END: &str = r#".SH ENVIRONMENT
 .TP
 .B VEHICLECOUNT_RUNTIME
 Folder of the engines' libraries, searched before all others: it holds
-.IR openvino/ " and " onnxruntime/ .
+.IR openvino/ ", " onnxruntime/ ", " tensorrt/ " or " tensorrt\-rtx/ .
 .TP
 .B VEHICLECOUNT_MODELS
 Folder of models, searched before all others.
+.TP
+.B VEHICLECOUNT_CACHE
+Folder of what was learnt about this machine: plans that TensorRT built, and which engines count right.
+Else
+.IR $XDG_CACHE_HOME/vehiclecount " or " ~/.cache/vehiclecount .
+.TP
+.B VEHICLECOUNT_DEEPSTREAM
+Folder of DeepStream's libraries, searched before all others.
 .TP
 .B GST_DEBUG
 What GStreamer logs, such as
@@ -58,6 +66,9 @@ vehicle\-count demo \-\-duration 0 \-\-segment 60 \-\-rtsp rtsp://gate/stream rt
 .BR gst\-launch\-1.0 (1),
 .BR gst\-inspect\-1.0 (1)
 "#;
+
+/// What each part that clap_mangen renders begins with: how an apostrophe is written.
+const QUOTES: &str = ".ie \\n(.g .ds Aq \\(aq\n.el .ds Aq '\n";
 
 /// Writes what was asked for to standard output.
 pub fn run(options: &Options, mut command: clap::Command) -> Result<()> {
@@ -88,7 +99,9 @@ fn page(mut command: clap::Command) -> std::io::Result<Vec<u8>> {
     man.render_description_section(&mut page)?;
     subcommands(&command, &mut page)?;
     page.extend_from_slice(END.as_bytes());
-    Ok(page)
+    // Each part begins with the same two lines, of which the page needs one pair.
+    let text = String::from_utf8_lossy(&page).replace(QUOTES, "");
+    Ok(format!("{QUOTES}{text}").into_bytes())
 }
 
 /// "[default: ]" tells nobody anything.

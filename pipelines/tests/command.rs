@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
 use std::process::Command;
@@ -41,6 +42,118 @@ fn wrong_calls_name_what_is_wrong() {
         assert!(said.contains(word), "{arguments:?} says: {said}");
         assert!(!said.contains("panicked"), "{arguments:?} says: {said}");
     }
+}
+
+/// The manual page as a golden file: every subcommand, option, default and value. A change shows up in review.
+#[test]
+fn manual_page_is_the_one_that_was_reviewed() {
+    let page = manual("man").replace(env!("CARGO_PKG_VERSION"), "VERSION");
+    let golden = Path::new(env!("CARGO_MANIFEST_DIR")).join("../tests/golden/vehicle-count.1");
+    if std::env::var_os("VEHICLECOUNT_BLESS").is_some() {
+        fs::write(&golden, &page).unwrap();
+    }
+    let reviewed = fs::read_to_string(&golden).unwrap_or_default();
+    for (number, (new, old)) in page.lines().zip(reviewed.lines()).enumerate() {
+        assert_eq!(new, old, "line {} of {}: VEHICLECOUNT_BLESS=1 writes the file anew", number + 1, golden.display());
+    }
+    assert_eq!(page, reviewed, "VEHICLECOUNT_BLESS=1 writes {} anew", golden.display());
+}
+
+/// What `vehicle-count manual` writes.
+fn manual(what: &str) -> String {
+    let output = command().args(["manual", what]).output().unwrap();
+    assert!(output.status.success(), "{}", text(&output.stderr));
+    text(&output.stdout)
+}
+
+/// The words of the call's help that begin as `of` tells: subcommands, or long options.
+fn help(call: &[&str], of: fn(&str) -> Option<&str>) -> Vec<String> {
+    let output = command().args(call).arg("--help").env("COLUMNS", "100").output().unwrap();
+    text(&output.stdout).lines().filter_map(of).map(str::to_owned).collect()
+}
+
+/// Two blanks, a word, two blanks: the help's line of a subcommand.
+fn subcommand(line: &str) -> Option<&str> {
+    let (word, _) = line.strip_prefix("  ")?.split_once("  ")?;
+    (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase())).then_some(word)
+}
+
+/// The name in the help's line of a long option: "  -o, --out <OUT>" or "      --cameras <CAMERAS>".
+fn option(line: &str) -> Option<&str> {
+    let (short, name) = line.split_once("--")?;
+    let end = name.find(|letter: char| !letter.is_ascii_lowercase() && letter != '-').unwrap_or(name.len());
+    let own = short.trim_start().is_empty() || short.trim_start().starts_with('-');
+    (own && !["help", "version"].contains(&&name[..end])).then_some(&name[..end])
+}
+
+/// Walks the command line as a person does, by `--help`, and looks each word up in the manual page and in the completions.
+#[test]
+fn manual_page_and_completions_know_every_subcommand_and_option() {
+    let [page, bash, zsh, fish] = ["man", "bash", "zsh", "fish"].map(manual);
+    let mut waiting = vec![Vec::<String>::new()];
+    let (mut subcommands, mut options) = (0, 0);
+    while let Some(call) = waiting.pop() {
+        let words: Vec<&str> = call.iter().map(String::as_str).collect();
+        let title = format!("vehicle-count {}", words.join(" ")).trim_end().to_uppercase().replace('-', r"\-");
+        let section = page.split(&format!(".SH \"{title}\"\n")).nth(1);
+        let section = section.map(|rest| rest.split("\n.SH ").next().unwrap());
+        assert!(call.is_empty() || section.is_some(), "the manual page has no section {title}");
+        for found in help(&words, subcommand) {
+            if found == "help" {
+                continue;
+            }
+            for (shell, text) in [("bash", &bash), ("zsh", &zsh), ("fish", &fish)] {
+                assert!(text.contains(&found), "{shell} does not complete {words:?} {found}");
+            }
+            subcommands += 1;
+            waiting.push([&call[..], &[found]].concat());
+        }
+        for name in help(&words, option) {
+            let section = section.unwrap_or(&page);
+            assert!(section.contains(&name.replace('-', r"\-")), "{title} in the manual page lacks --{name}");
+            assert!(bash.contains(&format!("--{name}")), "bash does not complete {words:?} --{name}");
+            assert!(zsh.contains(&format!("--{name}=")) || zsh.contains(&format!("--{name}[")), "zsh lacks --{name}");
+            assert!(fish.contains(&format!("-l {name} ")), "fish does not complete {words:?} --{name}");
+            options += 1;
+        }
+    }
+    assert!(subcommands >= 10 && options >= 40, "{subcommands} subcommands and {options} options were found");
+}
+
+/// The variables that the sources read are explained, and no others.
+#[test]
+fn manual_page_explains_every_variable_of_ours() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
+    let mut read = BTreeSet::new();
+    for folder in ["core/src", "gst-plugin/src", "pipelines/src"] {
+        variables(&root.join(folder), &mut read);
+    }
+    let mut explained = BTreeSet::new();
+    words(manual("man").split(".SH ENVIRONMENT").nth(1).unwrap(), &mut explained);
+    assert_eq!(read, explained);
+}
+
+/// The variables named in the sources below a folder.
+fn variables(folder: &Path, found: &mut BTreeSet<String>) {
+    for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
+        match entry.path() {
+            path if path.is_dir() => variables(&path, found),
+            path if path.extension().is_some_and(|extension| extension == "rs") => {
+                // Not those of tests at the end of a file, or of the build.
+                let source = fs::read_to_string(&path).unwrap();
+                words(&source.split("#[cfg(test)]").next().unwrap().replace("env!(\"VEHICLECOUNT_", ""), found);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Adds the words of the text that begin as our variables do.
+fn words(text: &str, found: &mut BTreeSet<String>) {
+    let word = |rest: &str| {
+        rest.chars().take_while(|letter| letter.is_ascii_uppercase() || *letter == '_').collect::<String>()
+    };
+    found.extend(text.split("VEHICLECOUNT_").skip(1).map(|rest| format!("VEHICLECOUNT_{}", word(rest))));
 }
 
 #[test]
