@@ -5,9 +5,16 @@
 //! network, the scales become FP16 too: its convolutions stay INT8, and what lies between them, which TensorRT would else run in FP32,
 //! becomes FP16.
 //!
+//! Scales are what INT8 rests on, so each is looked at. FP16 has 11 bits from 6.1e-5 on, and fewer below, in steps of 6e-8:
+//!
+//! - of what is computed, a scale is a share of every value: one that FP16 does not hold to 1/256, half a step of INT8 at its largest, is
+//!   refused by name;
+//! - of weights, the smallest step that a scale can be off by makes 127 x 3e-8 = 4e-6 at most, less than what FP16 rounds off any weight
+//!   above 0.008: it is taken, and never becomes zero.
+//!
 //! ONNX is protobuf: of the messages only the fields that matter are read, everything else is copied as it is.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
@@ -236,19 +243,8 @@ fn convert_graph(bytes: &[u8], old: bool) -> Result<(Vec<u8>, bool), HalfError> 
             outputs.len()
         )));
     };
-    // The scales of Resize are f32, whatever it scales.
-    let (mut stay, mut quantized) = (BTreeSet::new(), false);
-    for field in fields.iter().filter(|field| field.number == onnx::GRAPH_NODE) {
-        let node = read(field.bytes())?;
-        let operator =
-            node.iter().find(|field| field.number == onnx::NODE_OPERATOR).map(Field::text).unwrap_or_default();
-        quantized |= operator == "QuantizeLinear" || operator == "DequantizeLinear";
-        if operator == "Resize" {
-            // An input that is left out has no name, and so has the tensor inside a constant.
-            let inputs = node.iter().filter(|field| field.number == onnx::NODE_INPUT).skip(1).map(Field::text);
-            stay.extend(inputs.filter(|name| !name.is_empty()));
-        }
-    }
+    let roles = Roles::of(&fields)?;
+    let quantized = roles.quantized;
     let inner = |name: &str| format!("{name}_half");
     let mut converted = vec![Field::written(onnx::GRAPH_NODE, cast(input, &inner(input), onnx::FLOAT16))];
     for field in &fields {
@@ -264,11 +260,11 @@ fn convert_graph(bytes: &[u8], old: bool) -> Result<(Vec<u8>, bool), HalfError> 
                     node = read(&bytes)?;
                     converted.push(Field::written(onnx::GRAPH_INITIALIZER, axes));
                 }
-                let node = convert_node(&node, [input, output], &inner, &stay)?;
+                let node = convert_node(&node, [input, output], &inner, &roles)?;
                 converted.push(Field::written(onnx::GRAPH_NODE, node));
             }
             onnx::GRAPH_INITIALIZER => {
-                let tensor = convert_tensor(field.bytes(), &stay)?;
+                let tensor = convert_tensor(field.bytes(), None, &roles)?;
                 converted.push(Field::written(onnx::GRAPH_INITIALIZER, tensor));
             }
             // Types of what lies between: no longer right, and not needed.
@@ -278,6 +274,68 @@ fn convert_graph(bytes: &[u8], old: bool) -> Result<(Vec<u8>, bool), HalfError> 
     }
     converted.push(Field::written(onnx::GRAPH_NODE, cast(&inner(output), output, onnx::FLOAT)));
     Ok((write(&converted), quantized))
+}
+
+/// What a tensor of numbers is to the network.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Role {
+    /// Weights and constants.
+    Weights,
+    /// The scale of quantized weights.
+    WeightScale,
+    /// The scale of what is computed.
+    Scale,
+    /// It stays in f32.
+    Stays,
+}
+
+/// The roles of tensors that are not mere weights, by name.
+struct Roles {
+    of: BTreeMap<String, Role>,
+    /// The network has quantizers.
+    quantized: bool,
+}
+
+impl Roles {
+    fn of(graph: &[Field<'_>]) -> Result<Self, HalfError> {
+        let name = |field: &Field<'_>, number: u64| -> Result<_, HalfError> {
+            Ok(read(field.bytes())?.iter().find(|field| field.number == number).map(Field::text))
+        };
+        let initializers = graph.iter().filter(|field| field.number == onnx::GRAPH_INITIALIZER);
+        let names: Result<BTreeSet<_>, _> = initializers.map(|field| name(field, onnx::TENSOR_NAME)).collect();
+        let weights = names?;
+        let mut roles = Self { of: BTreeMap::new(), quantized: false };
+        for field in graph.iter().filter(|field| field.number == onnx::GRAPH_NODE) {
+            let node = read(field.bytes())?;
+            let inputs: Vec<_> =
+                node.iter().filter(|field| field.number == onnx::NODE_INPUT).map(Field::text).collect();
+            let operator = name(field, onnx::NODE_OPERATOR)?.unwrap_or_default();
+            match operator.as_str() {
+                // The scales of Resize are f32, whatever it scales. An input that is left out has no name.
+                "Resize" => {
+                    let scales = inputs.into_iter().skip(1).filter(|name| !name.is_empty());
+                    roles.of.extend(scales.map(|name| (name, Role::Stays)));
+                }
+                "QuantizeLinear" | "DequantizeLinear" => {
+                    roles.quantized = true;
+                    let mut inputs = inputs.into_iter();
+                    let (Some(from), Some(scale)) = (inputs.next(), inputs.next()) else { continue };
+                    let of_weights = operator == "DequantizeLinear" && weights.contains(&Some(from));
+                    // One that serves both is held to more.
+                    let role = roles.of.entry(scale).or_insert(Role::WeightScale);
+                    if !of_weights {
+                        *role = Role::Scale;
+                    }
+                }
+                _ => {}
+            }
+        }
+        Ok(roles)
+    }
+
+    fn role(&self, name: &str) -> Role {
+        self.of.get(name).copied().unwrap_or(Role::Weights)
+    }
 }
 
 /// A node that converts `from` into `to` of another type.
@@ -351,7 +409,7 @@ fn convert_node(
     node: &[Field<'_>],
     face: [&String; 2],
     inner: &dyn Fn(&str) -> String,
-    stay: &BTreeSet<String>,
+    roles: &Roles,
 ) -> Result<Vec<u8>, HalfError> {
     let operator = node.iter().find(|field| field.number == onnx::NODE_OPERATOR).map(Field::text).unwrap_or_default();
     let made = node.iter().find(|field| field.number == onnx::NODE_OUTPUT).map(Field::text).unwrap_or_default();
@@ -369,8 +427,8 @@ fn convert_node(
                         onnx::ATTRIBUTE_GRAPH => {
                             return Err(HalfError::Unknown(format!("the network has a branch or a loop ({operator})")));
                         }
-                        onnx::ATTRIBUTE_TENSOR if !stay.contains(&made) => {
-                            *part = Field::written(part.number, convert_tensor(part.bytes(), stay)?);
+                        onnx::ATTRIBUTE_TENSOR => {
+                            *part = Field::written(part.number, convert_tensor(part.bytes(), Some(&made), roles)?);
                         }
                         onnx::ATTRIBUTE_INT
                             if operator == "Cast" && name.as_deref() == Some("to") && part.varint() == onnx::FLOAT =>
@@ -391,12 +449,13 @@ fn convert_node(
     Ok(write(&fields))
 }
 
-/// A tensor in FP16, if it was in FP32 and is not to stay so.
-fn convert_tensor(bytes: &[u8], stay: &BTreeSet<String>) -> Result<Vec<u8>, HalfError> {
+/// A tensor in FP16, if it was in FP32 and is not to stay so. The tensor inside a constant is called as what the node makes.
+fn convert_tensor(bytes: &[u8], made: Option<&str>, roles: &Roles) -> Result<Vec<u8>, HalfError> {
     let fields = read(bytes)?;
     let find = |number: u64| fields.iter().find(|field| field.number == number);
-    let name = find(onnx::TENSOR_NAME).map(Field::text).unwrap_or_default();
-    if find(onnx::TENSOR_TYPE).is_none_or(|field| field.varint() != onnx::FLOAT) || stay.contains(&name) {
+    let name = made.map_or_else(|| find(onnx::TENSOR_NAME).map(Field::text).unwrap_or_default(), str::to_owned);
+    let role = roles.role(&name);
+    if find(onnx::TENSOR_TYPE).is_none_or(|field| field.varint() != onnx::FLOAT) || role == Role::Stays {
         return Ok(bytes.to_vec());
     }
     if find(onnx::TENSOR_LOCATION).is_some_and(|field| field.varint() != 0) || find(onnx::TENSOR_EXTERNAL).is_some() {
@@ -406,13 +465,7 @@ fn convert_tensor(bytes: &[u8], stay: &BTreeSet<String>) -> Result<Vec<u8>, Half
     let mut add = |bytes: &[u8]| -> Result<(), HalfError> {
         for value in bytes.chunks_exact(4) {
             let value = f32::from_le_bytes([value[0], value[1], value[2], value[3]]);
-            let half = half(value);
-            if half & 0x7fff >= 0x7c00 {
-                return Err(HalfError::Unknown(format!("the weights {name:?} have {value}, which FP16 does not")));
-            }
-            // A scale must not become zero: the smallest that there is counts for it.
-            let half = if value != 0.0 && half & 0x7fff == 0 { half | 1 } else { half };
-            raw.extend_from_slice(&half.to_le_bytes());
+            raw.extend_from_slice(&convert(value, role, &name)?.to_le_bytes());
         }
         Ok(())
     };
@@ -431,6 +484,38 @@ fn convert_tensor(bytes: &[u8], stay: &BTreeSet<String>) -> Result<Vec<u8>, Half
     converted.push(Field::number(onnx::TENSOR_TYPE, onnx::FLOAT16));
     converted.push(Field::written(onnx::TENSOR_RAW, raw));
     Ok(write(&converted))
+}
+
+/// A number of the tensor `name`, or why FP16 does not hold it.
+fn convert(value: f32, role: Role, name: &str) -> Result<u16, HalfError> {
+    let near = half(value);
+    if near & 0x7fff >= 0x7c00 {
+        return Err(HalfError::Unknown(format!("the weights {name:?} have {value}, which FP16 does not")));
+    }
+    if matches!(role, Role::Weights | Role::Stays) {
+        return Ok(near);
+    }
+    let refused = |why: &str| Err(HalfError::Unknown(format!("the scale {name:?} is {value}: {why}")));
+    // What is quantized goes from -127 to 127 steps.
+    if value <= 0.0 || half(value * 127.0) >= 0x7c00 {
+        return refused("no scale of INT8 that FP16 can hold");
+    }
+    let near = near.max(1);
+    if role == Role::Scale && (number(near) - value).abs() > value / 256.0 {
+        return refused("too small for FP16, which would be off by more than half a step of INT8");
+    }
+    Ok(near)
+}
+
+/// What an FP16 number is.
+fn number(half: u16) -> f32 {
+    let (exponent, fraction) = (i32::from(half >> 10 & 31), f32::from(half & 1023));
+    let magnitude = match exponent {
+        0 => fraction * 2.0_f32.powi(-24),
+        31 => f32::INFINITY,
+        _ => (1.0 + fraction / 1024.0) * 2.0_f32.powi(exponent - 15),
+    };
+    if half & 0x8000 == 0 { magnitude } else { -magnitude }
 }
 
 /// The nearest FP16 number, of two equally near ones the even one; infinity beyond the largest (IEEE 754).
@@ -455,25 +540,14 @@ fn half(value: f32) -> u16 {
 mod tests {
     use super::*;
 
-    /// What a half means.
-    fn value(half: u16) -> f32 {
-        let (exponent, fraction) = (i32::from(half >> 10 & 31), f32::from(half & 1023));
-        let magnitude = match exponent {
-            0 => fraction * 2.0_f32.powi(-24),
-            31 => f32::INFINITY,
-            _ => (1.0 + fraction / 1024.0) * 2.0_f32.powi(exponent - 15),
-        };
-        if half & 0x8000 == 0 { magnitude } else { -magnitude }
-    }
-
     #[test]
     fn every_half_is_its_own_nearest() {
         for bits in 0..0x7c00_u16 {
-            assert_eq!(half(value(bits)), bits);
-            assert_eq!(half(-value(bits)), bits | 0x8000);
+            assert_eq!(half(number(bits)), bits);
+            assert_eq!(half(-number(bits)), bits | 0x8000);
             // Between it and the next, the nearer one; in the middle, the even one.
             if bits < 0x7bff {
-                let (low, high) = (f64::from(value(bits)), f64::from(value(bits + 1)));
+                let (low, high) = (f64::from(number(bits)), f64::from(number(bits + 1)));
                 assert_eq!(half((low * 0.51 + high * 0.49) as f32), bits);
                 assert_eq!(half((low * 0.49 + high * 0.51) as f32), bits + 1);
                 assert_eq!(half(((low + high) / 2.0) as f32), bits + (bits & 1));
@@ -501,6 +575,76 @@ mod tests {
             face.map(|field| field.bytes().to_vec()).collect::<Vec<_>>()
         };
         assert_eq!(face(&half), face(bytes));
+    }
+
+    /// The scales of a network's quantizers, by name, with what they scale.
+    fn scales(model: &[u8]) -> Vec<(String, Role, Vec<f32>)> {
+        let fields = read(model).expect("a network");
+        let graph = fields.iter().find(|field| field.number == onnx::MODEL_GRAPH).expect("a graph");
+        let graph = read(graph.bytes()).expect("a graph");
+        let roles = Roles::of(&graph).expect("a graph");
+        let mut found = Vec::new();
+        for field in graph.iter().filter(|field| field.number == onnx::GRAPH_INITIALIZER) {
+            let tensor = read(field.bytes()).expect("a tensor");
+            let get = |number: u64| tensor.iter().find(|field| field.number == number);
+            let name = get(onnx::TENSOR_NAME).expect("a name").text();
+            let role = roles.role(&name);
+            if !matches!(role, Role::Scale | Role::WeightScale) {
+                continue;
+            }
+            let bytes = get(onnx::TENSOR_RAW).or_else(|| get(onnx::TENSOR_FLOATS)).expect("numbers").bytes().to_vec();
+            let values = match get(onnx::TENSOR_TYPE).expect("a type").varint() {
+                onnx::FLOAT => bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
+                onnx::FLOAT16 => bytes.as_chunks::<2>().0.iter().map(|two| number(u16::from_le_bytes(*two))).collect(),
+                other => panic!("{name} is of type {other}"),
+            };
+            found.push((name, role, values));
+        }
+        found
+    }
+
+    #[test]
+    fn every_scale_of_the_quantized_networks_is_held_by_fp16() {
+        let large = concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/mobilenetv3-large-int8.onnx");
+        let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines/tiny-int8.onnx");
+        for file in [large, tiny] {
+            let model = std::fs::read(file).expect("it is committed");
+            let (before, after) = (scales(&model), scales(&to_half(&model).expect("it converts")));
+            assert!(before.len() > 10 && before.len() == after.len(), "{file}: {} scales", before.len());
+            assert!(before.iter().any(|(_, role, _)| *role == Role::Scale));
+            for ((name, role, before), (other, _, after)) in before.iter().zip(&after) {
+                assert_eq!((name, before.len()), (other, after.len()));
+                for (&before, &after) in before.iter().zip(after) {
+                    // Half of the last of 11 bits; below the normal numbers, half a step of 2^-24.
+                    let allowed = (before * 2.0_f32.powi(-11)).max(2.0_f32.powi(-25));
+                    assert!((before - after).abs() <= allowed, "{file} {name}: {after}, not {before}");
+                    // None of what is computed lies so low.
+                    assert!(*role == Role::WeightScale || before > 2.0_f32.powi(-14), "{file} {name}: {before}");
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn scales_at_the_ends_of_fp16_are_kept_or_refused_by_name() {
+        let step = 2.0_f32.powi(-24);
+        let of = |value, role| convert(value, role, "s").map(number);
+        // In the normal range, and below it as long as INT8 does not see the difference.
+        for value in [0.01, 2.0_f32.powi(-14), 200.5 * step, 500.0] {
+            let got = of(value, Role::Scale).expect("it is held");
+            assert!((got - value).abs() <= value / 256.0, "{got}, not {value}");
+        }
+        for value in [100.5 * step, 0.3 * step, 1e-9, 516.0, 65_504.0, 0.0, -0.1] {
+            let error = of(value, Role::Scale).expect_err("FP16 does not hold it").to_string();
+            assert!(error.contains("the scale \"s\" is ") && error.contains("--precision fp32"), "{error}");
+        }
+        // Weights of such scales are next to nothing: they stay so, and a scale is never zero.
+        assert_eq!(of(100.2 * step, Role::WeightScale), Ok(100.0 * step));
+        assert_eq!(of(1e-12, Role::WeightScale), Ok(step));
+        assert!(of(0.0, Role::WeightScale).is_err() && of(f32::NAN, Role::WeightScale).is_err());
+        // What is no scale may be zero.
+        assert_eq!((of(1e-12, Role::Weights), of(0.0, Role::Weights)), (Ok(0.0), Ok(0.0)));
+        assert!(of(1e6, Role::Weights).is_err());
     }
 
     #[test]
