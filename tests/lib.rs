@@ -32,12 +32,8 @@ pub fn engine() -> &'static str {
     let opens = || -> Result<(), String> {
         let model = Model::open("", &model::folders()).map_err(|error| error.to_string())?;
         let request = EngineRequest {
-            kind: engine::EngineKind::Auto,
-            model: Arc::new(model),
-            input: None,
-            max_batch: 1,
-            gpu: 0,
             name: "whole system".to_owned(),
+            ..EngineRequest::new(engine::EngineKind::Auto, Arc::new(model))
         };
         engine::open(&request).map(drop).map_err(|error| error.to_string())
     };

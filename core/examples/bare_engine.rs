@@ -102,12 +102,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     for (kind, model) in &options.engines {
         let model = Arc::new(Model::open(model, &model::folders())?);
         let request = EngineRequest {
-            kind: kind.parse()?,
-            model,
             input: options.size,
-            max_batch: 1,
-            gpu: 0,
             name: "bare-engine".to_owned(),
+            ..EngineRequest::new(kind.parse()?, model)
         };
         let engine = engine::open(&request)?.engine;
         let info = engine.info();

@@ -254,12 +254,10 @@ fn kernels(context: &Arc<Context>, max_batch: usize, faults: &mut Vec<String>) -
 fn open(options: &Options, faults: &mut Vec<String>) -> Result<(Arc<dyn Engine>, Value), Failure> {
     let model = Arc::new(Model::open(&options.model, &model::folders())?);
     let request = EngineRequest {
-        kind: EngineKind::TensorRt,
-        model: model.clone(),
-        input: None,
         max_batch: options.max_batch,
         gpu: options.gpu,
         name: "gpu-check".to_owned(),
+        ..EngineRequest::new(EngineKind::TensorRt, model.clone())
     };
     let since = Instant::now();
     let engine = engine::open_unchecked(&request, EngineKind::TensorRt)?;

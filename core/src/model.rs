@@ -324,6 +324,14 @@ impl Model {
         files.clone().find(|file| file.precision == "int8").or_else(|| files.next())
     }
 
+    /// The file of that precision that `kind` takes.
+    pub fn file_in(&self, kind: EngineKind, precision: &str) -> Option<&File> {
+        if let Some(chosen) = self.chosen_file() {
+            return (chosen.precision == precision).then_some(chosen);
+        }
+        self.manifest.files.iter().find(|file| file.precision == precision && file.engines.contains(&kind))
+    }
+
     /// Where `file` lies.
     pub fn path(&self, file: &File) -> PathBuf {
         self.folder.join(&file.file)

@@ -18,6 +18,7 @@ use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineReq
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::InputSize;
 use vehiclecount_core::scene::{Scene, SceneSettings, Viewpoint, Weather};
+use vehiclecount_core::tensorrt::Precision;
 
 /// The engines that run networks.
 const KINDS: [EngineKind; 3] = [EngineKind::OpenVino, EngineKind::OnnxRuntime, EngineKind::TensorRt];
@@ -56,7 +57,7 @@ fn model(name: &str) -> Arc<Model> {
 
 fn request(kind: EngineKind, model: &Arc<Model>, width: usize, height: usize) -> EngineRequest {
     let input = Some(InputSize { width, height });
-    EngineRequest { kind, model: model.clone(), input, max_batch: 4, gpu: 0, name: String::new() }
+    EngineRequest { input, max_batch: 4, ..EngineRequest::new(kind, model.clone()) }
 }
 
 /// The engine, or `None` where it cannot be had on this machine.
@@ -484,16 +485,33 @@ fn default_model_counts_the_same_on_every_engine() {
     }
 }
 
+#[test]
+fn precision_that_an_engine_does_not_have_is_refused_with_what_it_has() {
+    let model = model("tiny.json");
+    for kind in [EngineKind::OpenVino, EngineKind::OnnxRuntime] {
+        let asked = |precision| EngineRequest { precision, ..request(kind, &model, 256, 256) };
+        let error = engine::open(&asked(Precision::Fp16)).err().unwrap().to_string();
+        let words = format!("engine {kind}: it does not run tiny in fp16: its manifest has files for {kind} in fp32;");
+        assert!(error.starts_with(&words) && error.contains("engine=tensorrt makes every precision"), "{error}");
+        if let Some(engine) = open(&asked(Precision::Fp32)) {
+            assert_eq!(engine.info().precision, "fp32");
+        }
+    }
+    let scripted = EngineRequest {
+        precision: Precision::Int8,
+        ..EngineRequest::new(EngineKind::Scripted, Arc::new(Model::scripted()))
+    };
+    let error = engine::open(&scripted).err().unwrap().to_string();
+    assert_eq!(error, "engine scripted: it does not run scripted in int8: it runs no network: leave precision at auto");
+}
+
 // ---- the scripted engine ----
 
 fn scripted(name: &str) -> Arc<dyn Engine> {
     let request = EngineRequest {
-        kind: EngineKind::Scripted,
-        model: Arc::new(Model::scripted()),
-        input: None,
         max_batch: 4,
-        gpu: 0,
         name: name.to_owned(),
+        ..EngineRequest::new(EngineKind::Scripted, Arc::new(Model::scripted()))
     };
     engine::open(&request).expect("it needs nothing").engine
 }
@@ -583,14 +601,8 @@ fn networks_in_half_precision_count_what_they_counted_before() {
         for kind in [EngineKind::OnnxRuntime, EngineKind::OpenVino] {
             let count = |manifest: &Path, file: &str| {
                 let model = Model::open(manifest.with_file_name(file).to_str().unwrap(), &[]).unwrap();
-                let request = EngineRequest {
-                    kind,
-                    model: Arc::new(model),
-                    input: Some(InputSize { width: 384, height: 384 }),
-                    max_batch: 1,
-                    gpu: 0,
-                    name: "half".to_owned(),
-                };
+                let input = Some(InputSize { width: 384, height: 384 });
+                let request = EngineRequest { input, ..EngineRequest::new(kind, Arc::new(model)) };
                 let engine = engine::open_unchecked(&request, kind)?;
                 let mut slot = Slot::new(engine.info());
                 road(&mut slot.input, 384, 384);

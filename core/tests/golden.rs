@@ -22,7 +22,7 @@ fn here() -> PathBuf {
 }
 
 fn request(kind: EngineKind, model: &Arc<Model>, input: Option<InputSize>) -> EngineRequest {
-    EngineRequest { kind, model: model.clone(), input, max_batch: 1, gpu: 0, name: String::new() }
+    EngineRequest { input, ..EngineRequest::new(kind, model.clone()) }
 }
 
 /// What opening gives, or `None` where the engine's library is not there.

@@ -69,6 +69,7 @@ fn engine(sim: &'static Sim, max_batch: usize, odd: Oddity) -> Arc<GpuEngine> {
         device: context.device().name.clone(),
         model: "red".to_owned(),
         precision: "fp32".to_owned(),
+        choice: None,
         input: INPUT,
         columns: GRID.0,
         rows: GRID.1,

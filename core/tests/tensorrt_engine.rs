@@ -6,22 +6,21 @@
 use std::path::Path;
 use std::process::Command;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 
-use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest, Slot, Watch};
 use vehiclecount_core::model::Model;
 use vehiclecount_core::preprocess::InputSize;
+use vehiclecount_core::tensorrt::{Choice, Precision, TensorRtError};
 use vehiclecount_gpu_sim::{Figure, install};
 use vehiclecount_tensorrt_sim::{self as tensorrt_sim, Family, Fault};
 
 fn request(max_batch: usize) -> EngineRequest {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines/tiny.json");
     EngineRequest {
-        kind: EngineKind::TensorRt,
-        model: Arc::new(Model::open(&model.display().to_string(), &[]).unwrap()),
         input: Some(InputSize { width: 256, height: 128 }),
         max_batch,
-        gpu: 0,
-        name: String::new(),
+        ..EngineRequest::new(EngineKind::TensorRt, Arc::new(Model::open(&model.display().to_string(), &[]).unwrap()))
     }
 }
 
@@ -87,6 +86,109 @@ fn counts_in_this_process() {
         }
         // Three batch sizes on two lanes: each runs plainly once, and is replayed from then on.
         assert_eq!(sim.figure(Figure::Replays) - replays, 3 * 2 * 3);
+    }
+    assert_eq!(sim.alive(), []);
+}
+
+#[test]
+fn precision_is_taken_as_asked_for_and_the_choice_is_kept() {
+    for (_, runtime) in families() {
+        let cache = tempfile::tempdir().unwrap();
+        in_a_process("takes_precisions_in_this_process", &runtime, cache.path());
+    }
+}
+
+#[test]
+#[ignore = "run by another one, in a process of its own"]
+fn takes_precisions_in_this_process() {
+    let sim = install();
+    let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
+    let family = families().find(|(_, folder)| folder.as_os_str() == runtime).unwrap().0;
+    let tensorrt = tensorrt_sim::install(family).unwrap();
+    let builds = || tensorrt.figure(tensorrt_sim::Figure::Builds);
+    let opened = |precision| engine::open(&EngineRequest { precision, ..request(2) }).map(|opened| opened.engine);
+    for precision in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
+        let engine = opened(precision).unwrap();
+        assert_eq!((engine.info().precision.as_str(), &engine.info().choice), (precision.name(), &None));
+    }
+    assert_eq!(builds(), 3);
+    // INT8 and FP16 are timed, from the plans that are there.
+    let info = opened(Precision::Auto).unwrap().info().clone();
+    let why = info.choice.clone().unwrap();
+    assert!(why.contains("int8 takes ") && why.contains("fp16 takes "), "{why}");
+    assert!(["int8", "fp16"].contains(&info.precision.as_str()), "{info:?}");
+    let kept = Choice::all(&vehiclecount_core::tensorrt::cache::folder().unwrap());
+    assert_eq!(kept.len(), 1);
+    assert!(kept[0].purpose.to_string().starts_with("tiny 256x128, batches of 2, TensorRT"), "{}", kept[0].purpose);
+    // The next one takes it as it is: that choice, and those times.
+    assert_eq!(opened(Precision::Auto).unwrap().info().choice.as_deref(), Some(why.as_str()));
+    assert_eq!(builds(), 3);
+
+    // One that fails is passed over with its reason.
+    let watch = EngineRequest { max_batch: 3, ..request(3) };
+    tensorrt.fail(Fault::Build, 1);
+    let info = engine::open(&watch).unwrap().engine.info().clone();
+    assert!(info.precision == "fp16" && info.choice.as_deref().unwrap().contains("int8 is not used: "), "{info:?}");
+
+    // A model without the file, and a plan that is what it is.
+    let folder = tempfile::tempdir().unwrap();
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines");
+    std::fs::copy(fixtures.join("tiny.onnx"), folder.path().join("tiny.onnx")).unwrap();
+    let mut manifest: serde_json::Value =
+        serde_json::from_str(&std::fs::read_to_string(fixtures.join("tiny.json")).unwrap()).unwrap();
+    manifest["files"].as_array_mut().unwrap().truncate(1);
+    let path = folder.path().join("tiny.json");
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    let model = Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap());
+    let refused = |model: &Arc<Model>| {
+        let asked = EngineRequest { precision: Precision::Int8, model: model.clone(), ..request(2) };
+        engine::open(&asked).err().unwrap().to_string()
+    };
+    let error = refused(&model);
+    assert!(
+        error.contains("tiny has no file to build precision=int8 of") && error.contains("tiny.onnx (fp32)"),
+        "{error}"
+    );
+    let plan = Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap().with_plan("own.plan".into()));
+    assert!(refused(&plan).contains("leave precision at auto"), "{}", refused(&plan));
+    assert_eq!(sim.alive(), []);
+}
+
+#[test]
+fn opening_that_is_ended_builds_no_further_and_leaves_nothing_behind() {
+    for (_, runtime) in families() {
+        let cache = tempfile::tempdir().unwrap();
+        in_a_process("ends_in_this_process", &runtime, cache.path());
+    }
+}
+
+#[test]
+#[ignore = "run by another one, in a process of its own"]
+fn ends_in_this_process() {
+    let sim = install();
+    let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
+    let family = families().find(|(_, folder)| folder.as_os_str() == runtime).unwrap().0;
+    let tensorrt = tensorrt_sim::install(family).unwrap();
+    // It is ended at each single thing that it tells, until it gets through.
+    for limit in 0.. {
+        let told = Arc::new(AtomicUsize::new(0));
+        let watch = Watch::new({
+            let told = told.clone();
+            move |_| told.fetch_add(1, Ordering::Relaxed) < limit
+        });
+        let folder = vehiclecount_core::tensorrt::cache::folder().unwrap();
+        let _ = std::fs::remove_dir_all(&folder);
+        match engine::open(&EngineRequest { watch, ..request(2) }) {
+            Ok(opened) => {
+                assert!(told.load(Ordering::Relaxed) <= limit && limit > 8, "{limit}");
+                drop(opened);
+                break;
+            }
+            Err(EngineError::TensorRt(TensorRtError::Ended)) => {}
+            // TensorRT has no way to say so between its last step and its plan.
+            Err(error) => panic!("{limit}: {error}"),
+        }
+        assert_eq!((sim.alive(), tensorrt.figure(tensorrt_sim::Figure::Builders)), (vec![], 0), "{limit}");
     }
     assert_eq!(sim.alive(), []);
 }

@@ -6,11 +6,12 @@ use std::time::Duration;
 
 use gst::prelude::*;
 use vehiclecount_core::batch::{BatchSettings, Dispatcher, SharedKey};
-use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest};
+use vehiclecount_core::engine::{self, EngineKind, EngineRequest, Watch};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputSize, Resize};
 
-use crate::counter::EngineChoice;
+use crate::counter::{EngineChoice, PrecisionChoice};
+use crate::opening::{self, Start};
 
 /// Batch size of `batch-size=0` on a GPU. On a processor a batch gains nothing: one frame at a time has the shortest way.
 const GPU_BATCH: usize = 16;
@@ -34,6 +35,8 @@ pub struct Choice {
     pub batched_push_timeout: Duration,
     /// Index of the GPU.
     pub gpu: u32,
+    /// In which precision.
+    pub precision: PrecisionChoice,
 }
 
 /// An engine at work.
@@ -72,10 +75,17 @@ impl Choice {
                 .blurb(&format!("What runs the model{remark}"))
                 .mutable_ready()
                 .build(),
+            glib::ParamSpecEnum::builder_with_default("precision", defaults.precision)
+                .nick("Precision")
+                .blurb(&format!(
+                    "In what the model runs: TensorRT makes each, other engines have what the manifest lists{remark}"
+                ))
+                .mutable_ready()
+                .build(),
             text(
                 "engine-id",
                 "Engine id",
-                "Elements of one process with the same model, engine, input size, GPU and engine id share one engine",
+                "Elements of one process with the same model, engine, precision, input size, GPU and engine id share one engine",
             ),
             text(
                 "input-size",
@@ -103,6 +113,7 @@ impl Choice {
             "input-size" => self.input_size = text(),
             "batch-size" => self.batch_size = value.get().expect(TYPED),
             "gpu-id" => self.gpu = value.get().expect(TYPED),
+            "precision" => self.precision = value.get().expect(TYPED),
             _ => return false,
         }
         true
@@ -118,12 +129,23 @@ impl Choice {
             "input-size" => self.input_size.to_value(),
             "batch-size" => self.batch_size.to_value(),
             "gpu-id" => self.gpu.to_value(),
+            "precision" => self.precision.to_value(),
             _ => return None,
         })
     }
 
-    /// Opens the engine, or joins elements that have it open.
-    pub fn open(&self) -> Result<Opened, gst::ErrorMessage> {
+    /// Opens the engine for `element`, or joins elements that have it open. Where that takes long, `done` is told of its end later, by another
+    /// thread.
+    pub fn open(
+        &self,
+        element: &gst::Element,
+        done: impl FnOnce(Result<Opened, gst::ErrorMessage>) + Send + 'static,
+    ) -> Result<Start<Opened>, gst::ErrorMessage> {
+        let choice = self.clone();
+        opening::start(element, move |watch| choice.open_now(watch), done)
+    }
+
+    fn open_now(&self, watch: &Watch) -> Result<Opened, gst::ErrorMessage> {
         let unusable = |error: &dyn std::fmt::Display| gst::error_msg!(gst::ResourceError::Settings, ("{error}"));
         let kind = EngineKind::from(self.engine);
         let model = if kind == EngineKind::Scripted && self.model.is_empty() {
@@ -149,17 +171,19 @@ impl Choice {
             model: model_path(&model),
             input: Some(input),
             gpu: self.gpu,
+            precision: self.precision.into(),
         };
         let request = EngineRequest {
-            kind,
-            model: Arc::new(model),
             input: Some(input),
             max_batch: if self.batch_size == 0 { GPU_BATCH } else { self.batch_size as usize },
             gpu: self.gpu,
             name: self.engine_id.clone(),
+            precision: self.precision.into(),
+            watch: watch.clone(),
+            ..EngineRequest::new(kind, Arc::new(model))
         };
         let mut passed_over = Vec::new();
-        let (dispatcher, shared) = Dispatcher::shared(key, || {
+        let (dispatcher, shared) = Dispatcher::shared(key, watch, || {
             let opened = engine::open(&request)?;
             passed_over = opened.passed_over;
             let batch_size = match self.batch_size as usize {
@@ -169,7 +193,7 @@ impl Choice {
             };
             Dispatcher::start(opened.engine, BatchSettings { batch_size, timeout: self.batched_push_timeout })
         })
-        .map_err(|error: EngineError| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
+        .map_err(|error| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
         Ok(Opened { dispatcher, resize, shared, passed_over })
     }
 }
@@ -192,6 +216,7 @@ impl Opened {
             .field("device", &info.device)
             .field("model", &info.model)
             .field("precision", &info.precision)
+            .field("precision-choice", info.choice.as_deref().unwrap_or_default())
             .field("input-width", info.input.width as u32)
             .field("input-height", info.input.height as u32)
             .field("batch-size", settings.batch_size as u32)

@@ -6,6 +6,7 @@ pub mod deepstream;
 mod dispatch;
 pub mod meta;
 pub mod nvmm;
+mod opening;
 pub mod overlay;
 pub mod publish;
 pub mod testsrc;

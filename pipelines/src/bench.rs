@@ -71,12 +71,9 @@ pub fn run(options: &Options) -> Result<()> {
     anyhow::ensure!(kind != EngineKind::Scripted, "the scripted engine has no speed: name another one");
     let model = Arc::new(Model::open(&options.model, &model::folders())?);
     let request = EngineRequest {
-        kind,
-        model: model.clone(),
-        input: None,
         max_batch: options.batch_size.max(1) as usize,
-        gpu: 0,
         name: "bench".to_owned(),
+        ..EngineRequest::new(kind, model.clone())
     };
     let engine = engine::open(&request)?.engine;
     let info = engine.info().clone();

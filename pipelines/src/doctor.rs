@@ -9,7 +9,7 @@ use gstvehiclecount::deepstream::doctor::{self, State};
 use vehiclecount_core::cuda::{CudaError, DeviceInfo, Driver};
 use vehiclecount_core::engine::{self, EngineKind, EngineRequest};
 use vehiclecount_core::model::{self, Model};
-use vehiclecount_core::tensorrt::{Flavour, Library, cache};
+use vehiclecount_core::tensorrt::{Choice, Flavour, Library, cache};
 
 /// Options of `vehicle-count doctor`.
 #[derive(clap::Args)]
@@ -258,6 +258,9 @@ fn gpu(findings: &mut Findings) {
         });
         let size = bytes as f64 / 1e6;
         findings.say(State::Good, "plans", &format!("{count} in {}, {size:.0} MB", folder.display()));
+        for choice in Choice::all(&folder) {
+            findings.say(State::Good, "precision", &format!("{}: {choice}", choice.purpose));
+        }
     }
 }
 
@@ -296,15 +299,20 @@ fn engines(findings: &mut Findings, name: &str) {
     println!("engines");
     let mut opened = Vec::new();
     for kind in EngineKind::NETWORKS {
-        let request =
-            EngineRequest { kind, model: model.clone(), input: None, max_batch: 1, gpu: 0, name: "doctor".to_owned() };
+        let request = EngineRequest { name: "doctor".to_owned(), ..EngineRequest::new(kind, model.clone()) };
         match engine::open(&request) {
             Ok(engine) => {
                 let info = engine.engine.info().clone();
                 findings.say(
                     State::Good,
                     kind.name(),
-                    &format!("{} on {}, {}, {} lane(s)", info.version, info.device, info.precision, info.lanes),
+                    &format!(
+                        "{} on {}, {}, {} lane(s)",
+                        info.version,
+                        info.device,
+                        info.choice.as_ref().unwrap_or(&info.precision),
+                        info.lanes
+                    ),
                 );
                 opened.push(kind);
             }

@@ -105,12 +105,10 @@ fn look(model: &Model, file: &File, kind: EngineKind, gpu: u32, asked: bool) -> 
         )
     })?;
     let request = EngineRequest {
-        kind,
-        model: Arc::new(model.with_file(file)),
         input: Some(reference.size()),
-        max_batch: 1,
         gpu,
         name: "verify".to_owned(),
+        ..EngineRequest::new(kind, Arc::new(model.with_file(file)))
     };
     let result = engine::open_unchecked(&request, kind).and_then(|engine| {
         let comparison = golden::verify(&request.model, file, &reference, &*engine)?;

@@ -103,6 +103,13 @@ impl Sim {
         unsafe { self.library.get::<Function>(b"sim_tensorrt_fail").expect("tensorrt.cpp has it")(fault as i32, nth) }
     }
 
+    /// Builds go on until this is taken back, or they are ended.
+    pub fn hold_builds(&self, hold: bool) {
+        type Function = unsafe extern "C" fn(i32);
+        // SAFETY: as above.
+        unsafe { self.library.get::<Function>(b"sim_tensorrt_hold").expect("tensorrt.cpp has it")(hold.into()) }
+    }
+
     /// How much there is, or was, of something.
     pub fn figure(&self, figure: Figure) -> i64 {
         type Function = unsafe extern "C" fn(i32) -> i64;

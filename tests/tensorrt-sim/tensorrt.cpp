@@ -7,6 +7,7 @@
 // Where TensorRT's documentation asks for something (a current CUDA context, an order of deletion, a shape before a run), this insists.
 
 #include <dlfcn.h>
+#include <unistd.h>
 
 #include <atomic>
 #include <cmath>
@@ -44,6 +45,8 @@ std::mutex mutex;
 std::map<std::string, long> faults;
 enum Figure { RUNTIMES, ENGINES, CONTEXTS, BUILDERS, LOADS, BUILDS, RUNS, IMAGES, FIGURES };
 std::atomic<long> figures[FIGURES];
+// Builds go on until this is taken back, or they are ended.
+std::atomic<bool> held;
 
 // Whether this is the call that is to fail. VEHICLECOUNT_SIM_TENSORRT=enqueue:3,load:1 says so to other processes.
 bool fails(char const *kind) {
@@ -596,6 +599,10 @@ private:
                 config.monitor->phaseStart("Building engine", nullptr, 3);
                 for (int step = 0; step < 3; step++)
                     if (!config.monitor->stepComplete("Building engine", step)) return say(logger, "simulated: Build canceled by user"), nullptr;
+                while (held) {
+                    if (!config.monitor->stepComplete("Building engine", 2)) return say(logger, "simulated: Build canceled by user"), nullptr;
+                    usleep(1000);
+                }
                 config.monitor->phaseFinish("Building engine");
             }
             if (fails("build")) return say(logger, "simulated: the build fails"), nullptr;
@@ -645,5 +652,8 @@ API void sim_tensorrt_fail(int kind, long nth) {
     std::lock_guard<std::mutex> lock(mutex);
     faults[KINDS[kind]] = nth;
 }
+
+// Whether builds go on until this is taken back.
+API void sim_tensorrt_hold(int hold) { held = hold != 0; }
 
 API long sim_tensorrt_figure(int which) { return figures[which]; }

@@ -51,6 +51,14 @@ impl Stage {
         error.error().to_string()
     }
 
+    /// Waits for the message that a build has begun.
+    fn await_build(&self) {
+        let bound = gst::ClockTime::from_seconds(BOUND.as_secs());
+        let message = self.pipeline.bus().unwrap().timed_pop_filtered(bound, &[gst::MessageType::Progress]).unwrap();
+        let gst::MessageView::Progress(progress) = message.view() else { panic!("{message:?}") };
+        assert!(progress.text().starts_with("building tiny in int8"), "{}", progress.text());
+    }
+
     fn pass(&self, buffer: gst::Buffer) -> Vec<FrameReport> {
         self.source.push_buffer(buffer).unwrap();
         let sample = self.sink.try_pull_sample(gst::ClockTime::from_seconds(BOUND.as_secs()));
@@ -77,9 +85,13 @@ impl Stage {
 }
 
 fn engine(kind: &str) -> Stage {
+    engine_of_size(kind, "128x96")
+}
+
+fn engine_of_size(kind: &str, size: &str) -> Stage {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/engines/tiny.json");
     Stage::new(&format!(
-        "source=engine engine={kind} engine-id=gpu model={} input-size=128x96 batch-size=4 smoothing=0",
+        "source=engine engine={kind} engine-id=gpu model={} input-size={size} batch-size=4 smoothing=0",
         model.display()
     ))
 }
@@ -150,11 +162,11 @@ fn batches_in_gpu_memory_are_counted_where_they_lie() {
     sim.configure(1, 12040, 0);
     let cache = tempfile::tempdir().unwrap();
     let families = [Family::TensorRt10, Family::TensorRt11, Family::TensorRtRtx];
-    let family = families.into_iter().find_map(|family| family.runtime());
+    let family = families.into_iter().find(|family| family.runtime().is_some());
     // SAFETY: no other thread of this process has been started.
     unsafe {
         std::env::set_var("VEHICLECOUNT_CACHE", cache.path());
-        if let Some(runtime) = &family {
+        if let Some(runtime) = family.and_then(Family::runtime) {
             std::env::set_var("VEHICLECOUNT_RUNTIME", runtime);
         }
     }
@@ -191,7 +203,25 @@ fn batches_in_gpu_memory_are_counted_where_they_lie() {
     assert!(error.contains("in the memory of GPU 0, which engine scripted cannot read"), "{error}");
     stage.end();
 
-    if family.is_some() {
+    if let Some(family) = family {
+        // While the plan is built batches wait, and the end of the element ends the build.
+        let tensorrt = vehiclecount_tensorrt_sim::install(family).unwrap();
+        for end in [true, false] {
+            tensorrt.hold_builds(true);
+            let stage = engine_of_size("tensorrt", "96x64");
+            stage.await_build();
+            stage.source.push_buffer(standin.buffer(&batch(DEVICE), &frames)).unwrap();
+            assert!(stage.sink.try_pull_sample(gst::ClockTime::ZERO).is_none());
+            if end {
+                stage.end();
+                continue;
+            }
+            tensorrt.hold_builds(false);
+            let waited = stage.sink.try_pull_sample(gst::ClockTime::from_seconds(BOUND.as_secs()));
+            assert!(waited.is_some(), "{:?}", stage.error());
+            drop(waited);
+            stage.end();
+        }
         let host: Vec<_> = frames.iter().map(|frame| FrameSpec { address: 0, ..frame.clone() }).collect();
         let stage = engine("scripted");
         let expected = stage.pass(standin.buffer(&batch(SYSTEM), &host));

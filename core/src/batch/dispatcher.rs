@@ -1,14 +1,15 @@
 //! Threads that take batches to the engine and results back to the cameras.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::waiting::{CameraId, Due, WaitingRoom};
-use crate::engine::{Engine, EngineError, EngineInfo, EngineKind, Lane, Slot};
+use crate::engine::{Engine, EngineError, EngineInfo, EngineKind, Lane, Slot, Watch};
 use crate::preprocess::InputSize;
+use crate::tensorrt::{Precision, Progress, TensorRtError};
 
 /// How frames are batched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,9 +92,34 @@ pub struct SharedKey {
     pub input: Option<InputSize>,
     /// Index of the GPU.
     pub gpu: u32,
+    /// The precision asked for.
+    pub precision: Precision,
 }
 
-static SHARED: LazyLock<Mutex<HashMap<SharedKey, Weak<Dispatcher>>>> = LazyLock::new(Mutex::default);
+/// The dispatchers that are shared, and those that are being opened.
+#[derive(Default)]
+struct Sharing {
+    open: HashMap<SharedKey, Weak<Dispatcher>>,
+    opening: HashSet<SharedKey>,
+}
+
+static SHARED: LazyLock<Mutex<Sharing>> = LazyLock::new(Mutex::default);
+
+/// Somebody has opened an engine, or given up.
+static SETTLED: Condvar = Condvar::new();
+
+/// How often somebody who waits for another's opening asks whether to go on.
+const PATIENCE: Duration = Duration::from_millis(100);
+
+/// A dispatcher is being opened for this key; no more when this is dropped.
+struct Opening(SharedKey);
+
+impl Drop for Opening {
+    fn drop(&mut self) {
+        SHARED.lock().unwrap_or_else(PoisonError::into_inner).opening.remove(&self.0);
+        SETTLED.notify_all();
+    }
+}
 
 impl Dispatcher {
     /// Opens the engine's lanes and starts a thread for each.
@@ -120,16 +146,38 @@ impl Dispatcher {
         Ok(Arc::new(dispatcher))
     }
 
-    /// The dispatcher that others in this process already use for `key`, or the one that `start` makes. Others wait meanwhile, so that an
-    /// engine is opened once. The flag says whether it was there before.
-    pub fn shared<E>(key: SharedKey, start: impl FnOnce() -> Result<Arc<Self>, E>) -> Result<(Arc<Self>, bool), E> {
+    /// The dispatcher that others in this process already use for `key`, or the one that `start` makes. An engine is opened once: others who
+    /// want it wait meanwhile, and `watch` is asked whether to go on. The flag says whether it was there before.
+    pub fn shared(
+        key: SharedKey,
+        watch: &Watch,
+        start: impl FnOnce() -> Result<Arc<Self>, EngineError>,
+    ) -> Result<(Arc<Self>, bool), EngineError> {
         let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(dispatcher) = shared.get(&key).and_then(Weak::upgrade) {
+        while !shared.opening.insert(key.clone()) {
+            // The lock is free while `watch` is asked.
+            (shared, _) = SETTLED.wait_timeout(shared, PATIENCE).unwrap_or_else(PoisonError::into_inner);
+            if !shared.opening.contains(&key) {
+                continue;
+            }
+            drop(shared);
+            if !watch.tell(Progress::Waiting) {
+                return Err(EngineError::TensorRt(TensorRtError::Ended));
+            }
+            shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        }
+        let found = shared.open.get(&key).and_then(Weak::upgrade);
+        shared.open.retain(|_, dispatcher| dispatcher.strong_count() > 0);
+        drop(shared);
+        // From here on the key is this caller's, until `opening` goes.
+        let opening = Opening(key);
+        if let Some(dispatcher) = found {
             return Ok((dispatcher, true));
         }
-        shared.retain(|_, dispatcher| dispatcher.strong_count() > 0);
         let dispatcher = start()?;
-        shared.insert(key, Arc::downgrade(&dispatcher));
+        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        shared.open.insert(opening.0.clone(), Arc::downgrade(&dispatcher));
+        drop(shared);
         Ok((dispatcher, false))
     }
 

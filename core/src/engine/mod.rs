@@ -16,9 +16,10 @@ use thiserror::Error;
 
 use crate::cuda::CudaError;
 use crate::golden;
-use crate::model::File;
+use crate::model::{File, Model};
 use crate::preprocess::InputSize;
 use crate::region::Coverage;
+use crate::tensorrt::{Precision, TensorRtError};
 
 pub mod gpu;
 pub mod library;
@@ -26,6 +27,9 @@ mod onnxruntime;
 mod openvino;
 pub mod scripted;
 mod tensorrt;
+mod watch;
+
+pub use watch::Watch;
 
 /// The engines that can be asked for by name.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -90,6 +94,8 @@ pub struct EngineInfo {
     pub model: String,
     /// Precision of the model file: "fp32", "fp16" or "int8".
     pub precision: String,
+    /// Why that one, where several were tried: what each takes, or why it cannot be used.
+    pub choice: Option<String>,
     /// Size of the model's input.
     pub input: InputSize,
     /// Cells in a row of the density grid.
@@ -224,7 +230,7 @@ pub struct EngineRequest {
     /// Which engine.
     pub kind: EngineKind,
     /// Which model.
-    pub model: Arc<crate::model::Model>,
+    pub model: Arc<Model>,
     /// Size of the input; `None` takes the manifest's.
     pub input: Option<InputSize>,
     /// Largest number of slots in one call of [`Lane::infer`].
@@ -233,6 +239,18 @@ pub struct EngineRequest {
     pub gpu: u32,
     /// The user's name for the engine; the scripted one is steered by it.
     pub name: String,
+    /// In which precision it runs: `Auto` leaves that to the manifest on a processor, and to a trial on a GPU.
+    pub precision: Precision,
+    /// Is told of what takes long, and may end it.
+    pub watch: Watch,
+}
+
+impl EngineRequest {
+    /// One picture at a time, at the manifest's size, in the best precision, on the first GPU, with no name.
+    pub fn new(kind: EngineKind, model: Arc<Model>) -> Self {
+        let (precision, watch) = (Precision::Auto, Watch::default());
+        Self { kind, model, input: None, max_batch: 1, gpu: 0, name: String::new(), precision, watch }
+    }
 }
 
 /// Why an engine could not open or could not infer.
@@ -265,6 +283,18 @@ pub enum EngineError {
         model: String,
         /// The engines that the manifest lists.
         listed: String,
+    },
+    /// The engine does not run the model in that precision.
+    #[error("engine {kind}: it does not run {model} in {precision}: {remedy}")]
+    Precision {
+        /// The engine.
+        kind: EngineKind,
+        /// The model.
+        model: String,
+        /// What was asked for.
+        precision: Precision,
+        /// What there is.
+        remedy: String,
     },
     /// The library refused the model.
     #[error("engine {kind}: cannot open {file}: {reason}")]
@@ -390,6 +420,8 @@ pub fn open(request: &EngineRequest) -> Result<Opened, EngineError> {
     for kind in PREFERENCE {
         match open_one(request, kind) {
             Ok(engine) => return Ok(Opened { engine, passed_over }),
+            // Nobody wants an engine any more.
+            Err(error @ EngineError::TensorRt(TensorRtError::Ended)) => return Err(error),
             Err(error) => passed_over.push((kind, error.to_string())),
         }
     }
@@ -407,6 +439,12 @@ fn open_one(request: &EngineRequest, kind: EngineKind) -> Result<Arc<dyn Engine>
 /// Opens the engine `kind` without a look at the golden picture: for those that compare it themselves.
 pub fn open_unchecked(request: &EngineRequest, kind: EngineKind) -> Result<Arc<dyn Engine>, EngineError> {
     match kind {
+        EngineKind::Scripted if request.precision != Precision::Auto => Err(EngineError::Precision {
+            kind,
+            model: request.model.manifest.name.clone(),
+            precision: request.precision,
+            remedy: "it runs no network: leave precision at auto".to_owned(),
+        }),
         EngineKind::Scripted => scripted::open(request),
         EngineKind::OpenVino => openvino::open(request, file_for(request, kind)?),
         EngineKind::OnnxRuntime => onnxruntime::open(request, file_for(request, kind)?),
@@ -415,10 +453,37 @@ pub fn open_unchecked(request: &EngineRequest, kind: EngineKind) -> Result<Arc<d
     }
 }
 
+/// The file of the model that an engine which says `info` of itself runs.
+pub(crate) fn file_of<'a>(model: &'a Model, info: &EngineInfo) -> Option<&'a File> {
+    let own = match info.kind {
+        EngineKind::TensorRt => info.precision.parse::<Precision>().ok().and_then(|precision| precision.file(model)),
+        kind => model.file_in(kind, &info.precision),
+    };
+    own.or_else(|| model.file_for(info.kind))
+}
+
 /// The file of the model that `kind` takes, checked against its manifest.
 fn file_for(request: &EngineRequest, kind: EngineKind) -> Result<&File, EngineError> {
     let model = &request.model;
-    let file = model.file_for(kind).ok_or_else(|| {
+    if request.precision != Precision::Auto && model.file_in(kind, request.precision.name()).is_none() {
+        let has = |precision: &Precision| model.file_in(kind, precision.name()).is_some();
+        let all = [Precision::Int8, Precision::Fp16, Precision::Fp32];
+        let offered: Vec<_> = all.iter().filter(|precision| has(precision)).map(|precision| precision.name()).collect();
+        let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(" and ") };
+        return Err(EngineError::Precision {
+            kind,
+            model: model.manifest.name.clone(),
+            precision: request.precision,
+            remedy: format!(
+                "its manifest has files for {kind} in {offered}; precision=auto takes the best of them, and engine=tensorrt makes every precision itself"
+            ),
+        });
+    }
+    let asked = match request.precision {
+        Precision::Auto => model.file_for(kind),
+        precision => model.file_in(kind, precision.name()),
+    };
+    let file = asked.ok_or_else(|| {
         let mut listed: Vec<_> =
             model.manifest.files.iter().flat_map(|file| &file.engines).map(|kind| kind.name()).collect();
         listed.sort_unstable();

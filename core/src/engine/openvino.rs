@@ -84,6 +84,7 @@ pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engin
         device: super::device(lanes),
         model: manifest.name.clone(),
         precision: file.precision.clone(),
+        choice: None,
         input: size,
         columns,
         rows,

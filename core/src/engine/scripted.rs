@@ -124,6 +124,7 @@ pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineErr
         device: "script".to_owned(),
         model: manifest.name.clone(),
         precision: "fp32".to_owned(),
+        choice: None,
         input,
         columns: input.width / manifest.output.stride,
         rows: input.height / manifest.output.stride,

@@ -18,7 +18,10 @@ use crate::cuda::{Context, DeviceBuffer, Driver};
 use crate::golden::Reference;
 use crate::model::File;
 use crate::preprocess::InputSize;
-use crate::tensorrt::{self, Choice, Flavour, Library, Plan, Precision, TensorRtError, cache, candidates, choose};
+use crate::tensorrt::{
+    self, Choice, Flavour, Library, Plan, Precision, Progress, Purpose, Severity, TensorRtError, cache, candidates,
+    choose,
+};
 
 const KIND: EngineKind = EngineKind::TensorRt;
 
@@ -40,13 +43,18 @@ pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineErr
     if let Some(path) = request.model.plan() {
         return Ok(Arc::new(opening.engine_of_plan(path)?));
     }
+    if request.precision != Precision::Auto {
+        return Ok(Arc::new(opening.engine(request.precision, None)?));
+    }
     let candidates = candidates(&request.model);
-    let precision = match candidates.as_slice() {
-        [] => return Err(EngineError::TensorRt(TensorRtError::NothingToBuild)),
-        [(only, _)] => *only,
-        _ => opening.choose(&candidates)?,
-    };
-    Ok(Arc::new(opening.engine(precision)?))
+    match candidates.as_slice() {
+        [] => Err(EngineError::TensorRt(TensorRtError::NothingToBuild)),
+        [(only, _)] => Ok(Arc::new(opening.engine(*only, None)?)),
+        _ => {
+            let choice = opening.choose(&candidates)?;
+            Ok(Arc::new(opening.engine(choice.precision, Some(choice.to_string()))?))
+        }
+    }
 }
 
 fn refused(error: &dyn Display) -> EngineError {
@@ -68,13 +76,22 @@ impl Opening<'_> {
     }
 
     /// The fastest precision that counts what it must: remembered, or found out now.
-    fn choose(&self, candidates: &[(Precision, &File)]) -> Result<Precision, EngineError> {
+    fn choose(&self, candidates: &[(Precision, &File)]) -> Result<Choice, EngineError> {
         let remembered = self.remembered(candidates);
-        if let Some(choice) = remembered.as_deref().and_then(Choice::read) {
-            return Ok(choice.precision);
+        let read = || remembered.as_deref().and_then(Choice::read);
+        if let Some(choice) = read() {
+            return Ok(choice);
+        }
+        // Two processes that time at once disturb each other. Where nothing can be locked, they do.
+        let lock = remembered
+            .as_ref()
+            .map(|path| cache::alone(&path.with_extension("lock"), &|at| self.request.watch.tell(at)));
+        let _lock = lock.transpose().map_err(EngineError::TensorRt)?;
+        if let Some(choice) = read() {
+            return Ok(choice);
         }
         let precisions: Vec<_> = candidates.iter().map(|(precision, _)| *precision).collect();
-        let choice = choose(&precisions, |precision| {
+        let choice = choose(self.purpose(), &precisions, |precision| {
             self.time(precision).map_err(|error| match error {
                 EngineError::TensorRt(error) => error,
                 error => TensorRtError::Run { library: self.library_name(), reason: error.to_string() },
@@ -85,7 +102,20 @@ impl Opening<'_> {
             // It is found out again the next time.
             let _ = choice.write(&path);
         }
-        Ok(choice.precision)
+        tensorrt::tell(Severity::Warning, &format!("precision of {}: {choice}", choice.purpose));
+        Ok(choice)
+    }
+
+    fn purpose(&self) -> Purpose {
+        Purpose {
+            model: self.request.model.manifest.name.clone(),
+            library: self.library.flavour(),
+            version: self.library.version().to_string(),
+            capability: self.capability(),
+            width: self.input.width,
+            height: self.input.height,
+            max_batch: self.request.max_batch.max(1),
+        }
     }
 
     /// Where the choice is remembered: under everything that it depends on.
@@ -110,9 +140,13 @@ impl Opening<'_> {
 
     /// How long a largest batch takes, if the golden picture is counted right.
     fn time(&self, precision: Precision) -> Result<Duration, EngineError> {
-        let engine = self.engine(precision)?;
-        let file = precision.file(&self.request.model).ok_or(EngineError::TensorRt(TensorRtError::NothingToBuild))?;
+        let engine = self.engine(precision, None)?;
+        if !self.request.watch.tell(Progress::Timing { precision }) {
+            return Err(EngineError::TensorRt(TensorRtError::Ended));
+        }
+        let file = self.file(precision)?;
         let reference = Reference::read(&self.request.model, file).map_err(|error| refused(&error))?;
+        let reference = reference.map(|reference| reference.in_precision(precision.name()));
         if let Some(reference) = reference.filter(|reference| reference.size() == self.input) {
             let comparison = reference.compare(&engine)?;
             if !comparison.agrees() {
@@ -135,11 +169,21 @@ impl Opening<'_> {
         Ok(best)
     }
 
-    /// The engine of one precision, its plan built where there is none.
-    fn engine(&self, precision: Precision) -> Result<GpuEngine, EngineError> {
+    /// The file from which `precision` is built.
+    fn file(&self, precision: Precision) -> Result<&File, EngineError> {
+        let model = &self.request.model;
+        precision.file(model).ok_or_else(|| {
+            let listed = model.manifest.files.iter().map(|file| format!("{} ({})", file.file, file.precision));
+            let (model, listed) = (model.manifest.name.clone(), listed.collect::<Vec<_>>().join(", "));
+            EngineError::TensorRt(TensorRtError::NoFile { model, precision, listed })
+        })
+    }
+
+    /// The engine of one precision, chosen for that reason, its plan built where there is none.
+    fn engine(&self, precision: Precision, choice: Option<String>) -> Result<GpuEngine, EngineError> {
         let Self { request, context, library, input } = self;
         let model = &request.model;
-        let file = precision.file(model).ok_or(EngineError::TensorRt(TensorRtError::NothingToBuild))?;
+        let file = self.file(precision)?;
         model.verify_once(file).map_err(|error| refused(&error))?;
         let path = model.path(file);
         let wanted = cache::PlanRequest {
@@ -155,23 +199,33 @@ impl Opening<'_> {
         };
         let plan = {
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
-            cache::load(&wanted, &|_| true).map_err(EngineError::TensorRt)?.plan
+            cache::load(&wanted, &|at| request.watch.tell(at)).map_err(EngineError::TensorRt)?.plan
         };
-        self.run(plan, &path, precision.name())
+        self.run(plan, &path, precision.name(), choice)
     }
 
     /// The engine of a plan that the user built by hand.
     fn engine_of_plan(&self, path: &Path) -> Result<GpuEngine, EngineError> {
+        if self.request.precision != Precision::Auto {
+            let plan = path.display().to_string();
+            return Err(EngineError::TensorRt(TensorRtError::PlanPrecision { plan }));
+        }
         let bytes = std::fs::read(path).map_err(|error| refused(&format!("{}: {error}", path.display())))?;
         let plan = {
             let _entered = self.context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             self.library.load(&bytes).map_err(EngineError::TensorRt)?
         };
-        self.run(plan, path, "plan")
+        self.run(plan, path, "plan", None)
     }
 
     /// The engine of a plan that was made from `path`.
-    fn run(&self, plan: Arc<Plan>, path: &Path, precision: &str) -> Result<GpuEngine, EngineError> {
+    fn run(
+        &self,
+        plan: Arc<Plan>,
+        path: &Path,
+        precision: &str,
+        choice: Option<String>,
+    ) -> Result<GpuEngine, EngineError> {
         let Self { request, context, library, input } = self;
         let plan = Inside::new(plan, context);
         let stride = request.model.manifest.output.stride;
@@ -192,6 +246,7 @@ impl Opening<'_> {
             device: context.device().name.clone(),
             model: request.model.manifest.name.clone(),
             precision: precision.to_owned(),
+            choice,
             input: *input,
             columns,
             rows,

@@ -6,7 +6,7 @@ use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::plan::append;
-use super::{Flavour, Library, TensorRtError, ffi, log};
+use super::{Flavour, Library, Precision, TensorRtError, ffi, log};
 use crate::preprocess::InputSize;
 
 /// What is built.
@@ -28,10 +28,29 @@ pub struct Build<'a> {
     pub detailed: bool,
 }
 
-/// How far a build has come.
+/// How far it has come.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Progress<'a> {
-    /// A phase begins, perhaps inside another one.
+    /// Another process, or another element of this one, builds the same. Told again and again.
+    Waiting,
+    /// A build begins.
+    Building {
+        /// What is built, in words.
+        what: &'a str,
+        /// Why a plan that is there cannot be used.
+        instead: Option<&'a str>,
+    },
+    /// The plan is built.
+    Built {
+        /// Why it is not kept for the next start.
+        unkept: Option<&'a str>,
+    },
+    /// A precision is timed.
+    Timing {
+        /// Which one.
+        precision: Precision,
+    },
+    /// A phase of a build begins, perhaps inside another one.
     Begin {
         /// Its name, TensorRT's own.
         phase: &'a str,

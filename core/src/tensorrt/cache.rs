@@ -5,10 +5,13 @@
 //! does not load, is explained and built anew. Files are written under another name and moved into place; while one process builds, others
 //! that need the same plan wait for it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
@@ -75,6 +78,11 @@ pub struct Label {
     pub plan_sha256: String,
 }
 
+type Watch<'a> = &'a (dyn Fn(Progress<'_>) -> bool + Sync);
+
+/// How often somebody who waits for another process asks whether to go on.
+const PATIENCE: Duration = Duration::from_millis(100);
+
 /// Where a plan came from.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Origin {
@@ -134,14 +142,10 @@ impl Label {
         // Names of layers change nothing in what a plan does.
         let all = serde_json::to_string(&Self { plan_sha256: String::new(), detailed: false, ..self.clone() });
         let digest = digest(all.expect("a label is plain").as_bytes());
-        let precision = self.precision.name();
-        // Quantized files say so in their own names.
-        let network =
-            self.network.strip_suffix(precision).and_then(|rest| rest.strip_suffix('-')).unwrap_or(&self.network);
         format!(
             "{}-{}-{}x{}-b{}-sm{}-{}-{}-{}",
-            network,
-            precision,
+            self.model(),
+            self.precision.name(),
             self.width,
             self.height,
             self.max_batch,
@@ -150,6 +154,23 @@ impl Label {
             self.version,
             &digest[..12]
         )
+    }
+
+    /// What it is, in words.
+    fn what(&self) -> String {
+        let Self { precision, width, height, max_batch, library, version, .. } = self;
+        format!(
+            "{} in {precision}, {width}x{height}, batches to {max_batch}, by {library} {version} for compute capability {}.{}",
+            self.model(),
+            self.capability / 10,
+            self.capability % 10
+        )
+    }
+
+    /// The network's name without its precision: quantized files say it in their own names.
+    pub fn model(&self) -> &str {
+        let name = self.network.strip_suffix(self.precision.name()).and_then(|rest| rest.strip_suffix('-'));
+        name.unwrap_or(&self.network)
     }
 
     /// In what `self`, which is there, differs from `wanted`.
@@ -189,11 +210,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TensorRtError> {
 }
 
 /// Builds what is asked for, and nothing else.
-pub fn build(
-    request: &PlanRequest<'_>,
-    capabilities: &[u32],
-    watch: &(dyn Fn(Progress<'_>) -> bool + Sync),
-) -> Result<Vec<u8>, TensorRtError> {
+pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: Watch<'_>) -> Result<Vec<u8>, TensorRtError> {
     let mut onnx = read(request.onnx)?;
     let library = request.library;
     let takes_flags = (library.flavour(), library.version().major) == (Flavour::TensorRt, 10);
@@ -226,18 +243,12 @@ pub fn build(
 
 /// The plan that is asked for, loaded onto the GPU whose context is current: from the cache, or built, which takes minutes and is watched by
 /// `watch`.
-pub fn load(
-    request: &PlanRequest<'_>,
-    watch: &(dyn Fn(Progress<'_>) -> bool + Sync),
-) -> Result<Found<Arc<Plan>>, TensorRtError> {
+pub fn load(request: &PlanRequest<'_>, watch: Watch<'_>) -> Result<Found<Arc<Plan>>, TensorRtError> {
     find(request, folder().as_deref(), &|plan| request.library.load(plan), watch)
 }
 
 /// As [`load`], but the plan's bytes, which need no GPU.
-pub fn plan_for(
-    request: &PlanRequest<'_>,
-    watch: &(dyn Fn(Progress<'_>) -> bool + Sync),
-) -> Result<Found<Vec<u8>>, TensorRtError> {
+pub fn plan_for(request: &PlanRequest<'_>, watch: Watch<'_>) -> Result<Found<Vec<u8>>, TensorRtError> {
     find(request, folder().as_deref(), &|plan| Ok(plan.to_vec()), watch)
 }
 
@@ -246,7 +257,7 @@ fn find<T>(
     request: &PlanRequest<'_>,
     folder: Option<&Path>,
     open: &dyn Fn(&[u8]) -> Result<T, TensorRtError>,
-    watch: &(dyn Fn(Progress<'_>) -> bool + Sync),
+    watch: Watch<'_>,
 ) -> Result<Found<T>, TensorRtError> {
     // TensorRT-RTX builds for any GPU; TensorRT for the one at hand.
     let wanted = [request.capability];
@@ -261,8 +272,7 @@ fn find<T>(
     };
     let name = label.name();
     let path = folder.join(format!("{name}.plan"));
-    let opened = fs::create_dir_all(folder).and_then(|()| File::create(folder.join(format!("{name}.lock"))));
-    let lock = match opened.and_then(|file| file.lock().map(|()| file)) {
+    let lock = match alone(&folder.join(format!("{name}.lock")), watch)? {
         Ok(lock) => lock,
         Err(error) => return unkept(None, format!("{}: {error}", folder.display())),
     };
@@ -278,8 +288,13 @@ fn find<T>(
         Ok(None) => other(folder, &label),
         Err(reason) => Some(reason),
     };
+    let what = label.what();
     let why = instead.as_ref().map(|reason| format!("; {reason}")).unwrap_or_default();
-    log::tell(Severity::Warning, &format!("building {}, which may take minutes{why}", path.display()));
+    log::tell(Severity::Warning, &format!("building {what}, which may take minutes{why}"));
+    if !watch(Progress::Building { what: &what, instead: instead.as_deref() }) {
+        return Err(TensorRtError::Ended);
+    }
+    let since = Instant::now();
     let bytes = build(request, capabilities, &|progress| {
         if let Progress::Begin { phase, parent: None, .. } = progress {
             log::tell(Severity::Info, &format!("{phase} ..."));
@@ -289,12 +304,34 @@ fn find<T>(
     let plan = open(&bytes)?;
     let written = write(&path, &bytes, &label);
     drop(lock);
-    log::tell(Severity::Warning, "the plan is built");
-    if let Err(error) = &written {
-        log::tell(Severity::Warning, &format!("the plan is not kept: {}: {error}", path.display()));
-    }
     let unkept = written.as_ref().err().map(|error| format!("{}: {error}", path.display()));
+    let next = match &unkept {
+        None => format!("the next start takes it from {}", folder.display()),
+        Some(reason) => format!("it is not kept for the next start: {reason}"),
+    };
+    log::tell(Severity::Warning, &format!("{what} is built after {:.1} s; {next}", since.elapsed().as_secs_f64()));
+    if !watch(Progress::Built { unkept: unkept.as_deref() }) {
+        return Err(TensorRtError::Ended);
+    }
     Ok(Found { plan, origin: Origin::Built { instead, unkept }, path: written.is_ok().then_some(path) })
+}
+
+/// The file at `path`, locked against other processes. While another one has it, `watch` is asked whether to go on waiting. The inner error
+/// is that nothing can be locked there.
+pub fn alone(path: &Path, watch: Watch<'_>) -> Result<io::Result<File>, TensorRtError> {
+    let made = fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).and_then(|()| File::create(path));
+    let file = match made {
+        Ok(file) => file,
+        Err(error) => return Ok(Err(error)),
+    };
+    loop {
+        match file.try_lock() {
+            Ok(()) => return Ok(Ok(file)),
+            Err(TryLockError::Error(error)) => return Ok(Err(error)),
+            Err(TryLockError::WouldBlock) if watch(Progress::Waiting) => thread::sleep(PATIENCE),
+            Err(TryLockError::WouldBlock) => return Err(TensorRtError::Ended),
+        }
+    }
 }
 
 /// The plan at `path`, if its label is `wanted`; the reason, where something is there that cannot be used.
@@ -347,7 +384,10 @@ pub fn write(path: &Path, plan: &[u8], label: &Label) -> io::Result<()> {
 
 /// Writes a file under another name beside it, and moves it into place.
 pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    let beside = path.with_added_extension(format!("{}.part", std::process::id()));
+    // Its own for each process and each writer in it.
+    static WRITERS: AtomicU64 = AtomicU64::new(0);
+    let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
+    let beside = path.with_added_extension(format!("{}-{writer}.part", std::process::id()));
     let written = File::create(&beside).and_then(|mut file| {
         file.write_all(bytes)?;
         file.sync_all()

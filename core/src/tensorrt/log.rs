@@ -23,8 +23,8 @@ type Listener = Box<dyn Fn(Severity, &str) + Send + Sync>;
 
 static LISTENER: OnceLock<Listener> = OnceLock::new();
 
-/// Hands TensorRT's messages, and what is said of plans that are built, to `listener`, which any thread may call. Only the first one in a process is taken; without one, they are
-/// dropped. What matters of them is in the errors.
+/// Hands TensorRT's messages, and what is said of plans that are built, to `listener`, which any thread may call. Only the first one in a
+/// process is taken; without one, they are dropped. What matters of them is in the errors.
 pub fn listen(listener: impl Fn(Severity, &str) + Send + Sync + 'static) -> bool {
     LISTENER.set(Box::new(listener)).is_ok()
 }
@@ -60,7 +60,7 @@ pub(super) extern "C" fn receive(severity: i32, message: *const c_char) {
 }
 
 /// Tells the listener something of our own.
-pub(super) fn tell(severity: Severity, message: &str) {
+pub(crate) fn tell(severity: Severity, message: &str) {
     if let Some(listener) = LISTENER.get() {
         listener(severity, message);
     }

@@ -26,9 +26,10 @@ mod precision;
 
 pub use builder::{Build, Progress};
 pub use library::{Library, Version, headers};
+pub(crate) use log::tell;
 pub use log::{Severity, listen};
 pub use plan::{Context, Plan};
-pub use precision::{Choice, Precision, Trial, candidates, choose};
+pub use precision::{Choice, Precision, Purpose, Trial, candidates, choose};
 
 /// Which of NVIDIA's two libraries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -166,6 +167,24 @@ pub enum TensorRtError {
     /// The model has no file that TensorRT takes.
     #[error("the model has no file of that precision: its manifest must list an fp32 or an int8 one")]
     NothingToBuild,
+    /// The model has no file of that precision.
+    #[error(
+        "{model} has no file to build precision={precision} of: its manifest lists {listed}; int8 needs one of int8 (engines/quantize.py makes it), fp16 and fp32 need one of fp32"
+    )]
+    NoFile {
+        /// The model.
+        model: String,
+        /// What was asked for.
+        precision: Precision,
+        /// What there is.
+        listed: String,
+    },
+    /// A plan that was built by hand, and a precision.
+    #[error("the plan {plan} is of the precision that it was built in: leave precision at auto")]
+    PlanPrecision {
+        /// The plan.
+        plan: String,
+    },
     /// The build was ended by whoever watched its progress.
     #[error("the build was ended")]
     Ended,

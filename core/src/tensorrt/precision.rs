@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::TensorRtError;
+use super::cache::Label;
+use super::{Flavour, TensorRtError};
 use crate::model::{File, Model};
 
 /// Precision of a plan.
@@ -86,10 +87,32 @@ pub struct Trial {
     pub fault: Option<String>,
 }
 
+/// What a choice is for, as [`super::cache::Label`] has it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Purpose {
+    /// The model's name.
+    pub model: String,
+    /// Which library.
+    pub library: Flavour,
+    /// Its version.
+    pub version: String,
+    /// Compute capability of the GPU times ten.
+    pub capability: u32,
+    /// Input width in pixels.
+    pub width: usize,
+    /// Input height in pixels.
+    pub height: usize,
+    /// Largest batch, which was timed.
+    pub max_batch: usize,
+}
+
 /// The choice, and what it rests on.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub struct Choice {
+    /// What it is for.
+    pub purpose: Purpose,
     /// The fastest without a fault.
     pub precision: Precision,
     /// All that was tried.
@@ -113,6 +136,7 @@ impl fmt::Display for Choice {
 /// Tries `candidates` by `time`, which builds the precision's plan, sees that it counts what it must and times a largest batch. The error
 /// is that of the last one, where none can be used.
 pub fn choose(
+    purpose: Purpose,
     candidates: &[Precision],
     mut time: impl FnMut(Precision) -> Result<Duration, TensorRtError>,
 ) -> Result<Choice, TensorRtError> {
@@ -135,13 +159,42 @@ pub fn choose(
     let usable = trials.iter().filter(|trial| trial.fault.is_none());
     let best = usable.min_by(|a, b| a.microseconds.unwrap_or(f64::MAX).total_cmp(&b.microseconds.unwrap_or(f64::MAX)));
     match (best.map(|trial| trial.precision), last) {
-        (Some(precision), _) => Ok(Choice { precision, trials }),
+        (Some(precision), _) => Ok(Choice { purpose, precision, trials }),
         (None, Some(error)) => Err(error),
         (None, None) => Err(TensorRtError::NothingToBuild),
     }
 }
 
+impl fmt::Display for Purpose {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { model, library, version, capability, width, height, max_batch } = self;
+        let (major, minor) = (capability / 10, capability % 10);
+        write!(
+            f,
+            "{model} {width}x{height}, batches of {max_batch}, {library} {version}, compute capability {major}.{minor}"
+        )
+    }
+}
+
+impl Purpose {
+    /// Whether the plan with that label serves it, in one precision or another.
+    pub fn is_of(&self, label: &Label) -> bool {
+        let Label { library, version, capability, width, height, max_batch, .. } = label;
+        (&self.library, &self.version, self.capability) == (library, version, *capability)
+            && (self.width, self.height, self.max_batch) == (*width, *height, *max_batch)
+            && self.model == label.model()
+    }
+}
+
 impl Choice {
+    /// All that are kept in `folder`, by their purpose.
+    pub fn all(folder: &Path) -> Vec<Self> {
+        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let mut found: Vec<_> = entries.filter_map(|path| Self::read(&path)).collect();
+        found.sort_by_cached_key(|choice| choice.purpose.to_string());
+        found
+    }
+
     /// The choice that was kept at `path`, if there is one.
     pub fn read(path: &Path) -> Option<Self> {
         serde_json::from_slice(&std::fs::read(path).ok()?).ok()
@@ -171,16 +224,16 @@ mod tests {
             move |precision| Ok(Duration::from_micros(if precision == Precision::Int8 { int8 } else { fp16 }))
         };
         let both = [Precision::Int8, Precision::Fp16];
-        assert_eq!(choose(&both, times(10, 20)).expect("one").precision, Precision::Int8);
+        assert_eq!(choose(Purpose::default(), &both, times(10, 20)).expect("one").precision, Precision::Int8);
         // INT8 is not always faster: depthwise convolutions hardly gain.
-        let choice = choose(&both, times(21, 20)).expect("one");
+        let choice = choose(Purpose::default(), &both, times(21, 20)).expect("one");
         assert_eq!(choice.to_string(), "fp16; int8 takes 21 µs a batch; fp16 takes 20 µs a batch");
     }
 
     #[test]
     fn precision_that_does_not_count_is_passed_over_with_its_reason() {
         let mut calls = 0;
-        let choice = choose(&[Precision::Int8, Precision::Fp16], |precision| {
+        let choice = choose(Purpose::default(), &[Precision::Int8, Precision::Fp16], |precision| {
             calls += 1;
             if precision == Precision::Int8 { Err(fault("counts 0.0")) } else { Ok(Duration::from_micros(30)) }
         });
@@ -190,8 +243,8 @@ mod tests {
             choice.to_string().contains("int8 is not used: TensorRT 11.4.0 builds no plan: counts 0.0"),
             "{choice}"
         );
-        assert!(choose(&[Precision::Int8], |_| Err(fault("counts 0.0"))).is_err());
-        assert!(matches!(choose(&[], |_| Ok(Duration::ZERO)), Err(TensorRtError::NothingToBuild)));
+        assert!(choose(Purpose::default(), &[Precision::Int8], |_| Err(fault("counts 0.0"))).is_err());
+        assert!(matches!(choose(Purpose::default(), &[], |_| Ok(Duration::ZERO)), Err(TensorRtError::NothingToBuild)));
     }
 
     #[test]
@@ -199,8 +252,10 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("engines/choice.json");
         assert_eq!(Choice::read(&path), None);
-        let choice = choose(&[Precision::Fp16], |_| Ok(Duration::from_micros(7))).expect("one");
+        let choice = choose(Purpose::default(), &[Precision::Fp16], |_| Ok(Duration::from_micros(7))).expect("one");
         choice.write(&path).expect("the folder can be written");
-        assert_eq!(Choice::read(&path), Some(choice));
+        assert_eq!(Choice::read(&path), Some(choice.clone()));
+        std::fs::write(folder.path().join("engines/other.json"), "{}").expect("the folder can be written");
+        assert_eq!(Choice::all(path.parent().expect("a folder")), [choice]);
     }
 }

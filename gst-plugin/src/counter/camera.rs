@@ -42,7 +42,7 @@ pub struct Link {
     pub cuda: Option<Arc<SharedContext>>,
 }
 
-/// One camera. Lock order: `stream`, then the dispatcher's own. No lock is held while pushing, posting or preprocessing.
+/// One camera. Lock order: `stream`, then `link` or the dispatcher's own. No lock is held while pushing, posting or preprocessing.
 pub struct Camera {
     /// The pad's number.
     pub index: u32,
@@ -168,8 +168,27 @@ impl Camera {
         read(&mut self.lock())
     }
 
-    /// Joins the engine: from now on frames are counted.
+    /// The engine will come: until then live frames pass uncounted, and others wait.
+    pub fn await_engine(&self) {
+        let mut stream = self.lock();
+        stream.restart();
+        stream.opening = true;
+        stream.labels.camera = self.id();
+    }
+
+    /// The engine will not come.
+    pub fn give_up(&self) {
+        let mut stream = self.lock();
+        stream.opening = false;
+        stream.flow = Err(gst::FlowError::Error);
+        self.wake(&mut stream);
+    }
+
+    /// Joins the engine, if it has not: from now on frames are counted.
     pub fn join(self: &Arc<Self>, dispatcher: &Arc<Dispatcher>, resize: Resize, cuda: Option<Arc<SharedContext>>) {
+        if self.link().is_some() {
+            return;
+        }
         let camera = Arc::downgrade(self);
         let way = dispatcher.join(move |ticket, outcome| {
             if let Some(camera) = camera.upgrade() {
@@ -177,13 +196,18 @@ impl Camera {
             }
         });
         let info = dispatcher.info();
-        {
-            let mut stream = self.lock();
-            stream.restart();
-            stream.labels =
-                Labels { camera: self.id(), model: info.model.clone(), engine: info.kind.name().to_owned() };
-        }
+        let on_gpu = cuda.is_some();
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Link { way: Arc::new(way), resize, cuda });
+        let mut stream = self.lock();
+        stream.labels = Labels { camera: self.id(), model: info.model.clone(), engine: info.kind.name().to_owned() };
+        stream.opening = false;
+        let in_vain = !on_gpu && stream.format.as_ref().is_some_and(|(.., in_gpu_memory)| *in_gpu_memory);
+        self.wake(&mut stream);
+        drop(stream);
+        if in_vain {
+            // Frames in GPU memory were agreed upon for an engine that did not come.
+            self.sinkpad.push_event(gst::event::Reconfigure::new());
+        }
     }
 
     /// Leaves the engine.
@@ -191,7 +215,11 @@ impl Camera {
         let link = self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
         // Dropped with no lock held: it may be the last of the dispatcher, which waits for its threads.
         drop(link);
-        self.lock().restart();
+        {
+            let mut stream = self.lock();
+            stream.restart();
+            stream.opening = false;
+        }
         *self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner) = None;
         *self.weights.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
@@ -213,10 +241,10 @@ impl Camera {
         let timing = imp.timing();
         let live = self.is_live();
         let deadline = live.then(|| imp.clock().time() + timing.max_latency);
-        let link = self.link().ok_or(gst::FlowError::Flushing)?;
+        let link = self.await_link(live)?;
         let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(timing.interval);
 
-        let mut stream = self.wait_for_room(&link, live)?;
+        let mut stream = self.wait_for_room(link.as_ref(), live)?;
         let Some((info, format, in_gpu_memory)) = stream.format.clone() else {
             return Err(gst::FlowError::NotNegotiated);
         };
@@ -227,10 +255,10 @@ impl Camera {
 
         // The picture is read here and nowhere else: what is queued is never mapped again.
         let mut input = None;
-        if due {
-            match self.preprocess(&link, &info, format, &buffer, in_gpu_memory) {
+        if due && let Some(link) = &link {
+            match self.preprocess(link, &info, format, &buffer, in_gpu_memory) {
                 Ok((mut slot, grid)) => {
-                    let (weights, generation) = self.weights(&link, &grid, timing.density_map);
+                    let (weights, generation) = self.weights(link, &grid, timing.density_map);
                     slot.weights = weights;
                     input = Some((slot, Place { grid, generation }));
                 }
@@ -241,7 +269,7 @@ impl Camera {
 
         let mut stream = self.lock();
         if stream.flushing {
-            if let Some((slot, _)) = input {
+            if let (Some((slot, _)), Some(link)) = (input, &link) {
                 link.way.recycle(slot);
             }
             return Err(gst::FlowError::Flushing);
@@ -250,7 +278,7 @@ impl Camera {
         let state = match &order {
             Some((ticket, _)) => FrameState::Waiting(*ticket),
             None if due => {
-                stream.figures.failed += 1;
+                stream.figures.failed += u64::from(link.is_some());
                 FrameState::Missed
             }
             None => FrameState::NotDue,
@@ -258,16 +286,35 @@ impl Camera {
         stream.push(Item::Frame(Frame { buffer, sequence, time, arrival, deadline, place, state }));
         self.wake(&mut stream);
         drop(stream);
-        if let Some((ticket, slot)) = order {
-            let keep = if live { 1 } else { depth(&link) };
+        if let (Some((ticket, slot)), Some(link)) = (order, &link) {
+            let keep = if live { 1 } else { depth(link) };
             link.way.submit(ticket, slot, keep);
         }
         Ok(gst::FlowSuccess::Ok)
     }
 
+    /// The way to the engine. While that is being opened, a live frame goes without, and others wait.
+    fn await_link(&self, live: bool) -> Result<Option<Link>, gst::FlowError> {
+        let mut stream = self.lock();
+        loop {
+            if stream.flushing {
+                return Err(gst::FlowError::Flushing);
+            }
+            if let Some(link) = self.link() {
+                return Ok(Some(link));
+            }
+            stream.flow?;
+            match (stream.opening, live) {
+                (false, _) => return Err(gst::FlowError::Flushing),
+                (true, true) => return Ok(None),
+                (true, false) => stream = self.wait(stream),
+            }
+        }
+    }
+
     /// Waits until the queue takes another frame. The head of a full live queue leaves uncounted: the video goes on.
-    fn wait_for_room(&self, link: &Link, live: bool) -> Result<MutexGuard<'_, Stream>, gst::FlowError> {
-        let limit = if live { LIVE_FRAMES } else { depth(link) };
+    fn wait_for_room(&self, link: Option<&Link>, live: bool) -> Result<MutexGuard<'_, Stream>, gst::FlowError> {
+        let limit = if live { LIVE_FRAMES } else { link.map_or(MAX_FRAMES, depth) };
         let mut stream = self.lock();
         loop {
             if stream.flushing {
@@ -483,7 +530,9 @@ impl Camera {
         match query.view_mut() {
             gst::QueryViewMut::Allocation(allocation) => {
                 let answered = self.srcpad.peer_query(allocation.query_mut());
-                let held = self.link().map_or(0, |link| depth(&link)) as u32;
+                // Of an engine that is still being opened, nothing is known but this.
+                let unknown = if self.lock().opening { MAX_FRAMES } else { 0 };
+                let held = self.link().map_or(unknown, |link| depth(&link)) as u32;
                 let pools: Vec<_> = allocation.allocation_pools().collect();
                 for (index, (pool, size, min, max)) in pools.into_iter().enumerate() {
                     // What is held here is missing in the pool.

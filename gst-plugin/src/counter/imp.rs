@@ -16,6 +16,7 @@ use super::VehicleCounterPad;
 use super::camera::{Camera, FORMATS, GPU_FORMATS};
 use crate::cuda::{self, SharedContext};
 use crate::dispatch::{Choice, Opened};
+use crate::opening::{Opening, Start};
 
 /// The log category of the element and its cameras.
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -61,6 +62,24 @@ impl Default for Settings {
     }
 }
 
+/// How far the element is.
+#[derive(Default)]
+enum Phase {
+    /// READY or NULL.
+    #[default]
+    Stopped,
+    /// Its engine is being opened: live cameras pass uncounted, files wait.
+    Opening,
+    /// It counts.
+    Running(State),
+}
+
+impl Phase {
+    fn running(&self) -> Option<&State> {
+        if let Self::Running(state) = self { Some(state) } else { None }
+    }
+}
+
 /// What the stream made: from READY to PAUSED and back.
 struct State {
     dispatcher: Arc<Dispatcher>,
@@ -68,12 +87,14 @@ struct State {
     cuda: Option<Arc<SharedContext>>,
 }
 
-/// See [`super::VehicleCounter`]. Lock order: `cameras`, `state`, `settings`, `cuda`, then a camera's own. None is held while posting, adding or
-/// activating pads, or opening an engine.
+/// See [`super::VehicleCounter`]. Lock order: `cameras`, `state`, `settings`, `cuda`, then a camera's own; `opening` is held with none of them.
+/// None is held while posting, adding or activating pads, or opening an engine.
 #[derive(Default)]
 pub struct VehicleCounter {
     cameras: Mutex<BTreeMap<u32, Arc<Camera>>>,
-    state: Mutex<Option<State>>,
+    state: Mutex<Phase>,
+    /// The engine's opening, where it takes long.
+    opening: Mutex<Option<Opening>>,
     settings: Mutex<Settings>,
     /// The CUDA context for decoders, from the first that asks for it, or the start, until NULL.
     cuda: Mutex<Option<Arc<SharedContext>>>,
@@ -98,13 +119,36 @@ impl VehicleCounter {
         lock(&self.cameras).values().cloned().collect()
     }
 
-    /// Opens the engine, or joins elements that have it open, and lets the cameras in.
+    /// Opens the engine, or joins elements that have it open, and lets the cameras in: now, or when it is open.
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
         let regions = self
             .parse_regions(&settings)
             .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
-        let opened = settings.choice.open()?;
+        *lock(&self.state) = Phase::Opening;
+        for camera in self.cameras() {
+            camera.await_engine();
+            self.apply(&camera, &regions, settings.timing.smoothing);
+        }
+        let element = self.obj().downgrade();
+        let done = move |opened| {
+            if let Some(element) = element.upgrade() {
+                element.imp().opened_later(opened);
+            }
+        };
+        match settings.choice.open(self.obj().upcast_ref(), done) {
+            Ok(Start::Opened(opened)) => self.run(opened),
+            Ok(Start::Later(opening)) => *lock(&self.opening) = Some(opening),
+            Err(error) => {
+                self.stop();
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The engine is open: the cameras are let in.
+    fn run(&self, opened: Opened) {
         opened.announce(self.obj().upcast_ref());
         let Opened { dispatcher, resize, .. } = opened;
         gst::info!(CAT, imp = self, "Counting with {:?}, {:?}", dispatcher.info(), dispatcher.settings());
@@ -116,12 +160,27 @@ impl VehicleCounter {
             let message = gst::message::HaveContext::builder(cuda.context().clone()).src(&*element).build();
             let _ = element.post_message(message);
         }
-        *lock(&self.state) = Some(State { dispatcher: dispatcher.clone(), resize, cuda: cuda.clone() });
+        {
+            let mut state = lock(&self.state);
+            if !matches!(*state, Phase::Opening) {
+                return;
+            }
+            *state = Phase::Running(State { dispatcher: dispatcher.clone(), resize, cuda: cuda.clone() });
+        }
         for camera in self.cameras() {
             camera.join(&dispatcher, resize, cuda.clone());
-            self.apply(&camera, &regions, settings.timing.smoothing);
         }
-        Ok(())
+    }
+
+    /// The engine has opened after the state change, or has not.
+    fn opened_later(&self, opened: Result<Opened, gst::ErrorMessage>) {
+        match opened {
+            Ok(opened) => self.run(opened),
+            Err(error) => {
+                self.post_error_message(error);
+                self.cameras().iter().for_each(|camera| camera.give_up());
+            }
+        }
     }
 
     /// The CUDA context of the engine, which may open later, for whoever asks for a context of type `asked`; `None` where it is none of ours.
@@ -144,10 +203,13 @@ impl VehicleCounter {
     }
 
     fn stop(&self) {
+        let state = std::mem::take(&mut *lock(&self.state));
+        let opening = lock(&self.opening).take();
+        // Ends the opening, and waits for its thread.
+        drop(opening);
         for camera in self.cameras() {
             camera.leave();
         }
-        let state = lock(&self.state).take();
         // Waits for the engine's threads where this was its last user, with no lock held.
         drop(state);
     }
@@ -180,7 +242,7 @@ impl VehicleCounter {
 
     /// A setting changed. Before the element runs there is nothing to do; while it runs, what cannot be used is said and left as it was.
     pub fn configure_while_running(&self) {
-        if lock(&self.state).is_none() {
+        if matches!(*lock(&self.state), Phase::Stopped) {
             return;
         }
         let settings = lock(&self.settings).clone();
@@ -222,7 +284,7 @@ impl VehicleCounter {
             }
             entry.build()
         });
-        let totals = lock(&self.state).as_ref().map(|state| state.dispatcher.totals());
+        let totals = lock(&self.state).running().map(|state| state.dispatcher.totals());
         let (batches, frames) = totals.unwrap_or_default();
         gst::Structure::builder("vehiclecount-statistics")
             .field("cameras", gst::Array::new(cameras))
@@ -232,7 +294,7 @@ impl VehicleCounter {
     }
 
     fn active_engine(&self) -> Option<&'static str> {
-        lock(&self.state).as_ref().map(|state| state.dispatcher.info().kind.name())
+        lock(&self.state).running().map(|state| state.dispatcher.info().kind.name())
     }
 }
 
@@ -433,10 +495,18 @@ impl ElementImpl for VehicleCounter {
             camera
         };
         // Both are activated where the element runs already, the source pad first: it must be ready for the first frame.
-        let joined =
-            lock(&self.state).as_ref().map(|state| (state.dispatcher.clone(), state.resize, state.cuda.clone()));
-        if let Some((dispatcher, resize, cuda)) = joined {
-            camera.join(&dispatcher, resize, cuda);
+        let joined = match &*lock(&self.state) {
+            Phase::Stopped => None,
+            Phase::Opening => {
+                camera.await_engine();
+                Some(None)
+            }
+            Phase::Running(state) => Some(Some((state.dispatcher.clone(), state.resize, state.cuda.clone()))),
+        };
+        if let Some(running) = joined {
+            if let Some((dispatcher, resize, cuda)) = running {
+                camera.join(&dispatcher, resize, cuda);
+            }
             self.configure_while_running();
         }
         let sinkpad = camera.sinkpad.clone().upcast::<gst::Pad>();

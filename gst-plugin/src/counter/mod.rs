@@ -26,10 +26,15 @@
 //! ## Messages
 //!
 //! `vehiclecount-engine`, an element message, tells which engine runs once it has opened: `engine`, `version`, `device`, `model`,
-//! `precision`, `shared` (another element had it open already), `passed-over` (what `auto` would have preferred, and why it does not open).
+//! `precision`, `precision-choice` (what was tried, and what each took), `shared` (another element had it open already), `passed-over` (what
+//! `auto` would have preferred, and why it does not open).
+//!
+//! Where a TensorRT plan must be built first, for minutes, progress messages of the code `vehiclecount-engine` tell how far it is; gst-launch-1.0
+//! prints them. Meanwhile live cameras pass uncounted, and files wait. Going to READY or NULL ends the build.
 
 use gst::prelude::*;
 use vehiclecount_core::engine::EngineKind;
+use vehiclecount_core::tensorrt::Precision;
 
 mod camera;
 mod imp;
@@ -80,9 +85,43 @@ impl From<EngineChoice> for EngineKind {
     }
 }
 
+/// The property `precision`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVehicleCountPrecision")]
+pub enum PrecisionChoice {
+    /// The best.
+    #[default]
+    #[enum_value(
+        name = "On a GPU, the faster of INT8 and FP16 that counts right; on a processor, the manifest's",
+        nick = "auto"
+    )]
+    Auto,
+    /// FP32.
+    #[enum_value(name = "FP32", nick = "fp32")]
+    Fp32,
+    /// FP16.
+    #[enum_value(name = "FP16, with TensorRT", nick = "fp16")]
+    Fp16,
+    /// INT8.
+    #[enum_value(name = "INT8 where the network is quantized, FP16 between", nick = "int8")]
+    Int8,
+}
+
+impl From<PrecisionChoice> for Precision {
+    fn from(choice: PrecisionChoice) -> Self {
+        match choice {
+            PrecisionChoice::Auto => Self::Auto,
+            PrecisionChoice::Fp32 => Self::Fp32,
+            PrecisionChoice::Fp16 => Self::Fp16,
+            PrecisionChoice::Int8 => Self::Int8,
+        }
+    }
+}
+
 /// Makes the element known to GStreamer.
 pub fn register(plugin: Option<&gst::Plugin>) -> Result<(), glib::BoolError> {
     EngineChoice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    PrecisionChoice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     VehicleCounterPad::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     gst::Element::register(plugin, "vehiclecounter", gst::Rank::NONE, VehicleCounter::static_type())
 }

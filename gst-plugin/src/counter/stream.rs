@@ -152,6 +152,8 @@ pub struct Stream {
     pub flow: Result<gst::FlowSuccess, gst::FlowError>,
     /// The camera has ended.
     pub eos: bool,
+    /// The engine is still being opened.
+    pub opening: bool,
     /// Whether the camera is live; `None` until it was asked.
     pub live: Option<bool>,
     /// The queue is full: the frame at its head leaves now, counted or not.
@@ -203,6 +205,7 @@ impl Stream {
             stopped: true,
             flow: Ok(gst::FlowSuccess::Ok),
             eos: false,
+            opening: false,
             live: None,
             hurry: false,
             alarm: None,

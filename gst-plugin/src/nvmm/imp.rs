@@ -17,7 +17,8 @@ use super::work::{Results, Work};
 use super::{DensitySource, OsdMode};
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
-use crate::dispatch::Choice;
+use crate::dispatch::{Choice, Opened};
+use crate::opening::{Opening, Start};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -79,13 +80,15 @@ impl Default for Settings {
     }
 }
 
-/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own. None is held while posting, opening an engine or
+/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own; `opening` is held with none of them. None is held while posting, opening an engine or
 /// waiting for it.
 #[derive(Default)]
 pub struct VehicleCounterNvmm {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
     results: Arc<Results>,
+    /// The engine's opening, where it takes long.
+    opening: Mutex<Option<Opening>>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -128,9 +131,15 @@ impl VehicleCounterNvmm {
     /// A batch: find the density of each frame, count, and attach.
     fn count(&self, buffer: &gst::Buffer, remarks: &mut Remarks) -> Result<(), Fatal> {
         let settings = lock(&self.settings).clone();
+        if settings.source == DensitySource::Engine && !self.results.wait_for_engine() {
+            return Err(Fatal::Flushing);
+        }
         let (batch, mut orders) = {
             let mut guard = lock(&self.state);
             let Some(state) = guard.as_mut() else { return Ok(()) };
+            if settings.source == DensitySource::Engine && state.work.is_none() {
+                return Err(Fatal::Other("there is no engine: see the error before this one".to_owned()));
+            }
             let batch = Batch::of(state.api, buffer)?;
             state.batches += 1;
             let orders = match settings.source {
@@ -158,14 +167,48 @@ impl VehicleCounterNvmm {
         Ok(())
     }
 
-    /// Opens the engine of ours, where it is asked for.
-    fn open_engine(&self, settings: &Settings) -> Result<Option<Work>, gst::ErrorMessage> {
+    /// Opens the engine of ours, where it is asked for: now, or in a thread of its own, for which batches wait.
+    fn open_engine(&self, settings: &Settings) -> Result<(), gst::ErrorMessage> {
         if settings.source != DensitySource::Engine {
-            return Ok(None);
+            return Ok(());
         }
-        let opened = settings.choice.open()?;
+        self.results.set_opening(true);
+        let element = self.obj().downgrade();
+        let done = move |opened| {
+            if let Some(element) = element.upgrade() {
+                element.imp().opened_later(opened);
+            }
+        };
+        match settings.choice.open(self.obj().upcast_ref(), done) {
+            Ok(Start::Opened(opened)) => self.run(opened),
+            Ok(Start::Later(opening)) => *lock(&self.opening) = Some(opening),
+            Err(error) => {
+                self.results.set_opening(false);
+                return Err(error);
+            }
+        }
+        Ok(())
+    }
+
+    /// The engine is open: batches go to it.
+    fn run(&self, opened: Opened) {
         opened.announce(self.obj().upcast_ref());
-        Ok(Some(Work::new(opened, self.results.clone())))
+        let work = Work::new(opened, self.results.clone());
+        if let Some(state) = lock(&self.state).as_mut() {
+            state.work = Some(work);
+        }
+        self.results.set_opening(false);
+    }
+
+    /// The engine has opened after the state change, or has not.
+    fn opened_later(&self, opened: Result<Opened, gst::ErrorMessage>) {
+        match opened {
+            Ok(opened) => self.run(opened),
+            Err(error) => {
+                self.post_error_message(error);
+                self.results.set_opening(false);
+            }
+        }
     }
 
     fn statistics(&self) -> gst::Structure {
@@ -430,12 +473,15 @@ impl BaseTransformImpl for VehicleCounterNvmm {
                 ("{}: left out {}", settings.config_file_path, config.sources.left_out.join("; "))
             );
         }
-        let work = self.open_engine(&settings)?;
-        *lock(&self.state) = Some(State::new(api, config, work));
-        Ok(())
+        *lock(&self.state) = Some(State::new(api, config, None));
+        self.open_engine(&settings).inspect_err(|_| drop(lock(&self.state).take()))
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
+        let opening = lock(&self.opening).take();
+        // Ends the opening, and waits for its thread.
+        drop(opening);
+        self.results.set_opening(false);
         let state = lock(&self.state).take();
         // Waits for the engine's threads where this was its last user, with no lock held.
         drop(state);

@@ -27,6 +27,8 @@ pub struct Results {
 #[derive(Default)]
 struct Inner {
     flushing: bool,
+    /// The engine is still being opened.
+    opening: bool,
     done: BTreeMap<u64, Outcomes>,
 }
 
@@ -39,6 +41,19 @@ impl Results {
     pub fn set_flushing(&self, flushing: bool) {
         self.lock().flushing = flushing;
         self.changed.notify_all();
+    }
+
+    /// While the engine is being opened, batches wait for it.
+    pub fn set_opening(&self, opening: bool) {
+        self.lock().opening = opening;
+        self.changed.notify_all();
+    }
+
+    /// Waits for the engine. `false` when flushing.
+    pub fn wait_for_engine(&self) -> bool {
+        let waiting = |inner: &mut Inner| !inner.flushing && inner.opening;
+        let inner = self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+        !inner.flushing
     }
 
     fn put(&self, ticket: u64, outcome: &Outcome<'_>) {

@@ -205,6 +205,9 @@ impl Shown {
     fn show(&self, progress: Progress<'_>) -> bool {
         let mut phases = self.phases.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         match progress {
+            Progress::Waiting if phases.is_empty() => phases.push(("waiting for another process".to_owned(), 0, 1)),
+            Progress::Building { .. } => phases.clear(),
+            Progress::Waiting | Progress::Built { .. } | Progress::Timing { .. } => {}
             Progress::Begin { phase, steps, .. } => phases.push((phase.to_owned(), 0, steps)),
             Progress::Step { phase, step } => {
                 phases.iter_mut().filter(|(name, ..)| name == phase).for_each(|(_, done, _)| *done = step + 1);

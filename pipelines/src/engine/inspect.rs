@@ -2,13 +2,13 @@
 
 use std::collections::BTreeMap;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result};
 use serde_json::Value;
 use vehiclecount_core::cuda::Driver;
 use vehiclecount_core::tensorrt::cache::{Label, label_path};
-use vehiclecount_core::tensorrt::{Flavour, Library};
+use vehiclecount_core::tensorrt::{Choice, Flavour, Library};
 
 use super::build::bytes;
 
@@ -49,6 +49,10 @@ pub fn run(options: &Options) -> Result<()> {
                 label.capability / 10,
                 label.capability % 10
             );
+            let folder = options.plan.parent().unwrap_or(Path::new(""));
+            for choice in Choice::all(folder).iter().filter(|choice| choice.purpose.is_of(label)) {
+                println!("  precision=auto takes {choice}");
+            }
         }
     }
     let flavour = match (options.runtime, &label) {

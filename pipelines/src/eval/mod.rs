@@ -97,12 +97,10 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let resize = model.manifest.input.resize;
     let request = EngineRequest {
-        kind: options.engine,
         input: Some(model.input_size(options.input_size)?),
-        model: Arc::new(model),
-        max_batch: 1,
         gpu: options.gpu,
         name: "eval".to_owned(),
+        ..EngineRequest::new(options.engine, Arc::new(model))
     };
     let opened = engine::open(&request)?;
     for (kind, reason) in &opened.passed_over {
