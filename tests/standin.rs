@@ -59,10 +59,10 @@ pub struct FrameSpec {
     pub place: u32,
     /// Shape.
     pub dims: Vec<u32>,
-    /// Picture with borders.
-    pub aspect: bool,
-    /// Borders on both sides.
-    pub symmetric: bool,
+    /// 1: picture with borders.
+    pub aspect: u32,
+    /// 1: borders on both sides.
+    pub symmetric: u32,
     /// Size of the network's input.
     pub network: (u32, u32),
     /// 2: another output comes first.
@@ -90,8 +90,8 @@ impl FrameSpec {
             data_type: 0,
             place: 0,
             dims: vec![1, (cells.len() / columns) as u32, columns as u32],
-            aspect: false,
-            symmetric: false,
+            aspect: 0,
+            symmetric: 0,
             network: (64, 32),
             layers: 1,
             red: 0,
@@ -126,6 +126,8 @@ pub struct BatchSpec {
     pub stride: u32,
     /// 0: none.
     pub batch_meta: u32,
+    /// Width and height that metadata tells; 0: the truth.
+    pub told: [u32; 2],
 }
 
 impl Default for BatchSpec {
@@ -141,6 +143,7 @@ impl Default for BatchSpec {
             mapped_size: 0,
             stride: 0,
             batch_meta: 1,
+            told: [0; 2],
         }
     }
 }
@@ -221,8 +224,8 @@ impl StandIn {
                     place: frame.place,
                     num_dims: frame.dims.len() as u32,
                     dims,
-                    aspect: frame.aspect.into(),
-                    symmetric: frame.symmetric.into(),
+                    aspect: frame.aspect,
+                    symmetric: frame.symmetric,
                     network_width: frame.network.0,
                     network_height: frame.network.1,
                     layers: frame.layers,

@@ -114,9 +114,9 @@ add_tensor (NvDsBatchMeta * batch, NvDsFrameMeta * frame, const StandinFrame * s
   tensor->network_info.width = spec->network_width;
   tensor->network_info.height = spec->network_height;
   tensor->network_info.channels = 3;
-  tensor->maintain_aspect_ratio = spec->aspect != 0;
+  tensor->maintain_aspect_ratio = (gboolean) spec->aspect;
 #if STANDIN_MAJOR >= 7
-  tensor->symmetric_padding = spec->symmetric != 0;
+  tensor->symmetric_padding = (gboolean) spec->symmetric;
 #endif
   for (i = 0; i < n; i++) {
     NvDsInferLayerInfo *layer = &tensor->output_layers_info[i];
@@ -186,8 +186,8 @@ standin_buffer_new (const StandinBatch * spec, const StandinFrame * frames, guin
     frame->pad_index = frame->source_id = frames[i].source_id;
     frame->buf_pts = frames[i].pts;
     frame->ntp_timestamp = frames[i].ntp;
-    frame->source_frame_width = frame->pipeline_width = spec->width;
-    frame->source_frame_height = frame->pipeline_height = spec->height;
+    frame->source_frame_width = frame->pipeline_width = spec->told_width ? spec->told_width : spec->width;
+    frame->source_frame_height = frame->pipeline_height = spec->told_height ? spec->told_height : spec->height;
     for (t = frames[i].tensors; t > 0; t--)
       add_tensor (batch, frame, &frames[i], frames[i].unique_id + t - 1);
     nvds_add_frame_meta_to_batch (batch, frame);

@@ -268,15 +268,42 @@ fn borders_that_nvinfer_added_lie_outside_the_frame() {
     let stage = Stage::new("");
     // A picture twice as wide as high in a square network: the lower half is border, or a quarter above and below.
     let boxed = |symmetric| {
-        let frame = FrameSpec { aspect: true, symmetric, network: (64, 64), ..FrameSpec::new(0, 0, 1, &[0.0; 4]) };
+        let frame = FrameSpec { aspect: 1, symmetric, network: (64, 64), ..FrameSpec::new(0, 0, 1, &[0.0; 4]) };
         let seen = look(&stage.pass(standin.buffer(&BatchSpec::default(), &[frame])));
         let rect = seen[0].report.as_ref().unwrap().density.as_ref().unwrap().grid.rect;
         (rect.x, rect.y, rect.width, rect.height)
     };
-    assert_eq!(boxed(false), (0.0, 0.0, 1.0, 2.0));
+    assert_eq!(boxed(0), (0.0, 0.0, 1.0, 2.0));
     // Before 7.0 nvinfer does not tell.
-    assert_eq!(boxed(true), if version() >= (7, 0) { (0.0, -0.5, 1.0, 2.0) } else { (0.0, 0.0, 1.0, 2.0) });
+    assert_eq!(boxed(1), if version() >= (7, 0) { (0.0, -0.5, 1.0, 2.0) } else { (0.0, 0.0, 1.0, 2.0) });
     stage.end();
+}
+
+#[test]
+fn place_of_a_density_that_cannot_be_known_ends_the_stream_with_both_figures() {
+    let standin = standin();
+    let good = FrameSpec { network: (64, 64), aspect: 1, symmetric: 1, ..FrameSpec::new(0, 0, 1, &[1.0; 4]) };
+    let told = BatchSpec { told: [128, 128], ..BatchSpec::default() };
+    let error = |batch: &BatchSpec, frame: FrameSpec| {
+        let stage = Stage::new("");
+        let error = stage.fail(standin.buffer(batch, &[frame]));
+        stage.end();
+        error
+    };
+    let resized = error(&told, good.clone());
+    assert!(resized.starts_with("camera-0: ") && resized.contains("directly behind nvinfer"), "{resized}");
+    assert!(resized.contains("the picture has 64x32 pixels, and its metadata says 128x128"), "{resized}");
+    let small = error(&BatchSpec::default(), FrameSpec { network: (0, 3), ..good.clone() });
+    assert!(small.contains("1x4 cells, and the network's input is said to be 0x3 pixels"), "{small}");
+    let odd = error(&BatchSpec::default(), FrameSpec { aspect: 77, ..good.clone() });
+    assert!(odd.contains("told as 77, where 0 or 1 was expected"), "{odd}");
+    let layout = error(&BatchSpec { mapped_size: 80, ..BatchSpec::default() }, good.clone());
+    assert!(layout.contains("80 bytes") && layout.contains("doctor --deepstream"), "{layout}");
+    // A stretched picture fills the input whatever its size.
+    let stage = Stage::new("");
+    assert_eq!(count(&look(&stage.pass(standin.buffer(&told, &[FrameSpec { aspect: 0, ..good }])))[0]), 4.0);
+    stage.end();
+    assert_eq!((meta::live(), standin.live_batches()), (0, 0));
 }
 
 #[test]
@@ -419,7 +446,10 @@ fn tensor_that_is_no_density_ends_the_stream_with_the_remedy() {
     assert!(error("", FrameSpec { dims: vec![4], ..good.clone() }).contains("1 x rows x columns"));
     assert!(error("", FrameSpec { data_type: 2, ..good.clone() }).contains("data type 2"));
     // The second frame of a batch that was not copied to the host: its pointer is an offset from nowhere.
-    let device = error("", FrameSpec { place: 1, batch_id: 1, ..good.clone() });
+    let stage = Stage::new("");
+    let frames = [good.clone(), FrameSpec { place: 1, ..FrameSpec::new(1, 1, 2, &[1.0; 4]) }];
+    let device = stage.fail(standin.buffer(&BatchSpec::default(), &frames));
+    stage.end();
     assert!(device.contains("disable-output-host-copy=0"), "{device}");
     assert!(error("", FrameSpec { place: 2, ..good.clone() }).contains("has no values"));
     let layer = error("tensor-layer=heat", FrameSpec { layers: 2, ..good.clone() });
@@ -594,6 +624,54 @@ fn engine_finds_the_picture_of_a_demuxed_frame_whose_batch_id_is_that_of_the_bat
     let whole = standin.buffer(&BatchSpec::default(), &[picture(0, 0, 0), picture(1, 1, 255), picture(2, 2, 51)]);
     let demux = |index, keep| in_frame(&look(&stage.pass(standin.demux(&whole, index, keep)))[0]);
     assert_eq!((demux(1, true), demux(2, true), demux(1, false), demux(0, true)), (32.0, 6.4, 32.0, 0.0));
+    stage.end();
+}
+
+#[test]
+fn latency_is_how_long_the_engine_holds_batches_and_tensors_add_none() {
+    let standin = standin();
+    let clock = gst_check::TestClock::new();
+    let latency = |stage: &Stage| {
+        let mut query = gst::query::Latency::new();
+        assert!(stage.element.static_pad("src").unwrap().query(&mut query));
+        query.result()
+    };
+    // Whether the element has said that its latency is another one; others may say so too.
+    let says_so = |stage: &Stage| {
+        let bus = stage.pipeline.bus().unwrap();
+        let messages = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Latency]));
+        messages.filter(|message| message.src() == Some(stage.element.upcast_ref())).count() > 0
+    };
+    let started = |stage: Stage| {
+        stage.source.set_is_live(true);
+        stage.pipeline.use_clock(Some(&clock));
+        stage.pipeline.set_state(gst::State::Playing).unwrap();
+        let (live, min, _) = latency(&stage);
+        assert!(live);
+        (stage, min)
+    };
+    let ms = gst::ClockTime::from_mseconds;
+    let (stage, before) = started(Stage::unstarted("source=engine engine=scripted engine-id=slow"));
+    let control = Control::of("slow");
+    let hold = |time: gst::ClockTime| {
+        control.hold();
+        stage.source.push_buffer(standin.buffer(&BatchSpec::default(), &[picture(0, 0, 255)])).unwrap();
+        assert!(control.wait_for_waiting(1, BOUND));
+        clock.set_time(clock.time() + time);
+        control.open_gate();
+        stage.sink.try_pull_sample(gst::ClockTime::from_seconds(BOUND.as_secs())).unwrap();
+        says_so(&stage)
+    };
+    assert!(hold(ms(30)));
+    assert_eq!(latency(&stage).1, before + ms(30));
+    assert!(!hold(ms(25)));
+    assert!(hold(ms(70)));
+    assert_eq!(latency(&stage).1, before + ms(70));
+    stage.end();
+
+    let (stage, before) = started(Stage::unstarted("source=tensor-meta"));
+    stage.pass(standin.buffer(&BatchSpec::default(), &[FrameSpec::new(0, 0, 1, &[1.0])]));
+    assert_eq!((latency(&stage).1, says_so(&stage)), (before, false));
     stage.end();
 }
 

@@ -114,6 +114,8 @@ pub struct Frame<'a> {
     pub ntp: Option<u64>,
     /// Width and height of the picture in the batch; before the muxer where that is not told.
     pub size: (u32, u32),
+    /// The first, if it is told.
+    pub pipeline_size: Option<(u32, u32)>,
     buffer: PhantomData<&'a gst::BufferRef>,
 }
 
@@ -141,10 +143,11 @@ impl<'a> Locked<'_, 'a> {
             // SAFETY: frames live in the batch's pool, as long as the buffer.
             let frame = unsafe { meta.as_ref() };
             let FrameMeta { source_id, batch_id, buf_pts, ntp_timestamp, .. } = *frame;
-            let size = match (frame.pipeline_width, frame.pipeline_height) {
-                (0, _) | (_, 0) => (frame.source_width, frame.source_height),
-                size => size,
+            let pipeline_size = match (frame.pipeline_width, frame.pipeline_height) {
+                (0, _) | (_, 0) => None,
+                size => Some(size),
             };
+            let size = pipeline_size.unwrap_or((frame.source_width, frame.source_height));
             Some(Frame {
                 meta,
                 source_id,
@@ -152,6 +155,7 @@ impl<'a> Locked<'_, 'a> {
                 pts: (buf_pts != u64::MAX).then_some(buf_pts),
                 ntp: (ntp_timestamp != 0 && ntp_timestamp != u64::MAX).then_some(ntp_timestamp),
                 size,
+                pipeline_size,
                 buffer: PhantomData,
             })
         });
@@ -273,14 +277,20 @@ impl Tensors<'_> {
         (self.meta().network_width, self.meta().network_height)
     }
 
-    /// How the picture lies in the network's input, in a DeepStream of `version`.
-    pub fn padding(&self, version: Option<(u32, u32)>) -> Padding {
-        let Some(version) = version else { return Padding::None };
-        if version < (6, 1) || self.meta().maintain_aspect_ratio == 0 {
-            return Padding::None;
+    /// How the picture lies in the network's input, in a DeepStream of `version`; the error is what a field that is yes or no says else.
+    pub fn padding(&self, version: Option<(u32, u32)>) -> Result<Padding, i32> {
+        let yes = |field: i32| match field {
+            0 => Ok(false),
+            1 => Ok(true),
+            other => Err(other),
+        };
+        let Some(version) = version else { return Ok(Padding::None) };
+        if version < (6, 1) || !yes(self.meta().maintain_aspect_ratio)? {
+            return Ok(Padding::None);
         }
         // Before 7.0 the structure ends before this field.
-        if version >= (7, 0) && self.meta().symmetric_padding != 0 { Padding::Symmetric } else { Padding::BottomRight }
+        let symmetric = version >= (7, 0) && yes(self.meta().symmetric_padding)?;
+        Ok(if symmetric { Padding::Symmetric } else { Padding::BottomRight })
     }
 
     /// The outputs.

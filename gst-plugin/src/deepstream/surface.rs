@@ -143,16 +143,28 @@ impl<'a> Surfaces<'a> {
         Ok(())
     }
 
-    /// The picture of a frame at `batch_id`, or `converter`'s copy of it. nvstreamdemux leaves one picture, and, before 9.0, the batch id of
-    /// the whole batch.
-    pub fn picture(&self, batch_id: u32, converter: &mut Converter) -> Result<Picture, PictureError> {
+    /// The place of the frame at `batch_id`, and its picture. nvstreamdemux leaves one picture, and, before 9.0, the batch id of the whole
+    /// batch.
+    fn find(&self, batch_id: u32) -> Result<(u32, NonNull<SurfaceParams>), DeepStreamError> {
         let index = if self.filled() == 1 { 0 } else { batch_id };
-        let Some(found) = self.params(index) else {
-            return Err(PictureError::Setup(DeepStreamError::Unreadable {
-                what: format!("a frame has batch_id {batch_id} in a batch of {} pictures", self.filled()),
-                remedy: REPORT,
-            }));
-        };
+        let found = self.params(index).ok_or_else(|| DeepStreamError::Unreadable {
+            what: format!("a frame has batch_id {batch_id} in a batch of {} pictures", self.filled()),
+            remedy: REPORT,
+        })?;
+        Ok((index, found))
+    }
+
+    /// Width and height of the picture of a frame at `batch_id`.
+    pub fn size(&self, batch_id: u32) -> Result<(u32, u32), DeepStreamError> {
+        let (_, found) = self.find(batch_id)?;
+        // SAFETY: the picture lies in the list, which the buffer holds.
+        let params = unsafe { found.as_ref() };
+        Ok((params.width, params.height))
+    }
+
+    /// The picture of a frame at `batch_id`, or `converter`'s copy of it.
+    pub fn picture(&self, batch_id: u32, converter: &mut Converter) -> Result<Picture, PictureError> {
+        let (index, found) = self.find(batch_id)?;
         // SAFETY: the picture lies in the list, which the buffer holds.
         let params = unsafe { found.as_ref() };
         let (kind, data) = (self.surface().memory_type, NonNull::new(params.data.cast::<u8>()));

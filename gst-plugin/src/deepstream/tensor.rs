@@ -4,7 +4,8 @@ use vehiclecount_core::cuda::{CudaError, Driver, Stream};
 use vehiclecount_core::density::Grid;
 use vehiclecount_core::preprocess::{InputSize, Placement};
 
-use super::batch::{Padding, Place, Tensor, Tensors};
+use super::batch::{Frame, Padding, Place, Tensor, Tensors};
+use super::library::REPORT;
 
 /// Name of the output of our models.
 const DENSITY: &str = "density";
@@ -37,10 +38,14 @@ pub fn choose<'t>(outputs: &'t [Tensor], layer: &str) -> Result<&'t Tensor, Stri
     })
 }
 
-/// The density's shape and where it lies in a frame of `size` pixels.
+/// Sides of a network's input, in pixels, that are believed.
+const MAX_SIDE: u32 = 16384;
+
+/// The density's shape and where it lies in `frame`, whose picture in the batch has `size` pixels.
 pub fn grid(
     tensor: &Tensor,
     tensors: &Tensors<'_>,
+    frame: &Frame<'_>,
     size: (u32, u32),
     version: Option<(u32, u32)>,
 ) -> Result<Grid, String> {
@@ -55,8 +60,32 @@ pub fn grid(
             tensor.name, tensor.elements
         ));
     }
-    let (columns, rows) = (*columns as usize, *rows as usize);
-    Ok(place(tensors.network(), tensors.padding(version), size).grid(columns, rows))
+    let (width, height) = tensors.network();
+    if width < *columns || height < *rows || width > MAX_SIDE || height > MAX_SIDE {
+        return Err(format!(
+            "output {:?} has {columns}x{rows} cells, and the network's input is said to be {width}x{height} pixels; {REPORT}",
+            tensor.name
+        ));
+    }
+    let padding = tensors
+        .padding(version)
+        .map_err(|found| format!("nvinfer's padding is told as {found}, where 0 or 1 was expected; {REPORT}"))?;
+    // nvinfer fits in what lay in the batch, and so do we; but not where that has changed its shape since.
+    let (picture, told) = (size, frame.pipeline_size.unwrap_or(size));
+    if padding != Padding::None && !alike(picture, told) {
+        return Err(format!(
+            "the picture has {}x{} pixels, and its metadata says {}x{}: with maintain-aspect-ratio=1 the place of the density depends on it; put \
+             vehiclecounternvmm directly behind nvinfer, before anything that changes the size",
+            picture.0, picture.1, told.0, told.1
+        ));
+    }
+    Ok(place((width, height), padding, size).grid(*columns as usize, *rows as usize))
+}
+
+/// Whether two sizes have the same shape, to a hundredth.
+fn alike(one: (u32, u32), other: (u32, u32)) -> bool {
+    let (a, b) = (f64::from(one.0) * f64::from(other.1), f64::from(one.1) * f64::from(other.0));
+    (a - b).abs() <= 0.01 * a.max(b)
 }
 
 /// Where nvinfer puts a picture of `size` pixels in its input of `network` pixels: sides are cut to whole pixels, as it does.

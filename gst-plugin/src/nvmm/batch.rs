@@ -137,10 +137,13 @@ impl State {
         settings: &Settings,
         remarks: &mut Remarks,
     ) -> Result<Vec<Order<'a>>, Fatal> {
+        // Also tells whether this DeepStream has the layouts that its version has.
+        let surfaces = Surfaces::of(buffer, self.api.version)?;
         let locked = batch.lock();
         let frames = self.begin(&locked, buffer);
         let orders = frames.into_iter().map(|(frame, passed, due)| {
-            let finding = if due { self.tensor(&locked, &frame, settings, remarks)? } else { Finding::NotDue };
+            let finding =
+                if due { self.tensor(&locked, &frame, &surfaces, settings, remarks)? } else { Finding::NotDue };
             Ok(Order { frame, passed, finding: Found::Here(finding) })
         });
         orders.collect()
@@ -230,6 +233,7 @@ impl State {
         &mut self,
         locked: &Locked<'_, 'a>,
         frame: &Frame<'a>,
+        surfaces: &Surfaces<'_>,
         settings: &Settings,
         remarks: &mut Remarks,
     ) -> Result<Finding, Fatal> {
@@ -241,8 +245,9 @@ impl State {
         self.tensors_seen = true;
         let outputs = tensors.outputs();
         let version = self.api.version;
+        let size = surfaces.size(frame.batch_id)?;
         let read = tensor::choose(&outputs, &settings.tensor_layer).map_err(TensorError::Setup).and_then(|output| {
-            let grid = tensor::grid(output, tensors, frame.size, version).map_err(TensorError::Setup)?;
+            let grid = tensor::grid(output, tensors, frame, size, version).map_err(TensorError::Setup)?;
             Ok(DensityMap { grid, cells: Arc::from(tensor::read(output, tensors.gpu_id())?) })
         });
         let id = settings.infer_on_gie_id;
@@ -252,7 +257,10 @@ impl State {
                 Ok(Finding::Counted(map, Duration::ZERO))
             }
             Err(TensorError::Setup(reason)) => {
-                Err(Fatal::Other(format!("The tensors of nvinfer with gie-unique-id={id} cannot be read: {reason}")))
+                let camera = &self.source(frame.source_id).camera;
+                Err(Fatal::Other(format!(
+                    "{camera}: the tensors of nvinfer with gie-unique-id={id} cannot be read: {reason}"
+                )))
             }
             Err(TensorError::Value(reason)) => {
                 self.source(frame.source_id).fail(&reason, remarks);

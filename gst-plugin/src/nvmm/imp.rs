@@ -12,6 +12,7 @@ use vehiclecount_core::region::RegionsFile;
 use vehiclecount_core::region::nvdsanalytics::SourcesFile;
 
 use super::batch::{Fatal, Found, Remarks, State};
+use super::latency::Holding;
 use super::source::{Config, Source};
 use super::work::{Results, Work};
 use super::{DensitySource, OsdMode};
@@ -80,8 +81,8 @@ impl Default for Settings {
     }
 }
 
-/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own; `opening` is held with none of them. None is held while posting, opening an engine or
-/// waiting for it.
+/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own; `holding` and `opening` are held with none of them. None is
+/// held while posting, opening an engine or waiting for it.
 #[derive(Default)]
 pub struct VehicleCounterNvmm {
     settings: Mutex<Settings>,
@@ -89,6 +90,7 @@ pub struct VehicleCounterNvmm {
     results: Arc<Results>,
     /// The engine's opening, where it takes long.
     opening: Mutex<Option<Opening>>,
+    holding: Mutex<Holding>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -134,6 +136,9 @@ impl VehicleCounterNvmm {
         if settings.source == DensitySource::Engine && !self.results.wait_for_engine() {
             return Err(Fatal::Flushing);
         }
+        // The engine's opening is no part of what every batch takes.
+        let clock = self.obj().clock();
+        let came = clock.as_ref().map(gst::prelude::ClockExt::time);
         let (batch, mut orders) = {
             let mut guard = lock(&self.state);
             let Some(state) = guard.as_mut() else { return Ok(()) };
@@ -164,6 +169,14 @@ impl VehicleCounterNvmm {
         };
         state.take_in(&mut orders, outcomes, remarks);
         state.finish(&batch, orders, &settings, remarks);
+        drop(guard);
+        if let (DensitySource::Engine, Some(clock), Some(came)) = (settings.source, clock, came) {
+            let held = clock.time().saturating_sub(came);
+            if lock(&self.holding).note(held.into()) {
+                let element = self.obj();
+                let _ = element.post_message(gst::message::Latency::builder().src(&*element).build());
+            }
+        }
         Ok(())
     }
 
@@ -483,9 +496,25 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         drop(opening);
         self.results.set_opening(false);
         let state = lock(&self.state).take();
+        *lock(&self.holding) = Holding::default();
         // Waits for the engine's threads where this was its last user, with no lock held.
         drop(state);
         Ok(())
+    }
+
+    fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
+        if !BaseTransformImplExt::parent_query(self, direction, query) {
+            return false;
+        }
+        if let (gst::PadDirection::Src, gst::QueryViewMut::Latency(latency)) = (direction, query.view_mut()) {
+            let (live, min, max) = latency.result();
+            if live {
+                // Nothing comes in meanwhile, so nothing is kept here that others would have to make room for.
+                let own = gst::ClockTime::from_nseconds(lock(&self.holding).told().as_nanos() as u64);
+                latency.set(live, min + own, max.map(|max| max + own));
+            }
+        }
+        true
     }
 
     fn sink_event(&self, event: gst::Event) -> bool {

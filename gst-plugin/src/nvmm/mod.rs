@@ -28,9 +28,15 @@
 //!   ! vehiclecounternvmm source=engine osd-mode=counts ! nvdsosd ! nveglglessink
 //! ```
 //!
+//! ## Latency
+//!
+//! With `source=engine`, a LATENCY query of a live pipeline is answered with the longest time that one of the last 128 batches was held, by the
+//! pipeline's clock, besides what comes before; when that grows, or has halved, a LATENCY message says so. With `source=tensor-meta` nothing
+//! is added: reading a tensor takes no time that counts.
+//!
 //! ## Messages
 //!
-//! With `source=engine`, `vehiclecount-engine` as from `vehiclecounter`.
+//! With `source=engine`, `vehiclecount-engine` as from `vehiclecounter`, and LATENCY.
 //!
 //! Not yet run on a real DeepStream: `vehicle-count doctor --deepstream` checks one.
 
@@ -38,6 +44,7 @@ use gst::prelude::*;
 
 mod batch;
 mod imp;
+mod latency;
 mod source;
 mod work;
 

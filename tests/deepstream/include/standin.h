@@ -317,6 +317,7 @@ typedef struct {
   gint32 color_format, memory_type, layout;
   guint32 mapped_size, stride;  /* 0: what the version has */
   guint32 batch_meta;           /* 0: no batch metadata at all */
+  guint32 told_width, told_height; /* what metadata says of the size; 0: the truth */
 } StandinBatch;
 
 GstBuffer *standin_buffer_new (const StandinBatch * batch, const StandinFrame * frames, guint n_frames);
