@@ -23,6 +23,7 @@ import numpy as np
 from PIL import Image
 
 VEHICLES = ["car", "truck", "bus", "van", "pickup", "lorry", "vehicle", "trailer", "taxi", "motor vehicle"]
+BIKES = ["bike", "bicycle", "motorbike", "motorcycle", "moped", "scooter", "cyclist"]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
@@ -33,6 +34,7 @@ def main():
     parser.add_argument("--images", type=pathlib.Path, help="COCO: folder of the pictures, default that of the .json")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for annotations.jsonl")
     parser.add_argument("--classes", nargs="+", default=VEHICLES, help="classes that count as vehicles, names or numbers")
+    parser.add_argument("--bikes", nargs="+", default=BIKES, help="classes of two-wheelers, which do not count: training pastes them in as such")
     parser.add_argument("--scene", default=r"^(.*?)[-_ ]?\d*$", help="pattern whose first group, found in a file's name, is its scene")
     parser.add_argument("--validate", type=float, default=0.2, help="share of the scenes kept for validation, where the data has no split")
     options = parser.parse_args()
@@ -53,16 +55,25 @@ def main():
 
 def coco(options):
     content = json.loads(options.source.read_text())
-    wanted = {c["id"] for c in content["categories"] if c["name"].lower() in options.classes or str(c["id"]) in options.classes}
-    if not wanted:
+    kinds = {c["id"]: kind(options, c["name"], str(c["id"])) for c in content["categories"]}
+    if "boxes" not in kinds.values():
         names = ", ".join(c["name"] for c in content["categories"])
         raise SystemExit(f"{options.source}: none of its classes ({names}) is in --classes")
     folder = options.images or options.source.parent
     entries = {i["id"]: entry(folder / i["file_name"], options, i["width"], i["height"]) for i in content["images"]}
     for annotation in content["annotations"]:
-        if annotation["category_id"] in wanted and not annotation.get("iscrowd"):
-            entries[annotation["image_id"]]["boxes"].append(annotation["bbox"])
+        key = kinds.get(annotation["category_id"])
+        if key and not annotation.get("iscrowd"):
+            entries[annotation["image_id"]].setdefault(key, []).append(annotation["bbox"])
     return list(entries.values())
+
+
+def kind(options, name, number):
+    """Where a class's boxes belong: with the vehicles, with the two-wheelers, or nowhere."""
+    for key, classes in (("boxes", options.classes), ("bikes", options.bikes)):
+        if name.lower() in classes or number in classes:
+            return key
+    return None
 
 
 def yolo(options):
@@ -87,8 +98,8 @@ def yolo(options):
                 continue
             if len(values) < 5 or len(values) == 6 and not 0 <= float(values[5]) <= 1:
                 raise SystemExit(f"{found}:{number}: {line!r} is not 'class x y w h'")
-            name = names.get(int(values[0]), values[0]).lower()
-            if name in options.classes or values[0] in options.classes:
+            key = kind(options, names.get(int(values[0]), values[0]), values[0])
+            if key:
                 numbers = np.array(values[1:], float)
                 if len(numbers) > 5:
                     # A polygon: its box.
@@ -97,7 +108,8 @@ def yolo(options):
                 else:
                     x, y, w, h = numbers[:4]
                 width, height = new["width"], new["height"]
-                new["boxes"].append([round(float(v), 2) for v in ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)])
+                box = [round(float(v), 2) for v in ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)]
+                new.setdefault(key, []).append(box)
         part = next((part for part in parts if part in ("train", "val", "valid", "test")), None)
         if part:
             new["split"] = "train" if part == "train" else "val"
@@ -206,16 +218,22 @@ def scene(picture, options):
 def check(entries):
     """Says what is wrong, puts right what has one meaning, and goes on."""
     for new in entries:
-        kept = []
-        for box in new.get("boxes") or []:
-            x0, y0 = max(box[0], 0.0), max(box[1], 0.0)
-            x1, y1 = min(box[0] + box[2], new["width"]), min(box[1] + box[3], new["height"])
-            if x1 - x0 < 1 or y1 - y0 < 1:
-                print(f"{new['path']}: left out a box of {box[2]:.0f}x{box[3]:.0f} at {box[0]:.0f},{box[1]:.0f}", file=sys.stderr)
-            elif [x0, y0, x1 - x0, y1 - y0] not in kept:
-                kept.append([x0, y0, x1 - x0, y1 - y0])
-        if "boxes" in new:
-            new["boxes"] = [[round(float(v), 2) for v in box] for box in kept]
+        for key in ("boxes", "bikes"):
+            if key in new:
+                new[key] = inside(new, new[key])
+
+
+def inside(new, boxes):
+    """The boxes cut at the picture's edges, each once."""
+    kept = []
+    for box in boxes:
+        x0, y0 = max(box[0], 0.0), max(box[1], 0.0)
+        x1, y1 = min(box[0] + box[2], new["width"]), min(box[1] + box[3], new["height"])
+        if x1 - x0 < 1 or y1 - y0 < 1:
+            print(f"{new['path']}: left out a box of {box[2]:.0f}x{box[3]:.0f} at {box[0]:.0f},{box[1]:.0f}", file=sys.stderr)
+        elif [x0, y0, x1 - x0, y1 - y0] not in kept:
+            kept.append([x0, y0, x1 - x0, y1 - y0])
+    return [[round(float(v), 2) for v in box] for box in kept]
 
 
 def split(entries, options):

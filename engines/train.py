@@ -66,7 +66,7 @@ def main():
 
     network = networks.DensityNetwork(recipe, pretrained=False)
     if options.weights:
-        network.load_state_dict(torch.load(options.weights, weights_only=True)["network"])
+        start(network, options.weights, samples, pictures)
     elif recipe.get("pretrained") and not recipe.get("weights"):
         try:
             network = networks.DensityNetwork(recipe, pretrained=True)
@@ -88,6 +88,19 @@ def main():
     if teacher and recipe["distill"]["steps"]:
         distill(network, teacher, everything, everywhere, recipe, options)
     train(network, teacher, samples, pictures, validation, recipe, options)
+
+
+def start(network, path, samples, pictures):
+    """Takes a checkpoint's weights. Squeeze-and-excitation that it has and the network has not is folded into its convolutions."""
+    state = torch.load(path, weights_only=True)
+    before = networks.DensityNetwork(state["recipe"])
+    before.load_state_dict(state["network"])
+    if networks.gated(before.backbone) and not networks.gated(network.backbone):
+        chosen = np.random.default_rng(1).permutation(len(samples))[:60]
+        networks.fold_gates(
+            before, (to_network(torch.from_numpy(data.letterbox(pictures[i], side, side)[0])[None]) for side in (256, 384, 512) for i in chosen)
+        )
+    network.load_state_dict(before.state_dict())
 
 
 class Teacher(torch.nn.Module):
@@ -266,14 +279,49 @@ def counting_loss(density, target, labelled, weights):
         blocks = blocks + F.smooth_l1_loss(seen, true, beta=0.25)
     counted, truth = density.sum((1, 2, 3)), target.sum((1, 2, 3))
     count = ((counted - truth).abs() / (truth + 2.0)).mean()
-    return weights["density"] * cells + weights["blocks"] * blocks + weights["count"] * count
+    loss = weights["density"] * cells + weights["blocks"] * blocks + weights["count"] * count
+    if weights.get("transport"):
+        loss = loss + weights["transport"] * transport_loss(density[:, 0], target[:, 0])
+    return loss
+
+
+def transport_loss(density, target, blur=10.0, rounds=40):
+    """Optimal transport of counted to true vehicles, both as shares of their sums, as in DM-Count (Wang et al. 2020): mean squared way in
+    cells, blurred by entropy. Sinkhorn's iterations (Cuturi 2013), whose kernel exp(-distance² / blur) is one along rows times one along
+    columns. Pictures without vehicles cost nothing. [N, H, W]"""
+    some = target.sum((1, 2)) > 0.5
+    if not some.any():
+        return density.sum() * 0.0
+    density, target = density[some], target[some]
+    total = density.sum((1, 2), keepdim=True) + 1e-6
+    with torch.no_grad():
+        def kernel(cells):
+            place = torch.arange(cells, dtype=torch.float64)
+            return torch.exp(-((place[:, None] - place[None]) ** 2) / blur)
+
+        down, across = kernel(density.shape[1]), kernel(density.shape[2])
+        counted = (density / total).double() + 1e-9
+        true = (target / target.sum((1, 2), keepdim=True)).double() + 1e-9
+        counted, true = counted / counted.sum((1, 2), keepdim=True), true / true.sum((1, 2), keepdim=True)
+        left = torch.ones_like(counted)
+        for _ in range(rounds):
+            right = true / (down @ left @ across)
+            left = counted / (down @ right @ across)
+        # What a little more mass in each cell would cost; a constant changes nothing.
+        price = blur * left.log()
+        price = (price - (price * counted).sum((1, 2), keepdim=True)).float()
+    return (price * density / total.detach()).sum((1, 2)).mean()
 
 
 def train(network, teacher, samples, pictures, validation, recipe, options):
     settings = recipe["train"]
     path = options.out / "last.pt"
-    parameters = list(network.parameters()) + (list(teacher.project.parameters()) if teacher else [])
-    optimizer = torch.optim.AdamW(parameters, settings["learning-rate"], weight_decay=settings["weight-decay"])
+    backbone = list(network.backbone.parameters())
+    others = [*network.decoder.parameters(), *network.head.parameters(), *(teacher.project.parameters() if teacher else ())]
+    parameters = backbone + others
+    # A backbone that knows many pictures forgets them for the few at hand if it may: let it learn more slowly.
+    groups = [{"params": others}, {"params": backbone, "lr": settings["learning-rate"] * settings.get("backbone-rate", 1.0)}]
+    optimizer = torch.optim.AdamW(groups, settings["learning-rate"], weight_decay=settings["weight-decay"])
     rate = schedule(optimizer, settings["steps"], settings["warmup"])
     average = copy.deepcopy(network).eval().requires_grad_(False)
     begin, best = 0, float("inf")

@@ -96,3 +96,35 @@ def test_crops_mark_what_is_labelled_and_keep_the_sum(tmp_path):
         assert target.shape == labelled.shape == (8, 8)
         assert target.sum() == pytest.approx(round(float(target.sum())), abs=1e-3)
         assert 0 <= labelled.min() and labelled.max() <= 1
+
+
+def test_a_pasted_two_wheeler_is_seen_and_not_counted(tmp_path):
+    from vcount import augment, data
+
+    image = np.full((120, 120, 3), 90, np.uint8)
+    image[40:70, 50:65] = (250, 10, 10)
+    one = data.Sample("none.png", 120, 120, np.zeros((0, 4), np.float32), "here", "train", bikes=np.array([[50, 40, 15, 30]], np.float32))
+    recipe = {"train": {"views": [{"share": 1, "side": 96, "batch": 1, "whole": False}], "longest-side": [96, 96]}}
+    crops = augment.Crops([one], [image], recipe, 1)
+    assert crops.stickers == [] and len(crops.bikes) == 1
+    road, pasted = np.full((96, 96, 3), 90, np.uint8), 0
+    for _ in range(20):
+        after, boxes = crops._paste(road, np.zeros((0, 4), np.float32), crops.bikes, 0.55)
+        pasted += (after != road).any()
+    assert pasted > 10 and (road == 90).all()
+    assert all(crops.draw()[1].sum() == 0 for _ in range(40))
+
+
+def test_shade_darkens_part_of_a_picture_and_moves_nothing(tmp_path):
+    from vcount import augment, data
+
+    one = data.Sample("none.png", 64, 64, np.zeros((0, 4), np.float32), "here", "train")
+    recipe = {"train": {"views": [{"share": 1, "side": 64, "batch": 1, "whole": False}], "longest-side": [64, 64]}}
+    crops = augment.Crops([one], [np.zeros((64, 64, 3), np.uint8)], recipe, 1)
+    light = np.full((64, 64, 3), 200, np.uint8)
+    shares = []
+    for _ in range(30):
+        dark = crops._shade(light)
+        assert dark.dtype == np.uint8 and dark.max() <= 200 and dark.min() >= 200 * 0.24
+        shares.append((dark < 180).mean())
+    assert min(shares) < 0.4 and max(shares) > 0.4

@@ -27,15 +27,16 @@ def test_coco(tmp_path, engines_folder):
         picture(tmp_path / "pictures" / name, number)
     (tmp_path / "instances.json").write_text(json.dumps({
         "images": [{"id": 1, "file_name": "north_1.png", "width": 64, "height": 48}, {"id": 2, "file_name": "south_1.png", "width": 64, "height": 48}],
-        "categories": [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}],
+        "categories": [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}, {"id": 7, "name": "Bicycle"}],
         "annotations": [
             {"image_id": 1, "category_id": 3, "bbox": [5, 5, 10, 8]}, {"image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 9]},
+            {"image_id": 1, "category_id": 7, "bbox": [50, 1, 20, 9]},
             {"image_id": 2, "category_id": 3, "bbox": [60, 40, 20, 20]}, {"image_id": 2, "category_id": 3, "bbox": [0, 0, 60, 40], "iscrowd": 1},
         ],
     }))
     prepare(engines_folder, "coco", tmp_path / "instances.json", "--images", tmp_path / "pictures", "--out", tmp_path / "out")
     samples = {sample.scene: sample for sample in data.load(tmp_path / "out")}
-    assert samples["north"].boxes.tolist() == [[5, 5, 10, 8]]
+    assert samples["north"].boxes.tolist() == [[5, 5, 10, 8]] and samples["north"].bikes.tolist() == [[50, 1, 14, 9]]
     # Cut at the picture's edge.
     assert samples["south"].boxes.tolist() == [[60, 40, 4, 8]]
     assert {sample.split for sample in samples.values()} == {"train", "val"}
@@ -48,7 +49,7 @@ def test_coco_without_vehicles_says_which_classes_it_has(tmp_path, engines_folde
     assert "cat" in done.stderr
 
 
-@pytest.mark.parametrize("names", ["names: ['car', 'person']\n", "names:\n  - car\n  - person\n", "names:\n  0: car\n  1: person\n"])
+@pytest.mark.parametrize("names", ["names: ['car', 'person', 'motorbike']\n", "names:\n  - car\n  - person\n  - motorbike\n", "names:\n  0: car\n  1: person\n  2: motorbike\n"])
 def test_yolo(tmp_path, engines_folder, names):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "data.yaml").write_text(names)
@@ -56,11 +57,13 @@ def test_yolo(tmp_path, engines_folder, names):
         picture(tmp_path / "in" / part / "images" / f"{name}.png", len(name) + ord(name[0]))
         labels = tmp_path / "in" / part / "labels" / f"{name}.txt"
         labels.parent.mkdir(parents=True)
-        labels.write_text("0 0.5 0.5 0.25 0.5\n1 0.2 0.2 0.1 0.1\n")
+        labels.write_text("0 0.5 0.5 0.25 0.5\n1 0.2 0.2 0.1 0.1\n2 0.75 0.75 0.125 0.25\n")
     prepare(engines_folder, "yolo", tmp_path / "in", "--out", tmp_path / "out")
     samples = data.load(tmp_path / "out")
     assert sorted(sample.split for sample in samples) == ["train", "val"]
     assert samples[0].boxes.tolist() == [[24, 12, 16, 24]]
+    # Kept, but not counted.
+    assert samples[0].bikes.tolist() == [[44, 30, 8, 12]] and samples[0].truth() == 1
 
 
 def test_trancos_dots_and_masks(tmp_path, engines_folder):

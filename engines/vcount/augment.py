@@ -79,6 +79,8 @@ class Crops:
         self.stickers = [
             (index, box) for index, sample in enumerate(samples) for box in sample.boxes if min(box[2], box[3]) >= 14 and box[2] * box[3] >= 400
         ]
+        # Two-wheelers to paste, which do not count.
+        self.bikes = [(index, box) for index, sample in enumerate(samples) for box in sample.bikes if min(box[2], box[3]) >= 12]
 
     def batch(self):
         """One view's batch."""
@@ -150,10 +152,14 @@ class Crops:
             whole = np.float32([[sx, 0, -x0 * sx], [0, sy, -y0 * sy]])
             mask = cv2.warpAffine(sample.mask * 255, whole, (crop, crop), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=255)
             labelled = labelled * cv2.resize(mask.astype(np.float32) / 255, labelled.shape[::-1], interpolation=cv2.INTER_AREA)
-        if rng.random() < 0.25:
+        if rng.random() < 0.12:
             image = self._clutter(image, boxes)
         if self.stickers and rng.random() < 0.35:
             image, boxes = self._paste(image, boxes)
+        if self.bikes and rng.random() < 0.25:
+            image, _ = self._paste(image, boxes, self.bikes, 0.55)
+        if rng.random() < 0.2:
+            image = self._shade(image)
         if rng.random() < 0.5:
             image = image[:, ::-1]
             labelled = labelled[:, ::-1]
@@ -166,21 +172,33 @@ class Crops:
         low, high = (focus, focus + slack) if slack > 0 else (focus + slack, focus)
         return self.random.uniform(low, high)
 
-    def _paste(self, image, boxes):
-        """Vehicles of other pictures, at a size that fits those around, with soft edges."""
+    def _shade(self, image):
+        """The shadow of a building or of trees: half of the picture, or a band, darker and a little bluer, with an edge that is soft at will."""
         rng, crop = self.random, self.crop
-        image, boxes = image.copy(), list(boxes)
+        turn, width = rng.uniform(0, 2 * np.pi), rng.uniform(0.15, 0.9) * crop
+        rows, columns = np.mgrid[:crop, :crop].astype(np.float32)
+        across = (columns - rng.uniform(0, crop)) * np.float32(np.cos(turn)) + (rows - rng.uniform(0, crop)) * np.float32(np.sin(turn))
+        soft = rng.uniform(0.5, 8)
+        inside = np.clip(across / soft + 0.5, 0, 1) * np.clip((width - across) / soft + 0.5, 0, 1)
+        dark = rng.uniform(0.25, 0.65) * np.array([1.0, 1.03, 1.1])
+        return (image * (1 - inside[..., None] * (1 - dark))).astype(np.uint8)
+
+    def _paste(self, image, boxes, stickers=None, share=1.0):
+        """Vehicles of other pictures, or other `stickers`, at a size that fits those around times `share`, with soft edges."""
+        rng, crop = self.random, self.crop
+        image, boxes, stickers = image.copy(), list(boxes), stickers or self.stickers
         usual = np.median([max(box[2], box[3]) for box in boxes]) if boxes else rng.uniform(16, 120)
         for _ in range(rng.integers(1, 6)):
-            index, (x, y, w, h) = self.stickers[rng.integers(len(self.stickers))]
-            size = np.clip(usual * np.exp(rng.normal(0, 0.35)), 8, crop * 0.8)
+            index, (x, y, w, h) = stickers[rng.integers(len(stickers))]
+            size = np.clip(usual * share * np.exp(rng.normal(0, 0.35)), 8, crop * 0.8)
             factor = size / max(w, h)
             pad = 0.12
             x0, y0 = int(max(x - pad * w, 0)), int(max(y - pad * h, 0))
             patch = self.pictures[index][y0 : int(y + h * (1 + pad)), x0 : int(x + w * (1 + pad))]
             patch = cv2.resize(patch, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
             ph, pw = patch.shape[:2]
-            if min(ph, pw) < 4 or ph >= crop or pw >= crop:
+            # Small, a two-wheeler looks like a car from afar.
+            if min(ph, pw) < 4 or ph >= crop or pw >= crop or (stickers is self.bikes and size < 18):
                 continue
             left, top = rng.integers(0, crop - pw), rng.integers(0, crop - ph)
             centre = np.array([left + pw / 2, top + ph / 2])

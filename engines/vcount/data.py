@@ -1,8 +1,8 @@
 """Pictures with vehicles in them, as the chain knows them.
 
 The chain's own form is one JSON object a line in `annotations.jsonl`: `file`, `width`, `height`, `boxes` [[x, y, w, h]] in pixels or
-`points` [[x, y]], `scene`, `split`, and optionally where labels are complete: `roi` [x, y, w, h], or `mask`, the file of a picture that is
-white there. `prepare.py` makes it from COCO, YOLO and TRANCOS data.
+`points` [[x, y]], `scene`, `split`, optionally `bikes` (two-wheelers, as boxes: they do not count), and where labels are complete: `roi`
+[x, y, w, h], or `mask`, the file of a picture that is white there. `prepare.py` makes it from COCO, YOLO and TRANCOS data.
 """
 
 import dataclasses
@@ -29,6 +29,7 @@ class Sample:
     roi: tuple | None = None
     name: str = ""
     mask: np.ndarray | None = None
+    bikes: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.float32))
 
     def centres(self):
         """Centres [[x, y]] of the vehicles that are inside the labelled area."""
@@ -61,7 +62,7 @@ def load(folder, split=None):
             sample = Sample(
                 folder / entry["file"], entry["width"], entry["height"], np.array(boxes, np.float32).reshape(-1, 4),
                 entry.get("scene", "all"), entry.get("split", "train"), tuple(entry["roi"]) if entry.get("roi") else None,
-                entry["file"], _mask(folder, entry),
+                entry["file"], _mask(folder, entry), np.array(entry.get("bikes", []), np.float32).reshape(-1, 4),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise SystemExit(f"{path}:{number}: {error!r}: each line needs file, width, height and boxes or points") from error

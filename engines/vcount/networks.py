@@ -2,6 +2,7 @@
 
 import timm
 import torch
+from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import nn
 from torch.nn import functional as F
 
@@ -61,7 +62,7 @@ class DensityNetwork(nn.Module):
         self.backbone = timm.create_model(recipe["backbone"], features_only=True, pretrained=pretrained, **options)
         if not recipe.get("squeeze-excitation", True):
             # Nothing looks at the whole input then, and int8 has less to leave in float.
-            for block in [module for module in self.backbone.modules() if "se" in dict(module.named_children())]:
+            for block in gated(self.backbone):
                 block.se = nn.Identity()
         strides = self.backbone.feature_info.reduction()
         self.levels = [strides.index(stride) for stride in (8, 16, 32)]
@@ -86,6 +87,39 @@ class DensityNetwork(nn.Module):
 
     def forward(self, images):
         return self.count(self.decoder(self.features(images)))
+
+
+def gated(backbone):
+    """The blocks with squeeze-and-excitation (Hu et al. 2018)."""
+    return [module for module in backbone.modules() if isinstance(getattr(module, "se", None), SqueezeExcite)]
+
+
+@torch.inference_mode()
+def fold_gates(network, batches):
+    """Takes squeeze-and-excitation out of a trained network: each channel's gate becomes its mean over `batches` of images, and a factor of
+    the weights of the convolution that follows. What is left looks at its surroundings alone and is a start for training without gates."""
+    network.eval()
+    blocks = gated(network.backbone)
+    sums = [0.0] * len(blocks)
+
+    def record(index):
+        def hook(_module, _inputs, gate):
+            sums[index] = sums[index] + gate.mean((0, 2, 3))
+
+        return hook
+
+    hooks = [block.se.gate.register_forward_hook(record(index)) for index, block in enumerate(blocks)]
+    number = 0
+    for images in batches:
+        network(images)
+        number += 1
+    for hook in hooks:
+        hook.remove()
+    for block, gate in zip(blocks, sums):
+        # timm's name of the convolution behind the gate: that of an inverted residual, or of a depthwise separable convolution.
+        behind = block.conv_pwl if hasattr(block, "conv_pwl") else block.conv_pw
+        behind.weight.mul_((gate / number)[None, :, None, None])
+        block.se = nn.Identity()
 
 
 def load_backbone(backbone, path):

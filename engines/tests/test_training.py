@@ -1,0 +1,60 @@
+"""What training is made of: losses, and networks that lose their gates. Needs PyTorch and timm."""
+
+import sys
+import types
+
+import numpy as np
+import pytest
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("timm", reason="timm is not installed")
+cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
+
+import train
+from vcount import networks
+
+RECIPE = {"backbone": "mobilenetv3_small_050", "width": 16}
+
+
+def test_without_gates_a_network_counts_as_before_where_the_gates_were_steady():
+    torch.manual_seed(1)
+    network = networks.DensityNetwork(RECIPE).eval()
+    plain = networks.DensityNetwork({**RECIPE, "squeeze-excitation": False}).eval()
+    assert networks.gated(network.backbone) and not networks.gated(plain.backbone)
+    image = torch.rand(1, 3, 64, 64) * 255
+    with torch.inference_mode():
+        before = network.decoder(network.features(image))
+        networks.fold_gates(network, [image])
+        after = network.decoder(network.features(image))
+    # Gates of one picture, folded, are those of that picture.
+    assert torch.allclose(before, after, atol=1e-4)
+    assert not networks.gated(network.backbone)
+    plain.load_state_dict(network.state_dict())
+
+
+def test_training_starts_from_a_checkpoint_with_gates_and_one_without(tmp_path):
+    pictures = [np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)]
+    gated, plain = networks.DensityNetwork(RECIPE), networks.DensityNetwork({**RECIPE, "squeeze-excitation": False})
+    torch.save({"network": gated.state_dict(), "recipe": RECIPE}, tmp_path / "gated.pt")
+    train.start(plain, tmp_path / "gated.pt", [types.SimpleNamespace()], pictures)
+    again = networks.DensityNetwork(RECIPE)
+    train.start(again, tmp_path / "gated.pt", [types.SimpleNamespace()], pictures)
+    assert all((one == other).all() for one, other in zip(again.state_dict().values(), gated.state_dict().values()))
+    # The stem has no gate behind it.
+    assert (plain.backbone.conv_stem.weight == gated.backbone.conv_stem.weight).all()
+
+
+def test_transport_pulls_what_is_counted_to_where_the_vehicles_are():
+    target = torch.zeros(2, 16, 16)
+    target[0, 4, 4] = 1
+    density = torch.full((2, 16, 16), 1e-6)
+    density[0, 4, 9] = 1
+    density[1, 8, 8] = 1
+    density.requires_grad_()
+    train.transport_loss(density, target).backward()
+    slope = density.grad[0, 4]
+    # Ever cheaper from where it is counted to the vehicle: along the gradient it moves there.
+    assert (slope[4:9] < slope[5:10]).all()
+    # A picture without vehicles has nowhere to move to.
+    assert not density.grad[1].any()
+    assert not train.transport_loss(density[1:], target[1:]).requires_grad or train.transport_loss(density[1:], target[1:]).item() == 0
