@@ -1,9 +1,10 @@
 //! Frames in GPU memory, as GStreamer's own CUDA decoders make them (`memory:CUDAMemory`, GStreamer 1.22 and later).
 //!
 //! `libgstcuda-1.0` is opened at run time: where it is not there, or no driver is, nothing of this is offered. A frame is read where it lies:
-//! mapping it for CUDA gives its address on the GPU. For that, decoder and engine must work in one CUDA context. The engine's is the GPU's
-//! primary one, and is handed out as `gst.cuda.context`: to whoever asks, and to the whole pipeline when the counter starts. A frame of
-//! another context is copied through host memory.
+//! mapping it for CUDA gives its address on the GPU. For that, decoder and engine must work in one CUDA context, which GStreamer passes on as
+//! `gst.cuda.context`. Where the application or another element has one when the counter asks (before it starts, or before it answers
+//! somebody else), the engine works in that. Else it works in the GPU's primary one, which is handed out to whoever asks, and to the whole
+//! pipeline when the counter starts. A frame of another context is copied through host memory.
 
 use std::ffi::{c_int, c_void};
 use std::mem::{self, MaybeUninit};
@@ -19,6 +20,9 @@ pub const FEATURE: &str = "memory:CUDAMemory";
 
 /// The type of the context that is shared.
 pub const CONTEXT: &str = "gst.cuda.context";
+
+/// Under this name, an object that is handed out keeps the context.
+const OWN: &str = "vehiclecount-context";
 
 /// `GST_MAP_CUDA`: map for the GPU.
 const MAP_CUDA: gst::ffi::GstMapFlags = gst::ffi::GST_MAP_FLAG_LAST << 1;
@@ -68,6 +72,9 @@ fn library() -> Option<&'static GstCuda> {
     Driver::open().ok().and_then(|_| LIBRARY.as_ref())
 }
 
+/// What to do so that frames stay on the GPU.
+pub const REMEDY: &str = "set gst.cuda.context on the pipeline before it goes to PAUSED, on the GPU of gpu-id";
+
 /// Whether frames in GPU memory can be taken at all on this machine.
 pub fn is_available() -> bool {
     library().is_some()
@@ -76,6 +83,8 @@ pub fn is_available() -> bool {
 /// An engine's CUDA context, as GStreamer's elements take it.
 pub struct SharedContext {
     cuda: Arc<Context>,
+    /// Somebody else made it.
+    foreign: bool,
     context: gst::Context,
     library: &'static GstCuda,
 }
@@ -98,10 +107,42 @@ impl SharedContext {
         // SAFETY: the object was just made, and is owned from here on.
         let object: glib::Object = unsafe { glib::Object::from_glib_full(object) };
         // SAFETY: the object keeps the context for as long as anybody keeps the object; nobody reads this value.
-        unsafe { object.set_data("vehiclecount-context", cuda.clone()) };
+        unsafe { object.set_data(OWN, cuda.clone()) };
         // SAFETY: returns a new context that holds the object.
         let context = unsafe { gst::Context::from_glib_full((library.context_new)(object.as_ptr())) };
-        Some(Arc::new(Self { cuda, context, library }))
+        Some(Arc::new(Self { cuda, foreign: false, context, library }))
+    }
+
+    /// The one in `context`, which the application or another element made; the error says why it cannot be used. `None` where it is of another
+    /// kind.
+    pub fn adopt(context: &gst::Context) -> Option<Result<Arc<Self>, String>> {
+        let library = library()?;
+        let object = context.structure().get::<glib::Object>(CONTEXT).ok()?;
+        if object.type_().name() != "GstCudaContext" {
+            return Some(Err(format!("a {} where a GstCudaContext is needed", object.type_().name())));
+        }
+        // SAFETY: whoever of us sets this value sets it to an `Arc<Context>`, and never changes it.
+        let own = unsafe { object.data::<Arc<Context>>(OWN).map(|own| own.as_ref().clone()) };
+        let foreign = own.is_none();
+        let lent = || {
+            // SAFETY: the object is a GstCudaContext.
+            let handle = unsafe { (library.context_get_handle)(object.as_ptr().cast()) };
+            let driver = Driver::open().map_err(|error| error.to_string())?;
+            // SAFETY: the context lives as long as the object, which `context` holds.
+            unsafe { Context::lent(driver, handle, Box::new(context.clone())) }.map_err(|error| error.to_string())
+        };
+        let cuda = own.map_or_else(lent, Ok);
+        Some(cuda.map(|cuda| Arc::new(Self { cuda, foreign, context: context.clone(), library })))
+    }
+
+    /// The context, where somebody else made it.
+    pub fn foreign(&self) -> Option<&Arc<Context>> {
+        self.foreign.then_some(&self.cuda)
+    }
+
+    /// The context itself.
+    pub fn cuda(&self) -> &Arc<Context> {
+        &self.cuda
     }
 
     /// The context for queries and messages.
@@ -122,7 +163,7 @@ impl SharedContext {
         // SAFETY: as was just asked, it is a GstCudaMemory, which begins so and holds its context.
         let handle = unsafe { (self.library.context_get_handle)((*memory.cast::<CudaMemory>()).context) };
         if handle != self.cuda.handle() {
-            return Err("a frame of another CUDA context than the engine's".to_owned());
+            return Err(format!("a frame of another CUDA context than the engine's; {REMEDY}"));
         }
         let mut map = MaybeUninit::<gst::ffi::GstMapInfo>::uninit();
         // SAFETY: the memory lives with the buffer, which is kept until it is unmapped.

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use gst::prelude::*;
 use vehiclecount_core::batch::{BatchSettings, Dispatcher, SharedKey};
+use vehiclecount_core::cuda::Context;
 use vehiclecount_core::engine::{self, EngineKind, EngineRequest, Watch};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputSize, Resize};
@@ -37,6 +38,8 @@ pub struct Choice {
     pub gpu: u32,
     /// In which precision.
     pub precision: PrecisionChoice,
+    /// The CUDA context to work in, where the application or another element has one; `None`: that of the GPU.
+    pub context: Option<Arc<Context>>,
 }
 
 /// An engine at work.
@@ -172,6 +175,7 @@ impl Choice {
             input: Some(input),
             gpu: self.gpu,
             precision: self.precision.into(),
+            context: self.context.as_ref().map_or(0, |context| context.handle() as usize),
         };
         let request = EngineRequest {
             input: Some(input),
@@ -179,6 +183,7 @@ impl Choice {
             gpu: self.gpu,
             name: self.engine_id.clone(),
             precision: self.precision.into(),
+            context: self.context.clone(),
             watch: watch.clone(),
             ..EngineRequest::new(kind, Arc::new(model))
         };

@@ -444,23 +444,66 @@ fn precision_is_a_property() {
     );
 }
 
-/// A camera in GPU memory: GStreamer's own libgstcuda makes the frames, in the context that the counter hands out.
-#[test]
-fn frames_in_gpu_memory_are_read_where_they_lie() {
-    let Some(device) = device() else { return };
+// ---- frames in GPU memory ----
+
+/// A function of libgstcuda; `None` where that is not there.
+fn libgstcuda<T: Copy>(name: &str) -> Option<T> {
+    // SAFETY: GStreamer's library, which stays; the caller knows the function's type.
+    unsafe {
+        let library = libloading::Library::new("libgstcuda-1.0.so.0").ok()?;
+        let function = *library.get::<T>(name.as_bytes()).unwrap();
+        std::mem::forget(library);
+        Some(function)
+    }
+}
+
+/// A CUDA context that an application makes by itself on GPU `index`, and that context as GStreamer passes it on.
+fn application_context(index: u32) -> Option<(glib::Object, gst::Context)> {
+    use glib::translate::{FromGlibPtrFull, ToGlibPtr};
+    type New = unsafe extern "C" fn(u32) -> *mut glib::gobject_ffi::GObject;
+    type Wrap = unsafe extern "C" fn(*mut glib::gobject_ffi::GObject) -> *mut gst::ffi::GstContext;
+    let load: unsafe extern "C" fn() -> i32 = libgstcuda("gst_cuda_load_library")?;
+    let (new, wrap) = (libgstcuda::<New>("gst_cuda_context_new")?, libgstcuda::<Wrap>("gst_context_new_cuda_context")?);
+    // SAFETY: the functions have these types; each returns something that is ours.
+    unsafe {
+        assert_ne!(load(), 0);
+        let object = glib::Object::from_glib_full(new(index));
+        let context = gst::Context::from_glib_full(wrap(object.to_glib_none().0));
+        Some((object, context))
+    }
+}
+
+/// The CUDA context that the counter hands out; `None` where there is no libgstcuda.
+fn counters_context() -> Option<glib::Object> {
     let counter = counter("tensorrt");
     let pad = counter.request_pad_simple("sink_0").unwrap();
     counter.set_state(gst::State::Paused).unwrap();
     let mut query = gst::query::Context::new("gst.cuda.context");
-    if !pad.query(&mut query) {
-        eprintln!("skipped: no libgstcuda");
-        counter.set_state(gst::State::Null).unwrap();
-        return;
-    }
-    let object = query.context().unwrap().structure().get::<glib::Object>("gst.cuda.context").unwrap();
-    drop(query);
-    counter.set_state(gst::State::Ready).unwrap();
+    let object = pad
+        .query(&mut query)
+        .then(|| query.context().unwrap().structure().get::<glib::Object>("gst.cuda.context").unwrap());
+    counter.set_state(gst::State::Null).unwrap();
+    object
+}
 
+/// When the application sets its context.
+#[derive(Clone, Copy, PartialEq)]
+enum Set {
+    Never,
+    Before,
+    WhenAsked,
+    Late,
+}
+
+/// Eight frames that libgstcuda makes on the GPU, in the context `object`, through a counter: what it warned of, and how many bytes went to
+/// the host. Each is counted right.
+fn through_the_counter(
+    device: &Turn,
+    object: &glib::Object,
+    context: Option<&gst::Context>,
+    set: Set,
+) -> (Vec<String>, i64) {
+    let counter = counter("tensorrt");
     let text = "video/x-raw(memory:CUDAMemory),format=NV12,width=320,height=180,framerate=25/1,colorimetry=bt709";
     let caps: gst::Caps = text.parse().unwrap();
     let pipeline = gst::Pipeline::new();
@@ -471,9 +514,23 @@ fn frames_in_gpu_memory_are_read_where_they_lie() {
     counter.link_pads(Some("src_0"), &sink, Some("sink")).unwrap();
     let reports = Reports::default();
     reports.collect(&counter.static_pad("src_0").unwrap());
-
+    match (set, context) {
+        (Set::Before, Some(context)) => pipeline.set_context(context),
+        (Set::WhenAsked, Some(context)) => {
+            let context = context.clone();
+            pipeline.bus().unwrap().set_sync_handler(move |_, message| {
+                if let gst::MessageView::NeedContext(need) = message.view() {
+                    assert_eq!(need.context_type(), "gst.cuda.context");
+                    let element = message.src().unwrap().downcast_ref::<gst::Element>().unwrap();
+                    element.set_context(&context);
+                }
+                gst::BusSyncReply::Pass
+            });
+        }
+        _ => {}
+    }
     let info = gst_video::VideoInfo::from_caps(&caps).unwrap();
-    let pool = cuda_pool(&object, &caps, &info);
+    let pool = cuda_pool(object, &caps, &info);
     pool.set_active(true).unwrap();
     for frame in 0..8u64 {
         let mut buffer = pool.acquire_buffer(None).unwrap();
@@ -488,9 +545,24 @@ fn frames_in_gpu_memory_are_read_where_they_lie() {
     }
     source.end_of_stream().unwrap();
     let downloaded = device.sim.figure(Figure::DownloadedBytes);
-    run_to_end(&pipeline);
-    // Maps and counts came to the host, and no frame did.
-    assert!(device.sim.figure(Figure::DownloadedBytes) - downloaded < 4 * info.size() as i64);
+    if let (Set::Late, Some(context)) = (set, context) {
+        pipeline.set_state(gst::State::Paused).unwrap();
+        counter.set_context(context);
+    }
+    let _ = pipeline.set_state(gst::State::Playing);
+    let mut warnings = Vec::new();
+    drive(&pipeline, "the end of the stream", |message, _| match message.map(|message| message.view()) {
+        Some(gst::MessageView::Eos(_)) => true,
+        Some(gst::MessageView::Warning(warning)) => {
+            warnings.push(warning.error().to_string());
+            false
+        }
+        Some(gst::MessageView::Error(error)) => panic!("{}", error.error()),
+        _ => false,
+    });
+    pipeline.bus().unwrap().unset_sync_handler();
+    pipeline.set_state(gst::State::Null).unwrap();
+    let downloaded = device.sim.figure(Figure::DownloadedBytes) - downloaded;
     let reports = reports.all().remove("camera-0").unwrap();
     assert_eq!(reports.len(), 8);
     for (frame, report) in reports.iter().enumerate() {
@@ -501,23 +573,74 @@ fn frames_in_gpu_memory_are_read_where_they_lie() {
         assert!(!report.stale && (got - expected).abs() < 1e-2, "frame {frame}: {got}, not {expected}");
     }
     pool.set_active(false).unwrap();
-    drop((pool, source, sink, pad, object));
-    drop(counter);
+    drop((pool, source, sink, counter));
     assert_no_leak(pipeline);
-    drop(device);
+    (warnings, downloaded)
+}
+
+/// Bytes of four frames: with less, no frame went to the host, but maps and counts.
+const FEW: i64 = 4 * 320 * 180 * 3 / 2;
+
+/// A camera in GPU memory: GStreamer's own libgstcuda makes the frames, in the context that the counter hands out.
+#[test]
+fn frames_in_gpu_memory_are_read_where_they_lie() {
+    let Some(device) = device() else { return };
+    // The plan is there, so that building makes no traffic.
+    count("tensorrt", 1, true);
+    let Some(object) = counters_context() else {
+        eprintln!("skipped: no libgstcuda");
+        return;
+    };
+    let (warnings, downloaded) = through_the_counter(&device, &object, None, Set::Never);
+    assert!(warnings.is_empty() && downloaded < FEW, "{warnings:?}, {downloaded} bytes");
+    drop(object);
+}
+
+#[test]
+fn context_of_the_application_is_the_engines_too() {
+    let Some(device) = device() else { return };
+    count("tensorrt", 1, true);
+    let Some((object, context)) = application_context(0) else {
+        eprintln!("skipped: no libgstcuda");
+        return;
+    };
+    for set in [Set::Before, Set::WhenAsked, Set::Before] {
+        let (warnings, downloaded) = through_the_counter(&device, &object, Some(&context), set);
+        assert!(warnings.is_empty() && downloaded < FEW, "{warnings:?}, {downloaded} bytes");
+    }
+    drop((context, object));
+    // With the last one who holds it, the context goes.
+    assert_eq!(device.sim.alive(), []);
+}
+
+#[test]
+fn context_that_cannot_be_the_engines_is_told_and_its_frames_go_through_the_host() {
+    let Some(device) = device() else { return };
+    count("tensorrt", 1, true);
+    device.sim.configure(2, 12040, 0);
+    let Some((object, context)) = application_context(0) else {
+        eprintln!("skipped: no libgstcuda");
+        return;
+    };
+    let (mut warnings, _) = through_the_counter(&device, &object, Some(&context), Set::Late);
+    // Frames come while it is set, or after.
+    warnings.sort();
+    assert!(warnings.len() == 2 && warnings[1].contains("comes too late"), "{warnings:?}");
+    assert!(warnings[0].contains("Camera camera-0: its frames are copied through host memory"), "{warnings:?}");
+    let (other, elsewhere) = application_context(1).unwrap();
+    let (warnings, _) = through_the_counter(&device, &other, Some(&elsewhere), Set::Before);
+    assert!(warnings[0].contains("it is on GPU 1, and gpu-id is 0"), "{warnings:?}");
+    drop((context, object, elsewhere, other));
+    device.sim.configure(1, 12040, 0);
 }
 
 /// A pool of frames on the GPU, of libgstcuda's own.
 fn cuda_pool(context: &glib::Object, caps: &gst::Caps, info: &gst_video::VideoInfo) -> gst::BufferPool {
     use glib::translate::{FromGlibPtrFull, ToGlibPtr};
     type New = unsafe extern "C" fn(*mut glib::gobject_ffi::GObject) -> *mut gst::ffi::GstBufferPool;
-    // SAFETY: libgstcuda's function has this type, takes the context of that library, and returns a pool that is ours; the library stays.
-    let pool: gst::BufferPool = unsafe {
-        let library = libloading::Library::new("libgstcuda-1.0.so.0").unwrap();
-        let new = *library.get::<New>(b"gst_cuda_buffer_pool_new\0").unwrap();
-        std::mem::forget(library);
-        gst::BufferPool::from_glib_full(new(context.to_glib_none().0))
-    };
+    let new: New = libgstcuda("gst_cuda_buffer_pool_new").unwrap();
+    // SAFETY: the function has this type, takes the context of that library, and returns a pool that is ours.
+    let pool: gst::BufferPool = unsafe { gst::BufferPool::from_glib_full(new(context.to_glib_none().0)) };
     let mut config = pool.config();
     config.set_params(Some(caps), info.size() as u32, 0, 0);
     pool.set_config(config).unwrap();

@@ -94,6 +94,8 @@ pub struct SharedKey {
     pub gpu: u32,
     /// The precision asked for.
     pub precision: Precision,
+    /// Handle of the CUDA context asked for; 0: the primary one.
+    pub context: usize,
 }
 
 /// The dispatchers that are shared, and those that are being opened.

@@ -2,6 +2,7 @@
 
 use std::any::Any;
 use std::ffi::c_void;
+use std::fmt;
 use std::marker::PhantomData;
 use std::ptr;
 use std::sync::Arc;
@@ -22,6 +23,12 @@ enum Owner {
     Primary(sys::Device),
     /// Kept until the context is no longer used.
     Lent(#[allow(dead_code, reason = "held to be dropped last")] Box<dyn Any + Send + Sync>),
+}
+
+impl fmt::Debug for Context {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Context").field("handle", &self.handle).field("device", &self.info).finish_non_exhaustive()
+    }
 }
 
 // SAFETY: a context may be entered from any thread, from several at the same time; the handle is only a number here.

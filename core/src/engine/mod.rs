@@ -14,7 +14,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use crate::cuda::CudaError;
+use crate::cuda::{Context, CudaError};
 use crate::golden;
 use crate::model::{File, Model};
 use crate::preprocess::InputSize;
@@ -241,6 +241,8 @@ pub struct EngineRequest {
     pub name: String,
     /// In which precision it runs: `Auto` leaves that to the manifest on a processor, and to a trial on a GPU.
     pub precision: Precision,
+    /// The CUDA context to work in, on GPU `gpu`; `None` for that GPU's primary one.
+    pub context: Option<Arc<Context>>,
     /// Is told of what takes long, and may end it.
     pub watch: Watch,
 }
@@ -249,7 +251,7 @@ impl EngineRequest {
     /// One picture at a time, at the manifest's size, in the best precision, on the first GPU, with no name.
     pub fn new(kind: EngineKind, model: Arc<Model>) -> Self {
         let (precision, watch) = (Precision::Auto, Watch::default());
-        Self { kind, model, input: None, max_batch: 1, gpu: 0, name: String::new(), precision, watch }
+        Self { kind, model, input: None, max_batch: 1, gpu: 0, name: String::new(), precision, context: None, watch }
     }
 }
 

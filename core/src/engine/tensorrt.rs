@@ -36,7 +36,10 @@ pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineErr
     let failed = |error| EngineError::Gpu { kind: KIND, error };
     // The driver before all else: without one, TensorRT's libraries do strange things.
     let driver = Driver::open().map_err(failed)?;
-    let context = driver.context(request.gpu).map_err(failed)?;
+    let context = match &request.context {
+        Some(context) => context.clone(),
+        None => driver.context(request.gpu).map_err(failed)?,
+    };
     let library = Library::open(Flavour::Auto).map_err(EngineError::TensorRt)?;
     let input = request.model.input_size(request.input).map_err(|error| refused(&error))?;
     let opening = Opening { request, context, library, input };

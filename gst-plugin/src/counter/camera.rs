@@ -256,7 +256,7 @@ impl Camera {
         // The picture is read here and nowhere else: what is queued is never mapped again.
         let mut input = None;
         if due && let Some(link) = &link {
-            match self.preprocess(link, &info, format, &buffer, in_gpu_memory) {
+            match self.preprocess(imp, link, &info, format, &buffer, in_gpu_memory) {
                 Ok((mut slot, grid)) => {
                     let (weights, generation) = self.weights(link, &grid, timing.density_map);
                     slot.weights = weights;
@@ -349,6 +349,7 @@ impl Camera {
 
     fn preprocess(
         &self,
+        imp: &VehicleCounter,
         link: &Link,
         info: &gst_video::VideoInfo,
         format: FrameFormat,
@@ -359,7 +360,14 @@ impl Camera {
             match cuda.map(buffer, info, format.pixels.planes()) {
                 Ok(lent) => return Self::lend(link, format, lent),
                 // Mapped below, it is copied to the host.
-                Err(reason) => gst::debug!(CAT, obj = self.sinkpad, "{reason}: it is copied through host memory"),
+                Err(reason) if !self.with_stream(|stream| std::mem::replace(&mut stream.through_host, true)) => {
+                    gst::element_imp_warning!(
+                        imp,
+                        gst::ResourceError::Settings,
+                        ("Camera {}: its frames are copied through host memory: {reason}", self.id())
+                    );
+                }
+                Err(reason) => gst::trace!(CAT, obj = self.sinkpad, "{reason}: it is copied through host memory"),
             }
         }
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)

@@ -130,13 +130,15 @@ impl VehicleCounter {
             camera.await_engine();
             self.apply(&camera, &regions, settings.timing.smoothing);
         }
+        let mut choice = settings.choice.clone();
+        choice.context = self.adopted(&choice).and_then(|shared| shared.foreign().cloned());
         let element = self.obj().downgrade();
         let done = move |opened| {
             if let Some(element) = element.upgrade() {
                 element.imp().opened_later(opened);
             }
         };
-        match settings.choice.open(self.obj().upcast_ref(), done) {
+        match choice.open(self.obj().upcast_ref(), done) {
             Ok(Start::Opened(opened)) => self.run(opened),
             Ok(Start::Later(opening)) => *lock(&self.opening) = Some(opening),
             Err(error) => {
@@ -152,9 +154,13 @@ impl VehicleCounter {
         opened.announce(self.obj().upcast_ref());
         let Opened { dispatcher, resize, .. } = opened;
         gst::info!(CAT, imp = self, "Counting with {:?}, {:?}", dispatcher.info(), dispatcher.settings());
-        let cuda = dispatcher.engine().picture().and_then(|picture| SharedContext::new(picture.context().clone()));
+        let cuda = dispatcher.engine().picture().and_then(|picture| {
+            let context = picture.context();
+            let held = lock(&self.cuda).clone().filter(|held| held.cuda().handle() == context.handle());
+            held.or_else(|| SharedContext::new(context.clone()))
+        });
         if let Some(cuda) = &cuda {
-            lock(&self.cuda).get_or_insert(cuda.clone());
+            *lock(&self.cuda) = Some(cuda.clone());
             // The pipeline hands it to decoders that come later.
             let element = self.obj();
             let message = gst::message::HaveContext::builder(cuda.context().clone()).src(&*element).build();
@@ -188,18 +194,53 @@ impl VehicleCounter {
         if asked != cuda::CONTEXT {
             return None;
         }
-        let (choice, gpu) = {
-            let settings = lock(&self.settings);
-            (settings.choice.engine, settings.choice.gpu)
-        };
-        if !matches!(EngineKind::from(choice), EngineKind::TensorRt | EngineKind::Auto) {
+        let choice = lock(&self.settings).choice.clone();
+        if !on_gpu(&choice) {
             return None;
         }
-        let held = lock(&self.cuda).clone();
-        let shared = held.or_else(|| SharedContext::primary(gpu))?;
+        let shared = self.adopted(&choice).or_else(|| SharedContext::primary(choice.gpu))?;
         let context = shared.context().clone();
         lock(&self.cuda).get_or_insert(shared);
         Some(context)
+    }
+
+    /// The CUDA context that is held already, or that the application or another element has: asked for once.
+    fn adopted(&self, choice: &Choice) -> Option<Arc<SharedContext>> {
+        if let Some(held) = lock(&self.cuda).clone() {
+            return Some(held);
+        }
+        if !on_gpu(choice) || !cuda::is_available() {
+            return None;
+        }
+        let element = self.obj();
+        let given = element.context(cuda::CONTEXT).or_else(|| {
+            // Who has one sets it before this returns.
+            let message = gst::message::NeedContext::builder(cuda::CONTEXT).src(&*element).build();
+            let _ = element.post_message(message);
+            element.context(cuda::CONTEXT)
+        })?;
+        let adopted = SharedContext::adopt(&given)?.and_then(|shared| {
+            let gpu = shared.cuda().device().index;
+            if gpu == choice.gpu {
+                Ok(shared)
+            } else {
+                Err(format!("it is on GPU {gpu}, and gpu-id is {}", choice.gpu))
+            }
+        });
+        match adopted {
+            Ok(shared) => Some(lock(&self.cuda).get_or_insert(shared).clone()),
+            Err(reason) => {
+                gst::element_imp_warning!(
+                    self,
+                    gst::ResourceError::Settings,
+                    (
+                        "The CUDA context that was set is not used: {reason}. Its frames are copied through host memory; {}",
+                        cuda::REMEDY
+                    )
+                );
+                None
+            }
+        }
     }
 
     fn stop(&self) {
@@ -296,6 +337,11 @@ impl VehicleCounter {
     fn active_engine(&self) -> Option<&'static str> {
         lock(&self.state).running().map(|state| state.dispatcher.info().kind.name())
     }
+}
+
+/// Whether the engine may be one on a GPU.
+fn on_gpu(choice: &Choice) -> bool {
+    matches!(EngineKind::from(choice.engine), EngineKind::TensorRt | EngineKind::Auto)
 }
 
 struct Regions {
@@ -534,6 +580,29 @@ impl ElementImpl for VehicleCounter {
         let _ = element.remove_pad(pad);
         let _ = element.remove_pad(&camera.srcpad);
         element.child_removed(&camera.sinkpad, &pad.name());
+    }
+
+    fn set_context(&self, context: &gst::Context) {
+        self.parent_set_context(context);
+        if context.context_type() != cuda::CONTEXT || matches!(*lock(&self.state), Phase::Stopped) {
+            return;
+        }
+        // The engine works in one already.
+        let held = lock(&self.cuda).clone();
+        let other = match (SharedContext::adopt(context), held) {
+            (Some(Ok(given)), Some(held)) => given.cuda().handle() != held.cuda().handle(),
+            _ => false,
+        };
+        if other {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                (
+                    "The CUDA context that was set comes too late: the engine works in another one. Its frames are copied through host memory; {}",
+                    cuda::REMEDY
+                )
+            );
+        }
     }
 
     fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {

@@ -154,6 +154,8 @@ pub struct Stream {
     pub eos: bool,
     /// The engine is still being opened.
     pub opening: bool,
+    /// Frames in GPU memory are copied through the host; said once.
+    pub through_host: bool,
     /// Whether the camera is live; `None` until it was asked.
     pub live: Option<bool>,
     /// The queue is full: the frame at its head leaves now, counted or not.
@@ -206,6 +208,7 @@ impl Stream {
             flow: Ok(gst::FlowSuccess::Ok),
             eos: false,
             opening: false,
+            through_host: false,
             live: None,
             hurry: false,
             alarm: None,
@@ -246,6 +249,7 @@ impl Stream {
     pub fn restart(&mut self) {
         self.flush();
         self.live = None;
+        self.through_host = false;
         self.format = None;
         self.figures = Figures::default();
         self.failing = false;
