@@ -38,6 +38,23 @@ pub fn build(place: &Path, (major, minor): (u32, u32)) -> PathBuf {
     folder
 }
 
+/// Builds DeepStream's elements, which can be parsed and do nothing, in `place`, and makes them known.
+///
+/// # Panics
+/// When the C compiler is not there or finds fault.
+pub fn load_elements(place: &Path) {
+    let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("deepstream/elements.c");
+    let flags = Command::new("pkg-config").args(["--cflags", "--libs", "gstreamer-1.0"]).output();
+    let flags = flags.expect("pkg-config, which building needs anyway").stdout;
+    let flags = String::from_utf8(flags).expect("pkg-config prints text");
+    let library = place.join("libgststandinelements.so");
+    let mut compile = Command::new("cc");
+    compile.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
+    let built = compile.args(flags.split_whitespace()).output().expect("cc, which building needs anyway");
+    assert!(built.status.success(), "{compile:?}: {}", String::from_utf8_lossy(&built.stderr));
+    gst::Plugin::load_file(&library).expect("the stand-in is a plugin");
+}
+
 /// A frame of a made-up batch; see `StandinFrame` in `standin.h`.
 #[derive(Clone, Debug)]
 pub struct FrameSpec {

@@ -5,9 +5,8 @@ One file over ctypes: copy it, or put its folder on PYTHONPATH. It needs DeepStr
 
 With pyds, in a probe:
 
-    for user in user_metas_of_the_frame:                  # pyds.NvDsUserMeta
-        if user.base_meta.meta_type == vehiclecount_nvds.meta_type():
-            count = vehiclecount_nvds.from_user_meta(user)
+    for count in vehiclecount_nvds.of_frame(frame_meta):  # pyds.NvDsFrameMeta
+        print(count.camera, count.count)
 
 Without, for a whole buffer:
 
@@ -202,11 +201,31 @@ def meta_type() -> int:
     return _open().count_type
 
 
+def of_frame(frame) -> List[Count]:
+    """The counts on a `pyds.NvDsFrameMeta`: one of each counter that it passed. Hold the batch's lock meanwhile."""
+    import pyds
+
+    counts = []
+    item = frame.frame_user_meta_list
+    while item is not None:
+        count = from_user_meta(pyds.NvDsUserMeta.cast(item.data))
+        if count is not None:
+            counts.append(count)
+        try:
+            item = item.next
+        except StopIteration:
+            break
+    return counts
+
+
 def from_user_meta(user) -> Optional[Count]:
-    """The count behind a `pyds.NvDsUserMeta` of our type; None where it is none of ours."""
+    """The count behind a `pyds.NvDsUserMeta`; None where it is somebody else's."""
+    # pyds has an enum here, of which registered types are no members.
+    if int(user.base_meta.meta_type) != meta_type():
+        return None
     capsule = user.user_meta_data
-    if isinstance(capsule, int):
-        return from_address(capsule)
+    if capsule is None or isinstance(capsule, int):
+        return from_address(capsule or 0)
     name = ctypes.pythonapi.PyCapsule_GetName
     name.argtypes, name.restype = [ctypes.py_object], ctypes.c_char_p
     pointer = ctypes.pythonapi.PyCapsule_GetPointer

@@ -928,6 +928,13 @@ camera-0 frame 1: 1.50 vehicles (smoothed 1.50), free; left 1.00; density 4x2 su
 camera-1 frame 1: 2.50 vehicles (smoothed 2.50), free; left 2.00; density 4x2 sums to 2.50
 ";
 
+const PRINTED_WITH_PYDS: &str = "\
+source 0, camera-0 frame 0: 1.50 vehicles, free; left 1.00
+source 1, camera-1 frame 0: 2.50 vehicles, free; left 2.00
+source 0, camera-0 frame 1: 1.50 vehicles, free; left 1.00
+source 1, camera-1 frame 1: 2.50 vehicles, free; left 2.00
+";
+
 #[test]
 fn applications_in_c_and_python_print_the_counts() {
     let standin = standin();
@@ -940,10 +947,18 @@ fn applications_in_c_and_python_print_the_counts() {
         |python: &&str| Command::new(python).args(["-c", NEEDED]).output().is_ok_and(|output| output.status.success());
     let python = ["python3", "/usr/bin/python3"].into_iter().find(has_gobject);
     let python = python.expect("the packages python3-gi and python3-gst-1.0, which this test needs");
-    let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("../gst-plugin/examples/deepstream_print_counts.py");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let script = root.join("../gst-plugin/examples/deepstream_print_counts.py");
     let (good, printed, said) = workplace.run(Command::new(python).arg(script).arg(batches(2)));
     assert!(good, "{said}");
     assert_eq!(printed, PRINTED);
+    // With pyds, or what stands in for it.
+    let script = root.join("../gst-plugin/examples/deepstream_pyds_print_counts.py");
+    let mut command = Command::new(python);
+    command.arg(script).arg(batches(2)).env("PYTHONPATH", root.join("deepstream/python"));
+    let (good, printed, said) = workplace.run(&mut command);
+    assert!(good, "{said}");
+    assert_eq!(printed, PRINTED_WITH_PYDS);
 }
 
 #[test]
@@ -1017,37 +1032,159 @@ fn ready(file: &str) -> String {
     std::fs::read_to_string(&path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
 }
 
+fn ready_path(file: &str) -> std::path::PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("../pipelines/deepstream").join(file)
+}
+
+/// DeepStream's elements, made known once.
+fn elements() {
+    static ELEMENTS: LazyLock<()> = LazyLock::new(|| {
+        init();
+        vehiclecount_tests::standin::load_elements(Path::new(env!("CARGO_TARGET_TMPDIR")));
+    });
+    LazyLock::force(&ELEMENTS);
+}
+
+/// What a script would have started with gst-launch-1.0, and what it said besides.
+fn launched(command: &mut Command) -> (Vec<String>, String) {
+    let folder = tempfile::tempdir().unwrap();
+    let launch = folder.path().join("gst-launch-1.0");
+    std::fs::write(&launch, "#!/bin/sh\nprintf '%s\\n' \"$@\"\n").unwrap();
+    std::fs::set_permissions(&launch, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
+    let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
+    command.env("PATH", path).env("XDG_CACHE_HOME", folder.path()).env("BROKER", "localhost;9092").env_remove("SHOW");
+    let output = command.output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(output.status.success(), "{command:?}: {said}");
+    let mut arguments = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+    assert_eq!(arguments.remove(0), "-e");
+    (arguments, said)
+}
+
+/// The element of ours in a pipeline that DeepStream's elements let be parsed: no property is unknown, no link impossible.
+fn parsed(arguments: &[String]) -> gst::Element {
+    let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
+    let pipeline = gst::parse::launchv(&arguments).unwrap_or_else(|error| panic!("{error}: {}", arguments.join(" ")));
+    let pipeline = pipeline.downcast::<gst::Bin>().unwrap();
+    let ours = |element: &gst::Element| element.factory().is_some_and(|factory| factory.name() == "vehiclecounternvmm");
+    let element = pipeline.iterate_elements().into_iter().flatten().find(ours).unwrap();
+    for pad in element.pads() {
+        assert!(pad.is_linked(), "{}: {}", pad.name(), arguments.join(" "));
+    }
+    element
+}
+
 #[test]
-fn ready_pipelines_set_what_the_element_has() {
-    init();
-    let element = gst::ElementFactory::make("vehiclecounternvmm").build().unwrap();
-    let mut set = 0;
-    let mut check = |name: &str, value: &str| {
-        let spec = element.find_property(name).unwrap_or_else(|| panic!("no property {name}"));
-        // What the shell fills in cannot be set here.
-        if !value.contains('$') {
-            let value = glib::Value::deserialize_with_pspec(value, &spec).unwrap_or_else(|_| panic!("{name}={value}"));
-            element.set_property_from_value(name, &value);
-        }
-        set += 1;
-    };
-    for script in ["after-nvinfer.sh", "by-itself.sh", "kafka.sh", "cameras-that-come-and-go.sh"] {
-        let text = ready(script).replace("\\\n", " ");
-        let own = text.split("! vehiclecounternvmm ").nth(1).unwrap().split(" ! ").next().unwrap();
-        for assignment in own.split_whitespace() {
-            let (name, value) = assignment.trim_matches('"').split_once('=').unwrap();
-            check(name, value);
+fn ready_scripts_are_pipelines_of_elements_and_properties_that_exist() {
+    elements();
+    for (script, source) in [
+        ("after-nvinfer.sh", "tensor-meta"),
+        ("by-itself.sh", "engine"),
+        ("kafka.sh", "tensor-meta"),
+        ("cameras-that-come-and-go.sh", "tensor-meta"),
+    ] {
+        let uris = ["file:///one.mp4", "rtsp://camera-2/"];
+        let (arguments, said) = launched(Command::new("bash").arg(ready_path(script)).args(uris));
+        assert_eq!(said, "", "{script}");
+        let element = parsed(&arguments);
+        let chosen = element.property_value("source").serialize().unwrap();
+        assert_eq!(chosen, source, "{script}");
+        assert!(Path::new(&element.property::<String>("config-file-path")).is_file(), "{script}");
+        for uri in uris {
+            assert!(arguments.iter().any(|argument| argument.contains(uri)), "{script}: {arguments:?}");
         }
     }
+}
+
+#[test]
+fn service_maker_s_pipeline_is_of_elements_and_properties_that_exist() {
+    elements();
     let yaml = ready("servicemaker.yaml");
-    let own =
-        yaml.split("type: vehiclecounternvmm\n    properties:\n").nth(1).unwrap().split("  - name").next().unwrap();
-    for line in own.lines() {
-        let (name, value) = line.trim().split_once(": ").unwrap();
-        check(name, value);
+    let (mut nodes, mut of_ours) = (Vec::new(), 0);
+    for node in yaml.split("\n  edges:").next().unwrap().split("  - name: ").skip(1) {
+        let (name, rest) = node.split_once("\n    type: ").unwrap();
+        let (kind, properties) = rest.split_once('\n').unwrap_or((rest, ""));
+        let element = gst::ElementFactory::make(kind).build().unwrap_or_else(|_| panic!("{name}: no element {kind}"));
+        for line in properties.lines().filter(|line| line.starts_with("      ")) {
+            let (property, value) = line.trim().split_once(": ").unwrap();
+            let spec = element.find_property(property).unwrap_or_else(|| panic!("{kind} has no property {property}"));
+            assert!(glib::Value::deserialize_with_pspec(value, &spec).is_ok(), "{kind}: {property}={value}");
+            of_ours += u32::from(kind == "vehiclecounternvmm");
+        }
+        nodes.push(name);
     }
-    assert_eq!(set, 16);
-    assert_eq!(element.property::<String>("config-file-path"), "sources.txt");
+    assert_eq!(of_ours, 3);
+    for edge in yaml.split("\n  edges:\n").nth(1).unwrap().lines() {
+        let (from, to) = edge.trim().split_once(": ").unwrap();
+        assert!(nodes.contains(&from) && nodes.contains(&to), "{edge}");
+    }
+}
+
+#[test]
+fn configuration_of_deepstream_app_becomes_a_pipeline_with_the_counter_in_it() {
+    elements();
+    let app = |config: &Path, more: &[&str]| {
+        let mut command = Command::new("python3");
+        launched(
+            command.arg(ready_path("deepstream-app.py")).arg(config).args(more).env("PYTHONDONTWRITEBYTECODE", "1"),
+        )
+    };
+    // The ready one: cameras that come and go, our model in nvinfer.
+    let (arguments, said) = app(&ready_path("deepstream-app.txt"), &[]);
+    assert_eq!(said, "");
+    let element = parsed(&arguments);
+    assert_eq!(element.property_value("source").serialize().unwrap(), "tensor-meta");
+    assert_eq!(element.property_value("osd-mode").serialize().unwrap(), "counts");
+    assert!(element.property::<String>("config-file-path").ends_with("pipelines/deepstream/sources.txt"));
+
+    // One that somebody has: a detector, a tracker, nvdsanalytics, a window, a file and Kafka.
+    let folder = tempfile::tempdir().unwrap();
+    let config = folder.path().join("app.txt");
+    std::fs::write(folder.path().join("detector.txt"), "[property]\nnetwork-type=0\n").unwrap();
+    std::fs::write(
+        &config,
+        "[application]\nenable-perf-measurement=1\n\
+         [tiled-display]\nenable=1\nrows=1\ncolumns=3\nwidth=1280\nheight=720\n\
+         [source0]\nenable=1\ntype=3\nuri=file:///clips/clip_%d.mp4\nnum-sources=2\n\
+         [source1]\nenable=1\ntype=4\nuri=rtsp://camera/?a=1\nlatency=200\nrtsp-reconnect-interval-sec=5\nsmart-record=1\n\
+         [source2]\nenable=0\ntype=1\n\
+         [streammux]\nlive-source=1\nwidth=1920\nheight=1080\nattach-sys-ts-as-ntp=0\n\
+         [primary-gie]\nenable=1\nconfig-file=detector.txt\ngie-unique-id=3\n\
+         [tracker]\nenable=1\nll-lib-file=tracker.so\n\
+         [nvds-analytics]\nenable=1\nconfig-file=analytics.txt\n\
+         [vehiclecount]\nsmoothing=2\ninterval=9\n\
+         [osd]\nenable=1\ntext-size=15\n\
+         [sink0]\nenable=1\ntype=2\nsync=0\n\
+         [sink1]\nenable=1\ntype=6\nmsg-conv-config=msgconv.txt\nmsg-conv-payload-type=1\nmsg-conv-msg2p-new-api=1\n\
+         msg-broker-proto-lib=/lib/libnvds_kafka_proto.so\nmsg-broker-conn-str=localhost;9092\ntopic=vehicles\n\
+         [sink2]\nenable=1\ntype=3\ncodec=1\noutput-file=out.mp4\n\
+         [tests]\nfile-loop=1\n",
+    )
+    .unwrap();
+    let (arguments, said) = app(&config, &["interval=4"]);
+    assert_eq!(said, "left out: [source1] smart-record\nleft out: [tracker] ll-lib-file\n");
+    let element = parsed(&arguments);
+    assert_eq!(element.property_value("source").serialize().unwrap(), "engine");
+    assert_eq!(element.property::<String>("config-file-path"), folder.path().join("analytics.txt").to_str().unwrap());
+    assert_eq!((element.property::<u32>("interval"), element.property::<f64>("smoothing")), (4, 2.0));
+    assert_eq!((element.property::<u32>("display-font-size"), element.property::<bool>("message-blob")), (15, true));
+    let line = arguments.join(" ");
+    for part in [
+        "nvstreammux name=m width=1920 height=1080 live-source=1 attach-sys-ts=0 batch-size=3 ! nvinfer",
+        "nvurisrcbin uri=file:///clips/clip_1.mp4 file-loop=1 ! m.sink_1",
+        "nvurisrcbin uri=rtsp://camera/?a=1 latency=200 rtsp-reconnect-interval=5 file-loop=1 ! m.sink_2",
+        "nvmsgconv config=",
+        "conn-str=localhost;9092 topic=vehicles",
+        "nvv4l2h264enc bitrate=2000000 ! h264parse ! qtmux ! filesink location=out.mp4",
+    ] {
+        assert!(line.contains(part), "{part}: {line}");
+    }
+
+    // What cannot be is said, with the file.
+    std::fs::write(&config, "[source0]\nenable=1\ntype=6\nuri=file:///a.wav\n").unwrap();
+    let refused = Command::new("python3").arg(ready_path("deepstream-app.py")).arg(&config).output().unwrap();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("[source0] type=6: cameras are 1 (V4L2)"), "{said}");
 }
 
 #[test]
