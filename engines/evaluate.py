@@ -25,6 +25,7 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True, help="folder with annotations.jsonl")
     parser.add_argument("--split", default="val")
     parser.add_argument("--sizes", type=int, nargs="+", default=[384], help="sides of the square input, pixels")
+    parser.add_argument("--fit", choices=data.FITS, default="letterbox", help="how pictures are fitted in: as we do, or as nvinfer can")
     parser.add_argument("--engine", choices=["auto", "openvino", "onnxruntime", "torch"], default="auto")
     parser.add_argument("--json", type=pathlib.Path, help="results with command, machine and date")
     parser.add_argument("--lines", type=pathlib.Path, help="a JSON line for each picture")
@@ -40,7 +41,7 @@ def main():
         run = engines.load(options.model, side, side, options.engine)
         measured = []
         for sample in samples:
-            image, box = data.letterbox_exact(data.read(sample), side, side)
+            image, box = data.letterbox_exact(data.read(sample), side, side, options.fit)
             density = run(image[None])[0, 0]
             line = {
                 "file": sample.name, "scene": sample.scene, "size": side,
@@ -54,7 +55,7 @@ def main():
                 pictures.append((line, draw(image, density, box, sample, line)))
         result = {
             "file": options.model.name, "engine": run.engine, "data": options.data.resolve().name, "split": options.split,
-            "width": side, "height": side, **metrics.report(measured),
+            "width": side, "height": side, **({} if options.fit == "letterbox" else {"fit": options.fit}), **metrics.report(measured),
         }
         results.append(result)
         show(result)

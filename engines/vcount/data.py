@@ -110,12 +110,19 @@ def letterbox(picture, input_width, input_height):
     return canvas, (left, top, w, h)
 
 
-def letterbox_exact(picture, input_width, input_height):
+FITS = ("letterbox", "black", "corner", "stretch")
+"""Ways to fit a picture in: our own, and those of DeepStream's nvinfer: `symmetric-padding=1`, `symmetric-padding=0`, `maintain-aspect-ratio=0`."""
+
+
+def letterbox_exact(picture, input_width, input_height, fit="letterbox"):
     """As `letterbox`, with levels in float32 that are not rounded in between: what the run time gives the network. A quantized network
-    counts single pictures differently by up to a tenth after rounding."""
+    counts single pictures differently by up to a tenth after rounding. `fit` is one of `FITS`."""
     height, width = picture.shape[:2]
-    left, top, w, h = placement(width, height, input_width, input_height)
-    canvas = np.full((input_height, input_width, 3), BORDER, np.float32)
+    left, top, w, h = (0, 0, input_width, input_height) if fit == "stretch" else placement(width, height, input_width, input_height)
+    if fit == "corner":
+        left = top = 0
+    border = BORDER if fit == "letterbox" else 0
+    canvas = np.full((input_height, input_width, 3), border, np.float32)
     for channel in range(3):
         plane = Image.fromarray(picture[:, :, channel].astype(np.float32))
         canvas[top : top + h, left : left + w, channel] = np.asarray(plane.resize((w, h), Image.BILINEAR))
