@@ -365,11 +365,15 @@ impl State {
             }
         }
         if settings.message_blob && self.message_type.is_none() && self.first(Trouble::MessageType) {
-            self.message_type = self.api.version.and_then(custom_message_type);
+            self.message_type = match settings.message_type {
+                0 => self.api.version.and_then(custom_message_type),
+                given => i32::try_from(given).ok(),
+            };
             if self.message_type.is_none() {
                 let version = self.api.version.map_or("of no known version".to_owned(), |(a, b)| format!("{a}.{b}"));
                 remarks.push(format!(
-                    "No messages are attached: the number of NVDS_CUSTOM_MSG_BLOB in DeepStream {version} is not known"
+                    "No messages are attached: the number of NVDS_CUSTOM_MSG_BLOB in DeepStream {version} is not known; take it from nvdsmeta.h and set \
+                     message-type"
                 ));
             }
         }

@@ -53,6 +53,8 @@ pub struct Settings {
     pub misc_scale: f64,
     /// Whether the report is attached as JSON.
     pub message_blob: bool,
+    /// The type of that metadata; 0: what the version of DeepStream says.
+    pub message_type: u32,
     /// What is drawn.
     pub osd_mode: OsdMode,
     /// Points.
@@ -75,6 +77,7 @@ impl Default for Settings {
             misc_index: 0,
             misc_scale: 1000.0,
             message_blob: false,
+            message_type: 0,
             osd_mode: OsdMode::default(),
             display_font_size: 12,
         }
@@ -346,6 +349,13 @@ impl ObjectImpl for VehicleCounterNvmm {
                     .default_value(defaults.message_blob)
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecUInt::builder("message-type")
+                    .nick("Message type")
+                    .blurb("Number of NVDS_CUSTOM_MSG_BLOB in DeepStream's nvdsmeta.h (0: the one of its version, where that is known)")
+                    .maximum(4096)
+                    .default_value(defaults.message_type)
+                    .mutable_ready()
+                    .build(),
                 glib::ParamSpecEnum::builder_with_default("osd-mode", defaults.osd_mode)
                     .nick("OSD mode")
                     .blurb("What nvdsosd draws")
@@ -390,6 +400,7 @@ impl ObjectImpl for VehicleCounterNvmm {
             "misc-index" => settings.misc_index = value.get().expect(TYPED),
             "misc-scale" => settings.misc_scale = value.get().expect(TYPED),
             "message-blob" => settings.message_blob = value.get().expect(TYPED),
+            "message-type" => settings.message_type = value.get().expect(TYPED),
             "osd-mode" => settings.osd_mode = value.get().expect(TYPED),
             "display-font-size" => settings.display_font_size = value.get().expect(TYPED),
             _ => unimplemented!("property {}", pspec.name()),
@@ -421,6 +432,7 @@ impl ObjectImpl for VehicleCounterNvmm {
             "misc-index" => settings.misc_index.to_value(),
             "misc-scale" => settings.misc_scale.to_value(),
             "message-blob" => settings.message_blob.to_value(),
+            "message-type" => settings.message_type.to_value(),
             "osd-mode" => settings.osd_mode.to_value(),
             "display-font-size" => settings.display_font_size.to_value(),
             _ => unimplemented!("property {}", pspec.name()),
