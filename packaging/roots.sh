@@ -1,22 +1,33 @@
 # shellcheck shell=bash
-# Fresh Debian roots for tests that must not see this machine: made by debootstrap, entered in a mount namespace of their own, so that
-# nothing stays mounted. Needs root. This machine's way to its package mirrors and its certificates are copied in: into roots, which are
-# thrown away, never into what is built.
+# Fresh Debian and Ubuntu roots for tests that must not see this machine: made by debootstrap, entered in a mount namespace of their own,
+# so that nothing stays mounted. Needs root. This machine's way to its package mirrors and its certificates are copied in: into roots, which
+# are thrown away, never into what is built.
 source_tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 roots=$source_tree/.runtime/roots
 mkdir -p "$roots"
 
-# fresh_root SUITE FOLDER: a minimal Debian.
+# mirror_of NAME DEFAULT: where apt here gets packages of that distribution, or else its own place.
+mirror_of() {
+    local found
+    # shellcheck disable=SC2016
+    found=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(SUITE) $(REPO_URI)' 'Created-By: Packages' |
+        awk -v name="$1" '$1 == name && $2 == name { print $NF; exit }')
+    echo "${found:-$2}"
+}
+
+# fresh_root SUITE FOLDER: a minimal Debian (bookworm, trixie) or Ubuntu (jammy, noble).
 fresh_root() {
-    local suite=$1 folder=$2 tar=$roots/$1.tar
+    local suite=$1 folder=$2 tar=$roots/$1.tar how
     if ! [ -e "$tar" ]; then
         rm -rf "$folder"
-        # The mirror of Debian that apt uses here, or else debootstrap's own.
-        local mirror
-        # shellcheck disable=SC2016
-        mirror=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(SUITE) $(REPO_URI)' 'Created-By: Packages' | awk '$1 == "Debian" && $2 == "Debian" { print $NF; exit }')
-        debootstrap --variant=minbase "$suite" "$folder" ${mirror:+"$mirror"} >"$roots/$suite.log" 2>&1 \
-            || { tail -n 5 "$roots/$suite.log"; return 1; }
+        case $suite in
+            # The last word is the script that makes one: an old debootstrap knows no new suites. Debian has no keyring of Ubuntu's: debootstrap
+            # then warns, and takes the packages unchecked.
+            jammy | noble) how=(--components=main,universe "$suite" "$folder" "$(mirror_of Ubuntu http://archive.ubuntu.com/ubuntu)"
+                /usr/share/debootstrap/scripts/gutsy) ;;
+            *) how=("$suite" "$folder" "$(mirror_of Debian http://deb.debian.org/debian)" /usr/share/debootstrap/scripts/sid) ;;
+        esac
+        debootstrap --variant=minbase "${how[@]}" >"$roots/$suite.log" 2>&1 || { tail -n 5 "$roots/$suite.log"; return 1; }
         rm -rf "$folder"/var/cache/apt/archives/*.deb
         # A root that is thrown away need not survive a power cut.
         echo force-unsafe-io >"$folder/etc/dpkg/dpkg.cfg.d/unsafe-io"
