@@ -23,7 +23,7 @@ fresh_root() {
         case $suite in
             # The last word is the script that makes one: an old debootstrap knows no new suites. Debian has no keyring of Ubuntu's: debootstrap
             # then warns, and takes the packages unchecked.
-            jammy | noble) how=(--components=main,universe "$suite" "$folder" "$(mirror_of Ubuntu http://archive.ubuntu.com/ubuntu)"
+            jammy | noble) how=("--components=main,universe" "$suite" "$folder" "$(mirror_of Ubuntu http://archive.ubuntu.com/ubuntu)"
                 /usr/share/debootstrap/scripts/gutsy) ;;
             *) how=("$suite" "$folder" "$(mirror_of Debian http://deb.debian.org/debian)" /usr/share/debootstrap/scripts/sid) ;;
         esac

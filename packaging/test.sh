@@ -1,57 +1,86 @@
 #!/usr/bin/env bash
-# Builds the Debian packages in a root of each suite, installs them in a fresh one, and counts there. Where GStreamer is new enough
-# (Debian 13) with the GstAnalytics feature, whose tests run there too. Needs root, some GB of disk, and minutes; roots are kept in .runtime/.
-# Usage: test.sh [SUITE...]    bookworm and trixie by default
+# In a fresh root of each suite: `./run demo` as a newcomer runs it, the Debian packages, and, where GStreamer is new enough, lints and tests of
+# the GstAnalytics feature. Then, in another fresh root, the packages are installed, count, and are removed.
+# Needs root, some GB of disk, and minutes; roots and what cargo builds are kept in .runtime/roots/.
+# Usage: test.sh [SUITE...]    by default bookworm, trixie (Debian 12, 13), jammy, noble (Ubuntu 22.04, 24.04)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=roots.sh
 . "$(dirname "${BASH_SOURCE[0]}")/roots.sh"
 trap 'echo "packaging/test.sh: failed in line $LINENO" >&2' ERR
-step() { printf '%s  %s\n' "$(date +%T)" "$*"; }
 [ "$(id -u)" = 0 ] || { echo "packaging/test.sh: roots are made by root: run it with sudo" >&2; exit 1; }
 "$source_tree/tools/setup.sh" debootstrap
 cargo_home=${CARGO_HOME:-$HOME/.cargo} rustup_home=${RUSTUP_HOME:-$HOME/.rustup}
+python=$source_tree/.runtime/lint/bin/python
 
-[ $# -gt 0 ] || set -- bookworm trixie
+step() { printf '%s  %-8s  %s\n' "$(date +%T)" "$suite" "$*"; }
+# quietly COMMAND...: what it says is shown if it fails.
+quietly() { "$@" >"$roots/$suite.log" 2>&1 || { tail -n 40 "$roots/$suite.log"; return 1; }; }
+
+[ $# -gt 0 ] || set -- bookworm trixie jammy noble
 for suite in "$@"; do
     build=$roots/$suite-build fresh=$roots/$suite-fresh out=$roots/$suite-packages
-    # The Rust of this machine, the sources as they are; what cargo builds is kept.
-    there=(in_root "$build" --bind "$source_tree" /src --bind "$cargo_home" /root/.cargo --bind "$rustup_home" /root/.rustup
-        --bind "$roots" /roots env CARGO_TARGET_DIR="/roots/$suite-target" CARGO_TERM_COLOR=never
-        PACKAGE_COMPRESSION=gzip)
-    step "$suite: a root to build in"
+    mkdir -p "$roots/$suite-target" "$roots/$suite-runtime" "$out"
+    # The Rust of this machine, the sources as they are, a .runtime/ of its own; what cargo builds is kept.
+    there=(in_root "$build" --bind "$source_tree" /src --bind "$roots/$suite-runtime" /src/.runtime --bind "$cargo_home" /root/.cargo
+        --bind "$rustup_home" /root/.rustup --bind "$roots/$suite-target" /target --bind "$out" /packages
+        env CARGO_TARGET_DIR=/target CARGO_TERM_COLOR=never PACKAGE_COMPRESSION=gzip)
+
+    step "a newcomer's ./run demo"
     [ -e "$build/ready" ] || fresh_root "$suite" "$build"
-    "${there[@]}" /src/tools/setup.sh --build
+    quietly "${there[@]}" /src/run demo --duration 12 --out /tmp/demo
     touch "$build/ready"
-    step "$suite: packages"
-    rm -rf "$out"
-    "${there[@]}" /src/packaging/build-deb.sh "/roots/$suite-packages" >"$roots/$suite-packages.log" 2>&1 \
-        || { tail -n 30 "$roots/$suite-packages.log"; exit 1; }
-    if "${there[@]}" pkg-config --exists 'gstreamer-analytics-1.0 >= 1.26'; then
-        step "$suite: tests of the GstAnalytics feature"
-        "${there[@]}" cargo test --locked --release --manifest-path /src/Cargo.toml -p gst-plugin-vehiclecount \
-            --features analytics-tensors --lib --test analytics analytics
+    tail -n 4 "$roots/$suite.log"
+    [ "$(grep -c '"count":[0-9]' "$build/tmp/demo/demo.jsonl")" -ge 10 ]
+    [ -s "$build/tmp/demo/demo.mp4" ]
+
+    step "packages"
+    rm -rf "${out:?}"/*
+    "${there[@]}" /src/tools/setup.sh --build
+    quietly "${there[@]}" /src/packaging/build-deb.sh /packages
+
+    feature=
+    if "${there[@]}" pkg-config --exists 'gstreamer-analytics-1.0 >= 1.24'; then feature=analytics; fi
+    if "${there[@]}" pkg-config --exists 'gstreamer-analytics-1.0 >= 1.26'; then feature=analytics-tensors; fi
+    if [ -n "$feature" ]; then
+        plugin=(--locked --release --manifest-path /src/Cargo.toml -p gst-plugin-vehiclecount --features "$feature")
+        step "the feature $feature: its tests"
+        quietly "${there[@]}" cargo test "${plugin[@]}" --lib --test analytics analytics
+        grep '^test .*analytics' "$roots/$suite.log"
+        if [ "$feature" = analytics-tensors ]; then
+            step "the feature $feature: clippy, and every test of the plugin with it"
+            quietly "${there[@]}" cargo clippy "${plugin[@]}" --all-targets -- -D warnings
+            quietly "${there[@]}" env G_DEBUG=fatal-warnings VEHICLECOUNT_REQUIRE_ENGINES=openvino,onnxruntime VEHICLECOUNT_RUNTIME=/src/.runtime \
+                GST_PLUGIN_PATH=/target/release cargo test "${plugin[@]}"
+            grep '^test result' "$roots/$suite.log"
+        fi
     fi
-    step "$suite: installed in a fresh root"
+
+    step "installed in a fresh root"
     fresh_root "$suite" "$fresh"
     here=(in_root "$fresh" --bind "$out" /packages)
-    "${here[@]}" bash -euc 'apt-get update -qq; apt-get install -y -qq --no-install-recommends /packages/*.deb gstreamer1.0-tools gstreamer1.0-plugins-ugly >/dev/null'
+    "${here[@]}" apt-get update -qq
+    quietly "${here[@]}" bash -c 'apt-get install -y -qq --no-install-recommends /packages/*.deb gstreamer1.0-tools gstreamer1.0-plugins-ugly'
     user=("${here[@]}" setpriv --reuid=nobody --regid=nogroup --clear-groups env HOME=/tmp)
-    step "$suite: GStreamer there, and the plugin in it"
-    "${user[@]}" gst-inspect-1.0 --version
+    step "what the lists in the packages name"
+    "$python" "$source_tree/packaging/check-sbom.py" gstreamer mobilenetv3-large-int8.onnx onetbb \
+        "openvino@$(sed -n 's/^OPENVINO=//p' "$source_tree/tools/runtime.sh")" "onnxruntime@$(sed -n 's/^ONNXRUNTIME=//p' "$source_tree/tools/runtime.sh")" \
+        -- "$fresh"/usr/share/vehiclecount/sbom/*.json
+    step "GStreamer there, and the plugin in it"
+    "${user[@]}" gst-inspect-1.0 --version | head -n 1
     "${user[@]}" gst-inspect-1.0 vehiclecounter >"$fresh/inspect.txt"
     grep Filename "$fresh/inspect.txt"
-    step "$suite: it counts"
+    step "it counts"
     "${user[@]}" gst-launch-1.0 -q vehicletestsrc num-buffers=10 ! vehiclecounter ! vehiclecountpublish location=/tmp/counts.jsonl ! fakesink
     head -n 1 "$fresh/tmp/counts.jsonl"
     [ "$(grep -c '"engine":"openvino".*' "$fresh/tmp/counts.jsonl")" = 10 ]
     "${user[@]}" gst-launch-1.0 -q vehicletestsrc num-buffers=2 ! vehiclecounter engine=onnxruntime ! vehiclecountpublish location=/tmp/onnx.jsonl ! fakesink
     [ "$(grep -c '"engine":"onnxruntime"' "$fresh/tmp/onnx.jsonl")" = 2 ]
-    "${user[@]}" vehicle-count doctor >"$fresh/doctor.txt"
-    cat "$fresh/doctor.txt"
-    grep -q "other programs find vehiclecounter" "$fresh/doctor.txt"
-    step "$suite: removed without a trace"
+    "${user[@]}" vehicle-count doctor >"$fresh/doctor.txt" || { cat "$fresh/doctor.txt"; exit 1; }
+    grep "other programs find vehiclecounter" "$fresh/doctor.txt"
+    step "removed without a trace"
     "${here[@]}" dpkg --purge vehiclecount vehiclecount-engines-cpu >/dev/null
     [ -z "$(find "$fresh/usr" -iname '*vehicle*count*')" ]
+    du -k --apparent-size "$out"/*.deb
     rm -rf "$fresh"
 done
-step "all packages are sound"
+suite=all step "sound"
