@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Builds the images for real with buildah, where no Docker engine runs and no container registry is reached: a Debian root made by
-# debootstrap stands in for every base, under the base's name. What runs without a GPU is run: as the image's user, on a read-only root.
+# Builds the images for real with buildah, where no Docker engine runs and no container registry is reached: a root made by debootstrap, of the
+# same Debian or Ubuntu, stands in for every base, under the base's name. What runs without a GPU is run: as the image's user, on a
+# read-only root.
 # Needs root, some GB of disk, and minutes.
 # Usage: test.sh [TARGET...]    cpu, rtx, gpu and deepstream by default
 set -euo pipefail
@@ -21,19 +22,19 @@ b() { buildah --root "$roots/buildah/storage" --runroot "$roots/buildah/run" --s
 
 base() { sed -n "s/^ARG $1=//p" "$source_tree/docker/Dockerfile"; }
 
-# stand_in NAME [COMMAND...]: an image of that name, of a fresh Debian 12 in which the command has run.
+# stand_in NAME SUITE [COMMAND...]: an image of that name, of a fresh root in which the command has run.
 stand_in() {
-    local name=$1 container
-    shift
+    local name=$1 suite=$2 container
+    shift 2
     if b inspect --type image "$name" >/dev/null 2>&1; then return; fi
     # The same image under all names: build stages that do the same are built once.
-    if [ $# = 0 ] && b inspect --type image standin:debian >/dev/null 2>&1; then
-        step "the same Debian 12 stands in for $name"
-        b tag standin:debian "$name"
+    if [ $# = 0 ] && b inspect --type image "standin:$suite" >/dev/null 2>&1; then
+        step "the same $suite stands in for $name"
+        b tag "standin:$suite" "$name"
         return
     fi
-    step "a fresh Debian 12 stands in for $name"
-    fresh_root bookworm "$roots/base"
+    step "a fresh $suite stands in for $name"
+    fresh_root "$suite" "$roots/base"
     [ $# = 0 ] || "$@"
     container=$(b from scratch)
     cp -a "$roots/base/." "$(b mount "$container")/"
@@ -41,7 +42,7 @@ stand_in() {
     b config --env PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$container"
     b commit --quiet --format docker --rm "$container" "$name" >/dev/null
     rm -rf "$roots/base"
-    [ $# != 0 ] || b tag "$name" standin:debian
+    [ $# != 0 ] || b tag "$name" "standin:$suite"
 }
 
 # Libraries of TensorRT's names with nothing in them: what is tested is that they are found, copied, and asked for.
@@ -175,11 +176,12 @@ trap 'lower; unmount' EXIT
 
 for target in "$@"; do
     case $target in
-        cpu) stand_in "$(base CPU_BASE)" ;;
-        rtx) stand_in "$(base RTX_BASE)" ;;
-        gpu) stand_in "$(base TENSORRT_BASE)" hollow_tensorrt; stand_in "$(base GPU_BASE)" ;;
+        # Debian 12, and Ubuntu 24.04 in the place of Ubuntu itself and of what NVIDIA builds on it.
+        cpu) stand_in "$(base CPU_BASE)" bookworm ;;
+        rtx) stand_in "$(base RTX_BASE)" noble ;;
+        gpu) stand_in "$(base TENSORRT_BASE)" noble hollow_tensorrt; stand_in "$(base GPU_BASE)" noble ;;
         # One of its own: buildah 1.28 mounts nothing from a build stage that it found whole in its cache.
-        deepstream) stand_in "$(base DEEPSTREAM_BASE)" hollow_deepstream ;;
+        deepstream) stand_in "$(base DEEPSTREAM_BASE)" noble hollow_deepstream ;;
         *) echo "docker/test.sh: no target is called $target" >&2; exit 2 ;;
     esac
     build "$target"
