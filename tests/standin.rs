@@ -8,13 +8,35 @@ use std::ptr;
 use glib::translate::ToGlibPtr;
 use libloading::Library;
 
+/// Names a folder with NVIDIA's own libraries of metadata, which then take the place of the ones stood in for.
+pub const REAL: &str = "VEHICLECOUNT_REAL_DEEPSTREAM";
+
+/// Where `./run` puts NVIDIA's own libraries of DeepStream 9.0, from the package `nvidia-deepstream-videodecode-cu13`; `None` where it has not.
+///
+/// # Panics
+/// Where they are missing and `VEHICLECOUNT_REQUIRE_DEEPSTREAM` is set, as in CI.
+pub fn real() -> Option<PathBuf> {
+    let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").map(PathBuf::from);
+    let runtime = runtime.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.runtime"));
+    let folder = runtime.join("deepstream");
+    let found = folder.join("libnvds_meta.so").is_file();
+    assert!(
+        found || std::env::var_os("VEHICLECOUNT_REQUIRE_DEEPSTREAM").is_none(),
+        "no libraries of DeepStream in {}",
+        folder.display()
+    );
+    found.then_some(folder)
+}
+
 /// Builds the libraries of version `major`.`minor` in a folder below `place`, and tells the folder.
 ///
 /// # Panics
 /// When the C compiler is not there or finds fault.
 pub fn build(place: &Path, (major, minor): (u32, u32)) -> PathBuf {
     let source = Path::new(env!("CARGO_MANIFEST_DIR")).join("deepstream");
-    let folder = place.join(format!("standin-{major}.{minor}"));
+    let real = std::env::var_os(REAL).map(PathBuf::from);
+    let kind = if real.is_some() { "real" } else { "standin" };
+    let folder = place.join(format!("{kind}-{major}.{minor}"));
     std::fs::create_dir_all(&folder).expect("the folder for what tests build can be written");
     let flags = Command::new("pkg-config").args(["--cflags", "--libs", "gstreamer-base-1.0"]).output();
     let flags = flags.expect("pkg-config, which building needs anyway").stdout;
@@ -24,6 +46,10 @@ pub fn build(place: &Path, (major, minor): (u32, u32)) -> PathBuf {
             "standin" => "libgststandin.so".to_owned(),
             library => format!("lib{library}.so"),
         };
+        if let (Some(real), "nvds_meta" | "nvdsgst_meta") = (&real, library) {
+            std::fs::copy(real.join(&file), folder.join(&file)).expect("NVIDIA's library can be copied");
+            continue;
+        }
         let mut compile = Command::new("cc");
         compile.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-shared", "-fPIC", "-Wl,-rpath,$ORIGIN"]);
         compile.arg(format!("-DSTANDIN_MAJOR={major}")).arg(format!("-DSTANDIN_MINOR={minor}"));
@@ -272,6 +298,11 @@ impl StandIn {
         }
     }
 
+    /// Whether the libraries of metadata are NVIDIA's own, which do not count what is made and let nobody choose the size of pools.
+    pub fn is_real(&self) -> bool {
+        std::env::var_os(REAL).is_some()
+    }
+
     /// Sizes of the pools of batches made from now on; 0: the usual ones.
     pub fn set_pools(&self, user: u32, display: u32) {
         // SAFETY: the function has this type.
@@ -288,12 +319,12 @@ impl StandIn {
 
     /// Calls that needed the metadata's lock and were made without it.
     pub fn unlocked_calls(&self) -> i32 {
-        Self::number(&self.meta, "standin_unlocked_calls")
+        if self.is_real() { 0 } else { Self::number(&self.meta, "standin_unlocked_calls") }
     }
 
     /// Batches that live.
     pub fn live_batches(&self) -> i32 {
-        Self::number(&self.meta, "standin_live_batches")
+        if self.is_real() { 0 } else { Self::number(&self.meta, "standin_live_batches") }
     }
 
     /// Pictures that are mapped.

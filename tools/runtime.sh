@@ -1,12 +1,14 @@
 #!/usr/bin/env bash
 # Puts the run-time libraries of the CPU engines into .runtime/ at the root of the source tree: OpenVINO and ONNX Runtime, from their
 # Python wheels, of which only the libraries are kept. Quick when they are there. Needs python3 with pip, or with venv.
-# Usage: runtime.sh [FOLDER [ENGINE...]]    openvino and onnxruntime by default; tensorrt-rtx (for RTX GPUs, 240 MB) only if named
+# Usage: runtime.sh [FOLDER [ENGINE...]]    openvino and onnxruntime by default; only if named: tensorrt-rtx (for RTX GPUs, 240 MB), and
+#                                           deepstream (NVIDIA's metadata and surface libraries of DeepStream 9.0 for x86-64, to test with)
 set -euo pipefail
 
 OPENVINO=2026.4.1
 ONNXRUNTIME=1.32.0
 TENSORRT_RTX=1.7.1.116
+DEEPSTREAM=9.0.2
 # CPython whose wheels are taken: the libraries inside do not depend on it.
 PYTHON=3.12
 
@@ -58,12 +60,12 @@ with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
             (work / "lib").mkdir(exist_ok=True)
             (work / "lib" / path.name).write_bytes(wheel.read(name))
         # Whoever passes the libraries on passes their licences on.
-        elif path.name in ("LICENSE", "LICENSE.txt", "ThirdPartyNotices.txt") or path.name.endswith("third-party-programs.txt"):
+        elif path.name in ("LICENSE", "LICENSE.txt", "THIRD_PARTY_NOTICES", "ThirdPartyNotices.txt") or path.name.endswith("third-party-programs.txt"):
             (work / "lib" / "licences").mkdir(parents=True, exist_ok=True)
             (work / "lib" / "licences" / path.name).write_bytes(wheel.read(name))
 PYTHON
     # The wheels have versioned names alone; libraries are opened by their plain ones.
-    (cd "$work/lib" && for file in lib"${package//-/_}"*.so.*; do [ -e "${file%%.so.*}.so" ] || ln -s "$file" "${file%%.so.*}.so"; done)
+    (cd "$work/lib" && for file in lib"${package//-/_}"*.so.*; do [ ! -e "$file" ] || [ -e "${file%%.so.*}.so" ] || ln -s "$file" "${file%%.so.*}.so"; done)
     echo "$version" >"$work/lib/VERSION"
     rm -rf "$target"
     mv "$work/lib" "$target"
@@ -85,6 +87,7 @@ for engine in "${@:-cpu}"; do
         openvino) fetch openvino "$OPENVINO" openvino/libs ;;
         onnxruntime) fetch onnxruntime "$ONNXRUNTIME" onnxruntime/capi ;;
         tensorrt-rtx) fetch tensorrt-rtx "$TENSORRT_RTX" tensorrt_rtx_libs ;;
-        *) echo "runtime: no engine is called $engine: openvino, onnxruntime, tensorrt-rtx, or cpu for the first two" >&2; exit 2 ;;
+        deepstream) fetch deepstream "$DEEPSTREAM" nvidia/deepstream_videodecode/_libs ;;
+        *) echo "runtime: no engine is called $engine: openvino, onnxruntime, tensorrt-rtx, deepstream, or cpu for the first two" >&2; exit 2 ;;
     esac
 done

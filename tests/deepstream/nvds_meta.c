@@ -95,7 +95,7 @@ nvds_create_batch_meta (guint max)
   NvDsBatchMeta *batch = g_new0 (NvDsBatchMeta, 1);
 
   g_rec_mutex_init (&batch->meta_mutex);
-  batch->max_frames_in_batch = max;
+  /* max_frames_in_batch is left to whoever calls this, as NVIDIA's library leaves it. */
   batch->frame_meta_pool = pool_new (batch, STANDIN_FRAME_META, max, sizeof (NvDsFrameMeta));
   batch->display_meta_pool = pool_new (batch, STANDIN_DISPLAY_META, display_pool_size ? display_pool_size : 8 * max, sizeof (NvDsDisplayMeta));
   batch->user_meta_pool = pool_new (batch, STANDIN_USER_META, user_pool_size ? user_pool_size : 16 * max, sizeof (NvDsUserMeta));
@@ -225,6 +225,7 @@ nvds_batch_meta_copy_func (gpointer data, gpointer user_data)
   (void) user_data;
   nvds_acquire_meta_lock (from);
   to->base_meta = from->base_meta;
+  to->max_frames_in_batch = from->max_frames_in_batch;
   to->base_meta.batch_meta = to;
   for (l = from->frame_meta_list; l != NULL; l = l->next) {
     NvDsFrameMeta *frame = nvds_acquire_frame_meta_from_pool (to);

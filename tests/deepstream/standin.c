@@ -147,6 +147,19 @@ add_tensor (NvDsBatchMeta * batch, NvDsFrameMeta * frame, const StandinFrame * s
   nvds_add_user_meta_to_frame (frame, user);
 }
 
+/* What nvstreammux and nvstreamdemux do with a batch that they have created, for `room` frames. */
+static void
+hang_on (GstBuffer * buffer, NvDsBatchMeta * batch, guint room)
+{
+  NvDsMeta *meta = gst_buffer_add_nvds_meta (buffer, batch, NULL, nvds_batch_meta_copy_func, nvds_batch_meta_release_func);
+
+  meta->meta_type = STANDIN_BATCH_GST_META;
+  batch->base_meta.batch_meta = batch;
+  batch->base_meta.copy_func = nvds_batch_meta_copy_func;
+  batch->base_meta.release_func = nvds_batch_meta_release_func;
+  batch->max_frames_in_batch = room;
+}
+
 GstBuffer *
 standin_buffer_new (const StandinBatch * spec, const StandinFrame * frames, guint n_frames)
 {
@@ -154,7 +167,6 @@ standin_buffer_new (const StandinBatch * spec, const StandinFrame * frames, guin
   guint size = spec->mapped_size ? spec->mapped_size : sizeof (NvBufSurface), i;
   gsize stride = spec->stride ? spec->stride : sizeof (NvBufSurfaceParams);
   NvDsBatchMeta *batch;
-  NvDsMeta *meta;
   GstBuffer *buffer;
 
   surface->batchSize = spec->room;
@@ -174,9 +186,7 @@ standin_buffer_new (const StandinBatch * spec, const StandinFrame * frames, guin
   if (!spec->batch_meta)
     return buffer;
   batch = nvds_create_batch_meta (MAX (spec->room, n_frames));
-  batch->base_meta.batch_meta = batch;
-  meta = gst_buffer_add_nvds_meta (buffer, batch, NULL, nvds_batch_meta_copy_func, nvds_batch_meta_release_func);
-  meta->meta_type = STANDIN_BATCH_GST_META;
+  hang_on (buffer, batch, MAX (spec->room, n_frames));
   nvds_acquire_meta_lock (batch);
   for (i = 0; i < n_frames; i++) {
     NvDsFrameMeta *frame = nvds_acquire_frame_meta_from_pool (batch);
@@ -202,7 +212,6 @@ standin_demux (GstBuffer * buffer, guint index, gboolean keep_batch_id)
   NvDsBatchMeta *from = gst_buffer_get_nvds_batch_meta (buffer), *to = nvds_create_batch_meta (1);
   NvDsFrameMeta *source = g_list_nth_data (from->frame_meta_list, index), *frame = nvds_acquire_frame_meta_from_pool (to);
   NvBufSurface *surface = g_new0 (NvBufSurface, 1), *all;
-  NvDsMeta *meta;
   GstBuffer *demuxed;
   GstMapInfo map;
   gpointer data;
@@ -218,13 +227,11 @@ standin_demux (GstBuffer * buffer, guint index, gboolean keep_batch_id)
     surface->surfaceList->dataPtr = data;
   gst_buffer_unmap (buffer, &map);
   demuxed = gst_buffer_new_wrapped_full (GST_MEMORY_FLAG_READONLY, surface, sizeof (*surface), 0, sizeof (*surface), surface, surface_free);
-  to->base_meta.batch_meta = to;
+  hang_on (demuxed, to, 1);
   nvds_copy_frame_meta (source, frame);
   if (!keep_batch_id)
     frame->batch_id = 0;
   nvds_add_frame_meta_to_batch (to, frame);
-  meta = gst_buffer_add_nvds_meta (demuxed, to, NULL, nvds_batch_meta_copy_func, nvds_batch_meta_release_func);
-  meta->meta_type = STANDIN_BATCH_GST_META;
   return demuxed;
 }
 

@@ -34,12 +34,15 @@ impl<'a> Batch<'a> {
         let meta = NonNull::new(meta).ok_or(DeepStreamError::NoBatch)?;
         let batch = Self { api, meta, buffer: PhantomData };
         let Figures { meta_type, frames, room, .. } = batch.figures();
-        // Muxers leave the type 0 or set it.
-        if ![0, BATCH_META].contains(&meta_type) || frames > room || room == 0 || room as usize > MAX_FRAMES {
+        // Muxers leave the type 0 or set it; `nvds_create_batch_meta` leaves the room to whoever calls it, who may leave it 0.
+        let crowded = room != 0 && frames > room;
+        if ![0, BATCH_META].contains(&meta_type) || crowded || frames.max(room) as usize > MAX_FRAMES {
             return Err(DeepStreamError::Layout {
                 what: "the batch's metadata".to_owned(),
                 found: format!("of type {meta_type} with {frames} frames of {room}"),
-                expected: format!("type 0 or {BATCH_META} and no more frames than there is room for"),
+                expected: format!(
+                    "type 0 or {BATCH_META} and no more frames than there is room for, {MAX_FRAMES} at most"
+                ),
                 remedy: REPORT,
             });
         }

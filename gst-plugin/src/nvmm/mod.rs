@@ -38,7 +38,7 @@
 //!
 //! With `source=engine`, `vehiclecount-engine` as from `vehiclecounter`, and LATENCY.
 //!
-//! Not yet run on a real DeepStream: `vehicle-count doctor --deepstream` checks one.
+//! Not yet run in a DeepStream pipeline: `vehicle-count doctor --deepstream` checks one.
 
 use gst::prelude::*;
 
