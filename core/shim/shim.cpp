@@ -86,6 +86,11 @@ public:
     T *operator->() const { return mIt; }
     T &operator*() const { return *mIt; }
     explicit operator bool() const { return mIt != nullptr; }
+    // Takes another one.
+    void take(T *it) {
+        delete mIt;
+        mIt = sane(it);
+    }
 
 private:
     T *mIt;
@@ -179,7 +184,7 @@ void context_drop(void *given) {
     delete context;
 }
 
-void *context(void *given, void *memory, int64_t size) {
+void *context(void *given, void *memory, int64_t size, void *kernels) {
     auto *engine = static_cast<ICudaEngine *>(given);
     auto const strategy = memory ? ExecutionContextAllocationStrategy::kUSER_MANAGED : ExecutionContextAllocationStrategy::kSTATIC;
     auto *made = new Context;
@@ -190,9 +195,11 @@ void *context(void *given, void *memory, int64_t size) {
     if (made->config) {
         made->config->setExecutionContextAllocationStrategy(strategy);
         made->config->setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy::kEAGER);
+        if (kernels) made->config->setRuntimeCache(*static_cast<IRuntimeCache *>(kernels));
         made->it = sane(engine->createExecutionContext(made->config));
     }
 #else
+    (void)kernels;
     made->it = sane(engine->createExecutionContext(strategy));
 #endif
     if (!made->it) {
@@ -210,6 +217,29 @@ void *context(void *given, void *memory, int64_t size) {
     }
     return made;
 }
+
+#if VC_FAMILY == 1
+void *kernels(void *engine, void const *bytes, size_t size, int32_t *taken) {
+    *taken = 0;
+    Own<IRuntimeConfig> config(static_cast<ICudaEngine *>(engine)->createRuntimeConfig());
+    IRuntimeCache *cache = config ? sane(config->createRuntimeCache()) : nullptr;
+    if (cache && size) *taken = cache->deserialize(bytes, size);
+    return cache;
+}
+
+void kernels_drop(void *it) { delete static_cast<IRuntimeCache *>(it); }
+
+int32_t kernels_write(void *it, void *user, VcText bytes) {
+    Own<IHostMemory> memory(static_cast<IRuntimeCache *>(it)->serialize());
+    if (!memory) return 0;
+    bytes(user, static_cast<char const *>(memory->data()), memory->size());
+    return 1;
+}
+#else
+void *kernels(void *, void const *, size_t, int32_t *taken) { return *taken = 0, nullptr; }
+void kernels_drop(void *) {}
+int32_t kernels_write(void *, void *, VcText) { return 0; }
+#endif
 
 int32_t context_profile(void *it, int32_t profile, void *stream) {
     return static_cast<Context *>(it)->it->setOptimizationProfileAsync(profile, static_cast<cudaStream_t>(stream));
@@ -233,10 +263,16 @@ int32_t failed(VcText error, void *user, char const *text) {
     return 0;
 }
 
-int32_t build(VcBuild const *ask, void *log, void *user, VcText plan, VcText error) {
+int32_t build(VcBuild const *ask, void *log, void *user, VcText plan, VcText timings, VcText error) {
     auto *logger = static_cast<ILogger *>(static_cast<Logger *>(log));
     auto make_builder = reinterpret_cast<void *(*)(void *, int32_t)>(ask->create_builder);
     auto make_parser = reinterpret_cast<void *(*)(void *, void *, int32_t)>(ask->create_parser);
+#if VC_FAMILY == 1
+    (void)timings;
+#else
+    // Outlives the builder.
+    Own<ITimingCache> timing(nullptr);
+#endif
     Own<IBuilder> builder(static_cast<IBuilder *>(make_builder(logger, ask->version)));
     if (!builder) return failed(error, user, "TensorRT makes no builder");
 
@@ -306,12 +342,25 @@ int32_t build(VcBuild const *ask, void *log, void *user, VcText plan, VcText err
     if (ask->capability_count > 0)
         return failed(error, user, "TensorRT builds for the GPU at hand alone; TensorRT-RTX builds for others");
 #endif
+#if VC_FAMILY != 1
+    // What is of another version or another GPU is refused, and measured anew.
+    timing.take(config->createTimingCache(ask->timings, ask->timings ? ask->timings_size : 0));
+    if (!timing || !config->setTimingCache(*timing, false)) {
+        timing.take(config->createTimingCache(nullptr, 0));
+        if (timing) config->setTimingCache(*timing, false);
+    }
+#endif
     Progress progress(ask->progress, ask->progress_user);
     if (ask->progress) config->setProgressMonitor(&progress);
 
     Own<IHostMemory> memory(builder->buildSerializedNetwork(*network, *config));
     if (!memory) return failed(error, user, "TensorRT builds no engine of it");
     plan(user, static_cast<char const *>(memory->data()), memory->size());
+#if VC_FAMILY != 1
+    ITimingCache const *measured = config->getTimingCache();
+    Own<IHostMemory> known(measured ? measured->serialize() : nullptr);
+    if (known) timings(user, static_cast<char const *>(known->data()), known->size());
+#endif
     return 1;
 }
 
@@ -320,6 +369,7 @@ VcShim const table = {
     runtime_drop,    engine,            engine_drop,       engine_tensors,    engine_tensor,  engine_profiles,
     engine_profile,  engine_shape,      engine_memory,     engine_layers,     engine_inspect,    context,        context_drop,
     context_profile, context_shape,     context_address,   context_enqueue,   build,
+    kernels,         kernels_drop,      kernels_write,
 };
 
 } // namespace

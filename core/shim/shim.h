@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 // Changes with every change of this file.
-#define VC_SHIM_ABI 3
+#define VC_SHIM_ABI 4
 
 // Most dimensions of a tensor, as in TensorRT.
 #define VC_MAX_DIMS 8
@@ -55,6 +55,8 @@ typedef struct VcBuild {
     int32_t capability_count;
     int32_t detailed; // keep names and precisions of layers for inspection
     size_t workspace; // bytes of scratch memory; 0: no limit
+    const void *timings; // not TensorRT-RTX: what earlier builds on this GPU measured, or null
+    size_t timings_size;
     VcProgress progress; // or null
     void *progress_user;
 } VcBuild;
@@ -78,14 +80,20 @@ typedef struct VcShim {
     int32_t (*engine_layers)(void *engine);
     int32_t (*engine_inspect)(void *engine, void *user, VcText text);
     // With scratch memory of its own, or in `memory` on the GPU, which may be shared with contexts that never run at the same time.
-    void *(*context)(void *engine, void *memory, int64_t size);
+    // `kernels`: see below, or null; it outlives the context.
+    void *(*context)(void *engine, void *memory, int64_t size, void *kernels);
     void (*context_drop)(void *context);
     int32_t (*context_profile)(void *context, int32_t profile, void *stream);
     int32_t (*context_shape)(void *context, const char *name, const VcDims *dims);
     int32_t (*context_address)(void *context, const char *name, void *address);
     int32_t (*context_enqueue)(void *context, void *stream);
-    // Returns 1 and hands the plan to `plan`, or 0 and the reason to `error`.
-    int32_t (*build)(const VcBuild *build, void *logger, void *user, VcText plan, VcText error);
+    // Returns 1 and hands the plan to `plan`, and what was measured to `timings`, or 0 and the reason to `error`.
+    int32_t (*build)(const VcBuild *build, void *logger, void *user, VcText plan, VcText timings, VcText error);
+    // TensorRT-RTX alone: kernels that were compiled on this machine, from `bytes` where these are good (`*taken`); null for others.
+    void *(*kernels)(void *engine, const void *bytes, size_t size, int32_t *taken);
+    void (*kernels_drop)(void *kernels);
+    // What is in it now. Returns 0 where that is not to be had.
+    int32_t (*kernels_write)(void *kernels, void *user, VcText bytes);
 } VcShim;
 
 const VcShim *vehiclecount_shim_tensorrt_10(void);

@@ -40,7 +40,7 @@ fn onnx() -> Vec<u8> {
 
 fn ask<'a>(onnx: &'a [u8], capabilities: &'a [u32]) -> Build<'a> {
     let input = InputSize { width: 96, height: 64 };
-    Build { onnx, input, max_batch: 4, half: false, calibration: None, capabilities, detailed: false }
+    Build { onnx, input, max_batch: 4, half: false, calibration: None, capabilities, detailed: false, timings: &[] }
 }
 
 #[test]
@@ -103,7 +103,7 @@ fn builds() {
         true
     };
     let onnx = onnx();
-    let plan = library.build(&ask(&onnx, &[86, 120]), &watch).unwrap();
+    let plan = library.build(&ask(&onnx, &[86, 120]), &watch).unwrap().plan;
     println!("SAID {}", String::from_utf8_lossy(&plan).replace('\n', " "));
     println!("SAID {}", told.lock().unwrap().first().unwrap());
     let failed = |build: &Build<'_>, goes_on: bool| {

@@ -31,12 +31,17 @@ fn families() -> impl Iterator<Item = (Family, std::path::PathBuf)> {
 
 /// Runs one of the ignored tests in a process that finds the driver and this library.
 fn in_a_process(test: &str, runtime: &Path, cache: &Path) {
+    in_a_process_with(test, runtime, cache, &[]);
+}
+
+fn in_a_process_with(test: &str, runtime: &Path, cache: &Path, settings: &[(&str, &str)]) {
     let driver = Path::new(vehiclecount_gpu_sim::LIBRARY).parent().unwrap();
     let output = Command::new(std::env::current_exe().unwrap())
         .args(["--exact", test, "--ignored", "--nocapture"])
         .env("LD_LIBRARY_PATH", driver)
         .env("VEHICLECOUNT_RUNTIME", runtime)
         .env("VEHICLECOUNT_CACHE", cache)
+        .envs(settings.iter().copied())
         .output()
         .unwrap();
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
@@ -151,6 +156,66 @@ fn takes_precisions_in_this_process() {
     );
     let plan = Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap().with_plan("own.plan".into()));
     assert!(refused(&plan).contains("leave precision at auto"), "{}", refused(&plan));
+    assert_eq!(sim.alive(), []);
+}
+
+#[test]
+fn what_builds_measured_and_kernels_that_were_compiled_are_kept_and_refused_when_damaged() {
+    for (family, runtime) in families() {
+        let cache = tempfile::tempdir().unwrap();
+        let run = |builds: usize, warm: usize, compiled: usize| {
+            let expected = format!("{builds} {warm} {compiled}");
+            in_a_process_with("keeps_in_this_process", &runtime, cache.path(), &[("EXPECTED", &expected)]);
+        };
+        let folder = cache.path().join("engines");
+        let files = |begin: &str, end: &str| {
+            let all = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().path());
+            let fits = |path: &std::path::PathBuf| {
+                let name = path.file_name().unwrap().to_str().unwrap();
+                name.starts_with(begin) && name.ends_with(end)
+            };
+            all.filter(fits).collect::<Vec<_>>()
+        };
+        let rtx = family == Family::TensorRtRtx;
+        let forget_plans = || files("", ".plan").iter().for_each(|path| std::fs::remove_file(path).unwrap());
+        // Batches of 1 and 2, in one precision.
+        let kernels = if rtx { 2 } else { 0 };
+        run(1, 0, kernels);
+        let kept = if rtx { files("kernels-", ".cache") } else { files("timings-", ".cache") };
+        assert_eq!((kept.len(), files("", ".part").len()), (1, 0), "{family:?}");
+        // Plan, times and kernels are there.
+        run(0, 0, 0);
+        forget_plans();
+        run(1, usize::from(!rtx), 0);
+        // Damaged, or of another library.
+        let good = std::fs::read(&kept[0]).unwrap();
+        for bad in [&good[..good.len() - 1], b"", b"no digest", &[b"0".repeat(64), b"\nsimulated".to_vec()].concat()] {
+            std::fs::write(&kept[0], bad).unwrap();
+            forget_plans();
+            run(1, 0, kernels);
+            assert_eq!(std::fs::read(&kept[0]).unwrap(), good, "{family:?}");
+        }
+    }
+}
+
+#[test]
+#[ignore = "run by another one, in a process of its own"]
+fn keeps_in_this_process() {
+    let sim = install();
+    let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
+    let family = families().find(|(_, folder)| folder.as_os_str() == runtime).unwrap().0;
+    let tensorrt = tensorrt_sim::install(family).unwrap();
+    {
+        let engine = engine::open(&EngineRequest { precision: Precision::Fp16, ..request(2) }).unwrap().engine;
+        let mut lane = engine.lane().unwrap();
+        for batch in [1, 2, 1, 2] {
+            let mut slots: Vec<Slot> = (0..batch).map(|_| Slot::new(engine.info())).collect();
+            lane.infer(&mut slots).unwrap();
+        }
+    }
+    use tensorrt_sim::Figure::{Builds, Compiled, WarmBuilds};
+    let figures = [Builds, WarmBuilds, Compiled].map(|figure| tensorrt.figure(figure).to_string());
+    assert_eq!(figures.join(" "), std::env::var("EXPECTED").unwrap(), "builds, of them warm, kernels compiled");
     assert_eq!(sim.alive(), []);
 }
 

@@ -21,6 +21,8 @@ const CLASSES: [(&str, &[&str]); 2] = [
             "VCudaEngine",
             "VExecutionContext",
             "VRuntimeConfig",
+            "VRuntimeCache",
+            "VTimingCache",
             "VEngineInspector",
             "VBuilder",
             "VBuilderConfig",
@@ -96,8 +98,12 @@ fn missing_methods(headers: &Path) -> String {
                     !source[at + found.len()..].trim_start().starts_with(';')
                         && !source[at + found.len()..].starts_with(char::is_alphanumeric)
                 })
-                .map(|(at, _)| at)
-                .expect("the header has the class");
+                .map(|(at, _)| at);
+            // TensorRT-RTX has more of them.
+            let Some(begin) = begin else {
+                assert_eq!(class, &"VRuntimeCache", "the header has the class");
+                continue;
+            };
             let body = &source[begin..];
             let body = &body[body.find('{').expect("a class has a body") + 1..body.find("\n};").expect("a class ends")];
             let _ = writeln!(text, "class Missing{class} : public {class} {{\npublic:");

@@ -53,6 +53,10 @@ pub enum Figure {
     Runs = 6,
     /// Pictures in those.
     Images = 7,
+    /// Builds that went on from what earlier ones measured.
+    WarmBuilds = 8,
+    /// Kernels that TensorRT-RTX compiled: one for each batch size that was not in its runtime cache.
+    Compiled = 9,
 }
 
 impl Family {

@@ -18,6 +18,7 @@
 #include <map>
 #include <memory>
 #include <mutex>
+#include <set>
 #include <sstream>
 #include <string>
 #include <tuple>
@@ -43,7 +44,7 @@ char const *const MAGIC = "simulated plan";
 char const *const KINDS[] = {"parse", "build", "load", "context", "shape", "enqueue", "nan", "hang"};
 std::mutex mutex;
 std::map<std::string, long> faults;
-enum Figure { RUNTIMES, ENGINES, CONTEXTS, BUILDERS, LOADS, BUILDS, RUNS, IMAGES, FIGURES };
+enum Figure { RUNTIMES, ENGINES, CONTEXTS, BUILDERS, LOADS, BUILDS, RUNS, IMAGES, WARM_BUILDS, COMPILED, FIGURES };
 std::atomic<long> figures[FIGURES];
 // Builds go on until this is taken back, or they are ended.
 std::atomic<bool> held;
@@ -159,6 +160,57 @@ private:
     } mBody;
 };
 
+// ---- what is kept between runs ----
+
+// What a cache begins with: this library, and the GPU at hand.
+std::string environment(char const *what) { return std::string(what) + ' ' + std::to_string(VERSION) + ' ' + std::to_string(driver().capability()) + '\n'; }
+
+class TimingCache final : public ITimingCache {
+public:
+    explicit TimingCache(std::string bytes) {
+        mImpl = &body;
+        body.bytes = std::move(bytes);
+    }
+    struct Body : apiv::MissingVTimingCache {
+        std::string bytes;
+        IHostMemory *serialize() const noexcept override { return new Memory(bytes); }
+    } body;
+};
+
+#if VC_RTX
+class RuntimeCache final : public IRuntimeCache {
+public:
+    RuntimeCache() { mImpl = &body; }
+    ~RuntimeCache() noexcept override {
+        if (body.users) VC_MISSING("a runtime cache deleted before its contexts");
+    }
+    struct Body : apiv::MissingVRuntimeCache {
+        std::mutex lock;
+        std::set<int64_t> batches;
+        std::atomic<long> users{0};
+        IHostMemory *serialize() const noexcept override {
+            std::lock_guard<std::mutex> guard(const_cast<std::mutex &>(lock));
+            std::string text = environment("simulated kernels");
+            for (int64_t batch : batches) text += std::to_string(batch) + ' ';
+            return new Memory(text);
+        }
+        bool deserialize(void const *blob, size_t size) noexcept override {
+            std::string const text(static_cast<char const *>(blob), size), head = environment("simulated kernels");
+            if (text.compare(0, head.size(), head)) return false;
+            std::lock_guard<std::mutex> guard(lock);
+            std::istringstream all(text.substr(head.size()));
+            for (int64_t batch; all >> batch;) batches.insert(batch);
+            return true;
+        }
+        // Compiles where there is nothing.
+        void need(int64_t batch) {
+            std::lock_guard<std::mutex> guard(lock);
+            if (batches.insert(batch).second) figures[COMPILED]++;
+        }
+    } body;
+};
+#endif
+
 // ---- contexts ----
 
 // One run, which a graph may repeat: kept as long as its context.
@@ -199,9 +251,18 @@ public:
         figures[CONTEXTS]++;
     }
     ~Context() noexcept override {
+#if VC_RTX
+        if (mBody.cache) mBody.cache->body.users--;
+#endif
         (*mBody.users)--;
         figures[CONTEXTS]--;
     }
+#if VC_RTX
+    void use(RuntimeCache *cache) {
+        mBody.cache = cache;
+        if (cache) cache->body.users++;
+    }
+#endif
     bool take() { return mBody.memory = mBody.scratch.take(64 << 10); }
 
 private:
@@ -214,6 +275,9 @@ private:
         void *input = nullptr, *output = nullptr;
         // It has scratch memory; a graph was recorded from it.
         bool memory = false, recorded = false;
+#if VC_RTX
+        RuntimeCache *cache = nullptr;
+#endif
         std::map<std::tuple<int64_t, void *, void *>, std::unique_ptr<Run>> runs;
 
         bool setOptimizationProfileAsync(int32_t index, cudaStream_t) noexcept override { return index == 0; }
@@ -251,6 +315,9 @@ private:
             driver().capturing(stream, &recording);
             recorded = recorded || recording;
             if (fails("enqueue")) return say(logger, "simulated: the run fails"), false;
+#if VC_RTX
+            if (cache) cache->body.need(batch);
+#endif
             auto &run = runs[{batch, input, output}];
             if (!run) run.reset(new Run{shapes, static_cast<float const *>(input), static_cast<float *>(output), batch});
             int const code = driver().launch(stream, Run::work, run.get());
@@ -287,6 +354,11 @@ public:
     struct Body : apiv::MissingVRuntimeConfig {
         ExecutionContextAllocationStrategy strategy = ExecutionContextAllocationStrategy::kSTATIC;
         bool eager = false;
+        RuntimeCache *cache = nullptr;
+        IRuntimeCache *createRuntimeCache() const noexcept override { return new RuntimeCache; }
+        bool setRuntimeCache(IRuntimeCache const &given) noexcept override {
+            return cache = const_cast<RuntimeCache *>(static_cast<RuntimeCache const *>(&given)), true;
+        }
         void setExecutionContextAllocationStrategy(ExecutionContextAllocationStrategy given) noexcept override { strategy = given; }
         void setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy given) noexcept override {
             eager = given == DynamicShapesKernelSpecializationStrategy::kEAGER;
@@ -351,7 +423,10 @@ private:
 #if VC_RTX
         IRuntimeConfig *createRuntimeConfig() noexcept override { return new RuntimeConfig; }
         IExecutionContext *createExecutionContextWithRuntimeConfig(IRuntimeConfig *config) noexcept override {
-            return createExecutionContext(static_cast<RuntimeConfig *>(config)->body.strategy);
+            auto &body = static_cast<RuntimeConfig *>(config)->body;
+            IExecutionContext *made = createExecutionContext(body.strategy);
+            if (made) static_cast<Context *>(made)->use(body.cache);
+            return made;
         }
 #endif
         IExecutionContext *createExecutionContext(ExecutionContextAllocationStrategy strategy) noexcept override {
@@ -549,6 +624,17 @@ public:
         IProgressMonitor *monitor = nullptr;
         std::string capabilities;
         bool table = false;
+        TimingCache const *timings = nullptr;
+        ITimingCache *createTimingCache(void const *blob, std::size_t size) const noexcept override {
+            return new TimingCache(std::string(static_cast<char const *>(blob), size));
+        }
+        bool setTimingCache(ITimingCache const &given, bool) noexcept override {
+            auto const &cache = static_cast<TimingCache const &>(given);
+            std::string const &bytes = cache.body.bytes, head = environment("simulated timings");
+            if (!bytes.empty() && bytes.compare(0, head.size(), head)) return false;
+            return timings = &cache, true;
+        }
+        ITimingCache const *getTimingCache() const noexcept override { return timings; }
         int32_t addOptimizationProfile(IOptimizationProfile const *given) noexcept override {
             return profile = static_cast<Profile const *>(given), 0;
         }
@@ -610,6 +696,11 @@ private:
             std::string const here = std::to_string(driver().capability());
             std::string const capabilities = config.capabilities.empty() ? here : config.capabilities;
             if (capabilities == "0") return say(logger, "simulated: no current CUDA context to build for"), nullptr;
+            if (config.timings) {
+                std::string &bytes = const_cast<TimingCache *>(config.timings)->body.bytes;
+                if (bytes.empty()) bytes = environment("simulated timings");
+                else figures[WARM_BUILDS]++;
+            }
             Shapes shapes = network.shapes();
             Dims const &least = config.profile->body.shapes[0], &most = config.profile->body.shapes[2];
             shapes.least = least.d[0], shapes.most = most.d[0], shapes.height = most.d[2], shapes.width = most.d[3];

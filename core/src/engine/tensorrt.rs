@@ -231,6 +231,10 @@ impl Opening<'_> {
     ) -> Result<GpuEngine, EngineError> {
         let Self { request, context, library, input } = self;
         let plan = Inside::new(plan, context);
+        if let Some(folder) = cache::folder() {
+            let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
+            plan.value().keep_kernels(&folder, &context.device().name);
+        }
         let stride = request.model.manifest.output.stride;
         let (columns, rows) = (input.width / stride, input.height / stride);
         let shapes = (plan.value().input_shape(), plan.value().output_shape());
@@ -299,6 +303,8 @@ struct TensorRtNetwork {
     contexts: HashMap<usize, Inside<tensorrt::Context>>,
     /// Batch of the next run.
     batch: usize,
+    /// A batch size has run for the first time: TensorRT-RTX has compiled kernels, which takes far longer than writing them.
+    compiled: bool,
     plan: Inside<Arc<Plan>>,
     scratch: DeviceBuffer,
 }
@@ -309,7 +315,7 @@ impl TensorRtNetwork {
         let scratch = DeviceBuffer::new(context, bytes, "TensorRT's scratch memory");
         let scratch = scratch.map_err(|error| EngineError::Gpu { kind: KIND, error })?;
         let plan = Inside::new(plan.clone(), context);
-        let mut network = Self { contexts: HashMap::new(), batch: 0, plan, scratch };
+        let mut network = Self { contexts: HashMap::new(), batch: 0, compiled: false, plan, scratch };
         // Whether there is a context at all shows now.
         network.context(network.min_batch()).map_err(EngineError::TensorRt)?;
         Ok(network)
@@ -335,6 +341,11 @@ impl Network for TensorRtNetwork {
     }
 
     fn set_batch(&mut self, batch: usize, input: u64, output: u64) -> Result<(), String> {
+        // The last batch is done: what it compiled is there.
+        if std::mem::take(&mut self.compiled) {
+            self.plan.value().write_kernels();
+        }
+        self.compiled = !self.contexts.contains_key(&batch);
         self.batch = batch;
         let context = self.context(batch);
         context.and_then(|context| context.set_batch(batch, input, output)).map_err(|error| error.to_string())

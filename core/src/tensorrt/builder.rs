@@ -26,6 +26,19 @@ pub struct Build<'a> {
     pub capabilities: &'a [u32],
     /// Keeps names and precisions of layers in the plan.
     pub detailed: bool,
+    /// What earlier builds on this GPU measured ([`Built::timings`]); nothing for none. What does not fit is left out. Not for TensorRT-RTX,
+    /// which measures nothing.
+    pub timings: &'a [u8],
+}
+
+/// What a build makes.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Built {
+    /// The plan.
+    pub plan: Vec<u8>,
+    /// How long each way took to do what a layer does, measured now and before: the longest part of a build, of which the next one of the
+    /// same layers is spared. Empty with TensorRT-RTX.
+    pub timings: Vec<u8>,
 }
 
 /// How far it has come.
@@ -83,7 +96,7 @@ struct Watcher<'a> {
 impl Library {
     /// Builds a plan: seconds with TensorRT-RTX, minutes with TensorRT. `watch` is told of the progress, by any thread, and ends the build
     /// by returning false.
-    pub fn build(&self, build: &Build<'_>, watch: Watch<'_>) -> Result<Vec<u8>, TensorRtError> {
+    pub fn build(&self, build: &Build<'_>, watch: Watch<'_>) -> Result<Built, TensorRtError> {
         let refused = |reason| TensorRtError::Build { library: self.to_string(), reason };
         if build.max_batch == 0 {
             return Err(refused("a batch of 0 was asked for".to_owned()));
@@ -121,21 +134,29 @@ impl Library {
             capability_count: i32::try_from(capabilities.len()).unwrap_or(i32::MAX),
             detailed: build.detailed.into(),
             workspace: 0,
+            timings: if build.timings.is_empty() { ptr::null() } else { build.timings.as_ptr().cast() },
+            timings_size: build.timings.len(),
             progress: Some(progress),
             progress_user: ptr::from_ref(&watcher).cast_mut().cast(),
         };
-        let mut plan = Vec::<u8>::new();
-        let mut reason = Vec::<u8>::new();
-        // One place for both texts: the shim hands `user` to either function.
-        let mut texts = (&mut plan, &mut reason);
+        // One place for all texts: the shim hands `user` to each function.
+        let mut texts = Texts::default();
         log::forget();
         // SAFETY: entry points and shim are of one family, as was checked when the library opened; all that `ask` points to lives through the
-        // call, and TensorRT keeps nothing of it; the two functions get the pair that they are made for.
+        // call, and TensorRT keeps nothing of it; the three functions get the texts that they are made for.
         let done = unsafe {
-            (self.shim.build)(&ask, self.logger, ptr::from_mut(&mut texts).cast(), append_plan, append_reason)
+            (self.shim.build)(
+                &ask,
+                self.logger,
+                ptr::from_mut(&mut texts).cast(),
+                append_plan,
+                append_timings,
+                append_reason,
+            )
         };
+        let Texts { plan, timings, reason } = texts;
         if done != 0 {
-            return Ok(plan);
+            return Ok(Built { plan, timings });
         }
         if watcher.ended.load(Ordering::Relaxed) {
             return Err(TensorRtError::Ended);
@@ -147,16 +168,26 @@ impl Library {
     }
 }
 
-type Texts<'a> = (&'a mut Vec<u8>, &'a mut Vec<u8>);
+#[derive(Default)]
+struct Texts {
+    plan: Vec<u8>,
+    timings: Vec<u8>,
+    reason: Vec<u8>,
+}
 
 unsafe extern "C" fn append_plan(user: *mut c_void, text: *const c_char, length: usize) {
-    // SAFETY: `build` hands over its pair of texts, which nobody else uses meanwhile.
-    unsafe { append(ptr::from_mut((*user.cast::<Texts<'_>>()).0).cast(), text, length) }
+    // SAFETY: `build` hands over its texts, which nobody else uses meanwhile.
+    unsafe { append((&raw mut (*user.cast::<Texts>()).plan).cast(), text, length) }
+}
+
+unsafe extern "C" fn append_timings(user: *mut c_void, text: *const c_char, length: usize) {
+    // SAFETY: as above.
+    unsafe { append((&raw mut (*user.cast::<Texts>()).timings).cast(), text, length) }
 }
 
 unsafe extern "C" fn append_reason(user: *mut c_void, text: *const c_char, length: usize) {
     // SAFETY: as above.
-    unsafe { append(ptr::from_mut((*user.cast::<Texts<'_>>()).1).cast(), text, length) }
+    unsafe { append((&raw mut (*user.cast::<Texts>()).reason).cast(), text, length) }
 }
 
 unsafe extern "C" fn progress(

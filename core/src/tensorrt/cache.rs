@@ -4,6 +4,11 @@
 //! name, and again in a small JSON file beside it, which also has the plan's SHA-256. A plan whose JSON says otherwise, or which the library
 //! does not load, is explained and built anew. Files are written under another name and moved into place; while one process builds, others
 //! that need the same plan wait for it.
+//!
+//! Two more things are kept there, each in one file that begins with its own SHA-256, and each only saving time: what TensorRT 10 and 11 measured
+//! while they built ([`super::Built::timings`]), for one version and kind of GPU; and the kernels that TensorRT-RTX compiled for a plan on a GPU
+//! ([`Plan::keep_kernels`]). The library itself refuses what does not fit, another driver's too, and both are then made anew. Of two processes that
+//! write one, the later stays.
 
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Write};
@@ -113,7 +118,7 @@ pub fn folder() -> Option<PathBuf> {
     Some(crate::cache::folder()?.join("engines"))
 }
 
-fn digest(bytes: &[u8]) -> String {
+pub(super) fn digest(bytes: &[u8]) -> String {
     hex(&Sha256::digest(bytes))
 }
 
@@ -227,7 +232,9 @@ pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: Watch<'_>) 
             false
         }
     };
-    library.build(
+    let place = timings_path(request);
+    let timings = place.as_deref().and_then(read_checked).unwrap_or_default();
+    let built = library.build(
         &Build {
             onnx: &onnx,
             input: request.input,
@@ -236,9 +243,40 @@ pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: Watch<'_>) 
             calibration: calibration.as_deref(),
             capabilities,
             detailed: request.detailed,
+            timings: &timings,
         },
         watch,
-    )
+    )?;
+    if let Some(place) = place.filter(|_| !built.timings.is_empty() && built.timings != timings)
+        && let Err(error) = write_checked(&place, &built.timings)
+    {
+        log::tell(Severity::Info, &format!("{}: {error}: the next build measures anew", place.display()));
+    }
+    Ok(built.plan)
+}
+
+/// Where the times lie that builds of this library for such a GPU have measured; `None` for TensorRT-RTX, which measures nothing.
+fn timings_path(request: &PlanRequest<'_>) -> Option<PathBuf> {
+    let library = request.library;
+    let name = format!("timings-sm{}-{}-{}.cache", request.capability, library.flavour().name(), library.version());
+    (library.flavour() == Flavour::TensorRt).then_some(folder()?.join(name))
+}
+
+/// The content of a file of [`write_checked`]; `None` where it is not there, or damaged.
+pub(super) fn read_checked(path: &Path) -> Option<Vec<u8>> {
+    let mut bytes = fs::read(path).ok()?;
+    let begin = bytes.iter().position(|&byte| byte == b'\n')? + 1;
+    let content = bytes.split_off(begin);
+    (bytes.trim_ascii_end() == digest(&content).as_bytes()).then_some(content)
+}
+
+/// Writes a file whose first line is the SHA-256 of the rest, whole or not at all.
+pub(super) fn write_checked(path: &Path, content: &[u8]) -> io::Result<()> {
+    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
+    let mut bytes = digest(content).into_bytes();
+    bytes.push(b'\n');
+    bytes.extend_from_slice(content);
+    write_whole(path, &bytes)
 }
 
 /// The plan that is asked for, loaded onto the GPU whose context is current: from the cache, or built, which takes minutes and is watched by

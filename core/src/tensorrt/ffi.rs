@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use super::Flavour;
 
 /// Must be that of shim.h.
-const ABI: u32 = 3;
+const ABI: u32 = 4;
 
 pub(super) const MAX_DIMS: usize = 8;
 
@@ -62,6 +62,8 @@ pub(super) struct Build {
     pub capability_count: i32,
     pub detailed: i32,
     pub workspace: usize,
+    pub timings: *const c_void,
+    pub timings_size: usize,
     pub progress: Option<Progress>,
     pub progress_user: *mut c_void,
 }
@@ -88,13 +90,16 @@ pub(super) struct Shim {
     pub engine_memory: unsafe extern "C" fn(*mut c_void) -> i64,
     pub engine_layers: Count,
     pub engine_inspect: unsafe extern "C" fn(*mut c_void, *mut c_void, Text) -> c_int,
-    pub context: unsafe extern "C" fn(*mut c_void, *mut c_void, i64) -> *mut c_void,
+    pub context: unsafe extern "C" fn(*mut c_void, *mut c_void, i64, *mut c_void) -> *mut c_void,
     pub context_drop: Drop,
     pub context_profile: unsafe extern "C" fn(*mut c_void, i32, *mut c_void) -> c_int,
     pub context_shape: unsafe extern "C" fn(*mut c_void, *const c_char, *const Dims) -> c_int,
     pub context_address: unsafe extern "C" fn(*mut c_void, *const c_char, *mut c_void) -> c_int,
     pub context_enqueue: unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int,
-    pub build: unsafe extern "C" fn(*const Build, *mut c_void, *mut c_void, Text, Text) -> c_int,
+    pub build: unsafe extern "C" fn(*const Build, *mut c_void, *mut c_void, Text, Text, Text) -> c_int,
+    pub kernels: unsafe extern "C" fn(*mut c_void, *const c_void, usize, *mut i32) -> *mut c_void,
+    pub kernels_drop: Drop,
+    pub kernels_write: unsafe extern "C" fn(*mut c_void, *mut c_void, Text) -> c_int,
 }
 
 #[cfg(any(tensorrt_10, tensorrt_11, tensorrt_rtx_1))]

@@ -24,7 +24,7 @@ mod log;
 mod plan;
 mod precision;
 
-pub use builder::{Build, Progress};
+pub use builder::{Build, Built, Progress};
 pub use library::{Library, Version, headers};
 pub(crate) use log::tell;
 pub use log::{Severity, listen};

@@ -3,11 +3,12 @@
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
 use std::mem::MaybeUninit;
+use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::ffi::{Dims, Tensor};
-use super::{Library, TensorRtError, log};
+use super::{Flavour, Library, TensorRtError, cache, log};
 
 /// `nvinfer1::DataType::kFLOAT`.
 const FLOAT: i32 = 0;
@@ -23,6 +24,18 @@ pub struct Plan {
     profiles: Vec<Profile>,
     /// Rows and columns of the density grid.
     cells: [usize; 2],
+    /// Of the plan's bytes; with TensorRT-RTX alone.
+    digest: String,
+    kernels: Mutex<Option<Kernels>>,
+}
+
+/// Kernels that TensorRT-RTX compiled for the plan on this machine.
+struct Kernels {
+    /// The library's object.
+    cache: *mut c_void,
+    path: PathBuf,
+    /// What lies in the file, by its SHA-256.
+    written: String,
 }
 
 /// The batches and the size that a plan was built for.
@@ -45,12 +58,12 @@ impl fmt::Debug for Plan {
 }
 
 impl Library {
-    /// Loads a plan onto the GPU whose context is current. `plan` is not needed afterwards.
-    pub fn load(self: &Arc<Self>, plan: &[u8]) -> Result<Arc<Plan>, TensorRtError> {
+    /// Loads a plan onto the GPU whose context is current. `bytes` are not needed afterwards.
+    pub fn load(self: &Arc<Self>, bytes: &[u8]) -> Result<Arc<Plan>, TensorRtError> {
         let runtime = self.runtime()?;
         log::forget();
-        // SAFETY: the runtime was just made, and the plan's bytes live through the call.
-        let engine = unsafe { (self.shim.engine)(runtime, plan.as_ptr().cast(), plan.len()) };
+        // SAFETY: the runtime was just made, and the bytes live through the call.
+        let engine = unsafe { (self.shim.engine)(runtime, bytes.as_ptr().cast(), bytes.len()) };
         // From here on `plan` owns both, and drops them in the right order.
         let mut plan = Plan {
             library: self.clone(),
@@ -60,6 +73,8 @@ impl Library {
             output: CString::default(),
             profiles: Vec::new(),
             cells: [0; 2],
+            digest: if self.flavour() == Flavour::TensorRtRtx { cache::digest(bytes) } else { String::new() },
+            kernels: Mutex::new(None),
         };
         if engine.is_null() {
             return Err(TensorRtError::Load { library: self.to_string(), reason: log::with_reason("") });
@@ -195,6 +210,51 @@ impl Plan {
         Ok(String::from_utf8_lossy(&json).into_owned())
     }
 
+    /// TensorRT-RTX compiles kernels for the GPU at hand, `gpu` by name, when a context first runs a batch size: seconds. From here on contexts
+    /// use those that lie in `folder` from earlier times, and [`write_kernels`](Self::write_kernels) and the plan's end leave them there. For
+    /// other libraries this does nothing. Call it before the first context is made.
+    pub fn keep_kernels(&self, folder: &Path, gpu: &str) {
+        if self.library.flavour() != Flavour::TensorRtRtx {
+            return;
+        }
+        let short = |digest: &str| digest[..digest.len().min(12)].to_owned();
+        let name = format!("kernels-{}-{}.cache", short(&self.digest), short(&cache::digest(gpu.as_bytes())));
+        let path = folder.join(name);
+        let held = cache::read_checked(&path).unwrap_or_default();
+        let mut taken = 0;
+        // SAFETY: the engine lives, and the bytes live through the call.
+        let made = unsafe { (self.library.shim.kernels)(self.engine, held.as_ptr().cast(), held.len(), &mut taken) };
+        if made.is_null() {
+            return;
+        }
+        let written = if taken == 0 { String::new() } else { cache::digest(&held) };
+        if let Some(before) = self.kernels().replace(Kernels { cache: made, path, written }) {
+            // SAFETY: no context has been made of it, as the caller was told.
+            unsafe { (self.library.shim.kernels_drop)(before.cache) };
+        }
+    }
+
+    fn kernels(&self) -> MutexGuard<'_, Option<Kernels>> {
+        self.kernels.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Leaves the kernels that were compiled so far for the next start, where there are new ones. That they cannot be written is no error: they are
+    /// compiled again.
+    pub fn write_kernels(&self) {
+        let mut kernels = self.kernels();
+        let Some(Kernels { cache: held, path, written }) = kernels.as_mut() else { return };
+        let mut bytes = Vec::<u8>::new();
+        // SAFETY: the object lives, and `append` gets the `Vec` that it is made for.
+        let told = unsafe { (self.library.shim.kernels_write)(*held, ptr::from_mut(&mut bytes).cast(), append) };
+        let digest = cache::digest(&bytes);
+        if told != 0 && *written != digest {
+            match cache::write_checked(path, &bytes) {
+                Ok(()) => *written = digest,
+                Err(error) => log::tell(log::Severity::Info, &format!("{}: {error}", path.display())),
+            }
+        }
+    }
+
     /// A context with its own scratch memory on the GPU, for one stream of work, with the profile of that index.
     pub fn context(self: &Arc<Self>, profile: usize) -> Result<Context, TensorRtError> {
         self.context_in(profile, 0, 0)
@@ -227,8 +287,9 @@ impl Plan {
         log::forget();
         // The engine lives, and `plan` keeps it alive longer than the context.
         let size = i64::try_from(bytes).unwrap_or(i64::MAX);
-        // SAFETY: the engine lives; the memory is only noted.
-        let context = unsafe { (self.library.shim.context)(self.engine, memory as *mut c_void, size) };
+        let kernels = self.kernels().as_ref().map_or(ptr::null_mut(), |kernels| kernels.cache);
+        // SAFETY: the engine lives, and so do its kernels, until it goes; the memory is only noted.
+        let context = unsafe { (self.library.shim.context)(self.engine, memory as *mut c_void, size, kernels) };
         if context.is_null() {
             return Err(self.failed("no context, perhaps for want of GPU memory"));
         }
@@ -257,6 +318,11 @@ impl Plan {
 
 impl Drop for Plan {
     fn drop(&mut self) {
+        self.write_kernels();
+        if let Some(kernels) = self.kernels().take() {
+            // SAFETY: no context is left that uses them.
+            unsafe { (self.library.shim.kernels_drop)(kernels.cache) };
+        }
         // SAFETY: no context is left, as each holds the plan; both are this plan's own and dropped once, the engine before its runtime.
         unsafe {
             if !self.engine.is_null() {
