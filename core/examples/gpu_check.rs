@@ -5,7 +5,8 @@
 //! ```
 //!
 //! It needs the driver and, for the engine, TensorRT; neither GStreamer nor a compiler. Every part is tried, and what fails is said in the
-//! JSON that it writes, which bears the card's name; the exit code is 0 only if nothing failed.
+//! JSON that it writes, which bears the card's name. The exit code is 0 if nothing failed, 3 if nothing failed and TensorRT is not there, so that no
+//! network ran (`skipped`), else 1.
 
 use std::any::Any;
 use std::process::ExitCode;
@@ -16,11 +17,13 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use vehiclecount_core::cuda::{Context, CountOrder, DeviceBuffer, Driver, Event, Kernels, PictureOrder, Stream};
-use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::density::DensityMap;
+use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Slot};
 use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::golden::Reference;
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor, Resize};
+use vehiclecount_core::region::Coverage;
 use vehiclecount_core::tensorrt;
 
 type Failure = Box<dyn std::error::Error + Send + Sync>;
@@ -71,6 +74,8 @@ fn options() -> Result<Options, Failure> {
 struct Report {
     parts: serde_json::Map<String, Value>,
     failures: Vec<String>,
+    /// Parts for which something is not on this machine.
+    skipped: Vec<String>,
 }
 
 impl Report {
@@ -81,6 +86,10 @@ impl Report {
         match part(&mut faults) {
             Ok(value) => {
                 self.parts.insert(name.to_owned(), value);
+            }
+            Err(error) if error.downcast_ref().is_some_and(EngineError::is_absence) => {
+                eprintln!("  skipped: {error}");
+                self.skipped.push(format!("{name}: {error}"));
             }
             Err(error) => faults.push(error.to_string()),
         }
@@ -99,7 +108,7 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut report = Report { parts: serde_json::Map::new(), failures: Vec::new() };
+    let mut report = Report { parts: serde_json::Map::new(), failures: Vec::new(), skipped: Vec::new() };
     let mut context = None;
     report.part("card", |_| {
         let driver = Driver::open()?;
@@ -120,12 +129,14 @@ fn main() -> ExitCode {
             Ok(value)
         });
         if let Some(engine) = &opened {
+            report.part("regions", |faults| regions(engine, context, faults));
             report.part("throughput", |_| throughput(engine, context, &options));
             report.part("leaks", |faults| leaks(engine, context, options.batches, faults));
         }
     }
     report.parts.insert("program".to_owned(), json!(env!("CARGO_PKG_VERSION")));
     report.parts.insert("tensorrt-headers".to_owned(), json!(tensorrt::headers()));
+    report.parts.insert("skipped".to_owned(), json!(report.skipped));
     report.parts.insert("failures".to_owned(), json!(report.failures));
     let text = format!("{:#}\n", Value::Object(report.parts));
     match &options.out {
@@ -137,7 +148,11 @@ fn main() -> ExitCode {
         }
         None => print!("{text}"),
     }
-    if report.failures.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    match (report.failures.is_empty(), report.skipped.is_empty()) {
+        (true, true) => ExitCode::SUCCESS,
+        (true, false) => ExitCode::from(3),
+        _ => ExitCode::FAILURE,
+    }
 }
 
 /// Bytes that look like nothing.
@@ -263,10 +278,10 @@ fn open(options: &Options, faults: &mut Vec<String>) -> Result<(Arc<dyn Engine>,
     let engine = engine::open_unchecked(&request, EngineKind::TensorRt)?;
     let opened = since.elapsed().as_secs_f64();
     let info = engine.info().clone();
-    let file = model.manifest.files.iter().find(|file| (file.precision == "int8") == (info.precision == "int8"));
+    let file = info.precision.parse::<tensorrt::Precision>().ok().and_then(|precision| precision.file(&model));
     let mut golden = Value::Null;
     if let Some(reference) = file.map(|file| Reference::read(&model, file)).transpose()?.flatten() {
-        let comparison = reference.compare(&*engine)?;
+        let comparison = reference.in_precision(&info.precision).compare(&*engine)?;
         if !comparison.agrees() {
             faults.push(format!(
                 "the golden picture counts {:.3}, where {:?} is expected",
@@ -275,7 +290,7 @@ fn open(options: &Options, faults: &mut Vec<String>) -> Result<(Arc<dyn Engine>,
         }
         golden = json!({ "count": comparison.count, "expected": comparison.expected.count, "tolerance": comparison.expected.tolerance });
     }
-    let value = json!({ "model": info.model, "library": info.version, "device": info.device, "precision": info.precision,
+    let value = json!({ "model": info.model, "library": info.version, "device": info.device, "precision": info.precision, "precision-choice": info.choice,
         "input": format!("{}x{}", info.input.width, info.input.height), "opened-in-seconds": opened, "golden": golden });
     Ok((engine, value))
 }
@@ -308,6 +323,44 @@ impl Frames {
         }
         Ok(&mut self.slots)
     }
+}
+
+/// Regions counted on the GPU against their twin: the map of the same frames, weighed on the processor.
+fn regions(engine: &Arc<dyn Engine>, context: &Arc<Context>, faults: &mut Vec<String>) -> Result<Value, Failure> {
+    let mut frames = Frames::new(&**engine, context, 2)?;
+    let mut lane = engine.lane()?;
+    let info = engine.info();
+    let grid = frames.placement.grid(info.columns, info.rows);
+    let left = Coverage::new(&[[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]], &grid);
+    let wedge = Coverage::new(&[[0.2, 0.9], [0.5, 0.1], [0.9, 0.9]], &grid);
+    let regions = [left, wedge];
+    let weights = engine.weights(&regions).ok_or("the engine counts in no regions")??;
+    lane.infer(frames.fill()?)?;
+    let maps: Vec<_> =
+        frames.slots.iter().map(|slot| DensityMap { grid, cells: slot.density.clone().into() }).collect();
+    let mut largest = 0.0f64;
+    // Plainly, recorded, and replayed.
+    for _ in 0..3 {
+        for slot in frames.fill()? {
+            slot.weights = Some(weights.clone());
+        }
+        lane.infer(&mut frames.slots)?;
+        for (slot, map) in frames.slots.iter_mut().zip(&maps) {
+            let expected = [map.count(), regions[0].count(map), regions[1].count(map)];
+            for (&got, expected) in slot.counts.iter().zip(expected) {
+                largest = largest.max((f64::from(got) - expected).abs() / map.count().abs().max(1.0));
+            }
+            if slot.counts.len() != expected.len() {
+                faults.push(format!("{} counts came, where {} were asked for", slot.counts.len(), expected.len()));
+            }
+            slot.weights = None;
+        }
+    }
+    // Two runs of the network itself may differ in FP16.
+    if largest > 1e-3 {
+        faults.push(format!("a region is off by {largest:e} of its frame's count"));
+    }
+    Ok(json!({ "largest-difference": largest, "bound": 1e-3 }))
 }
 
 fn quantile(sorted: &[f64], of: f64) -> f64 {

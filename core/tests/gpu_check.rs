@@ -39,7 +39,28 @@ fn check_of_a_simulated_gpu_finds_nothing_wrong() {
     assert!(report["card"]["name"].as_str().unwrap().starts_with("Simulated GPU 0"), "{report:#}");
     let batches: Vec<_> = report["throughput"]["rows"].as_array().unwrap().iter().map(|row| &row["batch"]).collect();
     assert_eq!(batches, [1, 2, 4]);
+    assert!(report["regions"]["largest-difference"].as_f64().unwrap() < 1e-5, "{report:#}");
     assert_eq!(report["leaks"]["batches"], 20);
+}
+
+#[test]
+fn check_without_tensorrt_checks_the_kernels_and_says_what_it_left_out() {
+    let Some(program) = program() else { return };
+    let folder = tempfile::tempdir().unwrap();
+    let out = folder.path().join("check.json");
+    let mut command = Command::new(program);
+    command.args(["--max-batch", "4", "--out"]).arg(&out).env("VEHICLECOUNT_CACHE", folder.path());
+    command.arg("--model").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines/tiny.json"));
+    let driver = Path::new(vehiclecount_gpu_sim::LIBRARY).parent().unwrap();
+    command.env("LD_LIBRARY_PATH", driver).env("VEHICLECOUNT_RUNTIME", folder.path());
+    let output = command.output().unwrap();
+    let report: Value = serde_json::from_str(&std::fs::read_to_string(out).unwrap()).unwrap();
+    // Not on a machine that has TensorRT among its libraries.
+    if report["engine"].is_null() {
+        assert_eq!(output.status.code(), Some(3), "{report:#}");
+        assert!(report["skipped"][0].as_str().unwrap().starts_with("engine: engine tensorrt: "), "{report:#}");
+        assert!(report["kernels"].is_object() && report["failures"].as_array().unwrap().is_empty(), "{report:#}");
+    }
 }
 
 #[test]

@@ -2,34 +2,53 @@
 """The model on ONNX Runtime's CUDA provider: for a machine with a GPU and without TensorRT. Needs onnxruntime-gpu and numpy.
 
 Compares CUDA with the processor, measures images/s for batch 1 to 64, looks for leaks over 10,000 batches, and prints one JSON.
-Usage: onnxruntime_cuda.py MODEL.onnx [--batches N] [--seconds S]
+Usage: onnxruntime_cuda.py MODEL.onnx [--batches N] [--seconds S], or --probe: only says whether there is such a provider.
 """
 
 import argparse
 import json
 import re
 import subprocess
+import sys
 import time
 
-import numpy as np
-import onnxruntime as ort
+try:
+    import numpy as np
+    import onnxruntime as ort
+except ImportError as error:
+    sys.exit(f"python3 has no {error.name}: install onnxruntime-gpu and numpy")
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
 # Of the count: CUDA convolutions sum in another order, and may use TF32, which is switched off below.
 TOLERANCE = 0.005
 
 
+def smi(query):
+    """What nvidia-smi answers for the first GPU, or nothing where there is no nvidia-smi."""
+    try:
+        text = subprocess.check_output(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"], text=True)
+        return text.splitlines()[0].split(", ")
+    except (OSError, subprocess.CalledProcessError, IndexError):
+        return []
+
+
 def card():
-    """Name, driver and memory, as nvidia-smi tells them."""
-    query = ["nvidia-smi", "--query-gpu=name,driver_version,memory.total,compute_cap", "--format=csv,noheader"]
-    name, driver, memory, capability = subprocess.check_output(query, text=True).splitlines()[0].split(", ")
-    return {"name": name, "driver": driver, "memory": memory, "compute-capability": capability}
+    """Name, driver, memory in MiB and compute capability, as nvidia-smi tells them."""
+    return dict(zip(("name", "driver", "memory-mib", "compute-capability"), smi("name,driver_version,memory.total,compute_cap")))
 
 
 def used():
-    """MiB of GPU memory in use, all processes together."""
-    query = ["nvidia-smi", "--query-gpu=memory.used", "--format=csv,noheader,nounits"]
-    return int(re.search(r"\d+", subprocess.check_output(query, text=True)).group())
+    """MiB of GPU memory in use, all processes together; 0 where nobody tells."""
+    found = re.search(r"\d+", " ".join(smi("memory.used")))
+    return int(found.group()) if found else 0
+
+
+def provider():
+    """Ends the program where there is no CUDA provider."""
+    # CUDA and cuDNN that were installed as wheels are found by this alone.
+    getattr(ort, "preload_dlls", lambda: None)()
+    if "CUDAExecutionProvider" not in ort.get_available_providers():
+        sys.exit("onnxruntime has no CUDA provider: install onnxruntime-gpu, and CUDA and cuDNN of its version")
 
 
 def resident():
@@ -47,15 +66,19 @@ def pictures(batch, size, seed=0):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("model")
+    parser.add_argument("model", nargs="?")
+    parser.add_argument("--probe", action="store_true")
     parser.add_argument("--batches", type=int, default=10_000)
     parser.add_argument("--seconds", type=float, default=1.0)
     parser.add_argument("--size", type=int, default=384)
     options = parser.parse_args()
+    provider()
+    if options.probe:
+        return
+    if not options.model:
+        parser.error("which model?")
 
     report, failures = {"card": card(), "onnxruntime": ort.__version__, "model": options.model.rsplit("/", 1)[-1]}, []
-    if "CUDAExecutionProvider" not in ort.get_available_providers():
-        raise SystemExit("onnxruntime has no CUDA provider: install onnxruntime-gpu, and CUDA and cuDNN of its version")
     gpu = ort.InferenceSession(options.model, providers=[("CUDAExecutionProvider", {"use_tf32": "0"})])
     if gpu.get_providers()[0] != "CUDAExecutionProvider":
         raise SystemExit("the CUDA provider does not start: its messages above name the library that is missing")

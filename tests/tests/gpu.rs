@@ -232,11 +232,27 @@ fn frames_in_gpu_memory_are_refused_by_an_engine_on_the_processor() {
 
 // ---- the first use, which builds a plan ----
 
-/// The stand-in for TensorRT whose builds can be held.
-fn tensorrt() -> vehiclecount_tensorrt_sim::Sim {
+/// The stand-in for TensorRT, whose builds can be held until the test ends.
+struct Builder(vehiclecount_tensorrt_sim::Sim);
+
+impl Drop for Builder {
+    fn drop(&mut self) {
+        self.0.hold_builds(false);
+    }
+}
+
+impl std::ops::Deref for Builder {
+    type Target = vehiclecount_tensorrt_sim::Sim;
+
+    fn deref(&self) -> &Self::Target {
+        &self.0
+    }
+}
+
+fn tensorrt() -> Builder {
     let families = [Family::TensorRt10, Family::TensorRt11, Family::TensorRtRtx];
     let family = families.into_iter().find(|family| family.runtime().is_some()).unwrap();
-    vehiclecount_tensorrt_sim::install(family).unwrap()
+    Builder(vehiclecount_tensorrt_sim::install(family).unwrap())
 }
 
 /// A counter that has no plan yet: no other test has an input of that size.

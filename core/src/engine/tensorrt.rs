@@ -352,6 +352,8 @@ impl Network for TensorRtNetwork {
     }
 
     unsafe fn enqueue(&mut self, stream: *mut c_void) -> Result<(), String> {
+        let plan = self.plan.value().clone();
+        let _alone = self.compiled.then(|| plan.compiling());
         let context = self.context(self.batch);
         // SAFETY: the caller's; the scratch memory stays as long as the contexts.
         context.and_then(|context| unsafe { context.enqueue(stream) }).map_err(|error| error.to_string())

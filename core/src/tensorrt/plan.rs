@@ -238,6 +238,11 @@ impl Plan {
         self.kernels.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// Held while something runs that may compile kernels: meanwhile they are not written, nor compiled twice over.
+    pub fn compiling(&self) -> impl Drop + '_ {
+        self.kernels()
+    }
+
     /// Leaves the kernels that were compiled so far for the next start, where there are new ones. That they cannot be written is no error: they are
     /// compiled again.
     pub fn write_kernels(&self) {
@@ -287,9 +292,11 @@ impl Plan {
         log::forget();
         // The engine lives, and `plan` keeps it alive longer than the context.
         let size = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let kernels = self.kernels().as_ref().map_or(ptr::null_mut(), |kernels| kernels.cache);
+        let held = self.kernels();
+        let kernels = held.as_ref().map_or(ptr::null_mut(), |kernels| kernels.cache);
         // SAFETY: the engine lives, and so do its kernels, until it goes; the memory is only noted.
         let context = unsafe { (self.library.shim.context)(self.engine, memory as *mut c_void, size, kernels) };
+        drop(held);
         if context.is_null() {
             return Err(self.failed("no context, perhaps for want of GPU memory"));
         }

@@ -109,7 +109,9 @@ impl Camera {
             .chain_function(pad_function!(camera, Err(gst::FlowError::Flushing), |this, imp, _pad, buffer| {
                 this.chain(imp, buffer)
             }))
-            .event_function(pad_function!(camera, false, |this, _imp, pad, event| this.sink_event(pad, event)))
+            .event_full_function(pad_function!(camera, Err(gst::FlowError::Flushing), |this, _imp, pad, event| {
+                this.sink_event(pad, event)
+            }))
             .query_function(pad_function!(camera, false, |this, imp, pad, query| this.sink_query(imp, pad, query)))
             .activatemode_function(pad_function!(camera, gone(), |this, _imp, _pad, _mode, active| {
                 this.set_flushing(!active);
@@ -452,15 +454,17 @@ impl Camera {
         }
     }
 
-    fn sink_event(&self, pad: &VehicleCounterPad, event: gst::Event) -> bool {
+    /// What a source that is being stopped must be told is that it flushes: of a mere failure it makes an error of its own.
+    fn sink_event(&self, pad: &VehicleCounterPad, event: gst::Event) -> Result<gst::FlowSuccess, gst::FlowError> {
         gst::log!(CAT, obj = pad, "Handling {event:?}");
+        let passed = |taken| if taken { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Error) };
         match event.view() {
             gst::EventView::FlushStart(_) => {
                 self.set_flushing(true);
                 if let Some(link) = self.link() {
                     link.way.cancel();
                 }
-                self.srcpad.push_event(event)
+                passed(self.srcpad.push_event(event))
             }
             gst::EventView::FlushStop(_) => {
                 // What the pusher had in hand comes back as soon as downstream flushes; it must not arrive after the flush.
@@ -469,20 +473,20 @@ impl Camera {
                     stream = self.wait(stream);
                 }
                 drop(stream);
-                let passed = self.srcpad.push_event(event);
+                let taken = self.srcpad.push_event(event);
                 let mut stream = self.lock();
                 stream.flush();
                 stream.flushing = false;
                 self.wake(&mut stream);
-                passed
+                passed(taken)
             }
-            _ if !event.is_serialized() => self.srcpad.push_event(event),
+            _ if !event.is_serialized() => passed(self.srcpad.push_event(event)),
             _ => self.enqueue(event),
         }
     }
 
     /// A serialized event takes its place behind the frames that came before it.
-    fn enqueue(&self, event: gst::Event) -> bool {
+    fn enqueue(&self, event: gst::Event) -> Result<gst::FlowSuccess, gst::FlowError> {
         let mut stream = self.lock();
         while !stream.flushing && stream.flow.is_ok() && stream.items.len() >= MAX_ITEMS {
             stream = self.wait(stream);
@@ -499,7 +503,7 @@ impl Camera {
                 stream.format = format_of(caps.caps());
                 if stream.format.is_none() {
                     gst::warning!(CAT, obj = self.sinkpad, "Cannot read frames of {}", caps.caps());
-                    return false;
+                    return Err(gst::FlowError::NotNegotiated);
                 }
             }
             gst::EventView::Segment(segment) => match segment.segment().downcast_ref::<gst::ClockTime>() {
@@ -511,18 +515,19 @@ impl Camera {
                         "Segment in {:?}: only times are taken",
                         segment.segment().format()
                     );
-                    return false;
+                    return Err(gst::FlowError::Error);
                 }
             },
             gst::EventView::Eos(_) => stream.eos = true,
             _ => {}
         }
-        if stream.flushing || stream.flow.is_err() {
-            return false;
+        if stream.flushing {
+            return Err(gst::FlowError::Flushing);
         }
+        stream.flow?;
         stream.push(Item::Event(event));
         self.wake(&mut stream);
-        true
+        Ok(gst::FlowSuccess::Ok)
     }
 
     fn sink_query(&self, imp: &VehicleCounter, pad: &VehicleCounterPad, query: &mut gst::QueryRef) -> bool {
