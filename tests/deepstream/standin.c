@@ -227,7 +227,8 @@ standin_demux (GstBuffer * buffer, guint index, gboolean keep_batch_id)
     surface->surfaceList->dataPtr = data;
   gst_buffer_unmap (buffer, &map);
   demuxed = gst_buffer_new_wrapped_full (GST_MEMORY_FLAG_READONLY, surface, sizeof (*surface), 0, sizeof (*surface), surface, surface_free);
-  hang_on (demuxed, to, 1);
+  /* Some leave the room 0. */
+  hang_on (demuxed, to, 0);
   nvds_copy_frame_meta (source, frame);
   if (!keep_batch_id)
     frame->batch_id = 0;

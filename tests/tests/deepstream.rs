@@ -1045,6 +1045,10 @@ fn without_deepstream_the_element_is_there_and_says_what_it_lacks_when_it_starts
     let (good, _, said) = workplace.run(Command::new("gst-launch-1.0").args(pipeline.split_whitespace()));
     assert!(!good && said.contains("DeepStream's libnvdsgst_meta.so was not found"), "{said}");
     assert!(said.contains("install DeepStream 6.4 or later, or name the folder"), "{said}");
+    // A library that is there and does not load is no missing one.
+    std::fs::write(workplace.0.path().join("libnvdsgst_meta.so"), "no library").unwrap();
+    let (good, _, said) = workplace.run(Command::new("gst-launch-1.0").args(pipeline.split_whitespace()));
+    assert!(!good && said.contains("libnvdsgst_meta.so cannot be loaded: "), "{said}");
 }
 
 #[test]

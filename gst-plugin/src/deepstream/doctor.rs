@@ -64,8 +64,11 @@ pub fn examine() -> Vec<Finding> {
             Ok(open) => say(State::Good, "library", format!("{library}, {}", open.path)),
             // Where it was looked for is the same for all of them.
             Err(error) => {
-                let text =
-                    if missing.is_none() { error.to_string() } else { format!("{library} was not found either") };
+                let nowhere = matches!(error, DeepStreamError::Library { .. });
+                let text = match missing {
+                    Some(_) if nowhere => format!("{library} was not found either"),
+                    _ => error.to_string(),
+                };
                 missing = missing.max(Some(severity == State::Bad));
                 say(severity, "library", text);
             }
@@ -87,7 +90,9 @@ pub fn examine() -> Vec<Finding> {
             );
             say(if known { State::Good } else { State::Note }, "version", text);
         }
-        Err(error) => say(State::Note, "version", error.to_string()),
+        Err(_) => {
+            say(State::Note, "version", "not told without libnvds_utils.so: sizes alone tell the layouts".to_owned())
+        }
     }
     match Api::get() {
         Ok(api) if api.count_type >= START_USER_META => {

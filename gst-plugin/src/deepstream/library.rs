@@ -32,6 +32,16 @@ pub enum DeepStreamError {
         /// Where it was looked for.
         looked: String,
     },
+    /// A library is there and does not load.
+    #[error(
+        "DeepStream's {library} cannot be loaded: {said}; install what it needs: of CUDA's runtime and the NVIDIA driver the versions that this DeepStream names"
+    )]
+    Unloadable {
+        /// Its file name.
+        library: &'static str,
+        /// What the loader said.
+        said: String,
+    },
     /// A library is another one.
     #[error("DeepStream's {library} ({path}) has no {symbol}: it is not DeepStream 6.4 or later")]
     Symbol {
@@ -88,6 +98,7 @@ impl Open {
     /// One that the process has loaded already, else the folder that the user named, else where the loader looks, else the SDK's folder.
     pub fn new(name: &'static str) -> Result<Self, DeepStreamError> {
         let mut looked = vec!["the libraries loaded already".to_owned()];
+        let mut unloadable = None;
         // SAFETY: nothing is loaded, so no initialiser runs.
         if let Ok(library) = unsafe { Library::open(Some(name), RTLD_LAZY | RTLD_LOCAL | libc::RTLD_NOLOAD) } {
             return Ok(Self { library: ManuallyDrop::new(library), name, path: "already loaded".to_owned() });
@@ -108,15 +119,22 @@ impl Open {
                 }
                 Err(error) => {
                     let said = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                    looked.push(if bare {
-                        format!("the system's libraries: {said}")
-                    } else {
-                        format!("{}: {said}", path.display())
-                    });
+                    // Of a library that is nowhere the loader says just that; else it names what is wrong with it, or what it needs.
+                    if !bare || !said.starts_with(&format!("{name}: cannot open")) {
+                        unloadable.get_or_insert(if bare {
+                            said.clone()
+                        } else {
+                            format!("{}: {said}", path.display())
+                        });
+                    }
+                    looked.push(if bare { "the system's libraries".to_owned() } else { path.display().to_string() });
                 }
             }
         }
-        Err(DeepStreamError::Library { library: name, looked: looked.join(", ") })
+        Err(match unloadable {
+            Some(said) => DeepStreamError::Unloadable { library: name, said },
+            None => DeepStreamError::Library { library: name, looked: looked.join(", ") },
+        })
     }
 
     /// The function `symbol`.
