@@ -333,7 +333,7 @@ impl State {
                 if self.first(Trouble::PoolExhausted) {
                     remarks.push(
                         "The batch's pool of metadata is exhausted: frames pass without a count, see `unattached` in `statistics`; \
-                         nvstreammux's max-user-meta, or fewer elements that attach, would help"
+                         let fewer elements attach user metadata, or turn message-blob or osd-mode off"
                             .to_owned(),
                     );
                 }
