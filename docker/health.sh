@@ -18,7 +18,7 @@ case ${1:-count} in
         ;;
     cameras)
         port=${2:-8554}
-        exec 3<>"/dev/tcp/127.0.0.1/$port" || sick "nobody listens on port $port"
+        { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || sick "nobody listens on port $port"
         printf 'OPTIONS rtsp://127.0.0.1:%s/ RTSP/1.0\r\nCSeq: 1\r\n\r\n' "$port" >&3
         read -rt 5 answer <&3 || sick "the RTSP server on port $port does not answer"
         [[ $answer == "RTSP/1.0 200"* ]] || sick "the RTSP server says ${answer%$'\r'}"
