@@ -58,3 +58,22 @@ def test_transport_pulls_what_is_counted_to_where_the_vehicles_are():
     # A picture without vehicles has nowhere to move to.
     assert not density.grad[1].any()
     assert not train.transport_loss(density[1:], target[1:]).requires_grad or train.transport_loss(density[1:], target[1:]).item() == 0
+
+
+def test_padding_of_networks_from_tensorflow_becomes_part_of_the_convolutions(tmp_path):
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    import export
+
+    network = networks.DensityNetwork({"backbone": "tf_efficientnet_lite0", "width": 16}).eval()
+    images = torch.rand(1, 3, 64, 96) * 255
+    with torch.no_grad():
+        before = network.decoder(network.features(images))
+        export.fix_padding(export.fold(network))
+        assert torch.allclose(before, network.decoder(network.features(images)), atol=1e-4)
+    path = tmp_path / "tiny.onnx"
+    torch.onnx.export(network.backbone, (images,), str(path), opset_version=17, dynamo=False)
+    nodes = onnx.load(path).graph.node
+    assert not any(node.op_type == "Pad" for node in nodes)
+    # Strides of 2 are padded at one side more than at the other.
+    pads = [list(attribute.ints) for node in nodes for attribute in node.attribute if attribute.name == "pads"]
+    assert [0, 0, 1, 1] in pads and [1, 1, 2, 2] in pads
