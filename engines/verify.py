@@ -51,7 +51,7 @@ def take(picture, folder, content):
         files[entry["file"]] = {"count": round(count, 4), "tolerance": round(max(share * count, 0.05), 4)}
         densities[entry["file"]] = {"cell-tolerance": round(float(density.max()) * (0.15 if entry["precision"] == "int8" else 0.02), 5), "density": np.round(density, 5).tolist()}
     # The first model's companion has the plain name, from when there was one model.
-    companion = content.get("golden", {}).get("density") or f"golden-density-{content['name']}.json"
+    companion = (content.get("golden") or {}).get("density") or f"golden-density-{content['name']}.json"
     temporary = folder / f"{companion}.tmp"
     temporary.write_text(json.dumps({"schema": 1, "width": width, "height": height, "stride": content["output"]["stride"], "files": densities}) + "\n")
     temporary.replace(folder / companion)
