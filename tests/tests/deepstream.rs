@@ -566,8 +566,8 @@ fn allocated() -> usize {
     unsafe { libc::mallinfo2() }.uordblks
 }
 
-/// Runs `batches` batches of `source` through `counter`, twice over: nothing is left, and the second round allocates nothing more than the
-/// first.
+/// Runs `batches` batches of `source` through `counter`, over and over: nothing is left, and a round allocates nothing more than the one before.
+/// What other tests of this process allocate meanwhile is seen too: a leak is there in every round, they are not.
 fn runs_without_a_leak(standin: &StandIn, batches: u32, source: &str, counter: &str) {
     let run = |batches: u32| {
         let description = format!(
@@ -582,12 +582,18 @@ fn runs_without_a_leak(standin: &StandIn, batches: u32, source: &str, counter: &
     };
     // What the allocator and GStreamer keep for themselves is there after the first round.
     run(batches / 2);
-    let before = allocated();
-    run(batches);
-    let grown = allocated().saturating_sub(before);
     // A leak of eight bytes for each batch would be more; the rest is what a run's threads leave to the allocator.
     let allowed = (8 * batches as usize).max(40_000);
-    assert!(grown < allowed, "{grown} bytes more are allocated after {batches} batches");
+    let round = || {
+        let before = allocated();
+        run(batches);
+        allocated().saturating_sub(before)
+    };
+    let mut grown = vec![round()];
+    while grown.len() < 4 && grown.last() >= Some(&allowed) {
+        grown.push(round());
+    }
+    assert!(grown.last() < Some(&allowed), "{grown:?} bytes more are allocated after rounds of {batches} batches");
 }
 
 #[test]
