@@ -6,13 +6,11 @@ source_tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 roots=$source_tree/.runtime/roots
 mkdir -p "$roots"
 
-# mirror_of NAME DEFAULT: where apt here gets packages of that distribution, or else its own place.
+# mirror_of NAME: where apt here gets packages of that distribution; nothing where it gets none.
 mirror_of() {
-    local found
     # shellcheck disable=SC2016
-    found=$(apt-get indextargets --format '$(ORIGIN) $(LABEL) $(SUITE) $(REPO_URI)' 'Created-By: Packages' |
-        awk -v name="$1" '$1 == name && $2 == name { print $NF; exit }')
-    echo "${found:-$2}"
+    apt-get indextargets --format '$(ORIGIN) $(LABEL) $(SUITE) $(REPO_URI)' 'Created-By: Packages' |
+        awk -v name="$1" '!found && $1 == name && $2 == name { print $NF; found = 1 }'
 }
 
 # fresh_root SUITE FOLDER: a minimal Debian (bookworm, trixie) or Ubuntu (jammy, noble).
@@ -22,10 +20,14 @@ fresh_root() {
         rm -rf "$folder"
         case $suite in
             # The last word is the script that makes one: an old debootstrap knows no new suites. Debian has no keyring of Ubuntu's: debootstrap
-            # then warns, and takes the packages unchecked.
-            jammy | noble) how=("--components=main,universe" "$suite" "$folder" "$(mirror_of Ubuntu http://archive.ubuntu.com/ubuntu)"
-                /usr/share/debootstrap/scripts/gutsy) ;;
-            *) how=("$suite" "$folder" "$(mirror_of Debian http://deb.debian.org/debian)" /usr/share/debootstrap/scripts/sid) ;;
+            # then warns, takes the packages unchecked, and of itself Debian's mirror, so that it is told the one in its own script.
+            jammy | noble)
+                local script=/usr/share/debootstrap/scripts/gutsy mirror
+                mirror=$(mirror_of Ubuntu)
+                mirror=${mirror:-$(awk '$1 == "default_mirror" && !/old-releases/ && !found++ { print $2 }' "$script")}
+                how=("--components=main,universe" "$suite" "$folder" "$mirror" "$script")
+                ;;
+            *) how=("$suite" "$folder" "$(mirror_of Debian)" /usr/share/debootstrap/scripts/sid) ;;
         esac
         debootstrap --variant=minbase "${how[@]}" >"$roots/$suite.log" 2>&1 || { tail -n 5 "$roots/$suite.log"; return 1; }
         rm -rf "$folder"/var/cache/apt/archives/*.deb
