@@ -45,6 +45,21 @@ const REGIONS: &str = r#"{"regions": [
     {"name": "left", "polygon": [[0, 0], [0.5, 0], [0.5, 1], [0, 1]]},
     {"name": "wedge", "polygon": [[0.2, 0.9], [0.5, 0.1], [0.9, 0.9]]}]}"#;
 
+/// Waits for the end of `pipeline`'s stream; the warnings on the way there.
+fn warnings_to_end(pipeline: &gst::Pipeline) -> Vec<String> {
+    let mut warnings = Vec::new();
+    drive(pipeline, "the end of the stream", |message, _| match message.map(|message| message.view()) {
+        Some(gst::MessageView::Eos(_)) => true,
+        Some(gst::MessageView::Warning(warning)) => {
+            warnings.push(warning.error().to_string());
+            false
+        }
+        Some(gst::MessageView::Error(error)) => panic!("{}", error.error()),
+        _ => false,
+    });
+    warnings
+}
+
 fn counter(engine: &str) -> gst::Element {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/engines/tiny.json");
     gst::ElementFactory::make("vehiclecounter")
@@ -166,16 +181,7 @@ fn gpu_that_is_lost_in_mid_stream_stops_the_counts_and_not_the_video() {
         gst::PadProbeReturn::Ok
     });
     let _ = pipeline.set_state(gst::State::Playing);
-    let mut warnings = Vec::new();
-    drive(&pipeline, "the end of the stream", |message, _| match message.map(|message| message.view()) {
-        Some(gst::MessageView::Eos(_)) => true,
-        Some(gst::MessageView::Warning(warning)) => {
-            warnings.push(warning.error().to_string());
-            false
-        }
-        Some(gst::MessageView::Error(error)) => panic!("{}", error.error()),
-        _ => false,
-    });
+    let warnings = warnings_to_end(&pipeline);
     let reports = reports.all();
     for (camera, reports) in &reports {
         assert_eq!(reports.len(), 60, "{camera}");
@@ -566,16 +572,7 @@ fn through_the_counter(
         counter.set_context(context);
     }
     let _ = pipeline.set_state(gst::State::Playing);
-    let mut warnings = Vec::new();
-    drive(&pipeline, "the end of the stream", |message, _| match message.map(|message| message.view()) {
-        Some(gst::MessageView::Eos(_)) => true,
-        Some(gst::MessageView::Warning(warning)) => {
-            warnings.push(warning.error().to_string());
-            false
-        }
-        Some(gst::MessageView::Error(error)) => panic!("{}", error.error()),
-        _ => false,
-    });
+    let warnings = warnings_to_end(&pipeline);
     pipeline.bus().unwrap().unset_sync_handler();
     pipeline.set_state(gst::State::Null).unwrap();
     let downloaded = device.sim.figure(Figure::DownloadedBytes) - downloaded;
