@@ -109,7 +109,7 @@ def test_a_pasted_two_wheeler_is_seen_and_not_counted(tmp_path):
     assert crops.stickers == [] and len(crops.bikes) == 1
     road, pasted = np.full((96, 96, 3), 90, np.uint8), 0
     for _ in range(20):
-        after, boxes = crops._paste(road, np.zeros((0, 4), np.float32), crops.bikes, 0.55)
+        after, boxes = crops._paste(road, np.zeros((0, 4), np.float32), crops.bikes, share=0.55, smallest=18)
         pasted += (after != road).any()
     assert pasted > 10 and (road == 90).all()
     assert all(crops.draw()[1].sum() == 0 for _ in range(40))

@@ -155,9 +155,10 @@ class Crops:
         if rng.random() < 0.12:
             image = self._clutter(image, boxes)
         if self.stickers and rng.random() < 0.35:
-            image, boxes = self._paste(image, boxes)
+            image, boxes = self._paste(image, boxes, self.stickers)
         if self.bikes and rng.random() < 0.25:
-            image, _ = self._paste(image, boxes, self.bikes, 0.55)
+            # Small, a two-wheeler looks like a car from afar.
+            image, _ = self._paste(image, boxes, self.bikes, share=0.55, smallest=18)
         if rng.random() < 0.2:
             image = self._shade(image)
         if rng.random() < 0.5:
@@ -183,10 +184,11 @@ class Crops:
         dark = rng.uniform(0.25, 0.65) * np.array([1.0, 1.03, 1.1])
         return (image * (1 - inside[..., None] * (1 - dark))).astype(np.uint8)
 
-    def _paste(self, image, boxes, stickers=None, share=1.0):
-        """Vehicles of other pictures, or other `stickers`, at a size that fits those around times `share`, with soft edges."""
+    def _paste(self, image, boxes, stickers, share=1.0, smallest=0):
+        """Some of `stickers` from other pictures, at a size that fits the vehicles around times `share`, or not at all below `smallest` pixels,
+        with soft edges."""
         rng, crop = self.random, self.crop
-        image, boxes, stickers = image.copy(), list(boxes), stickers or self.stickers
+        image, boxes = image.copy(), list(boxes)
         usual = np.median([max(box[2], box[3]) for box in boxes]) if boxes else rng.uniform(16, 120)
         for _ in range(rng.integers(1, 6)):
             index, (x, y, w, h) = stickers[rng.integers(len(stickers))]
@@ -197,8 +199,7 @@ class Crops:
             patch = self.pictures[index][y0 : int(y + h * (1 + pad)), x0 : int(x + w * (1 + pad))]
             patch = cv2.resize(patch, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA if factor < 1 else cv2.INTER_LINEAR)
             ph, pw = patch.shape[:2]
-            # Small, a two-wheeler looks like a car from afar.
-            if min(ph, pw) < 4 or ph >= crop or pw >= crop or (stickers is self.bikes and size < 18):
+            if min(ph, pw) < 4 or ph >= crop or pw >= crop or size < smallest:
                 continue
             left, top = rng.integers(0, crop - pw), rng.integers(0, crop - ph)
             centre = np.array([left + pw / 2, top + ph / 2])

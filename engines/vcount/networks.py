@@ -2,7 +2,6 @@
 
 import timm
 import torch
-from timm.models._efficientnet_blocks import SqueezeExcite
 from torch import nn
 from torch.nn import functional as F
 
@@ -91,7 +90,7 @@ class DensityNetwork(nn.Module):
 
 def gated(backbone):
     """The blocks with squeeze-and-excitation (Hu et al. 2018)."""
-    return [module for module in backbone.modules() if isinstance(getattr(module, "se", None), SqueezeExcite)]
+    return [module for module in backbone.modules() if hasattr(getattr(module, "se", None), "gate")]
 
 
 @torch.inference_mode()
