@@ -115,6 +115,35 @@ def test_a_pasted_two_wheeler_is_seen_and_not_counted(tmp_path):
     assert all(crops.draw()[1].sum() == 0 for _ in range(40))
 
 
+def test_views_from_above_lie_in_every_way_and_vehicles_with_them(tmp_path):
+    from vcount import augment, data
+
+    # A yellow vehicle with a red nose, and a blue kerb on its left.
+    picture = np.zeros((64, 64, 3), np.uint8)
+    picture[8:16, 8:32] = (255, 255, 0)
+    picture[8:16, 28:32], picture[2:6, 8:32] = (255, 0, 0), (0, 0, 255)
+    box = np.array([[8, 8, 24, 8]], np.float32)
+    recipe = {"train": {"views": [{"share": 1, "side": 64, "batch": 1, "whole": False}], "longest-side": [64, 64], "above": ["aerial"]}}
+    seen = {"aerial_1": set(), "bridge_1": set()}
+    for scene, ways in seen.items():
+        one = data.Sample("none.png", 64, 64, box, scene, "train", roi=(0, 0, 40, 24))
+        crops = augment.Crops([one], [picture], recipe, 1)
+        crops.stickers = []
+        crops._clutter, crops._shade, crops._weather = (lambda image, _: image), (lambda image: image), (lambda image: image)
+        for _ in range(120):
+            image, target, labelled = crops.draw()
+            light = (image[..., 0] > 200) & (image[..., 2] < 60)
+            middle = np.argwhere(light).mean(0)
+            cells = np.indices(target.shape).reshape(2, -1) * 8 + 4
+            where = (cells * target.ravel()).sum(1) / target.sum()
+            assert np.abs(where - middle).max() < 4
+            assert labelled[tuple((where / 8).astype(int))] == 1
+            nose = np.argwhere(light & (image[..., 1] < 60)).mean(0) - middle
+            kerb = np.argwhere((image[..., 2] > 200) & (image[..., 0] < 60)).mean(0) - middle
+            ways.add((*np.sign(np.round(nose / 8)), *np.sign(np.round(kerb / 8))))
+    assert len(seen["aerial_1"]) == 8 and len(seen["bridge_1"]) == 2
+
+
 def test_shade_darkens_part_of_a_picture_and_moves_nothing(tmp_path):
     from vcount import augment, data
 

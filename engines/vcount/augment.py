@@ -68,6 +68,8 @@ class Crops:
         self.views = train["views"]
         self.crop = self.views[0]["side"]
         self.sides = train["longest-side"]
+        # Scenes seen straight from above, by the start of their name: they have no upright.
+        self.above = tuple(train.get("above", ()))
         self.random = np.random.default_rng(seed)
         # A scene of many pictures counts more than one of few, but not as much as their number: its pictures are alike.
         scenes = {}
@@ -165,6 +167,8 @@ class Crops:
             image = image[:, ::-1]
             labelled = labelled[:, ::-1]
             boxes = np.stack([crop - boxes[:, 0] - boxes[:, 2], *boxes.T[1:]], axis=1)
+        if sample.scene.startswith(self.above):
+            image, boxes, labelled = self._turn(image, boxes, labelled)
         target = targets.density(boxes, crop, crop)
         return self._weather(np.ascontiguousarray(image)), target, np.ascontiguousarray(labelled)
 
@@ -172,6 +176,15 @@ class Crops:
         slack = length - span
         low, high = (focus, focus + slack) if slack > 0 else (focus + slack, focus)
         return self.random.uniform(low, high)
+
+    def _turn(self, image, boxes, labelled):
+        """Upside down or not, then mirrored across the diagonal or not; with the mirroring before, all eight ways to lay a picture."""
+        if self.random.random() < 0.5:
+            image, labelled = image[::-1], labelled[::-1]
+            boxes = np.stack([boxes[:, 0], self.crop - boxes[:, 1] - boxes[:, 3], *boxes.T[2:]], axis=1)
+        if self.random.random() < 0.5:
+            image, labelled, boxes = image.transpose(1, 0, 2), labelled.T, boxes[:, [1, 0, 3, 2]]
+        return image, boxes, labelled
 
     def _shade(self, image):
         """The shadow of a building or of trees: half of the picture, or a band, darker and a little bluer, with an edge that is soft at will."""
