@@ -170,7 +170,7 @@ composed() {
 }
 
 # Nothing of it stays mounted, whatever happened.
-unmount() { findmnt --raw --noheadings --output TARGET | grep "^$roots/buildah/" | sort -r | xargs --no-run-if-empty umount --lazy; }
+unmount() { findmnt --raw --noheadings --output TARGET | awk -v under="$roots/buildah/" 'index($0, under) == 1' | sort -r | xargs --no-run-if-empty umount --lazy; }
 lower() { if [ -n "${container:-}" ]; then b umount "$container" >/dev/null 2>&1 || true; b rm "$container" >/dev/null 2>&1 || true; fi; }
 trap 'lower; unmount' EXIT
 
