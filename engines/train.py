@@ -30,6 +30,7 @@ def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", type=pathlib.Path, required=True)
     parser.add_argument("--data", type=pathlib.Path, required=True, nargs="+", help="folders with annotations.jsonl; the first one validates")
+    parser.add_argument("--shares", type=float, nargs="+", metavar="SHARE", help="how often pictures of each folder of --data are drawn; else by its number of scenes")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of checkpoints and log")
     parser.add_argument("--unlabelled", type=pathlib.Path, nargs="*", default=[], help="clips whose frames serve distillation")
     parser.add_argument("--teacher-weights", type=pathlib.Path, help="the teacher's weights (.safetensors); else timm fetches them")
@@ -41,6 +42,7 @@ def main():
     parser.add_argument("--validate-every", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
+    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where that is safe: faster on processors that have it")
     options = parser.parse_args()
 
     recipe = tomllib.loads(options.recipe.read_text())
@@ -59,7 +61,11 @@ def main():
     torch.manual_seed(options.seed)
     cv2.setNumThreads(1)
 
-    samples = [sample for folder in options.data for sample in data.load(folder, "train")]
+    folders = [data.load(folder, "train") for folder in options.data]
+    if options.shares and len(options.shares) != len(folders):
+        raise SystemExit(f"--shares names {len(options.shares)} shares for {len(folders)} folders of --data: give one for each")
+    data.weigh(folders, options.shares)
+    samples = [sample for folder in folders for sample in folder]
     pictures = [data.read(sample) for sample in samples]
     validation = data.load(options.data[0], "val")
     print(f"{len(samples)} pictures to train on, {len(validation)} to validate", flush=True)
@@ -79,6 +85,8 @@ def main():
     unlabelled = [
         data.Sample(clip, f.shape[1], f.shape[0], np.zeros((0, 4), np.float32), clip, "train", mask=np.zeros(f.shape[:2], np.uint8)) for clip, f in frames
     ]
+    # Clips together are drawn as often as the least of the folders.
+    data.weigh([unlabelled], options.shares and [min(options.shares)])
     everything, everywhere = samples + unlabelled, pictures + [frame for _, frame in frames]
     if options.counter:
         # What is seen where nobody labelled is worth as much as what the labels say.
@@ -345,9 +353,11 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
                     module.eval()
         images, target, labelled = next(loader)
         images = to_network(images)
-        features = network.features(images)
-        fused = network.decoder(features)
-        density = network.count(fused)
+        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+            features = network.features(images)
+            fused = network.decoder(features)
+            density = network.count(fused)
+        features, fused, density = [feature.float() for feature in features], fused.float(), density.float()
         loss = counting_loss(density, target, labelled, settings["loss"])
         if teacher and settings.get("distill"):
             # Fades out: at the end the network is free.

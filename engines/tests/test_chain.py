@@ -144,6 +144,21 @@ def test_views_from_above_lie_in_every_way_and_vehicles_with_them(tmp_path):
     assert len(seen["aerial_1"]) == 8 and len(seen["bridge_1"]) == 2
 
 
+def test_a_folder_of_many_scenes_gets_no_more_than_its_share():
+    from vcount import data
+
+    def folder(*scenes):
+        return [data.Sample("none.png", 64, 64, np.zeros((0, 4), np.float32), scene, "train") for scene in scenes]
+
+    cameras, web = folder("bridge", "bridge", "bridge", "bridge", "gate"), folder(*"abcdefgh")
+    data.weigh([cameras, web])
+    # Of one camera four pictures count twice as much as one, and every picture of the web is a scene of its own.
+    assert [sample.weight for sample in cameras] == [0.5] * 4 + [1.0] and {sample.weight for sample in web} == {1.0}
+    data.weigh([cameras, web], [3, 1])
+    assert sum(sample.weight for sample in cameras) == pytest.approx(3) and sum(sample.weight for sample in web) == pytest.approx(1)
+    assert cameras[4].weight == pytest.approx(2 * cameras[0].weight)
+
+
 def test_shade_darkens_part_of_a_picture_and_moves_nothing(tmp_path):
     from vcount import augment, data
 

@@ -71,11 +71,7 @@ class Crops:
         # Scenes seen straight from above, by the start of their name: they have no upright.
         self.above = tuple(train.get("above", ()))
         self.random = np.random.default_rng(seed)
-        # A scene of many pictures counts more than one of few, but not as much as their number: its pictures are alike.
-        scenes = {}
-        for sample in samples:
-            scenes[sample.scene] = scenes.get(sample.scene, 0) + 1
-        weight = np.array([scenes[sample.scene] ** -0.5 for sample in samples])
+        weight = np.array([sample.weight for sample in samples])
         self.weight = weight / weight.sum()
         # Vehicles to paste, with some of what surrounds them. Points give none.
         self.stickers = [

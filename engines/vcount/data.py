@@ -5,6 +5,7 @@ The chain's own form is one JSON object a line in `annotations.jsonl`: `file`, `
 [x, y, w, h], or `mask`, the file of a picture that is white there. `prepare.py` makes it from COCO, YOLO and TRANCOS data.
 """
 
+import collections
 import dataclasses
 import json
 import pathlib
@@ -30,6 +31,8 @@ class Sample:
     name: str = ""
     mask: np.ndarray | None = None
     bikes: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.float32))
+    weight: float = 1.0
+    """How often training draws it, relative to others."""
 
     def centres(self):
         """Centres [[x, y]] of the vehicles that are inside the labelled area."""
@@ -73,6 +76,19 @@ def load(folder, split=None):
     if not samples:
         raise SystemExit(f"{path}: no picture of split {split!r}")
     return samples
+
+
+def weigh(folders, shares=None):
+    """Sets how often training draws each picture. A scene of many pictures counts more than one of few, but not as much as their number: its
+    pictures are alike. `shares` then says how much of all each folder gets, however many scenes it has."""
+    for index, samples in enumerate(folders):
+        scenes = collections.Counter(sample.scene for sample in samples)
+        for sample in samples:
+            sample.weight = scenes[sample.scene] ** -0.5
+        if shares:
+            total = sum(sample.weight for sample in samples)
+            for sample in samples:
+                sample.weight *= shares[index] / total
 
 
 def _mask(folder, entry):
