@@ -61,10 +61,9 @@ def main():
     torch.manual_seed(options.seed)
     cv2.setNumThreads(1)
 
+    if options.shares and (len(options.shares) != len(options.data) or min(options.shares) <= 0):
+        raise SystemExit(f"--shares: give each of the {len(options.data)} folders of --data a share above 0")
     folders = [data.load(folder, "train") for folder in options.data]
-    if options.shares and len(options.shares) != len(folders):
-        raise SystemExit(f"--shares names {len(options.shares)} shares for {len(folders)} folders of --data: give one for each")
-    data.weigh(folders, options.shares)
     samples = [sample for folder in folders for sample in folder]
     pictures = [data.read(sample) for sample in samples]
     validation = data.load(options.data[0], "val")
@@ -86,7 +85,7 @@ def main():
         data.Sample(clip, f.shape[1], f.shape[0], np.zeros((0, 4), np.float32), clip, "train", mask=np.zeros(f.shape[:2], np.uint8)) for clip, f in frames
     ]
     # Clips together are drawn as often as the least of the folders.
-    data.weigh([unlabelled], options.shares and [min(options.shares)])
+    data.weigh([*folders, unlabelled], options.shares and [*options.shares, min(options.shares)])
     everything, everywhere = samples + unlabelled, pictures + [frame for _, frame in frames]
     if options.counter:
         # What is seen where nobody labelled is worth as much as what the labels say.
@@ -219,6 +218,11 @@ def to_network(images):
     return images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
 
 
+def precision(options):
+    """What the network computes in: bfloat16 where the options say so and it is safe. Losses are for float32."""
+    return torch.autocast("cpu", torch.bfloat16, enabled=options.bf16)
+
+
 def schedule(optimizer, steps, warmup):
     """Up in a line, then down in a half cosine."""
 
@@ -258,7 +262,9 @@ def distill(network, teacher, samples, pictures, recipe, options):
     for step in range(begin, settings["steps"]):
         images, _, _ = next(loader)
         images = to_network(images)
-        loss = teacher(images, network.features(images), None, None)
+        with precision(options):
+            features = network.features(images)
+        loss = teacher(images, [feature.float() for feature in features], None, None)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
@@ -353,7 +359,7 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
                     module.eval()
         images, target, labelled = next(loader)
         images = to_network(images)
-        with torch.autocast("cpu", torch.bfloat16, enabled=options.bf16):
+        with precision(options):
             features = network.features(images)
             fused = network.decoder(features)
             density = network.count(fused)

@@ -67,7 +67,7 @@ def test_chain(tmp_path, engines_folder, decoder):
     # A plainer network learns from the first one.
     follow = tmp_path / "follow.toml"
     follow.write_text('squeeze-excitation = false\nactivation = "relu"\n' + recipe.read_text().replace("whole = false", "whole = false, mosaic = true") + "distill = 1.0\n")
-    step("train.py", "--recipe", follow, "--data", source, "--out", tmp_path / "follow", "--counter", out / "final.pt")
+    step("train.py", "--recipe", follow, "--data", source, "--out", tmp_path / "follow", "--counter", out / "final.pt", "--bf16", "--shares", 1)
     step("export.py", "--checkpoint", out / "final.pt", "--models", models, "--side", 96, "--attribution", "mine")
     step("quantize.py", "--model", models / "tiny.onnx", "--data", source, "--pictures", 4, "--sizes", 96)
     step("evaluate.py", "--model", models / "tiny.onnx", "--data", source, "--sizes", 96, "--engine", "onnxruntime", "--manifest", "--sheet", tmp_path / "sheet.png", "--json", tmp_path / "r.json")
@@ -157,6 +157,17 @@ def test_a_folder_of_many_scenes_gets_no_more_than_its_share():
     data.weigh([cameras, web], [3, 1])
     assert sum(sample.weight for sample in cameras) == pytest.approx(3) and sum(sample.weight for sample in web) == pytest.approx(1)
     assert cameras[4].weight == pytest.approx(2 * cameras[0].weight)
+    # A camera whose pictures lie in two folders is still one scene.
+    data.weigh([folder("gate", "gate"), more := folder("gate", "gate", "bridge")])
+    assert [sample.weight for sample in more] == [0.5, 0.5, 1.0]
+
+
+def test_shares_that_fit_no_folder_are_refused(tmp_path, engines_folder):
+    for shares in (["1", "2"], ["0"]):
+        command = [sys.executable, engines_folder / "train.py", "--recipe", tmp_path / "tiny.toml", "--data", tmp_path, "--out", tmp_path / "out", "--shares", *shares]
+        (tmp_path / "tiny.toml").write_text(RECIPE.format(decoder="fpn"))
+        done = subprocess.run(command, capture_output=True, text=True)
+        assert done.returncode != 0 and "--shares: give each of the 1 folders of --data a share above 0" in done.stderr
 
 
 def test_shade_darkens_part_of_a_picture_and_moves_nothing(tmp_path):

@@ -81,8 +81,8 @@ def load(folder, split=None):
 def weigh(folders, shares=None):
     """Sets how often training draws each picture. A scene of many pictures counts more than one of few, but not as much as their number: its
     pictures are alike. `shares` then says how much of all each folder gets, however many scenes it has."""
+    scenes = collections.Counter(sample.scene for samples in folders for sample in samples)
     for index, samples in enumerate(folders):
-        scenes = collections.Counter(sample.scene for sample in samples)
         for sample in samples:
             sample.weight = scenes[sample.scene] ** -0.5
         if shares:
