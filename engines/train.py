@@ -89,7 +89,7 @@ def main():
     everything, everywhere = samples + unlabelled, pictures + [frame for _, frame in frames]
     if options.counter:
         # What is seen where nobody labelled is worth as much as what the labels say.
-        train(network, Counter(options.counter, recipe), everything, everywhere, validation, recipe, options)
+        train(network, Counter(options.counter, recipe, network.channels), everything, everywhere, validation, recipe, options)
         return
     teacher = Teacher(recipe, network, options.teacher_weights) if "distill" in recipe else None
     if teacher and recipe["distill"]["steps"]:
@@ -145,15 +145,19 @@ class Teacher(torch.nn.Module):
 
 
 class Counter(torch.nn.Module):
-    """A trained density network: its density and its decoder's features, everywhere, labelled or not."""
+    """A trained density network: its density and its features, everywhere, labelled or not."""
 
-    def __init__(self, checkpoint, recipe):
+    def __init__(self, checkpoint, recipe, channels):
         super().__init__()
         state = torch.load(checkpoint, weights_only=True)
         self.network = networks.DensityNetwork(state["recipe"])
         self.network.load_state_dict(state["network"])
         self.network = self.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
-        self.project = torch.nn.Conv2d(recipe.get("width", 64), state["recipe"].get("width", 64), 1)
+        own = [*channels, recipe.get("width", 64)]
+        wanted = [*self.network.channels, state["recipe"].get("width", 64)]
+        self.project = torch.nn.ModuleList(torch.nn.Conv2d(a, b, 1) for a, b in zip(own, wanted))
+        # Each channel in units of its spread over the first batches: over one batch, a channel that is silent there would be nothing but noise.
+        self.scales = torch.nn.ModuleList(torch.nn.BatchNorm2d(number, affine=False, momentum=None) for number in wanted)
         self.weights = recipe["train"]["loss"]
 
     def train(self, mode=True):
@@ -161,13 +165,19 @@ class Counter(torch.nn.Module):
         self.network.eval()
         return self
 
-    def forward(self, images, _features, fused, density):
-        """Error of the projected features, in units of their spread, and the counting loss against the teacher's density."""
+    def forward(self, images, features, fused, density):
+        """Mean squared error of the projected features, of backbone and decoder, and the counting loss against the teacher's density."""
         with torch.no_grad():
-            wanted = self.network.decoder(self.network.features(images))
-            told = self.network.count(wanted)
-        spread = wanted.std((0, 2, 3), keepdim=True) + 1e-2
-        return F.mse_loss(self.project(fused) / spread, wanted / spread) * 0.5 + counting_loss(density, told, torch.ones_like(told), self.weights)
+            levels = self.network.features(images)
+            wanted = [*levels, self.network.decoder(levels)]
+            told = self.network.count(wanted[-1])
+        loss = 0.0
+        for project, scale, own, level in zip(self.project, self.scales, [*features, fused], wanted):
+            if scale.num_batches_tracked < 30:
+                scale(level)
+            target = F.batch_norm(level, scale.running_mean, scale.running_var)
+            loss = loss + F.smooth_l1_loss(project(own), target) / len(wanted)
+        return loss + counting_loss(density, told, torch.ones_like(told), self.weights)
 
 
 def clip_frames(path, every=24, limit=40):
@@ -294,6 +304,9 @@ def counting_loss(density, target, labelled, weights):
     counted, truth = density.sum((1, 2, 3)), target.sum((1, 2, 3))
     count = ((counted - truth).abs() / (truth + 2.0)).mean()
     loss = weights["density"] * cells + weights["blocks"] * blocks + weights["count"] * count
+    if weights.get("quiet"):
+        # Density where nothing is, in relation to the vehicles: the other terms hardly feel a little of it everywhere.
+        loss = loss + weights["quiet"] * ((density * (target < 1e-3)).sum((1, 2, 3)) / (truth + 2.0)).mean()
     if weights.get("transport"):
         loss = loss + weights["transport"] * transport_loss(density[:, 0], target[:, 0])
     return loss

@@ -68,8 +68,12 @@ def test_chain(tmp_path, engines_folder, decoder):
     follow = tmp_path / "follow.toml"
     follow.write_text('squeeze-excitation = false\nactivation = "relu"\n' + recipe.read_text().replace("whole = false", "whole = false, mosaic = true") + "distill = 1.0\n")
     step("train.py", "--recipe", follow, "--data", source, "--out", tmp_path / "follow", "--counter", out / "final.pt", "--bf16", "--shares", 1)
-    step("export.py", "--checkpoint", out / "final.pt", "--models", models, "--side", 96, "--attribution", "mine")
-    step("quantize.py", "--model", models / "tiny.onnx", "--data", source, "--pictures", 4, "--sizes", 96)
+    assert "floor 0.015: MAE train" in step("floor.py", "--checkpoint", out / "final.pt", "--data", source, "--out", out / "floor.pt", "--sizes", 64, 96)
+    step("export.py", "--checkpoint", out / "floor.pt", "--models", models, "--side", 96, "--attribution", "mine")
+    step("quantize.py", "--model", models / "tiny.onnx", "--data", source, "--pictures", 4, "--sizes", 64, 96, "--method", "percentile")
+    before = (models / "tiny-int8.onnx").read_bytes()
+    told = step("qat.py", "--model", models / "tiny.onnx", "--recipe", recipe, "--data", source, "--steps", 2, "--sizes", 96, "--check", 2)
+    assert told.count("on 2 pictures at 96") == 2 and (models / "tiny-int8.onnx").read_bytes() != before
     step("evaluate.py", "--model", models / "tiny.onnx", "--data", source, "--sizes", 96, "--engine", "onnxruntime", "--manifest", "--sheet", tmp_path / "sheet.png", "--json", tmp_path / "r.json")
     step("verify.py", models / "tiny.json", "--golden", source / "0.png")
     content = json.loads((models / "tiny.json").read_text())

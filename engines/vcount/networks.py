@@ -9,6 +9,9 @@ MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 """ImageNet's, on the scale 0..255."""
 
+UNIT = 0.1
+"""Vehicles per cell for which the head's last layer says 1."""
+
 
 class ConvBlock(nn.Sequential):
     """Convolution, batch normalisation, ReLU."""
@@ -81,8 +84,8 @@ class DensityNetwork(nn.Module):
         return [features[level] for level in self.levels]
 
     def count(self, fused):
-        """Density from the decoder's features. A cell rarely holds more than 0.1 vehicles: the head works on ten times that."""
-        return F.relu(self.head(fused)) * 0.1
+        """Density from the decoder's features. A cell rarely holds more than 0.1 vehicles: the head works in tenths."""
+        return F.relu(self.head(fused)) * UNIT
 
     def forward(self, images):
         return self.count(self.decoder(self.features(images)))

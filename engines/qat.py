@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""After step 5, where int8 costs too much: quantization-aware training (Jacob et al. 2018) of what `quantize.py` wrote.
+
+    qat.py --model models/mobilenetv3-large.onnx --recipe recipes/mobilenetv3-large.toml --data DIR
+
+It trains the very graph that ships, `NAME-int8.onnx`, node by node: weights and biases move so that its density follows that of the FP32 file,
+with every rounding in place, whose gradient is taken as one inside the range (straight-through estimator). The ranges of activations are
+trained too (LSQ, Esser et al. 2020). No label is needed: pictures are drawn as in training, and FP32 is the truth. The file keeps its nodes; only
+its numbers change.
+"""
+
+import argparse
+import copy
+import pathlib
+import tomllib
+
+import cv2
+import numpy as np
+import onnx
+import torch
+from onnx import numpy_helper
+from torch.nn import functional as F
+
+import quantize
+import train
+from vcount import data, manifest
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", type=pathlib.Path, required=True, help="the FP32 file; NAME-int8.onnx lies beside it")
+    parser.add_argument("--recipe", type=pathlib.Path, required=True, help="says how pictures are drawn and the loss")
+    parser.add_argument("--data", type=pathlib.Path, required=True, nargs="+")
+    parser.add_argument("--steps", type=int, default=600)
+    parser.add_argument("--learning-rate", type=float, default=2e-5)
+    parser.add_argument("--check", type=int, default=0, metavar="N", help="compare counts with FP32 on N pictures of the split val, before and after")
+    parser.add_argument("--sizes", type=int, nargs="+", default=[384], help="sides at which --check compares")
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--workers", type=int, default=1)
+    options = parser.parse_args()
+    torch.manual_seed(options.seed)
+    cv2.setNumThreads(1)
+
+    target = options.model.with_name(options.model.stem + "-int8.onnx")
+    content = manifest.read(options.model.parent, options.model.stem)
+    if content is None or not target.exists():
+        raise SystemExit(f"{target}: needs this file, and a manifest beside it; export.py and quantize.py write them")
+    recipe = tomllib.loads(options.recipe.read_text())
+    folders = [data.load(folder, "train") for folder in options.data]
+    data.weigh(folders)
+    samples = [sample for folder in folders for sample in folder]
+    validation = data.load(options.data[0], "val") if options.check else []
+    if validation:
+        quantize.compare(options, validation, target)
+
+    teacher = Graph(onnx.load(options.model)).requires_grad_(False)
+    student = Graph(onnx.load(target))
+    loader = train.batches(samples, [data.read(sample) for sample in samples], recipe, options, options.seed)
+    follow(student, teacher, loader, recipe["train"]["loss"], options)
+    temporary = target.with_suffix(".tmp")
+    onnx.save(student.model(), temporary)
+    quantize.check_symmetric(onnx.load(temporary))
+    temporary.replace(target)
+    manifest.add_file(options.model.parent, content["name"], target, "int8", ["openvino", "tensorrt"])
+    if validation:
+        quantize.compare(options, validation, target)
+
+
+def follow(student, teacher, loader, weights, options):
+    """Trains the student's numbers to give the teacher's density, and leaves it with their average over the steps."""
+    numbers, ranges = student.groups()
+    optimizer = torch.optim.Adam([{"params": numbers}, {"params": ranges, "lr": options.learning_rate * 10}], options.learning_rate)
+    rate = train.schedule(optimizer, options.steps, min(50, options.steps // 10 + 1))
+    average, losses = copy.deepcopy(student).requires_grad_(False), []
+    for step in range(options.steps):
+        images = train.to_network(next(loader)[0])
+        with torch.no_grad():
+            wanted = teacher(images)
+        loss = train.counting_loss(student(images), wanted, torch.ones_like(wanted), weights)
+        optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        torch.nn.utils.clip_grad_norm_([*numbers, *ranges], 1.0)
+        optimizer.step()
+        rate.step()
+        losses.append(loss.item())
+        with torch.no_grad():
+            decay = min(0.99, (step + 1) / (step + 10))
+            for slow, fast in zip(average.parameters(), student.parameters()):
+                slow.lerp_(fast, 1 - decay)
+        if (step + 1) % 50 == 0:
+            print(f"{step + 1}/{options.steps} loss against FP32 {np.mean(losses[-50:]):.4f}", flush=True)
+    student.load_state_dict(average.state_dict())
+
+
+class Graph(torch.nn.Module):
+    """An exported network, with or without Q/DQ nodes, run node by node in PyTorch so that its constants can be trained."""
+
+    def __init__(self, model):
+        super().__init__()
+        self.source = model
+        self.constants = {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer}
+        for node in model.graph.node:
+            if node.op_type == "Constant":
+                self.constants[node.output[0]] = numpy_helper.to_array(onnx.helper.get_node_attr_value(node, "value"))
+        self.nodes = [node for node in model.graph.node if node.op_type != "Constant"]
+        self.trained = torch.nn.ParameterDict()
+        for node in self.nodes:
+            if node.op_type not in OPERATIONS:
+                raise SystemExit(f"{node.name}: an operation that this script cannot train: {node.op_type}")
+            for name in node.input:
+                value = self.constants.get(name)
+                if value is None or key(name) in self.trained:
+                    continue
+                if node.op_type == "DequantizeLinear" and value.dtype == np.int8 and value.ndim > 0:
+                    # A weight, kept in float between steps.
+                    scale = self.constants[node.input[1]].reshape(-1, *[1] * (value.ndim - 1))
+                    self.trained[key(name)] = torch.from_numpy(value.astype(np.float32) * scale)
+                elif node.op_type == "Conv":
+                    self.trained[key(name)] = torch.from_numpy(np.array(value))
+                elif node.op_type == "QuantizeLinear" and name == node.input[1]:
+                    self.trained[key(name)] = torch.from_numpy(np.array(np.log(value)))
+        self.fixed = {name: torch.from_numpy(np.array(value)) for name, value in self.constants.items() if key(name) not in self.trained}
+
+    def groups(self):
+        """Weights and biases; logarithms of the ranges of activations."""
+        ranges = {key(node.input[1]) for node in self.nodes if node.op_type == "QuantizeLinear"}
+        named = list(self.trained.items())
+        return [value for name, value in named if name not in ranges], [value for name, value in named if name in ranges]
+
+    def value(self, values, name):
+        return values[name] if name in values else self.trained[key(name)] if key(name) in self.trained else self.fixed[name]
+
+    def forward(self, images):
+        values = {self.source.graph.input[0].name: images}
+        for node in self.nodes:
+            attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+            if node.op_type == "QuantizeLinear":
+                # Rounded, but still in the units of its input: what follows is a DequantizeLinear with the same scale.
+                values[node.output[0]] = rounded(values[node.input[0]], self.value(values, node.input[1]).exp())
+            elif node.op_type == "DequantizeLinear":
+                value = self.value(values, node.input[0])
+                if node.input[0] in self.constants:
+                    scale = self.fixed[node.input[1]]
+                    value = torch.fake_quantize_per_channel_affine(value, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -127, 127)
+                values[node.output[0]] = value
+            else:
+                inputs = [self.value(values, name) if name else None for name in node.input]
+                values[node.output[0]] = OPERATIONS[node.op_type](inputs, attributes)
+        return values[self.source.graph.output[0].name]
+
+    def model(self):
+        """The model with the trained numbers."""
+        changed = copy.deepcopy(self.source)
+        ranges = {node.input[1] for node in self.nodes if node.op_type == "QuantizeLinear"}
+        scales = {node.input[0]: node.input[1] for node in self.nodes if node.op_type == "DequantizeLinear" and node.input[0] in self.constants}
+        for entry in changed.graph.initializer:
+            if key(entry.name) not in self.trained:
+                continue
+            value = self.trained[key(entry.name)].detach().numpy()
+            if entry.name in ranges:
+                value = np.exp(value)
+            elif entry.name in scales:
+                scale = self.constants[scales[entry.name]].reshape(-1, *[1] * (value.ndim - 1))
+                value = np.clip(np.round(value / scale), -127, 127)
+            value = value.astype(self.constants[entry.name].dtype).reshape(self.constants[entry.name].shape)
+            entry.CopyFrom(numpy_helper.from_array(value, entry.name))
+        return changed
+
+
+def key(name):
+    """A tensor's name as PyTorch takes it for a parameter's."""
+    return name.replace(".", "|")
+
+
+def rounded(value, scale):
+    """To the nearest of 256 levels; the gradient passes the rounding, and stops outside the range."""
+    levels = value / scale
+    levels = levels + (levels.round() - levels).detach()
+    return levels.clamp(-128, 127) * scale
+
+
+def convolution(inputs, attributes):
+    value, weight, bias = [*inputs, None][:3]
+    top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
+    if (top, left) != (bottom, right):
+        value, top, left = F.pad(value, (left, right, top, bottom)), 0, 0
+    return F.conv2d(value, weight, bias, attributes.get("strides", 1), (top, left), attributes.get("dilations", 1), attributes.get("group", 1))
+
+
+def enlarged(inputs, attributes):
+    if attributes.get("mode") != b"nearest" or attributes.get("nearest_mode") != b"floor":
+        raise SystemExit("Resize: only to the nearest below, as export.py writes it")
+    return F.interpolate(inputs[0], scale_factor=[float(scale) for scale in inputs[2][2:]], mode="nearest")
+
+
+def clipped(inputs, _attributes):
+    low, high = [None if bound is None else float(bound) for bound in [*inputs[1:], None, None][:2]]
+    return inputs[0].clamp(low, high)
+
+
+OPERATIONS = {
+    "Add": lambda inputs, _: inputs[0] + inputs[1],
+    "Clip": clipped,
+    "Conv": convolution,
+    "DequantizeLinear": None,
+    "Div": lambda inputs, _: inputs[0] / inputs[1],
+    "HardSigmoid": lambda inputs, attributes: (inputs[0] * attributes.get("alpha", 0.2) + attributes.get("beta", 0.5)).clamp(0, 1),
+    "HardSwish": lambda inputs, _: F.hardswish(inputs[0]),
+    "Identity": lambda inputs, _: inputs[0],
+    "Mul": lambda inputs, _: inputs[0] * inputs[1],
+    "QuantizeLinear": None,
+    "ReduceMean": lambda inputs, attributes: inputs[0].mean([int(axis) for axis in (inputs[1] if len(inputs) > 1 else attributes["axes"])], keepdim=True),
+    "Relu": lambda inputs, _: F.relu(inputs[0]),
+    "Resize": enlarged,
+    "Sub": lambda inputs, _: inputs[0] - inputs[1],
+}
+"""What the networks of `vcount/networks.py` consist of when exported."""
+
+
+if __name__ == "__main__":
+    main()

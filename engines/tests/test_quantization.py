@@ -1,0 +1,144 @@
+"""What int8 is made of: calibration in groups, floors, and the trained graph. Needs PyTorch, timm and onnxruntime."""
+
+import types
+
+import numpy as np
+import pytest
+from PIL import Image
+
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
+pytest.importorskip("timm", reason="timm is not installed")
+pytest.importorskip("cv2", reason="OpenCV is not installed")
+onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
+
+import export
+import floor
+import qat
+import quantize
+from vcount import data, engines, networks
+
+RECIPE = {"name": "tiny", "backbone": "mobilenetv3_small_050", "width": 16}
+
+
+def samples(folder, number):
+    """Pictures of noise from three scenes, each with a vehicle."""
+    random = np.random.default_rng(3)
+    made = []
+    for index in range(number):
+        file = folder / f"{index}.png"
+        Image.fromarray(random.integers(0, 256, (64, 96, 3), np.uint8)).save(file)
+        made.append(data.Sample(file, 96, 64, np.array([[10, 10, 20, 12]], np.float32), f"s{index % 3}", "train"))
+    return made
+
+
+def exported(path, seed=1):
+    """A network with its batch normalisation folded, as a file that any size fits."""
+    torch.manual_seed(seed)
+    network = networks.DensityNetwork(RECIPE).eval()
+    with torch.no_grad():
+        # As after training: a fresh network answers the same everywhere, and its biases are all alike.
+        torch.nn.init.normal_(network.head[1].weight, std=0.3)
+        for module in network.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                torch.nn.init.normal_(module.bias, std=0.2)
+        export.fix_padding(export.fold(network))
+        torch.onnx.export(
+            network, (torch.rand(1, 3, 64, 96) * 255,), str(path), opset_version=17, dynamo=False, input_names=["images"], output_names=["density"],
+            dynamic_axes={"images": {0: "n", 2: "h", 3: "w"}, "density": {0: "n", 2: "h", 3: "w"}},
+        )
+    return path
+
+
+def quantized(folder):
+    fp32, int8 = exported(folder / "tiny.onnx"), folder / "tiny-int8.onnx"
+    options = types.SimpleNamespace(model=fp32, pictures=12, sizes=[64, 96], method="percentile", percentile=99.99, keep=None)
+    quantize.quantize(options, samples(folder, 12), int8)
+    return fp32, int8
+
+
+def test_calibration_takes_pictures_in_groups_of_one_size_and_leaves_none_over(tmp_path):
+    pictures = quantize.Pictures(samples(tmp_path, 27), 25, [64, 96])
+    assert len(pictures) == 20 and pictures.at_once == 10
+    sides = []
+    for begin in range(0, len(pictures), pictures.at_once):
+        pictures.set_range(begin, begin + pictures.at_once)
+        group = list(iter(pictures.get_next, None))
+        sides.append({tuple(entry["images"].shape[2:]) for entry in group})
+        assert len(group) == 10
+    assert sides == [{(64, 64)}, {(96, 96)}]
+    # Few pictures are one group.
+    assert quantize.Pictures(samples(tmp_path, 4), 128, [64]).at_once == 4
+
+
+def test_what_an_activation_cuts_off_is_not_rounded_before_it(tmp_path):
+    _, int8 = quantized(tmp_path)
+    nodes = onnx.load(int8).graph.node
+    readers = {}
+    for node in nodes:
+        for name in node.input:
+            readers.setdefault(name, []).append(node.op_type)
+    activated = [node for node in nodes if node.op_type == "Conv" and {"Relu", "HardSwish"} & set(readers.get(node.output[0], []))]
+    assert len(activated) > 10 and all("QuantizeLinear" not in readers[node.output[0]] for node in activated)
+    # Yet every convolution but the last reads int8.
+    sources = {output: node.op_type for node in nodes for output in node.output}
+    reading = [sources.get(node.input[0]) for node in nodes if node.op_type == "Conv"]
+    assert reading.count("DequantizeLinear") == len(reading) - 1
+
+
+def test_a_graph_in_pytorch_counts_as_the_file_does_and_goes_back_unchanged(tmp_path):
+    image = np.random.default_rng(1).integers(0, 256, (1, 64, 96, 3), np.uint8)
+    for path in quantized(tmp_path):
+        graph = qat.Graph(onnx.load(path))
+        with torch.inference_mode():
+            here = graph(torch.from_numpy(engines.planes(image))).numpy()
+        there = engines.load(path, 96, 64, "onnxruntime")(image)
+        assert there.sum() > 0.5 and here.sum() == pytest.approx(there.sum(), rel=0.02)
+        again = tmp_path / "again.onnx"
+        onnx.save(graph.model(), again)
+        assert engines.load(again, 96, 64, "onnxruntime")(image) == pytest.approx(there, abs=1e-5)
+
+
+def test_training_the_int8_graph_brings_it_nearer_to_fp32(tmp_path):
+    fp32, int8 = quantized(tmp_path)
+    model = onnx.load(int8)
+    # An int8 file gone wrong: the biases of the head's convolution were rounded far off.
+    bias = next(entry for entry in model.graph.initializer if entry.name == "head.0.0.bias")
+    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.2), bias.name))
+    teacher, student = qat.Graph(onnx.load(fp32)).requires_grad_(False), qat.Graph(model)
+    images = [torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(number)) for number in range(4)]
+    turns = iter([(images[turn % 4],) for turn in range(100)])
+
+    def apart():
+        with torch.inference_mode():
+            planes = [image.permute(0, 3, 1, 2).float() for image in images]
+            return sum(float((student(image) - teacher(image)).abs().sum()) for image in planes)
+
+    before = apart()
+    options = types.SimpleNamespace(steps=100, learning_rate=5e-3)
+    qat.follow(student, teacher, turns, {"density": 1.0, "blocks": 1.0, "count": 0.5}, options)
+    assert apart() < before / 2
+    quantize.check_symmetric(student.model())
+
+
+def test_an_operation_that_cannot_be_trained_is_named(tmp_path):
+    model = onnx.load(exported(tmp_path / "tiny.onnx"))
+    model.graph.node[-1].op_type = "Softmax"
+    with pytest.raises(SystemExit, match="cannot train: Softmax"):
+        qat.Graph(model)
+
+
+def test_a_floor_is_taken_where_it_makes_the_error_smaller(tmp_path):
+    class Hazy(torch.nn.Module):
+        """Sees the one vehicle, and 0.004 vehicles in each of 96 cells."""
+
+        def forward(self, images):
+            density = torch.full((len(images), 1, images.shape[2] // 8, images.shape[3] // 8), 0.004)
+            density[:, :, 1, 1] = 1.004
+            return density
+
+    for sample in (some := samples(tmp_path, 3)):
+        sample.boxes = np.array([[8, 8, 8, 8]], np.float32)
+    errors = floor.errors_of(Hazy(), some, [96])[0]
+    assert floor.FLOORS[errors.argmin()] == pytest.approx(0.004)
+    assert errors[0] == pytest.approx(0.004 * 144, rel=0.01) and errors.min() < 0.01
