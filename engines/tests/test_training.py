@@ -10,6 +10,7 @@ torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("timm", reason="timm is not installed")
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
 
+import prune
 import train
 from vcount import networks
 
@@ -77,3 +78,45 @@ def test_padding_of_networks_from_tensorflow_becomes_part_of_the_convolutions(tm
     # Strides of 2 are padded at one side more than at the other.
     pads = [list(attribute.ints) for node in nodes for attribute in node.attribute if attribute.name == "pads"]
     assert [0, 0, 1, 1] in pads and [1, 1, 2, 2] in pads
+
+
+def test_a_pruned_network_answers_as_its_teacher_where_it_has_room():
+    torch.manual_seed(2)
+    means = {"mean": [127.5] * 3, "std": [127.5] * 3, "width": 16}
+    teacher = networks.DensityNetwork({"backbone": "tf_efficientnet_lite0", **means}).eval()
+    images = [torch.nn.functional.interpolate(torch.rand(2, 3, 12, 12) * 255, size=96, mode="bilinear") for _ in range(4)]
+    with torch.no_grad():
+        # Statistics as after training.
+        for module in teacher.modules():
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.momentum = None
+        teacher.train()
+        teacher(torch.cat(images))
+        teacher.eval()
+
+    # As deep and wide: nothing is lost, whatever the order of channels.
+    same = networks.DensityNetwork({"backbone": "tf_efficientnet_lite0", **means})
+    assert min(explained for _, explained in prune.prune(teacher, same, images)) > 0.99
+    with torch.inference_mode():
+        assert torch.allclose(same(images[0]), teacher(images[0]), atol=2e-3)
+
+    small = {"backbone": "mobilenetv3_large_100", "backbone-options": {"pad_type": "same"}, "squeeze-excitation": False, "activation": "relu6", **means}
+    student = networks.DensityNetwork(small)
+    told = dict(prune.prune(teacher, student, images))
+    assert told["stem"] < 1 and told["lateral 2"] > 0.5 and "blocks.3.3" in told
+    with torch.inference_mode():
+        wanted, fused = (network.decoder(network.features(images[1])) for network in (teacher, student))
+    assert ((wanted - fused) ** 2).sum() < 0.7 * ((wanted - wanted.mean((0, 2, 3), keepdim=True)) ** 2).sum()
+
+    with pytest.raises(SystemExit, match="squeeze-excitation = false"):
+        next(prune.prune(teacher, networks.DensityNetwork({"backbone": "mobilenetv3_large_100", **means}), images))
+
+
+def test_fewer_blocks_follow_several_each_and_more_follow_what_is_left():
+    assert prune.pairs(3, 3) == [[0], [1], [2]]
+    assert prune.pairs(2, 3) == [[0], [1, 2]]
+    assert prune.pairs(3, 4) == [[0], [1, 2], [3]]
+    assert prune.pairs(4, 3) == [[0], [1], [2], [1, 2]]
+    assert prune.pairs(1, 1) == [[0]]
+    with pytest.raises(SystemExit, match="cannot follow"):
+        prune.pairs(1, 3)
