@@ -87,6 +87,8 @@ def main():
     # Clips together are drawn as often as the least of the folders.
     data.weigh([*folders, unlabelled], options.shares and [*options.shares, min(options.shares)])
     everything, everywhere = samples + unlabelled, pictures + [frame for _, frame in frames]
+    if recipe["train"].get("labels", 1.0) <= 0 and not options.counter:
+        raise SystemExit("train.labels is 0, and there is no --counter to follow: nothing would be learned")
     if options.counter:
         # What is seen where nobody labelled is worth as much as what the labels say.
         train(network, Counter(options.counter, recipe, network.channels), everything, everywhere, validation, recipe, options)
@@ -377,7 +379,7 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
             fused = network.decoder(features)
             density = network.count(fused)
         features, fused, density = [feature.float() for feature in features], fused.float(), density.float()
-        loss = counting_loss(density, target, labelled, settings["loss"])
+        loss = settings.get("labels", 1.0) * counting_loss(density, target, labelled, settings["loss"])
         if teacher and settings.get("distill"):
             # Fades out: at the end the network is free.
             share = settings["distill"] * max(0.0, 1.0 - step / (settings.get("distill-until", 0.7) * settings["steps"]))
