@@ -77,6 +77,8 @@ def main():
             network = networks.DensityNetwork(recipe, pretrained=True)
         except Exception as error:  # timm raises whatever its hub client raises
             print(f"no pre-trained weights for {recipe['backbone']} ({type(error).__name__}): starting from scratch", flush=True)
+    elif recipe["train"].get("freeze-after", 1.0) <= 0 and not recipe.get("weights"):
+        raise SystemExit(f"{options.recipe}: batch normalisation is frozen from the first step (freeze-after = 0): start from --weights, or --set train.freeze-after=0.6")
     if recipe.get("weights") and not options.weights:
         networks.load_backbone(network.backbone, pathlib.Path(recipe["weights"]))
     network = network.to(memory_format=torch.channels_last)

