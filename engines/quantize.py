@@ -108,8 +108,37 @@ def quantize(options, samples, target):
         per_channel=True, activation_type=quantization.QuantType.QInt8, weight_type=quantization.QuantType.QInt8,
         op_types_to_quantize=["Conv", "Add", "MatMul", "GlobalAveragePool"], nodes_to_exclude=keep, calibrate_method=METHODS[options.method], extra_options=extra,
     )
-    check_symmetric(onnx.load(temporary))
+    model = onnx.load(temporary)
+    widened = hold_scales(model)
+    if widened:
+        print(f"{widened} channels of weights near zero were given steps that FP16 holds")
+        onnx.save(model, temporary)
+    check_symmetric(model)
     temporary.replace(target)
+
+
+SMALLEST_SCALE = 2.0**-16
+"""TensorRT takes scales in FP16 where a network computes in it; smaller ones it would hold badly or not at all. Weights that round to zero
+in such steps are nothing beside any input."""
+
+
+def hold_scales(model):
+    """Gives channels of weights whose steps are below `SMALLEST_SCALE` that one, and tells how many there were."""
+    constants = {constant.name: constant for constant in model.graph.initializer}
+    widened = 0
+    for node in model.graph.node:
+        if node.op_type != "DequantizeLinear" or node.input[0] not in constants:
+            continue
+        weight, scale = (onnx.numpy_helper.to_array(constants[name]) for name in node.input[:2])
+        small = np.atleast_1d(scale) < SMALLEST_SCALE
+        if scale.ndim == 0 or not small.any():
+            continue
+        held = np.where(small, np.float32(SMALLEST_SCALE), scale)
+        change = (scale / held).reshape(-1, *[1] * (weight.ndim - 1))
+        constants[node.input[0]].CopyFrom(onnx.numpy_helper.from_array(np.round(weight * change).astype(np.int8), node.input[0]))
+        constants[node.input[1]].CopyFrom(onnx.numpy_helper.from_array(held.astype(np.float32), node.input[1]))
+        widened += int(small.sum())
+    return widened
 
 
 def check_symmetric(model):

@@ -86,6 +86,22 @@ def test_what_an_activation_cuts_off_is_not_rounded_before_it(tmp_path):
     assert reading.count("DequantizeLinear") == len(reading) - 1
 
 
+def test_channels_of_nothing_get_steps_that_fp16_holds(tmp_path):
+    _, int8 = quantized(tmp_path)
+    model = onnx.load(int8)
+    node = next(node for node in model.graph.node if node.op_type == "DequantizeLinear" and "conv_pw" in node.input[0])
+    scale = next(entry for entry in model.graph.initializer if entry.name == node.input[1])
+    weight = next(entry for entry in model.graph.initializer if entry.name == node.input[0])
+    before, levels = (onnx.numpy_helper.to_array(entry).copy() for entry in (scale, weight))
+    dead = before.copy()
+    dead[0], dead[1] = 2e-9, quantize.SMALLEST_SCALE / 2
+    scale.CopyFrom(onnx.numpy_helper.from_array(dead, scale.name))
+    assert quantize.hold_scales(model) == 2 and quantize.hold_scales(model) == 0
+    after, kept = (onnx.numpy_helper.to_array(entry) for entry in (scale, weight))
+    assert after[:2] == pytest.approx(quantize.SMALLEST_SCALE) and (after[2:] == before[2:]).all()
+    assert not kept[0].any() and (abs(kept[1] - levels[1] / 2) <= 0.5).all() and (kept[2:] == levels[2:]).all()
+
+
 def test_a_graph_in_pytorch_counts_as_the_file_does_and_goes_back_unchanged(tmp_path):
     image = np.random.default_rng(1).integers(0, 256, (1, 64, 96, 3), np.uint8)
     for path in quantized(tmp_path):

@@ -606,8 +606,9 @@ mod tests {
     #[test]
     fn every_scale_of_the_quantized_networks_is_held_by_fp16() {
         let large = concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/mobilenetv3-large-int8.onnx");
+        let lite = concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/efficientnet-lite0-int8.onnx");
         let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines/tiny-int8.onnx");
-        for file in [large, tiny] {
+        for file in [large, lite, tiny] {
             let model = std::fs::read(file).expect("it is committed");
             let (before, after) = (scales(&model), scales(&to_half(&model).expect("it converts")));
             assert!(before.len() > 10 && before.len() == after.len(), "{file}: {} scales", before.len());
