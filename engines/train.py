@@ -70,14 +70,16 @@ def main():
     print(f"{len(samples)} pictures to train on, {len(validation)} to validate", flush=True)
 
     network = networks.DensityNetwork(recipe, pretrained=False)
+    scratch = not options.weights and not recipe.get("weights")
     if options.weights:
         start(network, options.weights, samples, pictures)
-    elif recipe.get("pretrained") and not recipe.get("weights"):
+    elif recipe.get("pretrained") and scratch:
         try:
             network = networks.DensityNetwork(recipe, pretrained=True)
+            scratch = False
         except Exception as error:  # timm raises whatever its hub client raises
             print(f"no pre-trained weights for {recipe['backbone']} ({type(error).__name__}): starting from scratch", flush=True)
-    elif recipe["train"].get("freeze-after", 1.0) <= 0 and not recipe.get("weights"):
+    if scratch and recipe["train"].get("freeze-after", 1.0) <= 0:
         raise SystemExit(f"{options.recipe}: batch normalisation is frozen from the first step (freeze-after = 0): start from --weights, or --set train.freeze-after=0.6")
     if recipe.get("weights") and not options.weights:
         networks.load_backbone(network.backbone, pathlib.Path(recipe["weights"]))
@@ -170,7 +172,7 @@ class Counter(torch.nn.Module):
         return self
 
     def forward(self, images, features, fused, density):
-        """Mean squared error of the projected features, of backbone and decoder, and the counting loss against the teacher's density."""
+        """Error of the projected features (smooth L1), of backbone and decoder, and the counting loss against the teacher's density."""
         with torch.no_grad():
             levels = self.network.features(images)
             wanted = [*levels, self.network.decoder(levels)]

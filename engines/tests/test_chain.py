@@ -64,6 +64,12 @@ def test_chain(tmp_path, engines_folder, decoder):
     # Started again with more steps, it goes on from its checkpoint.
     again = step("train.py", "--recipe", recipe, "--data", source, "--out", out, "--steps", 4, "--validate-every", 1)
     assert "val at 4" in again and "val at 3" not in again
+    # Started from nothing, a network needs statistics of its own.
+    frozen = subprocess.run(
+        [sys.executable, str(engines_folder / "train.py"), "--recipe", str(recipe), "--data", str(source), "--out", str(tmp_path / "x"), "--set", "train.freeze-after=0.0"],
+        capture_output=True, text=True,
+    )
+    assert frozen.returncode == 1 and "start from --weights" in frozen.stderr
     # A plainer network learns from the first one.
     follow = tmp_path / "follow.toml"
     follow.write_text('squeeze-excitation = false\nactivation = "relu"\n' + recipe.read_text().replace("whole = false", "whole = false, mosaic = true") + "distill = 1.0\n")
