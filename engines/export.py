@@ -82,11 +82,8 @@ def main():
     parser.add_argument("--weights", action="store_true", help="put the checkpoint, without the trainer's state, beside the model, to go on from")
     options = parser.parse_args()
 
-    state = torch.load(options.checkpoint, weights_only=True)
+    network, state = networks.load(options.checkpoint)
     recipe = state["recipe"]
-    network = networks.DensityNetwork(recipe)
-    network.load_state_dict(state["network"])
-    network = network.eval()
     side = options.side
     probe = torch.rand(2, 3, side, side) * 255
     with torch.no_grad():

@@ -29,10 +29,7 @@ def main():
     parser.add_argument("--pictures", type=int, default=300, help="how many of the split train choose")
     options = parser.parse_args()
 
-    state = torch.load(options.checkpoint, weights_only=True)
-    network = networks.DensityNetwork(state["recipe"])
-    network.load_state_dict(state["network"])
-    network = network.eval().to(memory_format=torch.channels_last)
+    network, state = networks.load(options.checkpoint)
     samples = data.load(options.data, "train")
     samples = samples[:: -(-len(samples) // options.pictures)]
     errors = {split: errors_of(network, some, options.sizes) for split, some in (("train", samples), ("val", data.load(options.data, "val")))}
@@ -44,7 +41,7 @@ def main():
     chosen = float(FLOORS[errors["train"].mean(axis=0).argmin()])
     with torch.no_grad():
         network.head[-1].bias -= chosen / networks.UNIT
-    train.save(options.out, {**state, "network": network.state_dict(), "floor": state.get("floor", 0.0) + chosen})
+    train.save(options.out, {**state, "network": network.state_dict()})
     print(f"{options.out}: without {chosen:.3f} vehicles per cell")
 
 
@@ -52,14 +49,12 @@ def errors_of(network, samples, sizes):
     """MAE with each of `FLOORS` taken off: [sizes, floors]."""
     result = []
     for side in sizes:
-        errors = []
-        for sample in samples:
-            image, box = data.letterbox(data.read(sample), side, side)
-            with torch.inference_mode():
-                density = network(train.to_network(torch.from_numpy(image)[None]))[0, 0].numpy()
-            counts = [metrics.count(np.maximum(density - floor, 0), sample, box) for floor in FLOORS]
-            errors.append(np.abs(np.array(counts) - sample.truth()))
-        result.append(np.mean(errors, axis=0))
+        counts = [
+            [metrics.count(np.maximum(density - floor, 0), sample, box) for floor in FLOORS]
+            for sample, density, box in train.densities(network, samples, side)
+        ]
+        truths = np.array([sample.truth() for sample in samples])
+        result.append(np.abs(np.array(counts) - truths[:, None]).mean(axis=0))
     return np.array(result)
 
 

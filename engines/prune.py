@@ -13,13 +13,12 @@ import argparse
 import itertools
 import pathlib
 import tomllib
-import types
 
 import torch
 from torch.nn import functional as F
 
 import train
-from vcount import data, networks
+from vcount import networks
 
 
 def main():
@@ -32,16 +31,11 @@ def main():
     parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args()
 
-    state = torch.load(options.counter, weights_only=True)
-    teacher = networks.DensityNetwork(state["recipe"])
-    teacher.load_state_dict(state["network"])
+    teacher, state = networks.load(options.counter)
     recipe = tomllib.loads(options.recipe.read_text())
     torch.manual_seed(options.seed)
     student = networks.DensityNetwork(recipe)
-    folders = [data.load(folder, "train") for folder in options.data]
-    data.weigh(folders)
-    samples = [sample for folder in folders for sample in folder]
-    loader = train.batches(samples, [data.read(sample) for sample in samples], state["recipe"], types.SimpleNamespace(workers=1), options.seed)
+    loader = train.batches_of(options.data, state["recipe"], options.seed)
     images = [train.to_network(next(loader)[0])[:4] for _ in range(options.batches)]
     for name, explained in prune(teacher, student, images):
         print(f"{name}: explains {explained:.1%} of the teacher's output", flush=True)
@@ -95,16 +89,16 @@ def prune(teacher, student, images):
 def pairs(own, theirs):
     """Which of the teacher's blocks of a stage each of the student's follows. The first, which shrinks, follows the first; fewer blocks
     follow several each, blocks too many what all did."""
-    rest = list(range(1, theirs))
+    others = list(range(1, theirs))
     if own == theirs == 1:
         return [[0]]
     if own == 1 or theirs == 1:
         raise SystemExit(f"a stage of {own} blocks cannot follow one of {theirs}")
     if own > theirs:
-        return [[0], *([index] for index in rest), *[rest] * (own - theirs)]
-    size, more = divmod(len(rest), own - 1)
+        return [[0], *([index] for index in others), *[others] * (own - theirs)]
+    size, more = divmod(len(others), own - 1)
     ends = list(itertools.accumulate(size + (turn < more) for turn in range(own - 1)))
-    return [[0], *(rest[begin:end] for begin, end in zip([0, *ends], ends))]
+    return [[0], *(others[begin:end] for begin, end in zip([0, *ends], ends))]
 
 
 def prune_stem(old, new, told):

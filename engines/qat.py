@@ -46,16 +46,13 @@ def main():
     if content is None or not target.exists():
         raise SystemExit(f"{target}: needs this file, and a manifest beside it; export.py and quantize.py write them")
     recipe = tomllib.loads(options.recipe.read_text())
-    folders = [data.load(folder, "train") for folder in options.data]
-    data.weigh(folders)
-    samples = [sample for folder in folders for sample in folder]
     validation = data.load(options.data[0], "val") if options.check else []
     if validation:
         quantize.compare(options, validation, target)
 
     teacher = Graph(onnx.load(options.model)).requires_grad_(False)
     student = Graph(onnx.load(target))
-    loader = train.batches(samples, [data.read(sample) for sample in samples], recipe, options, options.seed)
+    loader = train.batches_of(options.data, recipe, options.seed, options.workers)
     follow(student, teacher, loader, recipe["train"]["loss"], options)
     temporary = target.with_suffix(".tmp")
     onnx.save(student.model(), temporary)
@@ -103,6 +100,10 @@ class Graph(torch.nn.Module):
             if node.op_type == "Constant":
                 self.constants[node.output[0]] = numpy_helper.to_array(onnx.helper.get_node_attr_value(node, "value"))
         self.nodes = [node for node in model.graph.node if node.op_type != "Constant"]
+        self.attributes = [{attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute} for node in self.nodes]
+        # Names of the steps of activations; of weights in int8, each with its steps.
+        self.ranges = {node.input[1] for node in self.nodes if node.op_type == "QuantizeLinear"}
+        self.weights = {node.input[0]: node.input[1] for node in self.nodes if node.op_type == "DequantizeLinear" and node.input[0] in self.constants}
         self.trained = torch.nn.ParameterDict()
         for node in self.nodes:
             if node.op_type not in OPERATIONS:
@@ -111,35 +112,37 @@ class Graph(torch.nn.Module):
                 value = self.constants.get(name)
                 if value is None or key(name) in self.trained:
                     continue
-                if node.op_type == "DequantizeLinear" and value.dtype == np.int8 and value.ndim > 0:
-                    # A weight, kept in float between steps.
-                    scale = self.constants[node.input[1]].reshape(-1, *[1] * (value.ndim - 1))
-                    self.trained[key(name)] = torch.from_numpy(value.astype(np.float32) * scale)
+                if name in self.weights:
+                    # Kept in float between steps.
+                    self.trained[key(name)] = torch.from_numpy(value.astype(np.float32) * self.steps(name))
                 elif node.op_type == "Conv":
                     self.trained[key(name)] = torch.from_numpy(np.array(value))
-                elif node.op_type == "QuantizeLinear" and name == node.input[1]:
+                elif name in self.ranges:
                     self.trained[key(name)] = torch.from_numpy(np.array(np.log(value)))
         self.fixed = {name: torch.from_numpy(np.array(value)) for name, value in self.constants.items() if key(name) not in self.trained}
 
     def groups(self):
         """Weights and biases; logarithms of the ranges of activations."""
-        ranges = {key(node.input[1]) for node in self.nodes if node.op_type == "QuantizeLinear"}
+        ranges = {key(name) for name in self.ranges}
         named = list(self.trained.items())
         return [value for name, value in named if name not in ranges], [value for name, value in named if name in ranges]
+
+    def steps(self, weight):
+        """One for each channel of an int8 weight, shaped to multiply it."""
+        return self.constants[self.weights[weight]].reshape(-1, *[1] * (self.constants[weight].ndim - 1))
 
     def value(self, values, name):
         return values[name] if name in values else self.trained[key(name)] if key(name) in self.trained else self.fixed[name]
 
     def forward(self, images):
         values = {self.source.graph.input[0].name: images}
-        for node in self.nodes:
-            attributes = {attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute}
+        for node, attributes in zip(self.nodes, self.attributes):
             if node.op_type == "QuantizeLinear":
                 # Rounded, but still in the units of its input: what follows is a DequantizeLinear with the same scale.
                 values[node.output[0]] = rounded(values[node.input[0]], self.value(values, node.input[1]).exp())
             elif node.op_type == "DequantizeLinear":
                 value = self.value(values, node.input[0])
-                if node.input[0] in self.constants:
+                if node.input[0] in self.weights:
                     scale = self.fixed[node.input[1]]
                     value = torch.fake_quantize_per_channel_affine(value, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -127, 127)
                 values[node.output[0]] = value
@@ -151,17 +154,14 @@ class Graph(torch.nn.Module):
     def model(self):
         """The model with the trained numbers."""
         changed = copy.deepcopy(self.source)
-        ranges = {node.input[1] for node in self.nodes if node.op_type == "QuantizeLinear"}
-        scales = {node.input[0]: node.input[1] for node in self.nodes if node.op_type == "DequantizeLinear" and node.input[0] in self.constants}
         for entry in changed.graph.initializer:
             if key(entry.name) not in self.trained:
                 continue
             value = self.trained[key(entry.name)].detach().numpy()
-            if entry.name in ranges:
+            if entry.name in self.ranges:
                 value = np.exp(value)
-            elif entry.name in scales:
-                scale = self.constants[scales[entry.name]].reshape(-1, *[1] * (value.ndim - 1))
-                value = np.clip(np.round(value / scale), -127, 127)
+            elif entry.name in self.weights:
+                value = np.clip(np.round(value / self.steps(entry.name)), -127, 127)
             value = value.astype(self.constants[entry.name].dtype).reshape(self.constants[entry.name].shape)
             entry.CopyFrom(numpy_helper.from_array(value, entry.name))
         return changed

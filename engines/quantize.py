@@ -130,8 +130,8 @@ def hold_scales(model):
         if node.op_type != "DequantizeLinear" or node.input[0] not in constants:
             continue
         weight, scale = (onnx.numpy_helper.to_array(constants[name]) for name in node.input[:2])
-        small = np.atleast_1d(scale) < SMALLEST_SCALE
-        if scale.ndim == 0 or not small.any():
+        small = scale < SMALLEST_SCALE
+        if not small.any():
             continue
         held = np.where(small, np.float32(SMALLEST_SCALE), scale)
         change = (scale / held).reshape(-1, *[1] * (weight.ndim - 1))

@@ -63,6 +63,8 @@ def main():
 
     if options.shares and (len(options.shares) != len(options.data) or min(options.shares) <= 0):
         raise SystemExit(f"--shares: give each of the {len(options.data)} folders of --data a share above 0")
+    if recipe["train"].get("labels", 1.0) <= 0 and not options.counter:
+        raise SystemExit("train.labels is 0, and there is no --counter to follow: nothing would be learned")
     folders = [data.load(folder, "train") for folder in options.data]
     samples = [sample for folder in folders for sample in folder]
     pictures = [data.read(sample) for sample in samples]
@@ -91,8 +93,6 @@ def main():
     # Clips together are drawn as often as the least of the folders.
     data.weigh([*folders, unlabelled], options.shares and [*options.shares, min(options.shares)])
     everything, everywhere = samples + unlabelled, pictures + [frame for _, frame in frames]
-    if recipe["train"].get("labels", 1.0) <= 0 and not options.counter:
-        raise SystemExit("train.labels is 0, and there is no --counter to follow: nothing would be learned")
     if options.counter:
         # What is seen where nobody labelled is worth as much as what the labels say.
         train(network, Counter(options.counter, recipe, network.channels), everything, everywhere, validation, recipe, options)
@@ -105,9 +105,7 @@ def main():
 
 def start(network, path, samples, pictures):
     """Takes a checkpoint's weights. Squeeze-and-excitation that it has and the network has not is folded into its convolutions."""
-    state = torch.load(path, weights_only=True)
-    before = networks.DensityNetwork(state["recipe"])
-    before.load_state_dict(state["network"])
+    before, _ = networks.load(path)
     if networks.gated(before.backbone) and not networks.gated(network.backbone):
         chosen = np.random.default_rng(1).permutation(len(samples))[:60]
         networks.fold_gates(
@@ -155,10 +153,8 @@ class Counter(torch.nn.Module):
 
     def __init__(self, checkpoint, recipe, channels):
         super().__init__()
-        state = torch.load(checkpoint, weights_only=True)
-        self.network = networks.DensityNetwork(state["recipe"])
-        self.network.load_state_dict(state["network"])
-        self.network = self.network.eval().requires_grad_(False).to(memory_format=torch.channels_last)
+        self.network, state = networks.load(checkpoint)
+        self.network.requires_grad_(False)
         own = [*channels, recipe.get("width", 64)]
         wanted = [*self.network.channels, state["recipe"].get("width", 64)]
         self.project = torch.nn.ModuleList(torch.nn.Conv2d(a, b, 1) for a, b in zip(own, wanted))
@@ -216,7 +212,15 @@ class Loader:
         return self.queue.get()
 
 
-def batches(samples, pictures, recipe, options, seed):
+def batches_of(folders, recipe, seed, workers=1):
+    """Batches from the pictures of `folders` to train on, as training without shares draws them."""
+    folders = [data.load(folder, "train") for folder in folders]
+    data.weigh(folders)
+    samples = [sample for folder in folders for sample in folder]
+    return batches(samples, [data.read(sample) for sample in samples], recipe, seed, workers)
+
+
+def batches(samples, pictures, recipe, seed, workers):
     def make(worker):
         crops = augment.Crops(samples, pictures, recipe, seed * 1000 + worker)
 
@@ -227,7 +231,7 @@ def batches(samples, pictures, recipe, options, seed):
 
         return draw
 
-    return Loader(make, options.workers)
+    return Loader(make, workers)
 
 
 def to_network(images):
@@ -271,7 +275,7 @@ def distill(network, teacher, samples, pictures, recipe, options):
             return
         optimizer.load_state_dict(state["optimizer"])
         rate.load_state_dict(state["rate"])
-    loader = batches(samples, pictures, recipe, options, options.seed + begin)
+    loader = batches(samples, pictures, recipe, options.seed + begin, options.workers)
     network.train()
     teacher.train()
     since, losses = time.time(), []
@@ -367,7 +371,7 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
         optimizer.load_state_dict(state["optimizer"])
         rate.load_state_dict(state["rate"])
         begin, best = state["step"], state["best"]
-    loader = batches(samples, pictures, recipe, options, options.seed + 7 + begin)
+    loader = batches(samples, pictures, recipe, options.seed + 7 + begin, options.workers)
     since, losses = time.time(), []
     for step in range(begin, settings["steps"]):
         network.train()
@@ -419,16 +423,19 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
     save(options.out / "final.pt", {"network": average.state_dict(), "recipe": recipe, "step": settings["steps"]})
 
 
+def densities(network, samples, side):
+    """Each sample, the network's density of it at `side` x `side`, and where the picture lies in the input."""
+    for sample in samples:
+        image, box = data.letterbox(data.read(sample), side, side)
+        with torch.inference_mode():
+            density = network(to_network(torch.from_numpy(image)[None]))[0, 0].numpy()
+        yield sample, density, box
+
+
 def validate(network, samples, side=384):
     """Counts inside the labelled area, at `side` x `side`."""
-    counts, truths, scenes = [], [], []
-    with torch.inference_mode():
-        for sample in samples:
-            image, box = data.letterbox(data.read(sample), side, side)
-            density = network(to_network(torch.from_numpy(image)[None]))[0, 0].numpy()
-            counts.append(metrics.count(density, sample, box))
-            truths.append(sample.truth())
-            scenes.append(sample.scene)
+    counts = [metrics.count(density, sample, box) for sample, density, box in densities(network, samples, side)]
+    truths, scenes = [sample.truth() for sample in samples], [sample.scene for sample in samples]
     result = metrics.summary(counts, truths)
     result["per-scene"] = {
         scene: metrics.summary(*zip(*[(c, t) for c, t, s in zip(counts, truths, scenes) if s == scene])) for scene in sorted(set(scenes))

@@ -29,10 +29,7 @@ def _torch(path):
 
     from . import networks
 
-    state = torch.load(path, weights_only=True)
-    network = networks.DensityNetwork(state["recipe"])
-    network.load_state_dict(state["network"])
-    network = network.eval().to(memory_format=torch.channels_last)
+    network, _ = networks.load(path)
 
     def run(images):
         with torch.inference_mode():

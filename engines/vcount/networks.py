@@ -91,6 +91,14 @@ class DensityNetwork(nn.Module):
         return self.count(self.decoder(self.features(images)))
 
 
+def load(path):
+    """A network from its checkpoint, ready to count, and the rest of what the checkpoint says."""
+    state = torch.load(path, weights_only=True)
+    network = DensityNetwork(state["recipe"])
+    network.load_state_dict(state["network"])
+    return network.eval().to(memory_format=torch.channels_last), state
+
+
 def gated(backbone):
     """The blocks with squeeze-and-excitation (Hu et al. 2018)."""
     return [module for module in backbone.modules() if hasattr(getattr(module, "se", None), "gate")]
