@@ -475,6 +475,15 @@ impl Camera {
                 drop(stream);
                 let taken = self.srcpad.push_event(event);
                 let mut stream = self.lock();
+                // What describes the stream outlives a flush, also where it had not been pushed yet: nobody sends it again.
+                for item in &stream.items {
+                    if let Item::Event(held) = item
+                        && held.is_sticky()
+                        && !matches!(held.type_(), gst::EventType::Segment | gst::EventType::Eos)
+                    {
+                        let _ = self.srcpad.store_sticky_event(held);
+                    }
+                }
                 stream.flush();
                 stream.flushing = false;
                 self.wake(&mut stream);
