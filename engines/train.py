@@ -71,20 +71,11 @@ def main():
     validation = data.load(options.data[0], "val")
     print(f"{len(samples)} pictures to train on, {len(validation)} to validate", flush=True)
 
-    network = networks.DensityNetwork(recipe, pretrained=False)
-    scratch = not options.weights and not recipe.get("weights")
+    network = networks.DensityNetwork(recipe)
     if options.weights:
-        start(network, options.weights, samples, pictures)
-    elif recipe.get("pretrained") and scratch:
-        try:
-            network = networks.DensityNetwork(recipe, pretrained=True)
-            scratch = False
-        except Exception as error:  # timm raises whatever its hub client raises
-            print(f"no pre-trained weights for {recipe['backbone']} ({type(error).__name__}): starting from scratch", flush=True)
-    if scratch and recipe["train"].get("freeze-after", 1.0) <= 0:
+        take(network, networks.load(options.weights)[0], samples, pictures)
+    elif not from_imagenet(network, recipe, samples, pictures) and recipe["train"].get("freeze-after", 1.0) <= 0:
         raise SystemExit(f"{options.recipe}: batch normalisation is frozen from the first step (freeze-after = 0): start from --weights, or --set train.freeze-after=0.6")
-    if recipe.get("weights") and not options.weights:
-        networks.load_backbone(network.backbone, pathlib.Path(recipe["weights"]))
     network = network.to(memory_format=torch.channels_last)
     frames = [(clip.stem, frame) for clip in options.unlabelled for frame in clip_frames(clip)]
     unlabelled = [
@@ -103,9 +94,26 @@ def main():
     train(network, teacher, samples, pictures, validation, recipe, options)
 
 
-def start(network, path, samples, pictures):
-    """Takes a checkpoint's weights. Squeeze-and-excitation that it has and the network has not is folded into its convolutions."""
-    before, _ = networks.load(path)
+def from_imagenet(network, recipe, samples, pictures):
+    """Starts from ImageNet weights: the recipe's `weights`, a file, or with `pretrained` timm's from the hub. False where there are none."""
+    before = {**recipe, "squeeze-excitation": True}
+    if recipe.get("weights"):
+        before = networks.DensityNetwork(before)
+        networks.load_backbone(before.backbone, pathlib.Path(recipe["weights"]))
+    elif recipe.get("pretrained"):
+        try:
+            before = networks.DensityNetwork(before, pretrained=True)
+        except Exception as error:  # timm raises whatever its hub client raises
+            print(f"no pre-trained weights for {recipe['backbone']} ({type(error).__name__}): starting from scratch", flush=True)
+            return False
+    else:
+        return False
+    take(network, before, samples, pictures)
+    return True
+
+
+def take(network, before, samples, pictures):
+    """Takes the weights of another. Squeeze-and-excitation that it has and the network has not is folded into its convolutions."""
     if networks.gated(before.backbone) and not networks.gated(network.backbone):
         chosen = np.random.default_rng(1).permutation(len(samples))[:60]
         networks.fold_gates(

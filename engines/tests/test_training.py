@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 torch = pytest.importorskip("torch", reason="PyTorch is not installed")
-pytest.importorskip("timm", reason="timm is not installed")
+timm = pytest.importorskip("timm", reason="timm is not installed")
 cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
 
 import prune
@@ -37,12 +37,38 @@ def test_training_starts_from_a_checkpoint_with_gates_and_one_without(tmp_path):
     pictures = [np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)]
     gated, plain = networks.DensityNetwork(RECIPE), networks.DensityNetwork({**RECIPE, "squeeze-excitation": False})
     torch.save({"network": gated.state_dict(), "recipe": RECIPE}, tmp_path / "gated.pt")
-    train.start(plain, tmp_path / "gated.pt", [types.SimpleNamespace()], pictures)
+    train.take(plain, networks.load(tmp_path / "gated.pt")[0], [types.SimpleNamespace()], pictures)
     again = networks.DensityNetwork(RECIPE)
-    train.start(again, tmp_path / "gated.pt", [types.SimpleNamespace()], pictures)
+    train.take(again, networks.load(tmp_path / "gated.pt")[0], [types.SimpleNamespace()], pictures)
     assert all((one == other).all() for one, other in zip(again.state_dict().values(), gated.state_dict().values()))
     # The stem has no gate behind it.
     assert (plain.backbone.conv_stem.weight == gated.backbone.conv_stem.weight).all()
+
+
+def test_a_network_without_gates_starts_from_imagenet_weights_with_them(tmp_path, monkeypatch, capsys):
+    pictures, samples = [np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)], [types.SimpleNamespace()]
+    recipe = {**RECIPE, "squeeze-excitation": False, "activation": "relu6", "pretrained": True}
+    published = timm.create_model(RECIPE["backbone"])
+    torch.save(published.state_dict(), tmp_path / "imagenet.pth")
+
+    plain = networks.DensityNetwork(recipe)
+    assert train.from_imagenet(plain, {**recipe, "weights": str(tmp_path / "imagenet.pth")}, samples, pictures)
+    assert (plain.backbone.conv_stem.weight == published.conv_stem.weight).all()
+    # Behind a gate, which is about a half before training, weights are smaller by it.
+    share = plain.backbone.blocks[0][0].conv_pw.weight / published.blocks[0][0].conv_pw.weight
+    assert 0 < share.min() and share.max() < 1
+
+    # As where no hub can be reached.
+    def unreachable(*_arguments, pretrained=False, **options):
+        if pretrained:
+            raise OSError("no route to host")
+        return create(*_arguments, **options)
+
+    create = timm.create_model
+    monkeypatch.setattr(timm, "create_model", unreachable)
+    assert not train.from_imagenet(plain, recipe, samples, pictures)
+    assert "no pre-trained weights for mobilenetv3_small_050 (OSError): starting from scratch" in capsys.readouterr().out
+    assert not train.from_imagenet(plain, {**recipe, "pretrained": False}, samples, pictures)
 
 
 def test_transport_pulls_what_is_counted_to_where_the_vehicles_are():
