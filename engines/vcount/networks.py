@@ -99,6 +99,17 @@ def load(path):
     return network.eval().to(memory_format=torch.channels_last), state
 
 
+def mean(paths):
+    """The mean of checkpoints' weights. They must be of one recipe."""
+    states = [torch.load(path, weights_only=True) for path in paths]
+    for path, state in zip(paths, states):
+        if {key: value.shape for key, value in state["network"].items()} != {key: value.shape for key, value in states[0]["network"].items()}:
+            raise SystemExit(f"{path}: not of the recipe that {paths[0]} has")
+    networks = [state["network"] for state in states]
+    # Counters of batch normalisation are whole numbers.
+    return {key: sum(network[key].double() for network in networks).div(len(networks)).to(value.dtype) for key, value in networks[0].items()}
+
+
 def gated(backbone):
     """The blocks with squeeze-and-excitation (Hu et al. 2018)."""
     return [module for module in backbone.modules() if hasattr(getattr(module, "se", None), "gate")]
