@@ -32,6 +32,9 @@ def main():
     parser.add_argument("--data", type=pathlib.Path, required=True, nargs="+", help="folders with annotations.jsonl; the first one validates")
     parser.add_argument("--shares", type=float, nargs="+", metavar="SHARE", help="how often pictures of each folder of --data are drawn; else by its number of scenes")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of checkpoints and log")
+    parser.add_argument(
+        "--correct", type=pathlib.Path, nargs="+", default=[], help="folders of --data whose labels replace what the --counter says; those of the others are then not looked at"
+    )
     parser.add_argument("--unlabelled", type=pathlib.Path, nargs="*", default=[], help="clips whose frames serve distillation")
     parser.add_argument("--teacher-weights", type=pathlib.Path, help="the teacher's weights (.safetensors); else timm fetches them")
     parser.add_argument("--counter", type=pathlib.Path, help="checkpoint of a trained network whose density and features the network follows")
@@ -65,7 +68,13 @@ def main():
         raise SystemExit(f"--shares: give each of the {len(options.data)} folders of --data a share above 0")
     if recipe["train"].get("labels", 1.0) <= 0 and not options.counter:
         raise SystemExit("train.labels is 0, and there is no --counter to follow: nothing would be learned")
+    if options.correct and not (options.counter and set(options.correct) <= set(options.data)):
+        raise SystemExit("--correct: name folders of --data, and a --counter that they correct")
     folders = [data.load(folder, "train") for folder in options.data]
+    if options.correct:
+        # As if nobody had labelled the others: there the counter is followed.
+        for sample in (sample for name, folder in zip(options.data, folders) if name not in options.correct for sample in folder):
+            sample.mask = np.zeros((sample.height, sample.width), np.uint8)
     samples = [sample for folder in folders for sample in folder]
     pictures = [data.read(sample) for sample in samples]
     validation = data.load(options.data[0], "val")
@@ -144,7 +153,7 @@ class Teacher(torch.nn.Module):
         self.backbone.eval()
         return self
 
-    def forward(self, images, features, _fused, _density):
+    def forward(self, images, features, _fused, _density, _known=None):
         """Mean squared error of the projected features, each teacher channel scaled to unit variance."""
         with torch.no_grad():
             wanted = self.backbone((images - self.mean) / self.std)
@@ -175,12 +184,16 @@ class Counter(torch.nn.Module):
         self.network.eval()
         return self
 
-    def forward(self, images, features, fused, density):
-        """Error of the projected features (smooth L1), of backbone and decoder, and the counting loss against the teacher's density."""
+    def forward(self, images, features, fused, density, known=None):
+        """Error of the projected features (smooth L1), of backbone and decoder, and the counting loss against the teacher's density, or where
+        it is `known`, as density and the cells where that holds, the true one."""
         with torch.no_grad():
             levels = self.network.features(images)
             wanted = [*levels, self.network.decoder(levels)]
             told = self.network.count(wanted[-1])
+            if known:
+                target, labelled = known
+                told = torch.lerp(told, target, labelled)
         loss = 0.0
         for project, scale, own, level in zip(self.project, self.scales, [*features, fused], wanted):
             if scale.num_batches_tracked < 30:
@@ -400,7 +413,7 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
             # Fades out: at the end the network is free.
             share = settings["distill"] * max(0.0, 1.0 - step / (settings.get("distill-until", 0.7) * settings["steps"]))
             if share > 0:
-                loss = loss + share * teacher(images, features, fused, density)
+                loss = loss + share * teacher(images, features, fused, density, (target, labelled) if options.correct else None)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)

@@ -73,7 +73,7 @@ def test_chain(tmp_path, engines_folder, decoder):
     # A plainer network learns from the first one.
     follow = tmp_path / "follow.toml"
     follow.write_text('squeeze-excitation = false\nactivation = "relu"\n' + recipe.read_text().replace("whole = false", "whole = false, mosaic = true") + "distill = 1.0\n")
-    step("train.py", "--recipe", follow, "--data", source, "--out", tmp_path / "follow", "--counter", out / "final.pt", "--bf16", "--shares", 1, "--set", "train.labels=0.0")
+    step("train.py", "--recipe", follow, "--data", source, "--out", tmp_path / "follow", "--counter", out / "final.pt", "--bf16", "--shares", 1, "--correct", source, "--set", "train.labels=0.0")
     assert "floor 0.015: MAE train" in step("floor.py", "--checkpoint", out / "final.pt", "--data", source, "--out", out / "floor.pt", "--sizes", 64, 96)
     step("export.py", "--checkpoint", out / "floor.pt", "--models", models, "--side", 96, "--attribution", "mine")
     step("quantize.py", "--model", models / "tiny.onnx", "--data", source, "--pictures", 4, "--sizes", 64, 96, "--method", "percentile")
@@ -172,12 +172,20 @@ def test_a_folder_of_many_scenes_gets_no_more_than_its_share():
     assert [sample.weight for sample in more] == [0.5, 0.5, 1.0]
 
 
-def test_shares_that_fit_no_folder_are_refused(tmp_path, engines_folder):
-    for shares in (["1", "2"], ["0"]):
-        command = [sys.executable, engines_folder / "train.py", "--recipe", tmp_path / "tiny.toml", "--data", tmp_path, "--out", tmp_path / "out", "--shares", *shares]
-        (tmp_path / "tiny.toml").write_text(RECIPE.format(decoder="fpn"))
-        done = subprocess.run(command, capture_output=True, text=True)
-        assert done.returncode != 0 and "--shares: give each of the 1 folders of --data a share above 0" in done.stderr
+@pytest.mark.parametrize(
+    "wrong, told",
+    [
+        (["--shares", "1", "2"], "--shares: give each of the 1 folders of --data a share above 0"),
+        (["--shares", "0"], "--shares: give each of the 1 folders of --data a share above 0"),
+        (["--correct", "roofs", "--counter", "larger.pt"], "--correct: name folders of --data, and a --counter that they correct"),
+        (["--set", "train.labels=0.0"], "train.labels is 0, and there is no --counter to follow"),
+    ],
+)
+def test_options_that_fit_nothing_are_refused(tmp_path, engines_folder, wrong, told):
+    (tmp_path / "tiny.toml").write_text(RECIPE.format(decoder="fpn"))
+    command = [sys.executable, engines_folder / "train.py", "--recipe", tmp_path / "tiny.toml", "--data", tmp_path, "--out", tmp_path / "out", *wrong]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0 and told in done.stderr
 
 
 def test_shade_darkens_part_of_a_picture_and_moves_nothing(tmp_path):

@@ -71,6 +71,30 @@ def test_a_network_without_gates_starts_from_imagenet_weights_with_them(tmp_path
     assert not train.from_imagenet(plain, {**recipe, "pretrained": False}, samples, pictures)
 
 
+def test_labels_correct_a_counter_where_they_are_believed(tmp_path):
+    torch.manual_seed(3)
+    recipe = {**RECIPE, "train": {"loss": {"density": 1.0, "blocks": 1.0, "count": 0.5}}}
+    network = networks.DensityNetwork(recipe).eval()
+    torch.save({"network": network.state_dict(), "recipe": recipe}, tmp_path / "counter.pt")
+    counter = train.Counter(tmp_path / "counter.pt", recipe, network.channels).train()
+    images = torch.rand(2, 3, 64, 64) * 255
+    with torch.no_grad():
+        features = network.features(images)
+        fused = network.decoder(features)
+        told = network.count(fused)
+        # What the counter sees in the left half is no vehicle.
+        left = torch.zeros_like(told)
+        left[..., : left.shape[-1] // 2] = 1
+        nothing = torch.zeros_like(told)
+
+        def loss(density, known=None):
+            return float(counter(images, features, fused, density, known))
+
+        assert loss(told, (nothing, nothing)) == pytest.approx(loss(told))
+        assert loss(told, (nothing, left)) > loss(told) + 0.01
+        assert loss(told * (1 - left), (nothing, left)) == pytest.approx(loss(told))
+
+
 def test_the_mean_of_checkpoints_is_taken_only_where_they_are_alike(tmp_path):
     networks_ = [networks.DensityNetwork(RECIPE) for _ in range(2)]
     paths = [tmp_path / f"{number}.pt" for number in range(2)]
