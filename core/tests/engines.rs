@@ -575,7 +575,8 @@ fn script_fails_when_told() {
 }
 
 /// The networks that TensorRT is given in FP16 are run here by the engines of the processor: that they count the same shows that they were
-/// converted rightly. FP16 has 11 bits, and errors add up over layers: 1 percent of the count, as its golden picture allows; 3 with INT8.
+/// converted rightly. FP16 has 11 bits, and errors add up over layers: 1 percent of the count, as its golden picture allows; 5 with INT8, whose
+/// golden picture allows 8.
 #[test]
 fn networks_in_half_precision_count_what_they_counted_before() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -621,7 +622,7 @@ fn networks_in_half_precision_count_what_they_counted_before() {
                         Err(error) => panic!("{error}"),
                     };
                     // In INT8, what was rounded one way is rounded another way now and then.
-                    let tolerance = if file.contains("int8") { 0.03 } else { 0.01 };
+                    let tolerance = if file.contains("int8") { 0.05 } else { 0.01 };
                     assert_close(after.into(), before.into(), tolerance, &format!("{kind} {file} in FP16"));
                 }
                 Err(error) => eprintln!("skipped: {error}"),
