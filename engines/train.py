@@ -83,8 +83,11 @@ def main():
     network = networks.DensityNetwork(recipe)
     if options.weights:
         take(network, networks.load(options.weights)[0], samples, pictures)
-    elif not from_imagenet(network, recipe, samples, pictures) and recipe["train"].get("freeze-after", 1.0) <= 0:
-        raise SystemExit(f"{options.recipe}: batch normalisation is frozen from the first step (freeze-after = 0): start from --weights, or --set train.freeze-after=0.6")
+    else:
+        # Statistics of batch normalisation hold for the activation that they were learned with.
+        fit = from_imagenet(network, recipe, samples, pictures) and "activation" not in recipe
+        if not fit and recipe["train"].get("freeze-after", 1.0) <= 0:
+            raise SystemExit(f"{options.recipe}: batch normalisation is frozen from the first step (freeze-after = 0): start from --weights, or --set train.freeze-after=0.6")
     network = network.to(memory_format=torch.channels_last)
     frames = [(clip.stem, frame) for clip in options.unlabelled for frame in clip_frames(clip)]
     unlabelled = [
@@ -105,13 +108,13 @@ def main():
 
 def from_imagenet(network, recipe, samples, pictures):
     """Starts from ImageNet weights: the recipe's `weights`, a file, or with `pretrained` timm's from the hub. False where there are none."""
-    before = {**recipe, "squeeze-excitation": True}
+    published = {**recipe, "squeeze-excitation": True}
     if recipe.get("weights"):
-        before = networks.DensityNetwork(before)
+        before = networks.DensityNetwork(published)
         networks.load_backbone(before.backbone, pathlib.Path(recipe["weights"]))
     elif recipe.get("pretrained"):
         try:
-            before = networks.DensityNetwork(before, pretrained=True)
+            before = networks.DensityNetwork(published, pretrained=True)
         except Exception as error:  # timm raises whatever its hub client raises
             print(f"no pre-trained weights for {recipe['backbone']} ({type(error).__name__}): starting from scratch", flush=True)
             return False
