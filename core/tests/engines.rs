@@ -443,9 +443,9 @@ fn tensorrt_without_a_gpu_says_what_is_missing() {
 // ---- the model that ships ----
 
 /// A simulated road as a model's input. On noise, which no model was trained for, quantization shows more than it does on roads.
-fn road(input: &mut [f32], width: usize, height: usize) {
+fn road(input: &mut [f32], width: usize, height: usize, seed: u64) {
     let (viewpoint, weather) = (Viewpoint::Highway, Weather::Day);
-    let mut scene = Scene::new(SceneSettings { viewpoint, weather, seed: 4, width, height, traffic: 1.5 });
+    let mut scene = Scene::new(SceneSettings { viewpoint, weather, seed, width, height, traffic: 1.5 });
     let mut rgb = vec![0; width * height * 3];
     scene.render(20.0, &mut rgb);
     for (channel, plane) in input.chunks_exact_mut(width * height).enumerate() {
@@ -467,7 +467,7 @@ fn default_model_counts_the_same_on_every_engine() {
         on_every_engine(&model, size, |engine| {
             let info = engine.info();
             let mut slot = Slot::new(info);
-            road(&mut slot.input, info.input.width, info.input.height);
+            road(&mut slot.input, info.input.width, info.input.height, 4);
             engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).expect("an inference");
             let got: f64 = slot.density.iter().map(|&cell| f64::from(cell)).sum();
             match first.take() {
@@ -575,8 +575,8 @@ fn script_fails_when_told() {
 }
 
 /// The networks that TensorRT is given in FP16 are run here by the engines of the processor: that they count the same shows that they were
-/// converted rightly. FP16 has 11 bits, and errors add up over layers: 1 percent of the count, as its golden picture allows; 5 with INT8, whose
-/// golden picture allows 8.
+/// converted rightly. FP16 has 11 bits, and errors add up over layers: 1 percent of the count, as its golden picture allows; 3 with INT8. That is
+/// the mean over four roads: on a single one, version 0.3.0 in INT8 moves by 3.3.
 #[test]
 fn networks_in_half_precision_count_what_they_counted_before() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -605,10 +605,15 @@ fn networks_in_half_precision_count_what_they_counted_before() {
                 let input = Some(InputSize { width: 384, height: 384 });
                 let request = EngineRequest { input, ..EngineRequest::new(kind, Arc::new(model)) };
                 let engine = engine::open_unchecked(&request, kind)?;
-                let mut slot = Slot::new(engine.info());
-                road(&mut slot.input, 384, 384);
-                engine.lane()?.infer(std::slice::from_mut(&mut slot))?;
-                Ok::<f32, EngineError>(slot.density.iter().sum())
+                let mut lane = engine.lane()?;
+                let mut counts = Vec::new();
+                for seed in 4..8 {
+                    let mut slot = Slot::new(engine.info());
+                    road(&mut slot.input, 384, 384, seed);
+                    lane.infer(std::slice::from_mut(&mut slot))?;
+                    counts.push(sum(slot.density));
+                }
+                Ok::<Vec<f64>, EngineError>(counts)
             };
             match count(&path, file) {
                 Ok(before) => {
@@ -622,8 +627,10 @@ fn networks_in_half_precision_count_what_they_counted_before() {
                         Err(error) => panic!("{error}"),
                     };
                     // In INT8, what was rounded one way is rounded another way now and then.
-                    let tolerance = if file.contains("int8") { 0.05 } else { 0.01 };
-                    assert_close(after.into(), before.into(), tolerance, &format!("{kind} {file} in FP16"));
+                    let tolerance = if file.contains("int8") { 0.03 } else { 0.01 };
+                    let moved: f64 = before.iter().zip(&after).map(|(before, after)| (before - after).abs()).sum();
+                    let most = tolerance * before.iter().sum::<f64>();
+                    assert!(moved <= most, "{kind} {file} in FP16 counts {after:?}, where {before:?} is expected");
                 }
                 Err(error) => eprintln!("skipped: {error}"),
             }
