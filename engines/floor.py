@@ -32,8 +32,7 @@ def main():
     parser.add_argument("--pictures", type=int, default=300, help="how many of the split train choose")
     options = parser.parse_args()
 
-    network, state = networks.load(options.checkpoint[0])
-    network.load_state_dict(networks.mean(options.checkpoint))
+    network, state = networks.load(*options.checkpoint)
     samples = data.load(options.data, "train")
     samples = samples[:: -(-len(samples) // options.pictures)]
     errors = {split: errors_of(network, some, options.sizes) for split, some in (("train", samples), ("val", data.load(options.data, "val")))}

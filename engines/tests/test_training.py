@@ -100,13 +100,12 @@ def test_the_mean_of_checkpoints_is_taken_only_where_they_are_alike(tmp_path):
     paths = [tmp_path / f"{number}.pt" for number in range(2)]
     for network, path in zip(networks_, paths):
         torch.save({"network": network.state_dict(), "recipe": RECIPE}, path)
-    mean = networks.mean(paths)
-    networks.DensityNetwork(RECIPE).load_state_dict(mean)
+    mean, _ = networks.load(*paths)
     one, other = (network.head[0][0].weight for network in networks_)
-    assert torch.allclose(mean["head.0.0.weight"], (one + other) / 2)
+    assert torch.allclose(mean.head[0][0].weight, (one + other) / 2)
     torch.save({"network": networks.DensityNetwork({**RECIPE, "width": 8}).state_dict(), "recipe": RECIPE}, paths[1])
     with pytest.raises(SystemExit, match="1.pt: not of the recipe that .*0.pt has"):
-        networks.mean(paths)
+        networks.load(*paths)
 
 
 def test_transport_pulls_what_is_counted_to_where_the_vehicles_are():

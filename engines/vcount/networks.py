@@ -91,23 +91,26 @@ class DensityNetwork(nn.Module):
         return self.count(self.decoder(self.features(images)))
 
 
-def load(path):
-    """A network from its checkpoint, ready to count, and the rest of what the checkpoint says."""
-    state = torch.load(path, weights_only=True)
+def load(*paths):
+    """A network from its checkpoint, ready to count, and the rest of what the checkpoint says. Of several checkpoints of one recipe: the mean of their
+    weights, and the rest of what the first says."""
+    states = [torch.load(path, weights_only=True) for path in paths]
+    state = states[0]
     network = DensityNetwork(state["recipe"])
     network.load_state_dict(state["network"])
+    if len(states) > 1:
+        network.load_state_dict(mean(paths, [each["network"] for each in states]))
     return network.eval().to(memory_format=torch.channels_last), state
 
 
-def mean(paths):
-    """The mean of checkpoints' weights. They must be of one recipe."""
-    states = [torch.load(path, weights_only=True) for path in paths]
-    for path, state in zip(paths, states):
-        if {key: value.shape for key, value in state["network"].items()} != {key: value.shape for key, value in states[0]["network"].items()}:
+def mean(paths, weights):
+    """The mean of the weights that the checkpoints at `paths` hold."""
+    shapes = [{name: value.shape for name, value in each.items()} for each in weights]
+    for path, own in zip(paths, shapes):
+        if own != shapes[0]:
             raise SystemExit(f"{path}: not of the recipe that {paths[0]} has")
-    networks = [state["network"] for state in states]
-    # Counters of batch normalisation are whole numbers.
-    return {key: sum(network[key].double() for network in networks).div(len(networks)).to(value.dtype) for key, value in networks[0].items()}
+    # In double precision; counters of batch normalisation are whole numbers.
+    return {name: sum(each[name].double() for each in weights).div(len(weights)).to(value.dtype) for name, value in weights[0].items()}
 
 
 def gated(backbone):
