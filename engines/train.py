@@ -23,7 +23,7 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from vcount import augment, data, metrics, networks
+from vcount import augment, data, metrics, networks, targets
 
 
 def main():
@@ -68,6 +68,11 @@ def main():
         raise SystemExit(f"--shares: give each of the {len(options.data)} folders of --data a share above 0")
     if recipe["train"].get("labels", 1.0) <= 0 and not options.counter:
         raise SystemExit("train.labels is 0, and there is no --counter to follow: nothing would be learned")
+    closer = recipe["train"].get("closer", 1)
+    if closer != 1 and not options.counter:
+        raise SystemExit("train.closer is for a --counter that looks closer than the network: give one, or leave it out")
+    if closer < 1 or any(view["side"] * closer % 32 for view in recipe["train"]["views"]):
+        raise SystemExit(f"train.closer is {closer}: it must be 1 or more, and each view's side times it a multiple of 32")
     if options.correct and not (options.counter and set(options.correct) <= set(options.data)):
         raise SystemExit("--correct: name folders of --data, and a --counter that they correct")
     folders = [data.load(folder, "train") for folder in options.data]
@@ -156,7 +161,7 @@ class Teacher(torch.nn.Module):
         self.backbone.eval()
         return self
 
-    def forward(self, images, features, _fused, _density, _known=None):
+    def forward(self, images, features, _fused, _density, _known=None, _closer=None):
         """Mean squared error of the projected features, each teacher channel scaled to unit variance."""
         with torch.no_grad():
             wanted = self.backbone((images - self.mean) / self.std)
@@ -187,13 +192,16 @@ class Counter(torch.nn.Module):
         self.network.eval()
         return self
 
-    def forward(self, images, features, fused, density, known=None):
+    def forward(self, images, features, fused, density, known=None, closer=None):
         """Error of the projected features (smooth L1), of backbone and decoder, and the counting loss against the teacher's density, or where
-        it is `known`, as density and the cells where that holds, the true one."""
+        it is `known`, as density and the cells where that holds, the true one. Of `closer`, the same images larger, the teacher counts the mirror
+        image too, and the mean of both is its density."""
         with torch.no_grad():
             levels = self.network.features(images)
             wanted = [*levels, self.network.decoder(levels)]
             told = self.network.count(wanted[-1])
+            if closer is not None:
+                told = (told + regrid(self.network(closer.flip(3)).flip(3), told.shape[2:])) / 2
             if known:
                 target, labelled = known
                 told = torch.lerp(told, target, labelled)
@@ -204,6 +212,24 @@ class Counter(torch.nn.Module):
             target = F.batch_norm(level, scale.running_mean, scale.running_var)
             loss = loss + F.smooth_l1_loss(project(own), target) / len(wanted)
         return loss + counting_loss(density, told, torch.ones_like(told), self.weights)
+
+
+def shrink(images, target, labelled, factor):
+    """Images as the network sees them, `factor` smaller than they were drawn, and their target and labelled share on the cells of that."""
+    sides = [round(side / factor) for side in images.shape[2:]]
+    small = F.interpolate(images, sides, mode="bilinear", antialias=True).contiguous(memory_format=torch.channels_last)
+    cells = [side // targets.STRIDE for side in sides]
+    return small, regrid(target, cells), regrid(labelled, cells) / factor**2
+
+
+def regrid(density, shape):
+    """Density [..., H, W] on another grid over the same area: of each cell, every new one gets the part that lies in it, and the sum stays."""
+
+    def parts(cells, wanted):
+        edges, cell = torch.arange(wanted + 1) * (cells / wanted), torch.arange(cells)
+        return (torch.minimum(edges[1:, None], cell + 1) - torch.maximum(edges[:-1, None], cell)).clamp(min=0)
+
+    return parts(density.shape[-2], shape[0]) @ density @ parts(density.shape[-1], shape[1]).T
 
 
 def clip_frames(path, every=24, limit=40):
@@ -405,7 +431,10 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.eval()
         images, target, labelled = next(loader)
-        images = to_network(images)
+        images, closer = to_network(images), None
+        if settings.get("closer", 1) > 1:
+            closer = images
+            images, target, labelled = shrink(closer, target, labelled, settings["closer"])
         with precision(options):
             features = network.features(images)
             fused = network.decoder(features)
@@ -416,7 +445,7 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
             # Fades out: at the end the network is free.
             share = settings["distill"] * max(0.0, 1.0 - step / (settings.get("distill-until", 0.7) * settings["steps"]))
             if share > 0:
-                loss = loss + share * teacher(images, features, fused, density, (target, labelled) if options.correct else None)
+                loss = loss + share * teacher(images, features, fused, density, (target, labelled) if options.correct else None, closer)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)

@@ -179,6 +179,8 @@ def test_a_folder_of_many_scenes_gets_no_more_than_its_share():
         (["--shares", "0"], "--shares: give each of the 1 folders of --data a share above 0"),
         (["--correct", "roofs", "--counter", "larger.pt"], "--correct: name folders of --data, and a --counter that they correct"),
         (["--set", "train.labels=0.0"], "train.labels is 0, and there is no --counter to follow"),
+        (["--set", "train.closer=1.5"], "train.closer is for a --counter that looks closer than the network"),
+        (["--set", "train.closer=1.2", "--counter", "larger.pt"], "train.closer is 1.2: it must be 1 or more, and each view's side times it a multiple of 32"),
     ],
 )
 def test_options_that_fit_nothing_are_refused(tmp_path, engines_folder, wrong, told):

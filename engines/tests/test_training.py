@@ -95,6 +95,38 @@ def test_labels_correct_a_counter_where_they_are_believed(tmp_path):
         assert loss(told * (1 - left), (nothing, left)) == pytest.approx(loss(told))
 
 
+def test_a_counter_looks_closer_and_the_mean_of_both_looks_is_followed(tmp_path):
+    torch.manual_seed(4)
+    recipe = {**RECIPE, "train": {"loss": {"density": 1.0, "blocks": 1.0, "count": 0.5}}}
+    network = networks.DensityNetwork(recipe).eval()
+    torch.save({"network": network.state_dict(), "recipe": recipe}, tmp_path / "counter.pt")
+    counter = train.Counter(tmp_path / "counter.pt", recipe, network.channels).train()
+    closer = torch.rand(1, 3, 96, 192) * 255
+    target, labelled = torch.rand(1, 1, 12, 24), torch.ones(1, 1, 12, 24)
+    images, small_target, small_labelled = train.shrink(closer, target, labelled, 1.5)
+    assert images.shape == (1, 3, 64, 128) and small_target.shape == (1, 1, 8, 16)
+    assert float(small_target.sum()) == pytest.approx(float(target.sum()), rel=1e-5)
+    assert torch.allclose(small_labelled, torch.ones_like(small_labelled), atol=1e-5)
+    with torch.no_grad():
+        features = network.features(images)
+        fused = network.decoder(features)
+        one = network.count(fused)
+        # Each cell of the small grid holds two and a quarter of the large one.
+        other = train.regrid(network(closer.flip(3)).flip(3), one.shape[2:])
+        assert float(other.sum()) == pytest.approx(float(network(closer.flip(3)).sum()), rel=1e-5)
+        told = (one + other) / 2
+        agreed = float(counter(images, features, fused, one))
+        assert float(counter(images, features, fused, told, None, closer)) == pytest.approx(agreed, rel=1e-5)
+        assert float(counter(images, features, fused, one, None, closer)) > agreed + 1e-4
+
+
+def test_a_cell_s_density_goes_where_the_cell_lies():
+    density = torch.zeros(1, 1, 3, 3)
+    density[0, 0, 0, 1] = 1.0
+    # The middle third of the first row lies half in either column of two, and wholly in the first row.
+    assert torch.allclose(train.regrid(density, (2, 2)), torch.tensor([[[[0.5, 0.5], [0.0, 0.0]]]]))
+
+
 def test_the_mean_of_checkpoints_is_taken_only_where_they_are_alike(tmp_path):
     networks_ = [networks.DensityNetwork(RECIPE) for _ in range(2)]
     paths = [tmp_path / f"{number}.pt" for number in range(2)]

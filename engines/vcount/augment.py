@@ -65,9 +65,11 @@ class Crops:
         train = recipe["train"]
         # What batches are made of: crops at any scale, or whole pictures as the run time letterboxes them. Squeeze-and-excitation looks at
         # all of its input: a network that saw nothing but crops counts wrongly on whole pictures.
-        self.views = train["views"]
+        # Drawn larger by this, where a counter looks closer than the network that follows it.
+        larger = train.get("closer", 1)
+        self.views = [{**view, "side": round(view["side"] * larger)} for view in train["views"]]
         self.crop = self.views[0]["side"]
-        self.sides = train["longest-side"]
+        self.sides = [side * larger for side in train["longest-side"]]
         # Scenes seen straight from above, by the start of their name: they have no upright.
         self.above = tuple(train.get("above", ()))
         self.random = np.random.default_rng(seed)
