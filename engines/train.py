@@ -224,12 +224,10 @@ def shrink(images, target, labelled, factor):
 
 def regrid(density, shape):
     """Density [..., H, W] on another grid over the same area: of each cell, every new one gets the part that lies in it, and the sum stays."""
-
-    def parts(cells, wanted):
-        edges, cell = torch.arange(wanted + 1) * (cells / wanted), torch.arange(cells)
-        return (torch.minimum(edges[1:, None], cell + 1) - torch.maximum(edges[:-1, None], cell)).clamp(min=0)
-
-    return parts(density.shape[-2], shape[0]) @ density @ parts(density.shape[-1], shape[1]).T
+    down, across = (
+        torch.from_numpy(targets.shares(np.linspace(0, cells, wanted + 1), cells)).to(density) for cells, wanted in zip(density.shape[-2:], shape)
+    )
+    return down @ density @ across.T
 
 
 def clip_frames(path, every=24, limit=40):
@@ -270,9 +268,9 @@ def batches_of(folders, recipe, seed, workers=1):
     return batches(samples, [data.read(sample) for sample in samples], recipe, seed, workers)
 
 
-def batches(samples, pictures, recipe, seed, workers):
+def batches(samples, pictures, recipe, seed, workers, larger=1):
     def make(worker):
-        crops = augment.Crops(samples, pictures, recipe, seed * 1000 + worker)
+        crops = augment.Crops(samples, pictures, recipe, seed * 1000 + worker, larger)
 
         def draw():
             drawn = crops.batch()
@@ -421,7 +419,8 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
         optimizer.load_state_dict(state["optimizer"])
         rate.load_state_dict(state["rate"])
         begin, best = state["step"], state["best"]
-    loader = batches(samples, pictures, recipe, options.seed + 7 + begin, options.workers)
+    larger = settings.get("closer", 1)
+    loader = batches(samples, pictures, recipe, options.seed + 7 + begin, options.workers, larger)
     since, losses = time.time(), []
     for step in range(begin, settings["steps"]):
         network.train()
@@ -432,9 +431,9 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
                     module.eval()
         images, target, labelled = next(loader)
         images, closer = to_network(images), None
-        if settings.get("closer", 1) > 1:
+        if larger > 1:
             closer = images
-            images, target, labelled = shrink(closer, target, labelled, settings["closer"])
+            images, target, labelled = shrink(closer, target, labelled, larger)
         with precision(options):
             features = network.features(images)
             fused = network.decoder(features)

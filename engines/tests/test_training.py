@@ -71,12 +71,17 @@ def test_a_network_without_gates_starts_from_imagenet_weights_with_them(tmp_path
     assert not train.from_imagenet(plain, {**recipe, "pretrained": False}, samples, pictures)
 
 
-def test_labels_correct_a_counter_where_they_are_believed(tmp_path):
-    torch.manual_seed(3)
+def counter_of_its_own_kind(folder, seed):
+    """A network, and a counter of the same weights that it could follow."""
+    torch.manual_seed(seed)
     recipe = {**RECIPE, "train": {"loss": {"density": 1.0, "blocks": 1.0, "count": 0.5}}}
     network = networks.DensityNetwork(recipe).eval()
-    torch.save({"network": network.state_dict(), "recipe": recipe}, tmp_path / "counter.pt")
-    counter = train.Counter(tmp_path / "counter.pt", recipe, network.channels).train()
+    torch.save({"network": network.state_dict(), "recipe": recipe}, folder / "counter.pt")
+    return network, train.Counter(folder / "counter.pt", recipe, network.channels).train()
+
+
+def test_labels_correct_a_counter_where_they_are_believed(tmp_path):
+    network, counter = counter_of_its_own_kind(tmp_path, 3)
     images = torch.rand(2, 3, 64, 64) * 255
     with torch.no_grad():
         features = network.features(images)
@@ -96,11 +101,7 @@ def test_labels_correct_a_counter_where_they_are_believed(tmp_path):
 
 
 def test_a_counter_looks_closer_and_the_mean_of_both_looks_is_followed(tmp_path):
-    torch.manual_seed(4)
-    recipe = {**RECIPE, "train": {"loss": {"density": 1.0, "blocks": 1.0, "count": 0.5}}}
-    network = networks.DensityNetwork(recipe).eval()
-    torch.save({"network": network.state_dict(), "recipe": recipe}, tmp_path / "counter.pt")
-    counter = train.Counter(tmp_path / "counter.pt", recipe, network.channels).train()
+    network, counter = counter_of_its_own_kind(tmp_path, 4)
     closer = torch.rand(1, 3, 96, 192) * 255
     target, labelled = torch.rand(1, 1, 12, 24), torch.ones(1, 1, 12, 24)
     images, small_target, small_labelled = train.shrink(closer, target, labelled, 1.5)

@@ -58,15 +58,13 @@ def jpeg(image, rng):
 
 
 class Crops:
-    """Draws training crops from pictures held in memory."""
+    """Draws training crops from pictures held in memory, as the recipe says, or `larger` by a factor."""
 
-    def __init__(self, samples, pictures, recipe, seed):
+    def __init__(self, samples, pictures, recipe, seed, larger=1):
         self.samples, self.pictures = samples, pictures
         train = recipe["train"]
         # What batches are made of: crops at any scale, or whole pictures as the run time letterboxes them. Squeeze-and-excitation looks at
         # all of its input: a network that saw nothing but crops counts wrongly on whole pictures.
-        # Drawn larger by this, where a counter looks closer than the network that follows it.
-        larger = train.get("closer", 1)
         self.views = [{**view, "side": round(view["side"] * larger)} for view in train["views"]]
         self.crop = self.views[0]["side"]
         self.sides = [side * larger for side in train["longest-side"]]

@@ -26,20 +26,14 @@ def parts(density, sample, box, level):
     across, down = np.linspace(x0, x1, 2**level + 1), np.linspace(y0, y1, 2**level + 1)
     if sample.roi is None:
         across[0], across[-1], down[0], down[-1] = 0, columns, 0, rows
-    return _shares(down, rows) @ density.astype(np.float64) @ _shares(across, columns).T
-
-
-def _shares(edges, cells):
-    """Share of each of `cells` unit cells that lies between each pair of neighbouring edges."""
-    begin = np.arange(cells)
-    return np.clip(np.minimum(begin + 1, edges[1:, None]) - np.maximum(begin, edges[:-1, None]), 0, 1)
+    return targets.shares(down, rows) @ density.astype(np.float64) @ targets.shares(across, columns).T
 
 
 def masked(sample, box, columns, rows):
     """Share of each cell in which labels are complete, by exact area."""
     left, top, w, h = box
-    across = _shares((np.arange(columns + 1) * targets.STRIDE - left) * (sample.width / w), sample.width)
-    down = _shares((np.arange(rows + 1) * targets.STRIDE - top) * (sample.height / h), sample.height)
+    across = targets.shares((np.arange(columns + 1) * targets.STRIDE - left) * (sample.width / w), sample.width)
+    down = targets.shares((np.arange(rows + 1) * targets.STRIDE - top) * (sample.height / h), sample.height)
     cell = targets.STRIDE**2 * (sample.width / w) * (sample.height / h)
     return down @ sample.mask.astype(np.float64) @ across.T / cell
 

@@ -95,12 +95,9 @@ def load(*paths):
     """A network from its checkpoint, ready to count, and the rest of what the checkpoint says. Of several checkpoints of one recipe: the mean of their
     weights, and the rest of what the first says."""
     states = [torch.load(path, weights_only=True) for path in paths]
-    state = states[0]
-    network = DensityNetwork(state["recipe"])
-    network.load_state_dict(state["network"])
-    if len(states) > 1:
-        network.load_state_dict(mean(paths, [each["network"] for each in states]))
-    return network.eval().to(memory_format=torch.channels_last), state
+    network = DensityNetwork(states[0]["recipe"])
+    network.load_state_dict(mean(paths, [state["network"] for state in states]))
+    return network.eval().to(memory_format=torch.channels_last), states[0]
 
 
 def mean(paths, weights):

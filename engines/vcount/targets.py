@@ -37,9 +37,13 @@ def density(boxes, width, height, spread=0.2):
     return target
 
 
+def shares(edges, cells):
+    """Share of each of `cells` unit cells that lies between each pair of neighbouring edges: [edges - 1, cells]."""
+    edges, begin = np.asarray(edges), np.arange(cells)
+    return np.clip(np.minimum(begin + 1, edges[1:, None]) - np.maximum(begin, edges[:-1, None]), 0, 1)
+
+
 def coverage(rect, columns, rows):
     """Share of each cell of a `columns` x `rows` grid that lies inside `rect` (x0, y0, x1, y1 in cells)."""
     x0, y0, x1, y1 = rect
-    across = np.clip(np.minimum(np.arange(columns) + 1, x1) - np.maximum(np.arange(columns), x0), 0, 1)
-    down = np.clip(np.minimum(np.arange(rows) + 1, y1) - np.maximum(np.arange(rows), y0), 0, 1)
-    return np.outer(down, across).astype(np.float32)
+    return np.outer(shares([y0, y1], rows), shares([x0, x1], columns)).astype(np.float32)
