@@ -17,8 +17,7 @@ import pathlib
 import numpy as np
 import torch
 
-from vcount import data, metrics, networks
-import train
+from vcount import data, metrics, networks, training
 
 FLOORS = np.arange(0, 0.0155, 0.001)
 
@@ -44,7 +43,7 @@ def main():
     chosen = float(FLOORS[errors["train"].mean(axis=0).argmin()])
     with torch.no_grad():
         network.head[-1].bias -= chosen / networks.UNIT
-    train.save(options.out, {**state, "network": network.state_dict()})
+    training.save(options.out, {**state, "network": network.state_dict()})
     print(f"{options.out}: without {chosen:.3f} vehicles per cell")
 
 
@@ -54,7 +53,7 @@ def errors_of(network, samples, sizes):
     for side in sizes:
         counts = [
             [metrics.count(np.maximum(density - floor, 0), sample, box) for floor in FLOORS]
-            for sample, density, box in train.densities(network, samples, side)
+            for sample, density, box in training.densities(network, samples, side)
         ]
         truths = np.array([sample.truth() for sample in samples])
         result.append(np.abs(np.array(counts) - truths[:, None]).mean(axis=0))

@@ -12,15 +12,19 @@ training leaves them out.
 """
 
 import argparse
+import fnmatch
 import hashlib
 import json
 import os
 import pathlib
 import re
 import sys
+import tomllib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
+
+from vcount import data
 
 VEHICLES = ["car", "truck", "bus", "van", "pickup", "lorry", "vehicle", "trailer", "taxi", "motor vehicle"]
 BIKES = ["bike", "bicycle", "motorbike", "motorcycle", "moped", "scooter", "cyclist"]
@@ -36,6 +40,7 @@ def main():
     parser.add_argument("--classes", nargs="+", default=VEHICLES, help="classes that count as vehicles, names or numbers")
     parser.add_argument("--bikes", nargs="+", default=BIKES, help="classes of two-wheelers, which do not count: training pastes them in as such")
     parser.add_argument("--scene", default=r"^(.*?)[-_ ]?\d*$", help="pattern whose first group, found in a file's name, is its scene")
+    parser.add_argument("--scenes", type=pathlib.Path, help="a list of scenes (.toml): their kinds of view, and which of them validate")
     parser.add_argument("--validate", type=float, default=0.2, help="share of the scenes kept for validation, where the data has no split")
     options = parser.parse_args()
 
@@ -43,6 +48,8 @@ def main():
     if not entries:
         raise SystemExit(f"{options.source}: no labelled pictures found")
     check(entries)
+    if options.scenes:
+        sort_scenes(entries, tomllib.loads(options.scenes.read_text()), options)
     split(entries, options)
     mark_copies(entries)
     write(entries, options.out)
@@ -206,7 +213,7 @@ def jsonl(options):
 
 def entry(picture, options, width=None, height=None):
     if width is None:
-        width, height = Image.open(picture).size
+        width, height = ImageOps.exif_transpose(Image.open(picture)).size
     return {"path": picture, "width": width, "height": height, "boxes": [], "scene": scene(picture, options)}
 
 
@@ -236,15 +243,48 @@ def inside(new, boxes):
     return [[round(float(v), 2) for v in box] for box in kept]
 
 
+def sort_scenes(entries, content, options):
+    """Gives each picture the kind of view and the split that the list of scenes says, and leaves those of other scenes as they are."""
+    shares = {}
+    for new in entries:
+        rule = next((rule for rule in content["scenes"] if matches(new["scene"], rule["match"])), None)
+        if rule is None:
+            print(f"{options.scenes}: no entry matches the scene {new['scene']!r}", file=sys.stderr)
+            continue
+        if "validate-share" in rule:
+            scenes = {other["scene"] for other in entries if matches(other["scene"], rule["match"])}
+            held = shares.setdefault(rule["kind"], held_back(scenes, rule["validate-share"]))
+            new["split"] = "val" if new["scene"] in held else "train"
+        else:
+            new["split"] = "val" if matches(new["scene"], rule.get("validate", [])) else "train"
+        new["kind"] = content["empty"] if "empty" in content and vehicles_inside(new, options) == 0 else rule["kind"]
+
+
+def matches(name, patterns):
+    return any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def held_back(scenes, share):
+    """The scenes that validate, by the SHA-256 of their names: the same ones for ever, in no order of their own."""
+    ordered = sorted(scenes, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    return set(ordered[: max(round(len(ordered) * share), 1)])
+
+
+def vehicles_inside(new, options):
+    """Vehicles whose centre lies where labels are complete."""
+    mask = options.out / new["mask"] if new.get("mask") else None
+    return data.sample(new, new["path"], mask).truth()
+
+
 def split(entries, options):
     without = [new for new in entries if "split" not in new]
-    scenes = sorted({new["scene"] for new in without}, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
+    scenes = {new["scene"] for new in without}
     if without and len(scenes) == 1:
-        print(f"one scene only ({scenes[0]}): its last {options.validate:.0%} validate, which flatters; name scenes with --scene", file=sys.stderr)
+        print(f"one scene only ({min(scenes)}): its last {options.validate:.0%} validate, which flatters; name scenes with --scene", file=sys.stderr)
         for number, new in enumerate(without):
             new["split"] = "val" if number >= len(without) * (1 - options.validate) else "train"
         return
-    validating = set(scenes[: max(round(len(scenes) * options.validate), 1)])
+    validating = held_back(scenes, options.validate)
     for new in without:
         new["split"] = "val" if new["scene"] in validating else "train"
 

@@ -17,8 +17,7 @@ import tomllib
 import torch
 from torch.nn import functional as F
 
-import train
-from vcount import networks
+from vcount import networks, training
 
 
 def main():
@@ -35,14 +34,14 @@ def main():
     recipe = tomllib.loads(options.recipe.read_text())
     torch.manual_seed(options.seed)
     student = networks.DensityNetwork(recipe)
-    loader = train.batches_of(options.data, state["recipe"], options.seed)
-    images = [train.to_network(next(loader)[0])[:4] for _ in range(options.batches)]
+    loader = training.batches_of(options.data, state["recipe"], options.seed)
+    images = [training.to_network(next(loader)[0])[:4] for _ in range(options.batches)]
     for name, explained in prune(teacher, student, images):
         print(f"{name}: explains {explained:.1%} of the teacher's output", flush=True)
     with torch.inference_mode():
         counts = [(float(teacher(some).sum()), float(student(some).sum())) for some in images]
     told, own = (sum(column) for column in zip(*counts))
-    train.save(options.out, {"network": student.state_dict(), "recipe": recipe, "step": 0})
+    training.save(options.out, {"network": student.state_dict(), "recipe": recipe, "step": 0})
     print(f"{options.out}: counts {own:.1f} where the teacher counts {told:.1f}")
 
 

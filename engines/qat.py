@@ -22,8 +22,7 @@ from onnx import numpy_helper
 from torch.nn import functional as F
 
 import quantize
-import train
-from vcount import data, manifest
+from vcount import data, manifest, training
 
 
 def main():
@@ -52,7 +51,7 @@ def main():
 
     teacher = Graph(onnx.load(options.model)).requires_grad_(False)
     student = Graph(onnx.load(target))
-    loader = train.batches_of(options.data, recipe, options.seed, options.workers)
+    loader = training.batches_of(options.data, recipe, options.seed, options.workers)
     follow(student, teacher, loader, recipe["train"]["loss"], options)
     temporary = target.with_suffix(".tmp")
     onnx.save(student.model(), temporary)
@@ -67,13 +66,13 @@ def follow(student, teacher, loader, weights, options):
     """Trains the student's numbers to give the teacher's density, and leaves it with their average over the steps."""
     numbers, ranges = student.groups()
     optimizer = torch.optim.Adam([{"params": numbers}, {"params": ranges, "lr": options.learning_rate * 10}], options.learning_rate)
-    rate = train.schedule(optimizer, options.steps, min(50, options.steps // 10 + 1))
+    rate = training.schedule(optimizer, options.steps, min(50, options.steps // 10 + 1))
     average, losses = copy.deepcopy(student).requires_grad_(False), []
     for step in range(options.steps):
-        images = train.to_network(next(loader)[0])
+        images = training.to_network(next(loader)[0])
         with torch.no_grad():
             wanted = teacher(images)
-        loss = train.counting_loss(student(images), wanted, torch.ones_like(wanted), weights)
+        loss = training.counting_loss(student(images), wanted, torch.ones_like(wanted), weights)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
         torch.nn.utils.clip_grad_norm_([*numbers, *ranges], 1.0)

@@ -10,10 +10,7 @@ network learns to count. Both go on from the checkpoints in `--out` when they ar
 import argparse
 import copy
 import json
-import math
 import pathlib
-import queue
-import threading
 import time
 import tomllib
 
@@ -23,13 +20,13 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from vcount import augment, data, metrics, networks, targets
+from vcount import data, networks, targets, training
 
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--recipe", type=pathlib.Path, required=True)
-    parser.add_argument("--data", type=pathlib.Path, required=True, nargs="+", help="folders with annotations.jsonl; the first one validates")
+    parser.add_argument("--data", type=pathlib.Path, required=True, nargs="+", help="folders with annotations.jsonl; their split val validates")
     parser.add_argument("--shares", type=float, nargs="+", metavar="SHARE", help="how often pictures of each folder of --data are drawn; else by its number of scenes")
     parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of checkpoints and log")
     parser.add_argument(
@@ -82,7 +79,9 @@ def main():
             sample.mask = np.zeros((sample.height, sample.width), np.uint8)
     samples = [sample for folder in folders for sample in folder]
     pictures = [data.read(sample) for sample in samples]
-    validation = data.load(options.data[0], "val")
+    validation = [sample for folder in options.data for sample in data.load(folder, "val", required=False)]
+    if not validation:
+        raise SystemExit("--data: none of the folders has a picture of the split val, which chooses among checkpoints")
     print(f"{len(samples)} pictures to train on, {len(validation)} to validate", flush=True)
 
     network = networks.DensityNetwork(recipe)
@@ -94,6 +93,8 @@ def main():
         if not fit and recipe["train"].get("freeze-after", 1.0) <= 0:
             raise SystemExit(f"{options.recipe}: batch normalisation is frozen from the first step (freeze-after = 0): start from --weights, or --set train.freeze-after=0.6")
     network = network.to(memory_format=torch.channels_last)
+    if options.bf16:
+        networks.depthwise_in_float(network)
     frames = [(clip.stem, frame) for clip in options.unlabelled for frame in clip_frames(clip)]
     unlabelled = [
         data.Sample(clip, f.shape[1], f.shape[0], np.zeros((0, 4), np.float32), clip, "train", mask=np.zeros(f.shape[:2], np.uint8)) for clip, f in frames
@@ -134,7 +135,7 @@ def take(network, before, samples, pictures):
     if networks.gated(before.backbone) and not networks.gated(network.backbone):
         chosen = np.random.default_rng(1).permutation(len(samples))[:60]
         networks.fold_gates(
-            before, (to_network(torch.from_numpy(data.letterbox(pictures[i], side, side)[0])[None]) for side in (256, 384, 512) for i in chosen)
+            before, (training.to_network(torch.from_numpy(data.letterbox(pictures[i], side, side)[0])[None]) for side in (256, 384, 512) for i in chosen)
         )
     network.load_state_dict(before.state_dict())
 
@@ -201,7 +202,7 @@ class Counter(torch.nn.Module):
             wanted = [*levels, self.network.decoder(levels)]
             told = self.network.count(wanted[-1])
             if closer is not None:
-                told = (told + regrid(self.network(closer.flip(3)).flip(3), told.shape[2:])) / 2
+                told = (told + training.regrid(self.network(closer.flip(3)).flip(3), told.shape[2:])) / 2
             if known:
                 target, labelled = known
                 told = torch.lerp(told, target, labelled)
@@ -211,7 +212,7 @@ class Counter(torch.nn.Module):
                 scale(level)
             target = F.batch_norm(level, scale.running_mean, scale.running_var)
             loss = loss + F.smooth_l1_loss(project(own), target) / len(wanted)
-        return loss + counting_loss(density, told, torch.ones_like(told), self.weights)
+        return loss + training.counting_loss(density, told, torch.ones_like(told), self.weights)
 
 
 def shrink(images, target, labelled, factor):
@@ -219,15 +220,7 @@ def shrink(images, target, labelled, factor):
     sides = [round(side / factor) for side in images.shape[2:]]
     small = F.interpolate(images, sides, mode="bilinear", antialias=True).contiguous(memory_format=torch.channels_last)
     cells = [side // targets.STRIDE for side in sides]
-    return small, regrid(target, cells), regrid(labelled, cells) / factor**2
-
-
-def regrid(density, shape):
-    """Density [..., H, W] on another grid over the same area: of each cell, every new one gets the part that lies in it, and the sum stays."""
-    down, across = (
-        torch.from_numpy(targets.shares(np.linspace(0, cells, wanted + 1), cells)).to(density) for cells, wanted in zip(density.shape[-2:], shape)
-    )
-    return down @ density @ across.T
+    return small, training.regrid(target, cells), training.regrid(labelled, cells) / factor**2
 
 
 def clip_frames(path, every=24, limit=40):
@@ -244,67 +237,9 @@ def clip_frames(path, every=24, limit=40):
     return frames
 
 
-class Loader:
-    """Batches made ahead by threads."""
-
-    def __init__(self, make, workers):
-        self.queue = queue.Queue(4)
-        for worker in range(workers):
-            threading.Thread(target=self._work, args=(make(worker),), daemon=True).start()
-
-    def _work(self, draw):
-        while True:
-            self.queue.put(draw())
-
-    def __next__(self):
-        return self.queue.get()
-
-
-def batches_of(folders, recipe, seed, workers=1):
-    """Batches from the pictures of `folders` to train on, as training without shares draws them."""
-    folders = [data.load(folder, "train") for folder in folders]
-    data.weigh(folders)
-    samples = [sample for folder in folders for sample in folder]
-    return batches(samples, [data.read(sample) for sample in samples], recipe, seed, workers)
-
-
-def batches(samples, pictures, recipe, seed, workers, larger=1):
-    def make(worker):
-        crops = augment.Crops(samples, pictures, recipe, seed * 1000 + worker, larger)
-
-        def draw():
-            drawn = crops.batch()
-            images, target, labelled = (np.stack(part) for part in zip(*drawn))
-            return torch.from_numpy(images), torch.from_numpy(target)[:, None], torch.from_numpy(labelled)[:, None]
-
-        return draw
-
-    return Loader(make, workers)
-
-
-def to_network(images):
-    return images.permute(0, 3, 1, 2).float().contiguous(memory_format=torch.channels_last)
-
-
 def precision(options):
     """What the network computes in: bfloat16 where the options say so and it is safe. Losses are for float32."""
     return torch.autocast("cpu", torch.bfloat16, enabled=options.bf16)
-
-
-def schedule(optimizer, steps, warmup):
-    """Up in a line, then down in a half cosine."""
-
-    def factor(step):
-        return step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
-
-    return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(factor(step + 1), 1e-3))
-
-
-def save(path, content):
-    """Whole or not at all."""
-    temporary = path.with_suffix(".tmp")
-    torch.save(content, temporary)
-    temporary.replace(path)
 
 
 def distill(network, teacher, samples, pictures, recipe, options):
@@ -313,7 +248,7 @@ def distill(network, teacher, samples, pictures, recipe, options):
     begin = 0
     parameters = [*network.backbone.parameters(), *teacher.project.parameters()]
     optimizer = torch.optim.AdamW(parameters, settings["learning-rate"], weight_decay=recipe["train"]["weight-decay"])
-    rate = schedule(optimizer, settings["steps"], recipe["train"]["warmup"])
+    rate = training.schedule(optimizer, settings["steps"], recipe["train"]["warmup"])
     if path.exists():
         state = torch.load(path, weights_only=True)
         network.load_state_dict(state["network"])
@@ -323,13 +258,13 @@ def distill(network, teacher, samples, pictures, recipe, options):
             return
         optimizer.load_state_dict(state["optimizer"])
         rate.load_state_dict(state["rate"])
-    loader = batches(samples, pictures, recipe, options.seed + begin, options.workers)
+    loader = training.batches(samples, pictures, recipe, options.seed + begin, options.workers)
     network.train()
     teacher.train()
     since, losses = time.time(), []
     for step in range(begin, settings["steps"]):
         images, _, _ = next(loader)
-        images = to_network(images)
+        images = training.to_network(images)
         with precision(options):
             features = network.features(images)
         loss = teacher(images, [feature.float() for feature in features], None, None)
@@ -343,59 +278,10 @@ def distill(network, teacher, samples, pictures, recipe, options):
             print(f"distill {step + 1}/{settings['steps']} loss {np.mean(losses[-50:]):.4f} {(time.time() - since) / 50:.2f} s/step", flush=True)
             since = time.time()
         if (step + 1) % 250 == 0 or step + 1 == settings["steps"]:
-            save(path, {
+            training.save(path, {
                 "network": network.state_dict(), "project": teacher.project.state_dict(), "step": step + 1,
                 "optimizer": optimizer.state_dict(), "rate": rate.state_dict(),
             })
-
-
-def counting_loss(density, target, labelled, weights):
-    """Per cell, per block of cells, and per picture, all inside the labelled area."""
-    density, target = density * labelled, target * labelled
-    scale = 10.0
-    cells = F.mse_loss(density * scale, target * scale, reduction="sum") / labelled.sum().clamp(min=1) * 10
-    blocks = 0.0
-    for size in (size for size in (4, 8, 16) if size <= min(density.shape[2:])):
-        seen = F.avg_pool2d(density, size) * size * size
-        true = F.avg_pool2d(target, size) * size * size
-        blocks = blocks + F.smooth_l1_loss(seen, true, beta=0.25)
-    counted, truth = density.sum((1, 2, 3)), target.sum((1, 2, 3))
-    count = ((counted - truth).abs() / (truth + 2.0)).mean()
-    loss = weights["density"] * cells + weights["blocks"] * blocks + weights["count"] * count
-    if weights.get("quiet"):
-        # Density where nothing is, in relation to the vehicles: the other terms hardly feel a little of it everywhere.
-        loss = loss + weights["quiet"] * ((density * (target < 1e-3)).sum((1, 2, 3)) / (truth + 2.0)).mean()
-    if weights.get("transport"):
-        loss = loss + weights["transport"] * transport_loss(density[:, 0], target[:, 0])
-    return loss
-
-
-def transport_loss(density, target, blur=10.0, rounds=40):
-    """Optimal transport of counted to true vehicles, both as shares of their sums, as in DM-Count (Wang et al. 2020): mean squared way in
-    cells, blurred by entropy. Sinkhorn's iterations (Cuturi 2013), whose kernel exp(-distance² / blur) is one along rows times one along
-    columns. Pictures without vehicles cost nothing. [N, H, W]"""
-    some = target.sum((1, 2)) > 0.5
-    if not some.any():
-        return density.sum() * 0.0
-    density, target = density[some], target[some]
-    total = density.sum((1, 2), keepdim=True) + 1e-6
-    with torch.no_grad():
-        def kernel(cells):
-            place = torch.arange(cells, dtype=torch.float64)
-            return torch.exp(-((place[:, None] - place[None]) ** 2) / blur)
-
-        down, across = kernel(density.shape[1]), kernel(density.shape[2])
-        counted = (density / total).double() + 1e-9
-        true = (target / target.sum((1, 2), keepdim=True)).double() + 1e-9
-        counted, true = counted / counted.sum((1, 2), keepdim=True), true / true.sum((1, 2), keepdim=True)
-        left = torch.ones_like(counted)
-        for _ in range(rounds):
-            right = true / (down @ left @ across)
-            left = counted / (down @ right @ across)
-        # What a little more mass in each cell would cost; a constant changes nothing.
-        price = blur * left.log()
-        price = (price - (price * counted).sum((1, 2), keepdim=True)).float()
-    return (price * density / total.detach()).sum((1, 2)).mean()
 
 
 def train(network, teacher, samples, pictures, validation, recipe, options):
@@ -407,8 +293,9 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
     # A backbone that knows many pictures forgets them for the few at hand if it may: let it learn more slowly.
     groups = [{"params": others}, {"params": backbone, "lr": settings["learning-rate"] * settings.get("backbone-rate", 1.0)}]
     optimizer = torch.optim.AdamW(groups, settings["learning-rate"], weight_decay=settings["weight-decay"])
-    rate = schedule(optimizer, settings["steps"], settings["warmup"])
-    average = copy.deepcopy(network).eval().requires_grad_(False)
+    rate = training.schedule(optimizer, settings["steps"], settings["warmup"])
+    average = networks.DensityNetwork(recipe).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    average.load_state_dict(network.state_dict())
     begin, best = 0, float("inf")
     if path.exists():
         state = torch.load(path, weights_only=True)
@@ -420,7 +307,7 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
         rate.load_state_dict(state["rate"])
         begin, best = state["step"], state["best"]
     larger = settings.get("closer", 1)
-    loader = batches(samples, pictures, recipe, options.seed + 7 + begin, options.workers, larger)
+    loader = training.batches(samples, pictures, recipe, options.seed + 7 + begin, options.workers, larger)
     since, losses = time.time(), []
     for step in range(begin, settings["steps"]):
         network.train()
@@ -430,7 +317,7 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.eval()
         images, target, labelled = next(loader)
-        images, closer = to_network(images), None
+        images, closer = training.to_network(images), None
         if larger > 1:
             closer = images
             images, target, labelled = shrink(closer, target, labelled, larger)
@@ -439,7 +326,7 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
             fused = network.decoder(features)
             density = network.count(fused)
         features, fused, density = [feature.float() for feature in features], fused.float(), density.float()
-        loss = settings.get("labels", 1.0) * counting_loss(density, target, labelled, settings["loss"])
+        loss = settings.get("labels", 1.0) * training.counting_loss(density, target, labelled, settings["loss"])
         if teacher and settings.get("distill"):
             # Fades out: at the end the network is free.
             share = settings["distill"] * max(0.0, 1.0 - step / (settings.get("distill-until", 0.7) * settings["steps"]))
@@ -459,40 +346,20 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
             print(f"train {step + 1}/{settings['steps']} loss {np.mean(losses[-50:]):.4f} {(time.time() - since) / 50:.2f} s/step", flush=True)
             since = time.time()
         if (step + 1) % options.validate_every == 0 or step + 1 == settings["steps"]:
-            result = validate(average, validation)
-            scenes = " ".join(f"{scene} {entry['mae']:.2f}({entry['bias']:+.2f})" for scene, entry in result["per-scene"].items())
-            print(f"val at {step + 1}: MAE {result['mae']:.3f} bias {result['bias']:+.3f} | {scenes}", flush=True)
+            result = training.validate(average, validation)
+            kinds = " ".join(f"{kind} {entry.get('relative', entry['mae']):.2f}({entry['bias']:+.2f})" for kind, entry in result["per-kind"].items())
+            print(f"val at {step + 1}: score {result['score']:.3f} MAE {result['mae']:.3f} bias {result['bias']:+.3f} | {kinds}", flush=True)
             with open(options.out / "log.jsonl", "a") as log:
                 log.write(json.dumps({"step": step + 1, "loss": float(np.mean(losses[-200:])), **result}) + "\n")
-            if result["mae"] < best:
-                best = result["mae"]
-                save(options.out / "best.pt", {"network": average.state_dict(), "recipe": recipe, "step": step + 1, "val": result["mae"]})
-            save(path, {
+            if result["score"] < best:
+                best = result["score"]
+                training.save(options.out / "best.pt", {"network": average.state_dict(), "recipe": recipe, "step": step + 1, "val": best})
+            training.save(path, {
                 "network": network.state_dict(), "average": average.state_dict(), "project": teacher.project.state_dict() if teacher else {},
                 "optimizer": optimizer.state_dict(), "rate": rate.state_dict(), "step": step + 1, "best": best,
             })
             since = time.time()
-    save(options.out / "final.pt", {"network": average.state_dict(), "recipe": recipe, "step": settings["steps"]})
-
-
-def densities(network, samples, side):
-    """Each sample, the network's density of it at `side` x `side`, and where the picture lies in the input."""
-    for sample in samples:
-        image, box = data.letterbox(data.read(sample), side, side)
-        with torch.inference_mode():
-            density = network(to_network(torch.from_numpy(image)[None]))[0, 0].numpy()
-        yield sample, density, box
-
-
-def validate(network, samples, side=384):
-    """Counts inside the labelled area, at `side` x `side`."""
-    counts = [metrics.count(density, sample, box) for sample, density, box in densities(network, samples, side)]
-    truths, scenes = [sample.truth() for sample in samples], [sample.scene for sample in samples]
-    result = metrics.summary(counts, truths)
-    result["per-scene"] = {
-        scene: metrics.summary(*zip(*[(c, t) for c, t, s in zip(counts, truths, scenes) if s == scene])) for scene in sorted(set(scenes))
-    }
-    return result
+    training.save(options.out / "final.pt", {"network": average.state_dict(), "recipe": recipe, "step": settings["steps"]})
 
 
 if __name__ == "__main__":

@@ -26,7 +26,7 @@ def call(*arguments):
 
 
 def pictures(folder):
-    """Simulated traffic in several sizes; one picture each with a roi, a mask and points, and one with boxes across its edges."""
+    """Simulated traffic in several sizes; one picture each with a roi, a mask, an area and points, and one with boxes across its edges."""
     call(COMMAND, "synth", "--out", folder, "--images", 12, "--seed", 31, "--split", "val")
     path = folder / "annotations.jsonl"
     lines = [json.loads(line) for line in path.read_text().splitlines()]
@@ -36,6 +36,7 @@ def pictures(folder):
     mask[17:-23, 31:-40] = 255
     Image.fromarray(mask).save(folder / "mask.png")
     lines[1]["mask"] = "mask.png"
+    lines[5]["area"] = [[3.5, 20], [lines[5]["width"] - 31.2, 8], [lines[5]["width"] * 0.7, lines[5]["height"] - 2]]
     lines[2]["points"] = [[x + w / 2, y + h / 2] for x, y, w, h in lines[2].pop("boxes")]
     lines[3]["boxes"] += [[-30, 10, 40, 20], [lines[3]["width"] - 4, lines[3]["height"] - 4, 30, 30]]
     # PNG and grey are read, too.

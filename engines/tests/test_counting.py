@@ -137,3 +137,40 @@ def test_summary_knows_always_answering_the_mean():
     assert result["bias"] == pytest.approx(-1.5)
     assert result["rmse"] == pytest.approx(math.sqrt(2.5))
     assert result["mean-baseline-mae"] == pytest.approx(2)
+
+
+def test_vehicles_cut_by_the_edge_count_when_enough_of_them_shows():
+    boxes = [[-5, 10, 10, 10], [-7, 30, 10, 10], [-9, 50, 10, 10], [20, 20, 10, 10], [99, 5, 0, 0], [101, 5, 0, 0]]
+    counted, doubtful = targets.cut(boxes, (0, 0, 100, 100))
+    # A half shows, a whole one, and a point inside.
+    assert counted.tolist() == [[0, 10, 5, 10], [20, 20, 10, 10], [99, 5, 0, 0]]
+    assert doubtful.tolist() == [[0, 30, 3, 10]]
+
+
+def test_density_of_a_near_vehicle_spreads_no_wider_than_wanted():
+    wide, held = (targets.density([[64, 64, 256, 256]], 384, 384, widest=widest) for widest in (np.inf, 2.5))
+    assert wide.sum() == pytest.approx(1, abs=1e-4) and held.sum() == pytest.approx(1, abs=1e-4)
+    assert held.max() > 5 * wide.max()
+
+
+def test_area_is_filled_by_the_even_odd_rule():
+    square = [[1, 1], [5, 1], [5, 5], [1, 5], [1, 1]]
+    hole = [[2, 2], [3, 2], [3, 3], [2, 3], [2, 2]]
+    pixels = data.inside(square + hole, 6, 6)
+    assert pixels.sum() == 15 and pixels[1, 1] == 1 and pixels[2, 2] == 0 and pixels[5, 5] == 0
+
+
+def test_summary_tells_shares_and_of_empty_pictures_the_largest_count():
+    some = metrics.summary([1.0, 4.0], [2, 6])
+    assert (some["relative"], some["counted"]) == (0.375, 0.625)
+    none = metrics.summary([0.25, 1.25], [0, 0])
+    assert none["most"] == 1.25 and "relative" not in none
+
+
+def test_score_weighs_kinds_and_scenes_alike():
+    def line(kind, scene, count, truth):
+        return {"kind": kind, "scene": scene, "count": count, "truth": truth}
+
+    # Half of 10 missed in one scene, none in the other: 5 of 20. One picture without vehicles counts 2.
+    lines = [*[line("road", "a", 5, 10)] * 9, line("road", "b", 10, 10), line("none", "c", 2, 0)]
+    assert metrics.score(lines) == pytest.approx((0.25 + 0.2) / 2)

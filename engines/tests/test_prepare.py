@@ -103,3 +103,42 @@ def test_broken_line_is_named(tmp_path):
     (tmp_path / "annotations.jsonl").write_text('{"file": "a.png", "width": 3}\n')
     with pytest.raises(SystemExit, match="annotations.jsonl:1"):
         data.load(tmp_path)
+
+
+def test_a_list_of_scenes_says_kinds_and_what_validates(tmp_path, engines_folder):
+    pictures = [("bridge_1", [[1, 1, 4, 4]]), ("bridge_2", []), *((f"photo_{number}", [[2, 2, 4, 4]]) for number in range(10)), ("odd", [])]
+    for name, _ in pictures:
+        Image.new("RGB", (16, 12), tuple(name.encode()[-3:])).save(tmp_path / f"{name}.png")
+    lines = [{"file": f"{name}.png", "width": 16, "height": 12, "boxes": boxes, "scene": name, "split": "train"} for name, boxes in pictures]
+    # Its vehicle stands where labels are not complete.
+    lines[0]["area"] = [[8, 0], [16, 0], [16, 12], [8, 12]]
+    (tmp_path / "annotations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
+    (tmp_path / "scenes.toml").write_text(
+        'empty = "none"\n[[scenes]]\nkind = "road"\nmatch = ["bridge_*"]\nvalidate = ["bridge_2"]\n'
+        '[[scenes]]\nkind = "near"\nmatch = ["photo_*"]\nvalidate-share = 0.2\n'
+    )
+    said = prepare(engines_folder, "jsonl", tmp_path, "--out", tmp_path / "out", "--scenes", tmp_path / "scenes.toml")
+    assert "'odd'" in said.stderr
+    told = [json.loads(line) for line in (tmp_path / "out" / "annotations.jsonl").read_text().splitlines()]
+    assert [(line["kind"], line["split"]) for line in told[:2]] == [("none", "train"), ("none", "val")]
+    near = [line for line in told if line.get("kind") == "near"]
+    assert len(near) == 10 and sum(line["split"] == "val" for line in near) == 2
+    assert "kind" not in told[-1] and told[-1]["split"] == "train"
+
+
+def test_a_picture_that_lies_on_its_side_is_read_upright(tmp_path):
+    picture = Image.new("RGB", (30, 20), "white")
+    picture.paste("black", (0, 0, 30, 5))
+    exif = Image.Exif()
+    exif[0x0112] = 6  # to be turned by a quarter, clockwise
+    picture.save(tmp_path / "a.jpg", exif=exif)
+
+    def read(width, height):
+        return data.read(data.sample({"file": "a.jpg", "width": width, "height": height, "boxes": []}, tmp_path / "a.jpg"))
+
+    upright = read(20, 30)
+    assert upright.shape == (30, 20, 3) and upright[15, 18, 0] < 60 and upright[15, 2, 0] > 200
+    # Labels of the pixels as they are stored.
+    assert read(30, 20)[2, 15, 0] < 60
+    with pytest.raises(SystemExit, match="20x30, and labelled as 64x64|30x20, and labelled as 64x64"):
+        read(64, 64)

@@ -12,7 +12,7 @@ cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
 
 import prune
 import train
-from vcount import networks
+from vcount import networks, training
 
 RECIPE = {"backbone": "mobilenetv3_small_050", "width": 16}
 
@@ -113,7 +113,7 @@ def test_a_counter_looks_closer_and_the_mean_of_both_looks_is_followed(tmp_path)
         fused = network.decoder(features)
         one = network.count(fused)
         # Each cell of the small grid holds two and a quarter of the large one.
-        other = train.regrid(network(closer.flip(3)).flip(3), one.shape[2:])
+        other = training.regrid(network(closer.flip(3)).flip(3), one.shape[2:])
         assert float(other.sum()) == pytest.approx(float(network(closer.flip(3)).sum()), rel=1e-5)
         told = (one + other) / 2
         agreed = float(counter(images, features, fused, one))
@@ -125,7 +125,7 @@ def test_a_cell_s_density_goes_where_the_cell_lies():
     density = torch.zeros(1, 1, 3, 3)
     density[0, 0, 0, 1] = 1.0
     # The middle third of the first row lies half in either column of two, and wholly in the first row.
-    assert torch.allclose(train.regrid(density, (2, 2)), torch.tensor([[[[0.5, 0.5], [0.0, 0.0]]]]))
+    assert torch.allclose(training.regrid(density, (2, 2)), torch.tensor([[[[0.5, 0.5], [0.0, 0.0]]]]))
 
 
 def test_the_mean_of_checkpoints_is_taken_only_where_they_are_alike(tmp_path):
@@ -148,13 +148,13 @@ def test_transport_pulls_what_is_counted_to_where_the_vehicles_are():
     density[0, 4, 9] = 1
     density[1, 8, 8] = 1
     density.requires_grad_()
-    train.transport_loss(density, target).backward()
+    training.transport_loss(density, target).backward()
     slope = density.grad[0, 4]
     # Ever cheaper from where it is counted to the vehicle: along the gradient it moves there.
     assert (slope[4:9] < slope[5:10]).all()
     # A picture without vehicles has nowhere to move to.
     assert not density.grad[1].any()
-    assert not train.transport_loss(density[1:], target[1:]).requires_grad or train.transport_loss(density[1:], target[1:]).item() == 0
+    assert not training.transport_loss(density[1:], target[1:]).requires_grad or training.transport_loss(density[1:], target[1:]).item() == 0
 
 
 def test_padding_of_networks_from_tensorflow_becomes_part_of_the_convolutions(tmp_path):

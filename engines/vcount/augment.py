@@ -70,6 +70,8 @@ class Crops:
         self.sides = [side * larger for side in train["longest-side"]]
         # Scenes seen straight from above, by the start of their name: they have no upright.
         self.above = tuple(train.get("above", ()))
+        # Most that a vehicle's density spreads, cells: that of a near vehicle would be too thin to tell from nothing.
+        self.widest = train.get("widest-spread", np.inf)
         self.random = np.random.default_rng(seed)
         weight = np.array([sample.weight for sample in samples])
         self.weight = weight / weight.sum()
@@ -132,15 +134,16 @@ class Crops:
             source = small
         border = 114 if whole else int(rng.choice([114, 114, rng.integers(0, 256)]))
         image = cv2.warpAffine(source, transform, (crop, crop), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=(border,) * 3)
-        boxes = sample.boxes
+        # What is seen of the picture, in its own pixels: x0, y0, x1, y1.
+        seen = np.array([x0, y0, x0 + span_x, y0 + span_y])
         if whole:
-            centres = boxes[:, :2] + boxes[:, 2:] / 2
-            boxes = boxes[((centres >= part[:2]) & (centres < part[:2] + part[2:])).all(axis=1)]
+            seen = np.array([*np.maximum(seen[:2], part[:2]), *np.minimum(seen[2:], part[:2] + part[2:])])
             left, top = np.round((part[:2] - [x0, y0]) * [sx, sy]).astype(int).clip(0, crop)
             right, bottom = np.round((part[:2] + part[2:] - [x0, y0]) * [sx, sy]).astype(int).clip(0, crop)
             image[:top] = image[bottom:] = border
             image[:, :left] = image[:, right:] = border
-        boxes = (boxes - [x0, y0, 0, 0]) * [sx, sy, sx, sy]
+        boxes, doubtful = targets.cut(sample.boxes, seen)
+        boxes, doubtful = ((some - [x0, y0, 0, 0]) * [sx, sy, sx, sy] for some in (boxes, doubtful))
         labelled = np.ones((crop // targets.STRIDE,) * 2, np.float32)
         if sample.roi:
             x, y, w, h = sample.roi
@@ -150,6 +153,8 @@ class Crops:
             whole = np.float32([[sx, 0, -x0 * sx], [0, sy, -y0 * sy]])
             mask = cv2.warpAffine(sample.mask * 255, whole, (crop, crop), flags=cv2.INTER_LINEAR, borderMode=cv2.BORDER_CONSTANT, borderValue=255)
             labelled = labelled * cv2.resize(mask.astype(np.float32) / 255, labelled.shape[::-1], interpolation=cv2.INTER_AREA)
+        for x, y, w, h in doubtful:
+            labelled = labelled * (1 - targets.coverage(np.array([x, y, x + w, y + h]) / targets.STRIDE, *labelled.shape[::-1]))
         if rng.random() < 0.12:
             image = self._clutter(image, boxes)
         if self.stickers and rng.random() < 0.35:
@@ -165,7 +170,7 @@ class Crops:
             boxes = np.stack([crop - boxes[:, 0] - boxes[:, 2], *boxes.T[1:]], axis=1)
         if sample.scene.startswith(self.above):
             image, boxes, labelled = self._turn(image, boxes, labelled)
-        target = targets.density(boxes, crop, crop)
+        target = targets.density(boxes, crop, crop, widest=self.widest)
         return self._weather(np.ascontiguousarray(image)), target, np.ascontiguousarray(labelled)
 
     def _start(self, focus, length, span):

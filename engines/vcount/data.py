@@ -1,8 +1,9 @@
 """Pictures with vehicles in them, as the chain knows them.
 
 The chain's own form is one JSON object a line in `annotations.jsonl`: `file`, `width`, `height`, `boxes` [[x, y, w, h]] in pixels or
-`points` [[x, y]], `scene`, `split`, optionally `bikes` (two-wheelers, as boxes: they do not count), and where labels are complete: `roi`
-[x, y, w, h], or `mask`, the file of a picture that is white there. `prepare.py` makes it from COCO, YOLO and TRANCOS data.
+`points` [[x, y]], `scene`, `split`, optionally `kind` (of view), `bikes` (two-wheelers, as boxes: they do not count), and where labels are
+complete: `roi` [x, y, w, h], `mask`, the file of a picture that is white there, or `area`, a polygon [[x, y]]. A mask is taken before an
+area. `prepare.py` makes the file from COCO, YOLO and TRANCOS data.
 """
 
 import collections
@@ -11,7 +12,7 @@ import json
 import pathlib
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 
 BORDER = 114
 """Grey level around a letterboxed picture; the run time uses the same."""
@@ -33,6 +34,8 @@ class Sample:
     bikes: np.ndarray = dataclasses.field(default_factory=lambda: np.zeros((0, 4), np.float32))
     weight: float = 1.0
     """How often training draws it, relative to others."""
+    kind: str = ""
+    """What kind of view it is; errors are told by it."""
 
     def centres(self):
         """Centres [[x, y]] of the vehicles that are inside the labelled area."""
@@ -51,31 +54,56 @@ class Sample:
         return len(self.centres())
 
 
-def load(folder, split=None):
-    """Reads `annotations.jsonl` in `folder`. Points become boxes of no size."""
+def load(folder, split=None, required=True):
+    """Reads `annotations.jsonl` in `folder`. Points become boxes of no size. A split without pictures ends the program, if it is `required`."""
     folder = pathlib.Path(folder)
     path = folder / "annotations.jsonl"
     samples = []
     for number, line in enumerate(path.read_text().splitlines(), 1):
         try:
             entry = json.loads(line)
-            boxes = entry.get("boxes")
-            if boxes is None:
-                boxes = [[x, y, 0, 0] for x, y in entry["points"]]
-            sample = Sample(
-                folder / entry["file"], entry["width"], entry["height"], np.array(boxes, np.float32).reshape(-1, 4),
-                entry.get("scene", "all"), entry.get("split", "train"), tuple(entry["roi"]) if entry.get("roi") else None,
-                entry["file"], _mask(folder, entry), np.array(entry.get("bikes", []), np.float32).reshape(-1, 4),
-            )
+            own = sample(entry, folder / entry["file"], folder / entry["mask"] if entry.get("mask") else None)
         except (KeyError, TypeError, ValueError) as error:
             raise SystemExit(f"{path}:{number}: {error!r}: each line needs file, width, height and boxes or points") from error
         # What is in training twice, mirrored or not, adds nothing to mirroring.
         copy = split == "train" and "copy-of" in entry
-        if not copy and (split is None or sample.split == split):
-            samples.append(sample)
-    if not samples:
+        if not copy and (split is None or own.split == split):
+            samples.append(own)
+    if not samples and required:
         raise SystemExit(f"{path}: no picture of split {split!r}")
     return samples
+
+
+def sample(entry, file, mask=None):
+    """The picture that a line of `annotations.jsonl` describes. `file` and `mask` are where it and its mask lie."""
+    boxes = entry.get("boxes")
+    if boxes is None:
+        boxes = [[x, y, 0, 0] for x, y in entry["points"]]
+    width, height = entry["width"], entry["height"]
+    scene = entry.get("scene", "all")
+    if mask is not None:
+        mask = _mask(mask, width, height)
+    elif entry.get("area") and not entry.get("roi"):
+        mask = inside(entry["area"], width, height)
+    return Sample(
+        file, width, height, np.array(boxes, np.float32).reshape(-1, 4), scene, entry.get("split", "train"),
+        tuple(entry["roi"]) if entry.get("roi") else None, entry.get("file", ""), mask,
+        np.array(entry.get("bikes", []), np.float32).reshape(-1, 4), kind=entry.get("kind", scene.split("_")[0]),
+    )
+
+
+def inside(area, width, height):
+    """The polygon `area` [[x, y]] in pixels as 0 and 1, the picture's size: a pixel is inside where its centre is, by the even-odd rule."""
+    columns, rows = np.arange(width) + 0.5, np.arange(height) + 0.5
+    crossings = np.zeros((height, width), np.int32)
+    for (x0, y0), (x1, y1) in zip(area, [*area[1:], area[0]]):
+        if y0 == y1:
+            continue
+        # Of each row that the edge crosses, the pixels to the right of it.
+        crossed = (rows >= min(y0, y1)) & (rows < max(y0, y1))
+        at = x0 + (rows - y0) * ((x1 - x0) / (y1 - y0))
+        crossings += crossed[:, None] & (columns[None] > at[:, None])
+    return (crossings % 2).astype(np.uint8)
 
 
 def weigh(folders, shares=None):
@@ -91,22 +119,27 @@ def weigh(folders, shares=None):
                 sample.weight *= shares[index] / total
 
 
-def _mask(folder, entry):
+def _mask(path, width, height):
     """The labelled area as 0 and 1, the picture's size."""
-    if not entry.get("mask"):
-        return None
-    mask = np.asarray(Image.open(folder / entry["mask"]).convert("L"))
-    if mask.shape != (entry["height"], entry["width"]):
-        raise SystemExit(f"{folder / entry['mask']}: not as large as its picture")
+    mask = np.asarray(Image.open(path).convert("L"))
+    if mask.shape != (height, width):
+        raise SystemExit(f"{path}: not as large as its picture")
     return (mask > 127).astype(np.uint8)
 
 
 def read(sample):
-    """The picture as RGB, uint8."""
+    """The picture as RGB, uint8, upright by its EXIF orientation, of the size that its labels are for."""
     try:
-        return np.asarray(Image.open(sample.file).convert("RGB"))
+        picture = Image.open(sample.file)
+        upright = ImageOps.exif_transpose(picture)
+        # Some tools label the pixels as they are stored.
+        chosen = upright if upright.size == (sample.width, sample.height) else picture
+        pixels = np.asarray(chosen.convert("RGB"))
     except OSError as error:
         raise SystemExit(f"{sample.file}: cannot be read as a picture: {error}") from error
+    if pixels.shape[:2] != (sample.height, sample.width):
+        raise SystemExit(f"{sample.file}: is {pixels.shape[1]}x{pixels.shape[0]}, and labelled as {sample.width}x{sample.height}")
+    return pixels
 
 
 def placement(width, height, input_width, input_height):

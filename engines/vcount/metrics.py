@@ -63,23 +63,44 @@ def count(density, sample, box):
 
 
 def summary(counts, truths):
-    """MAE, RMSE, bias, and the error of always answering the mean."""
+    """MAE, RMSE and bias; MAE as a share of the mean true count; the share of the vehicles that is counted (above 1 where too many are); the error of
+    always answering the mean. Without vehicles there are no shares; `most` is the largest count."""
     counts, truths = np.asarray(counts, float), np.asarray(truths, float)
     error = counts - truths
+    mean = truths.mean()
     return {
         "images": len(counts), "mae": float(np.abs(error).mean()), "rmse": float(np.sqrt((error**2).mean())),
-        "bias": float(error.mean()), "truth-mean": float(truths.mean()), "mean-baseline-mae": float(np.abs(truths - truths.mean()).mean()),
+        "bias": float(error.mean()), "truth-mean": float(mean), "mean-baseline-mae": float(np.abs(truths - mean).mean()),
+        **({"relative": float(np.abs(error).mean() / mean), "counted": float(counts.sum() / truths.sum())} if mean > 0 else {"most": float(counts.max())}),
     }
 
 
 def report(lines):
-    """Summary over pictures and over the scenes that they come from; each line has count, truth, scene and game1 to game3."""
+    """Summary over pictures, over the kinds of view and over the scenes that they come from; each line has count, truth, kind and scene, and game1 to
+    game3 where those are wanted."""
     def one(some):
         result = summary([line["count"] for line in some], [line["truth"] for line in some])
         for level in (1, 2, 3):
-            result[f"game{level}"] = float(np.mean([line[f"game{level}"] for line in some]))
+            if f"game{level}" in some[0]:
+                result[f"game{level}"] = float(np.mean([line[f"game{level}"] for line in some]))
         return result
 
     result = one(lines)
-    result["per-scene"] = {scene: one([line for line in lines if line["scene"] == scene]) for scene in sorted({line["scene"] for line in lines})}
+    for key in ("kind", "scene"):
+        result[f"per-{key}"] = {name: one([line for line in lines if line[key] == name]) for name in sorted({line[key] for line in lines})}
+    result["score"] = score(lines)
     return result
+
+
+def score(lines):
+    """One number to choose a network by, lower is better: the relative error of each kind of view, scenes weighing alike, then the mean over kinds. A kind
+    without vehicles adds a tenth of what is counted in a picture. So neither a scene of many pictures nor one of many vehicles decides."""
+    kinds = {}
+    for line in lines:
+        kinds.setdefault(line["kind"], {}).setdefault(line["scene"], []).append((line["count"], line["truth"]))
+    parts = []
+    for scenes in kinds.values():
+        error = np.mean([np.mean([abs(count - truth) for count, truth in some]) for some in scenes.values()])
+        mean = np.mean([np.mean([truth for _, truth in some]) for some in scenes.values()])
+        parts.append(error / mean if mean > 0 else 0.1 * error)
+    return float(np.mean(parts))

@@ -214,7 +214,7 @@ fn eval_writes_lines_and_pictures_and_the_same_table_each_time() {
     };
     let said = eval("a.jsonl");
     assert_eq!(said.replace("a.jsonl", "b.jsonl"), eval("b.jsonl"));
-    for word in ["highway", "  synth_", "all", "MAE", "GAME 3", "95 % intervals"] {
+    for word in ["highway", "  synth_", "all", "MAE", "of truth", "counted", "GAME 3", "95 % intervals"] {
         assert!(said.contains(word), "no {word:?} in:\n{said}");
     }
     let lines = fs::read_to_string(folder.path().join("a.jsonl")).unwrap();

@@ -31,6 +31,8 @@ pub struct Sample {
     pub roi: Option<[f64; 4]>,
     /// Labels are complete where this picture is white alone.
     mask: Option<PathBuf>,
+    /// Labels are complete inside this polygon alone, [x, y] in pixels. A mask goes before it.
+    area: Option<Vec<[f64; 2]>>,
 }
 
 #[derive(Deserialize)]
@@ -47,6 +49,7 @@ struct Entry {
     split: String,
     roi: Option<[f64; 4]>,
     mask: Option<String>,
+    area: Option<Vec<[f64; 2]>>,
     #[serde(rename = "copy-of")]
     copy_of: Option<serde_json::Value>,
 }
@@ -59,25 +62,29 @@ fn train() -> String {
     "train".to_owned()
 }
 
-/// Reads the pictures of `split` that `folder` lists.
-pub fn load(folder: &Path, split: &str) -> Result<Vec<Sample>> {
-    let path = folder.join("annotations.jsonl");
-    let text = fs::read_to_string(&path)
-        .with_context(|| format!("cannot read {} (engines/prepare.py makes it from other forms)", path.display()))?;
+/// Reads the pictures of `split` that the folders list. A folder may have none of it; all together must.
+pub fn load(folders: &[PathBuf], split: &str) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     let mut splits = BTreeSet::new();
-    for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
-        let place = format!("{}:{}", path.display(), number + 1);
-        let (sample, own, copy) = parse(folder, line, &place).with_context(|| place.clone())?;
-        // The training chain leaves out what is in training twice.
-        if own == split && !(copy && split == "train") {
-            samples.push(sample);
+    for folder in folders {
+        let path = folder.join("annotations.jsonl");
+        let text = fs::read_to_string(&path).with_context(|| {
+            format!("cannot read {} (engines/prepare.py makes it from other forms)", path.display())
+        })?;
+        for (number, line) in text.lines().enumerate().filter(|(_, line)| !line.trim().is_empty()) {
+            let place = format!("{}:{}", path.display(), number + 1);
+            let (sample, own, copy) = parse(folder, line, &place).with_context(|| place.clone())?;
+            // The training chain leaves out what is in training twice.
+            if own == split && !(copy && split == "train") {
+                samples.push(sample);
+            }
+            splits.insert(own);
         }
-        splits.insert(own);
     }
     if samples.is_empty() {
         let splits: Vec<_> = splits.into_iter().collect();
-        bail!("{}: no picture of split {split:?}; it has {}", path.display(), splits.join(", "));
+        let names: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
+        bail!("{}: no picture of split {split:?}; there is {}", names.join(", "), splits.join(", "));
     }
     Ok(samples)
 }
@@ -104,11 +111,21 @@ fn parse(folder: &Path, line: &str, place: &str) -> Result<(Sample, String, bool
             "{file}: roi is [{x}, {y}, {w}, {h}]: it must cover something of the picture's {width}x{height}, and nothing outside"
         );
     }
+    if let Some(area) = &entry.area {
+        let finite = area.iter().flatten().all(|side| side.is_finite());
+        ensure!(
+            area.len() >= 3 && finite,
+            "{file}: area has {} corners: give at least three, [[x, y], ...]",
+            area.len()
+        );
+    }
+    // A roi says the same more exactly.
+    let area = entry.area.filter(|_| roi.is_none());
     let kind = entry.kind.unwrap_or_else(|| scene.split('_').next().unwrap_or(&scene).to_owned());
     let path = folder.join(&file);
     let mask = entry.mask.map(|mask| folder.join(mask));
     let place = place.to_owned();
-    let sample = Sample { file, path, place, width, height, boxes, scene, kind, roi, mask };
+    let sample = Sample { file, path, place, width, height, boxes, scene, kind, roi, mask, area };
     Ok((sample, entry.split, entry.copy_of.is_some()))
 }
 
@@ -121,12 +138,14 @@ impl Sample {
     pub fn of(width: usize, height: usize, boxes: &[[f32; 4]], roi: Option<[f64; 4]>) -> Self {
         let (scene, boxes) = ("here".to_owned(), boxes.to_vec());
         let (file, path, place) = ("none.png".to_owned(), PathBuf::new(), String::new());
-        Self { file, path, place, width, height, boxes, kind: scene.clone(), scene, roi, mask: None }
+        Self { file, path, place, width, height, boxes, kind: scene.clone(), scene, roi, mask: None, area: None }
     }
 
-    /// Reads the mask, where there is one.
+    /// Reads the mask, or fills the area, where there is one.
     pub fn read_mask(&self) -> Result<Option<Mask>> {
-        let Some(path) = &self.mask else { return Ok(None) };
+        let Some(path) = &self.mask else {
+            return Ok(self.area.as_ref().map(|area| Mask(inside(area, self.width, self.height))));
+        };
         let picture = image::open(path).with_context(|| format!("{}: cannot read {}", self.place, path.display()))?;
         ensure!(
             (picture.width() as usize, picture.height() as usize) == (self.width, self.height),
@@ -143,6 +162,23 @@ impl Sample {
     }
 }
 
+/// The pixels of a picture whose centre lies inside the polygon `area`, by the even-odd rule, row by row.
+fn inside(area: &[[f64; 2]], width: usize, height: usize) -> Vec<bool> {
+    let mut pixels = vec![false; width * height];
+    for (y, row) in pixels.chunks_exact_mut(width).enumerate() {
+        let y = y as f64 + 0.5;
+        for (&[x0, y0], &[x1, y1]) in area.iter().zip(area.iter().cycle().skip(1)) {
+            if y < y0.min(y1) || y >= y0.max(y1) {
+                continue;
+            }
+            let at = x0 + (y - y0) * ((x1 - x0) / (y1 - y0));
+            let right = row.iter_mut().enumerate().filter(|(x, _)| *x as f64 + 0.5 > at);
+            right.for_each(|(_, pixel)| *pixel = !*pixel);
+        }
+    }
+    pixels
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -150,7 +186,7 @@ mod tests {
     fn loaded(lines: &[&str]) -> Result<Vec<Sample>> {
         let folder = tempfile::tempdir().unwrap();
         fs::write(folder.path().join("annotations.jsonl"), lines.join("\n")).unwrap();
-        load(folder.path(), "val")
+        load(&[folder.path().to_owned()], "val")
     }
 
     #[test]
@@ -164,12 +200,23 @@ mod tests {
             (r#"{"file": "b.png", "width": 8, "height": 8, "boxes": [[1, 2, 3]]}"#, "boxes"),
             (r#"{"file": "b.png", "width": 8, "height": 8, "boxes": [[0, 0, 1, 1], [1, 2, -3, 4]]}"#, "box 2"),
             (r#"{"file": "b.png", "width": 8, "height": 8, "boxes": [], "roi": [0, 0, 9, 8]}"#, "roi"),
+            (r#"{"file": "b.png", "width": 8, "height": 8, "boxes": [], "area": [[0, 0], [8, 8]]}"#, "area"),
         ] {
             let said = format!("{:#}", loaded(&[good, "", line]).unwrap_err());
             assert!(said.contains("annotations.jsonl:3") && said.contains(word), "{said}");
         }
         let said = format!("{:#}", loaded(&[&good.replace("val", "test")]).unwrap_err());
-        assert!(said.contains("split \"val\"") && said.contains("it has test"), "{said}");
+        assert!(said.contains("split \"val\"") && said.contains("there is test"), "{said}");
+    }
+
+    #[test]
+    fn area_is_filled_by_the_even_odd_rule() {
+        // A square of 4 pixels a side with a hole, drawn in one line.
+        let square = [[1.0, 1.0], [5.0, 1.0], [5.0, 5.0], [1.0, 5.0], [1.0, 1.0]];
+        let hole = [[2.0, 2.0], [3.0, 2.0], [3.0, 3.0], [2.0, 3.0], [2.0, 2.0]];
+        let pixels = inside(&[square, hole].concat(), 6, 6);
+        assert_eq!(pixels.iter().filter(|inside| **inside).count(), 15);
+        assert!(pixels[6 + 1] && !pixels[2 * 6 + 2] && !pixels[5 * 6 + 5]);
     }
 
     #[test]

@@ -31,9 +31,9 @@ pub struct Options {
     /// Model: a name, a manifest (.json) or an .onnx file
     #[arg(long, default_value = "")]
     model: String,
-    /// Folder with annotations.jsonl
-    #[arg(long)]
-    data: PathBuf,
+    /// Folders with annotations.jsonl
+    #[arg(long, required = true, num_args = 1.., value_name = "FOLDER")]
+    data: Vec<PathBuf>,
     /// Which of its pictures
     #[arg(long, default_value = "val")]
     split: String,
@@ -65,6 +65,7 @@ pub struct Options {
 struct Line {
     file: String,
     scene: String,
+    kind: String,
     /// Vehicles that the model counts inside the labelled area.
     count: f64,
     /// Vehicles whose centre lies inside it.
@@ -122,7 +123,8 @@ pub fn run(options: &Options) -> Result<()> {
         info.input.height
     );
     let rows = summary::summarise(&samples, &counted, options.per_scene);
-    println!("{}, split {:?}\n", options.data.display(), options.split);
+    let folders: Vec<_> = options.data.iter().map(|folder| folder.display().to_string()).collect();
+    println!("{}, split {:?}\n", folders.join(", "), options.split);
     print!("{}", summary::table(&rows));
     if let Some(path) = &options.json {
         write_lines(path, &counted)?;
@@ -207,6 +209,7 @@ fn count(samples: &[Sample], engine: &Arc<dyn Engine>, resize: Resize, keep: boo
                 let line = Line {
                     file: sample.file.clone(),
                     scene: sample.scene.clone(),
+                    kind: sample.kind.clone(),
                     count: metrics::count(&cells, sample, mask.as_ref(), &placement),
                     truth: metrics::truth(sample, mask.as_ref()),
                     game0: game[0],

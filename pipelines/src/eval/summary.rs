@@ -3,8 +3,8 @@
 use std::collections::BTreeMap;
 use std::fmt::Write;
 
-use super::Counted;
 use super::annotations::Sample;
+use super::{Counted, Line};
 
 /// Bootstrap samples for an interval.
 const DRAWS: usize = 2000;
@@ -15,8 +15,9 @@ const SEED: u64 = 20_150_617;
 /// From so many scenes on, scenes are drawn; with fewer, pictures.
 const SCENES: usize = 4;
 
-/// What is measured: MAE, RMSE, bias, GAME 1 to 3.
-const MEASURES: usize = 6;
+/// What is measured: MAE, MAE as a share of the mean true count, the share of the vehicles that is
+/// counted, bias, RMSE, GAME 1 to 3.
+const MEASURES: usize = 8;
 
 /// A line of the summary.
 #[derive(Clone, Debug)]
@@ -31,31 +32,45 @@ pub struct Row {
     clustered: bool,
     /// MAE of always answering the mean of the true counts.
     baseline: f64,
+    /// The largest count.
+    most: f64,
 }
 
 /// Sums over some pictures, from which all measures follow.
 #[derive(Clone, Copy, Default)]
 struct Sums {
     images: f64,
-    sums: [f64; MEASURES],
+    error: f64,
+    square: f64,
+    count: f64,
+    truth: f64,
+    game: [f64; 3],
 }
 
 impl Sums {
     fn of(counted: &Counted) -> Self {
-        let line = &counted.line;
-        let error = line.error();
-        Self { images: 1.0, sums: [error.abs(), error * error, error, line.game1, line.game2, line.game3] }
+        let Line { count, truth, game1, game2, game3, .. } = counted.line;
+        let error = count - truth;
+        let game = [game1, game2, game3];
+        Self { images: 1.0, error: error.abs(), square: error * error, count, truth, game }
     }
 
     fn add(&mut self, other: &Self) {
         self.images += other.images;
-        self.sums.iter_mut().zip(other.sums).for_each(|(sum, more)| *sum += more);
+        self.error += other.error;
+        self.square += other.square;
+        self.count += other.count;
+        self.truth += other.truth;
+        self.game.iter_mut().zip(other.game).for_each(|(sum, more)| *sum += more);
     }
 
+    /// Shares are not a number where there are no vehicles.
     fn measures(&self) -> [f64; MEASURES] {
-        let mut values = self.sums.map(|sum| sum / self.images);
-        values[1] = values[1].sqrt();
-        values
+        let mean = |sum: f64| sum / self.images;
+        let [game1, game2, game3] = self.game.map(mean);
+        let bias = mean(self.count - self.truth);
+        let (relative, share) = (self.error / self.truth, self.count / self.truth);
+        [mean(self.error), relative, share, bias, mean(self.square).sqrt(), game1, game2, game3]
     }
 }
 
@@ -109,7 +124,9 @@ fn row(name: String, pictures: &[(&Sample, &Counted)]) -> Row {
     };
     let truth = mean(&|truth| truth);
     let baseline = mean(&|value| (value - truth).abs());
-    Row { name, images, truth, values: all.measures(), intervals: bootstrap(&units), clustered, baseline }
+    let most = pictures.iter().map(|(_, counted)| counted.line.count).fold(0.0, f64::max);
+    let (values, intervals) = (all.measures(), bootstrap(&units));
+    Row { name, images, truth, values, intervals, clustered, baseline, most }
 }
 
 /// Pictures with what was counted on them.
@@ -135,46 +152,74 @@ pub fn summarise(samples: &[Sample], counted: &[Counted], per_scene: bool) -> Ve
     rows
 }
 
+/// How a measure is written.
+#[derive(Clone, Copy, PartialEq)]
+enum Form {
+    Number,
+    Signed,
+    Share,
+}
+
+/// Heading, width and form of each measure.
+const COLUMNS: [(&str, usize, Form); MEASURES] = [
+    ("MAE", 11, Form::Number),
+    ("of truth", 8, Form::Share),
+    ("counted", 9, Form::Share),
+    ("bias", 13, Form::Signed),
+    ("RMSE", 11, Form::Number),
+    ("GAME 1", 11, Form::Number),
+    ("GAME 2", 11, Form::Number),
+    ("GAME 3", 11, Form::Number),
+];
+
 /// Two decimals where they say something.
-fn number(value: f64, signed: bool) -> String {
+fn number(value: f64, form: Form) -> String {
     let decimals = if value.abs() < 9.995 { 2 } else { 1 };
-    match signed {
-        true => format!("{value:+.decimals$}"),
-        false => format!("{value:.decimals$}"),
+    match form {
+        Form::Share if !value.is_finite() => "-".to_owned(),
+        Form::Share => format!("{:.0}%", value * 100.0),
+        Form::Signed => format!("{value:+.decimals$}"),
+        Form::Number => format!("{value:.decimals$}"),
     }
 }
 
-/// The table, in at most 110 columns where names are short.
+fn interval((low, high): (f64, f64), form: Form) -> String {
+    match form {
+        Form::Share if !(low.is_finite() && high.is_finite()) => String::new(),
+        Form::Share => format!("{:.0}..{:.0}%", low * 100.0, high * 100.0),
+        _ => format!("{}..{}", number(low, form), number(high, form)),
+    }
+}
+
+/// The table, in at most 132 columns where names are short.
 pub fn table(rows: &[Row]) -> String {
     let wide = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(8);
-    let mut text = format!(
-        "{:wide$}  {:>6}  {:>5}  {:>11} {:>11} {:>13} {:>11} {:>11} {:>11} {:>6}\n",
-        "", "images", "truth", "MAE", "RMSE", "bias", "GAME 1", "GAME 2", "GAME 3", "mean"
-    );
+    let line = |name: &str, images: &str, truth: &str, cells: [String; COLUMNS.len()], mean: &str| {
+        let mut text = format!("{name:wide$}  {images:>6}  {truth:>5} ");
+        for (cell, (_, width, _)) in cells.iter().zip(COLUMNS) {
+            let _ = write!(text, " {cell:>width$}");
+        }
+        format!("{} {mean:>6}", text).trim_end().to_owned() + "\n"
+    };
+    let heads = COLUMNS.map(|(head, ..)| head.to_owned());
+    let mut text = line("", "images", "truth", heads, "mean");
     for row in rows {
-        let [mae, rmse, bias, game1, game2, game3] =
-            std::array::from_fn(|measure| number(row.values[measure], measure == 2));
         let images = format!("{}{}", row.images, if row.clustered { " " } else { "*" });
-        let _ = writeln!(
-            text,
-            "{:wide$}  {images:>6}  {:>5}  {mae:>11} {rmse:>11} {bias:>13} {game1:>11} {game2:>11} {game3:>11} {:>6}",
-            row.name,
-            number(row.truth, false),
-            number(row.baseline, false),
-        );
-        let [mae, rmse, bias, game1, game2, game3] = std::array::from_fn(|measure| {
-            let (low, high) = row.intervals[measure];
-            format!("{}..{}", number(low, measure == 2), number(high, measure == 2))
+        let empty = row.truth == 0.0;
+        let cells = std::array::from_fn(|at| match COLUMNS[at] {
+            ("counted", ..) if empty => format!("max {}", number(row.most, Form::Number)),
+            (_, _, form) => number(row.values[at], form),
         });
-        let _ = writeln!(
-            text,
-            "{:wide$}  {:>6}  {:>5}  {mae:>11} {rmse:>11} {bias:>13} {game1:>11} {game2:>11} {game3:>11}",
-            "", "", ""
-        );
+        let (truth, mean) = (number(row.truth, Form::Number), number(row.baseline, Form::Number));
+        text += &line(&row.name, &images, &truth, cells, &mean);
+        let cells = std::array::from_fn(|at| interval(row.intervals[at], COLUMNS[at].2));
+        text += &line("", "", "", cells, "");
     }
     let _ = writeln!(
         text,
-        "\nSecond lines: 95 % intervals, from {DRAWS} bootstrap samples of scenes; where marked *, of pictures, since there\n\
+        "\nof truth: MAE as a share of the mean true count. counted: the share of the vehicles that is counted, above\n\
+         100% where more are counted than there are; without vehicles, the largest count of a picture.\n\
+         Second lines: 95 % intervals, from {DRAWS} bootstrap samples of scenes; where marked *, of pictures, since there\n\
          are fewer than {SCENES} scenes: that interval is for more pictures of these scenes, not for other scenes.\n\
          mean: the MAE of always answering the mean of the true counts of that line."
     );
@@ -184,15 +229,24 @@ pub fn table(rows: &[Row]) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::eval::Line;
 
     fn counted(scene: &str, count: f64, truth: f64) -> (Sample, Counted) {
         let mut sample = Sample::of(8, 8, &[], None);
         sample.scene = scene.to_owned();
         let error = (count - truth).abs();
         let (file, scene) = (String::new(), scene.to_owned());
-        let line =
-            Line { file, scene, count, truth, game0: error, game1: error, game2: error + 1.0, game3: error + 2.0 };
+        let kind = scene.clone();
+        let line = Line {
+            file,
+            scene,
+            kind,
+            count,
+            truth,
+            game0: error,
+            game1: error,
+            game2: error + 1.0,
+            game3: error + 2.0,
+        };
         (sample, Counted { line, density: None })
     }
 
@@ -201,8 +255,10 @@ mod tests {
         let (samples, counted): (Vec<_>, Vec<_>) = [counted("a", 1.0, 2.0), counted("a", 4.0, 6.0)].into_iter().unzip();
         let rows = summarise(&samples, &counted, false);
         assert_eq!(rows.len(), 1);
-        let [mae, rmse, bias, game1, game2, _] = rows[0].values;
+        let [mae, relative, share, bias, rmse, game1, game2, _] = rows[0].values;
         assert_eq!((mae, bias, game1, game2), (1.5, -1.5, 1.5, 2.5));
+        // 3 of 8 vehicles too few; 5 of 8 counted.
+        assert_eq!((relative, share), (0.375, 0.625));
         assert!((rmse - 2.5f64.sqrt()).abs() < 1e-12);
         assert_eq!((rows[0].truth, rows[0].baseline), (4.0, 2.0));
     }
@@ -228,7 +284,7 @@ mod tests {
     }
 
     #[test]
-    fn table_fits_110_columns() {
+    fn table_fits_132_columns() {
         let pictures = (0..40).map(|index| counted("s", 30.0 + f64::from(index), 10.0));
         let (mut samples, counted): (Vec<_>, Vec<_>) = pictures.unzip();
         for (index, sample) in samples.iter_mut().enumerate() {
@@ -236,8 +292,16 @@ mod tests {
         }
         let text = table(&summarise(&samples, &counted, true));
         for line in text.lines() {
-            assert!(line.chars().count() <= 110, "{} columns: {line}", line.chars().count());
+            assert!(line.chars().count() <= 132, "{} columns: {line}", line.chars().count());
         }
         assert!(text.contains("40*"), "{text}");
+    }
+
+    #[test]
+    fn pictures_without_vehicles_have_no_shares_and_tell_their_largest_count() {
+        let pictures = [counted("roof", 0.25, 0.0), counted("roof", 1.25, 0.0)];
+        let (samples, counted): (Vec<_>, Vec<_>) = pictures.into_iter().unzip();
+        let text = table(&summarise(&samples, &counted, false));
+        assert!(text.contains("max 1.25") && !text.contains("NaN") && !text.contains("inf"), "{text}");
     }
 }
