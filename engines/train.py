@@ -306,7 +306,7 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
         optimizer.load_state_dict(state["optimizer"])
         rate.load_state_dict(state["rate"])
         begin, best = state["step"], state["best"]
-    larger = settings.get("closer", 1)
+    larger, batches = settings.get("closer", 1), settings.get("accumulate", 1)
     loader = training.batches(samples, pictures, recipe, options.seed + 7 + begin, options.workers, larger)
     since, losses = time.time(), []
     for step in range(begin, settings["steps"]):
@@ -316,28 +316,31 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
             for module in network.modules():
                 if isinstance(module, torch.nn.BatchNorm2d):
                     module.eval()
-        images, target, labelled = next(loader)
-        images, closer = training.to_network(images), None
-        if larger > 1:
-            closer = images
-            images, target, labelled = shrink(closer, target, labelled, larger)
-        with precision(options):
-            features = network.features(images)
-            fused = network.decoder(features)
-            density = network.count(fused)
-        features, fused, density = [feature.float() for feature in features], fused.float(), density.float()
-        loss = settings.get("labels", 1.0) * training.counting_loss(density, target, labelled, settings["loss"])
-        if teacher and settings.get("distill"):
-            # Fades out: at the end the network is free.
-            share = settings["distill"] * max(0.0, 1.0 - step / (settings.get("distill-until", 0.7) * settings["steps"]))
-            if share > 0:
-                loss = loss + share * teacher(images, features, fused, density, (target, labelled) if options.correct else None, closer)
         optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        total = 0.0
+        for _ in range(batches):
+            images, target, labelled = next(loader)
+            images, closer = training.to_network(images), None
+            if larger > 1:
+                closer = images
+                images, target, labelled = shrink(closer, target, labelled, larger)
+            with precision(options):
+                features = network.features(images)
+                fused = network.decoder(features)
+                density = network.count(fused)
+            features, fused, density = [feature.float() for feature in features], fused.float(), density.float()
+            loss = settings.get("labels", 1.0) * training.counting_loss(density, target, labelled, settings["loss"])
+            if teacher and settings.get("distill"):
+                # Fades out: at the end the network is free.
+                share = settings["distill"] * max(0.0, 1.0 - step / (settings.get("distill-until", 0.7) * settings["steps"]))
+                if share > 0:
+                    loss = loss + share * teacher(images, features, fused, density, (target, labelled) if options.correct else None, closer)
+            (loss / batches).backward()
+            total += loss.item() / batches
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
         optimizer.step()
         rate.step()
-        losses.append(loss.item())
+        losses.append(total)
         with torch.no_grad():
             decay = min(settings["ema"], (step + 1) / (step + 10))
             for slow, fast in zip(average.state_dict().values(), network.state_dict().values()):
