@@ -194,25 +194,37 @@ class Counter(torch.nn.Module):
         return self
 
     def forward(self, images, features, fused, density, known=None, closer=None):
-        """Error of the projected features (smooth L1), of backbone and decoder, and the counting loss against the teacher's density, or where
-        it is `known`, as density and the cells where that holds, the true one. Of `closer`, the same images larger, the teacher counts the mirror
-        image too, and the mean of both is its density."""
+        """Error of the projected features (smooth L1), of backbone and decoder, and the counting loss against the teacher's density.
+
+        The teacher counts each image and its mirror image, the latter of `closer`, the same images larger, where that is given, and the mean
+        of both is its density. It is followed where the two agree (`agreement`). Where it is `known`, as density and the cells where that
+        holds, the true density takes its place."""
         with torch.no_grad():
             levels = self.network.features(images)
             wanted = [*levels, self.network.decoder(levels)]
             told = self.network.count(wanted[-1])
-            if closer is not None:
-                told = (told + training.regrid(self.network(closer.flip(3)).flip(3), told.shape[2:])) / 2
+            weight = torch.ones_like(told)
+            if closer is not None or known:
+                other = training.regrid(self.network((images if closer is None else closer).flip(3)).flip(3), told.shape[2:])
+                weight, told = agreement(told, other), (told + other) / 2
             if known:
                 target, labelled = known
                 told = torch.lerp(told, target, labelled)
+                weight = torch.maximum(weight, labelled)
         loss = 0.0
         for project, scale, own, level in zip(self.project, self.scales, [*features, fused], wanted):
             if scale.num_batches_tracked < 30:
                 scale(level)
             target = F.batch_norm(level, scale.running_mean, scale.running_var)
             loss = loss + F.smooth_l1_loss(project(own), target) / len(wanted)
-        return loss + training.counting_loss(density, told, torch.ones_like(told), self.weights)
+        return loss + training.counting_loss(density, told, weight, self.weights)
+
+
+def agreement(one, other, block=4):
+    """1 in the blocks of cells whose two counts differ by at most 0.15 vehicles and a quarter of the larger, else 0. [N, 1, H, W]"""
+    a, b = (F.avg_pool2d(density, block, ceil_mode=True, divisor_override=1) for density in (one, other))
+    agree = ((a - b).abs() <= 0.15 + 0.25 * torch.maximum(a, b)).to(one)
+    return F.interpolate(agree, scale_factor=block)[:, :, : one.shape[2], : one.shape[3]]
 
 
 def shrink(images, target, labelled, factor):
