@@ -1,5 +1,8 @@
 //! What is said of a frame: in metadata on the frame, and as JSON to whoever is not in the pipeline.
 
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
 
 use crate::density::DensityMap;
@@ -18,6 +21,8 @@ pub struct FrameReport {
     pub pts: Option<u64>,
     /// When the camera took the picture, nanoseconds since 1970 (UTC), where the sender's clock is known.
     pub capture_time: Option<u64>,
+    /// When the frame reached the counter, nanoseconds since 1970 (UTC), by the clock of this machine.
+    pub received_time: u64,
     /// What was counted, or `None` before the first count.
     pub count: Option<Counted>,
     /// The count should have been this frame's own and is not: the engine was overloaded, late, or failed.
@@ -62,7 +67,7 @@ pub struct RegionReport {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case", deny_unknown_fields)]
 pub struct JsonReport {
-    /// Version of this form: 1.
+    /// Version of this form: [`JSON_SCHEMA`].
     pub schema: u32,
     /// See [`FrameReport::camera`].
     pub camera: String,
@@ -74,6 +79,8 @@ pub struct JsonReport {
     pub pts: Option<f64>,
     /// Seconds since 1970 (UTC).
     pub capture_time: Option<f64>,
+    /// [`FrameReport::received_time`] as RFC 3339 in UTC with milliseconds, such as `2026-01-31T09:05:00.040Z`.
+    pub received: String,
     /// Vehicles; null before the first count.
     pub count: Option<f64>,
     /// Vehicles, smoothed.
@@ -125,14 +132,27 @@ pub struct JsonDensity {
     pub cells: Vec<f32>,
 }
 
-/// Version of [`JsonReport`].
-pub const JSON_SCHEMA: u32 = 1;
+/// Version of [`JsonReport`]. 2 added [`JsonReport::received`].
+pub const JSON_SCHEMA: u32 = 2;
 
 const NANOSECONDS: f64 = 1e9;
 
 /// Three decimals: what a count is worth, and short lines.
 fn rounded(value: f64) -> f64 {
     (value * 1e3).round() / 1e3
+}
+
+/// Nanoseconds from 1970 (UTC) to `time`; 0 for times before.
+pub fn unix_nanoseconds(time: SystemTime) -> u64 {
+    let since = time.duration_since(UNIX_EPOCH).unwrap_or_default();
+    u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)
+}
+
+/// `nanoseconds` since 1970 as RFC 3339 in UTC with milliseconds, the rest cut off.
+fn rfc3339(nanoseconds: u64) -> String {
+    // A u64 of nanoseconds ends in the year 2554; a timestamp goes on to 9999.
+    let time = Timestamp::from_nanosecond(nanoseconds.into()).unwrap_or(Timestamp::MAX);
+    format!("{time:.3}")
 }
 
 impl FrameReport {
@@ -146,6 +166,7 @@ impl FrameReport {
             unique_id: self.unique_id,
             pts: self.pts.map(seconds),
             capture_time: self.capture_time.map(seconds),
+            received: rfc3339(self.received_time),
             count: self.count.map(|count| rounded(count.raw)),
             smoothed: self.count.map(|count| rounded(count.smoothed)),
             level: self.count.map(|count| count.level),
@@ -173,5 +194,28 @@ impl RegionReport {
             smoothed: self.count.map(|count| rounded(count.smoothed)),
             level: self.count.map(|count| count.level),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+
+    #[test]
+    fn time_of_receipt_is_utc_with_milliseconds() {
+        // `date --utc --date=@1700000000 --iso-8601=seconds`
+        assert_eq!(rfc3339(1_700_000_000_000_000_000), "2023-11-14T22:13:20.000Z");
+        assert_eq!(rfc3339(1_709_164_799_999_999_999), "2024-02-28T23:59:59.999Z");
+        assert_eq!(rfc3339(1_709_164_800_000_000_000), "2024-02-29T00:00:00.000Z");
+        assert_eq!(rfc3339(0), "1970-01-01T00:00:00.000Z");
+        assert_eq!(rfc3339(u64::MAX), "2554-07-21T23:34:33.709Z");
+    }
+
+    #[test]
+    fn clock_before_1970_is_1970() {
+        assert_eq!(unix_nanoseconds(UNIX_EPOCH + Duration::from_millis(1500)), 1_500_000_000);
+        assert_eq!(unix_nanoseconds(UNIX_EPOCH - Duration::from_secs(1)), 0);
     }
 }

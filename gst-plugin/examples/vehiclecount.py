@@ -50,6 +50,7 @@ class Count:
     unique_id: int
     pts: Optional[float]
     capture_time: Optional[float]  # since 1970, by the camera's clock
+    received_time: float  # since 1970, when the frame reached the counter
     count: Optional[float]
     smoothed: Optional[float]
     level: Optional[str]
@@ -109,6 +110,7 @@ def _count(structure):
         unique_id=structure.get_value("unique-id"),
         pts=_seconds(structure, "pts"),
         capture_time=_seconds(structure, "capture-time"),
+        received_time=_seconds(structure, "received-time"),
         stale=structure.get_value("stale"),
         age=_seconds(structure, "age"),
         regions=[_region(region) for region in _array(structure, "regions")],

@@ -36,6 +36,7 @@ fn report() -> FrameReport {
         unique_id: 0,
         pts: Some(0),
         capture_time: None,
+        received_time: 1_700_000_000_250_000_000,
         count: Some(counted),
         stale: false,
         age: 0,

@@ -96,6 +96,13 @@ vehicle_count_capture_time (const GstStructure * count)
   return vehicle_count_uint64_or (count, "capture-time", GST_CLOCK_TIME_NONE);
 }
 
+/* When the frame reached the counter by the clock of its machine, nanoseconds since 1970 (UTC). */
+static inline GstClockTime
+vehicle_count_received_time (const GstStructure * count)
+{
+  return vehicle_count_uint64_or (count, "received-time", GST_CLOCK_TIME_NONE);
+}
+
 /* Vehicles in the frame, or in a region. FALSE before the first count; then *vehicles is left as it is. */
 static inline gboolean
 vehicle_count_vehicles (const GstStructure * count_or_region, gdouble * vehicles)

@@ -19,7 +19,7 @@ G_BEGIN_DECLS
 #define VEHICLE_COUNT_NVDS_TYPE_NAME "VEHICLECOUNT.COUNTER.FRAME_COUNT"
 
 #define VEHICLE_COUNT_NVDS_MAGIC 0x544e4356u /* "VCNT" */
-#define VEHICLE_COUNT_NVDS_VERSION 1u        /* later versions add fields at the end */
+#define VEHICLE_COUNT_NVDS_VERSION 2u        /* later versions add fields at the end; 2 added received_time */
 
 /* Flags of a count; the first one of regions too. */
 #define VEHICLE_COUNT_NVDS_COUNTED 1u      /* count, smoothed and level are there */
@@ -73,6 +73,7 @@ typedef struct {
   double y;
   double width;
   double height;
+  uint64_t received_time; /* ns since 1970: when the frame reached the counter, by the machine's clock */
 } VehicleCountNvds;
 
 /* "free", "moderate", "dense" or "jammed". */

@@ -4,7 +4,7 @@
 //! the queue in order, each when it is counted or when its deadline has come. Neither ever waits for another camera.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -15,6 +15,7 @@ use vehiclecount_core::engine::Slot;
 use vehiclecount_core::engine::gpu::RegionWeights;
 use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::preprocess::{Placement, Preprocessor, Resize};
+use vehiclecount_core::report::unix_nanoseconds;
 
 use super::VehicleCounterPad;
 use super::imp::{CAT, VehicleCounter};
@@ -239,7 +240,7 @@ impl Camera {
     // ---- in: the streaming thread ----
 
     fn chain(&self, imp: &VehicleCounter, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let arrival = Instant::now();
+        let (arrival, received_time) = (Instant::now(), unix_nanoseconds(SystemTime::now()));
         let timing = imp.timing();
         let live = self.is_live();
         let deadline = live.then(|| imp.clock().time() + timing.max_latency);
@@ -285,7 +286,7 @@ impl Camera {
             }
             None => FrameState::NotDue,
         };
-        stream.push(Item::Frame(Frame { buffer, sequence, time, arrival, deadline, place, state }));
+        stream.push(Item::Frame(Frame { buffer, sequence, time, arrival, received_time, deadline, place, state }));
         self.wake(&mut stream);
         drop(stream);
         if let (Some((ticket, slot)), Some(link)) = (order, &link) {

@@ -22,6 +22,8 @@ pub struct Frame {
     pub time: Duration,
     /// When it came.
     pub arrival: Instant,
+    /// The same by the system clock, nanoseconds since 1970.
+    pub received_time: u64,
     /// Clock time at which it is let go uncounted; `None` waits as long as it takes.
     pub deadline: Option<gst::ClockTime>,
     /// Where the density grid lies in it.
@@ -405,6 +407,7 @@ impl Stream {
             unique_id,
             pts: frame.buffer.pts().map(gst::ClockTime::nseconds),
             capture_time: capture_time(&frame.buffer),
+            received_time: frame.received_time,
             count: self.latest.as_ref().map(|latest| latest.counts.total),
             stale: !self.fresh,
             age: self.latest.as_ref().map_or(0, |latest| nanoseconds(frame.time.saturating_sub(latest.time))),

@@ -206,6 +206,7 @@ fn report() -> FrameReport {
         unique_id: 0,
         pts: Some(40_000_000),
         capture_time: None,
+        received_time: 1_700_000_000_000_000_000,
         count: counted,
         stale: false,
         age: 0,

@@ -21,8 +21,8 @@ pub const TYPE_NAME: &CStr = c"VEHICLECOUNT.COUNTER.FRAME_COUNT";
 /// First field of every [`Count`].
 pub const MAGIC: u32 = u32::from_le_bytes(*b"VCNT");
 
-/// Version of [`Count`]; fields are only ever added at the end of a later one.
-pub const VERSION: u32 = 1;
+/// Version of [`Count`]; fields are only ever added at the end of a later one. 2 added `received_time`.
+pub const VERSION: u32 = 2;
 
 /// `count`, `smoothed` and `level` are there.
 const COUNTED: u32 = 1;
@@ -64,6 +64,7 @@ pub struct Count {
     y: f64,
     width: f64,
     height: f64,
+    received_time: u64,
 }
 
 /// `VehicleCountNvdsRegion`.
@@ -81,7 +82,7 @@ struct RegionCount {
 
 // As the C header says.
 const _: () = {
-    assert!(size_of::<Count>() == 176 && size_of::<RegionCount>() == 48);
+    assert!(size_of::<Count>() == 184 && offset_of!(Count, received_time) == 176 && size_of::<RegionCount>() == 48);
     assert!(offset_of!(Count, size) == 8 && offset_of!(Count, unique_id) == 16 && offset_of!(Count, sequence) == 32);
     assert!(offset_of!(Count, count) == 72 && offset_of!(Count, camera) == 88 && offset_of!(Count, regions) == 112);
     assert!(offset_of!(Count, n_regions) == 120 && offset_of!(Count, cells) == 136 && offset_of!(Count, x) == 144);
@@ -243,6 +244,7 @@ fn lay_out(writer: &mut Writer, report: &FrameReport, source_id: u32) -> Count {
         y: grid.rect.y,
         width: grid.rect.width,
         height: grid.rect.height,
+        received_time: report.received_time,
     }
 }
 
@@ -370,6 +372,7 @@ pub unsafe fn read(data: *const c_void) -> Option<(u32, FrameReport)> {
             unique_id: count.unique_id,
             pts: (count.flags & PTS != 0).then_some(count.pts),
             capture_time: (count.flags & CAPTURE_TIME != 0).then_some(count.capture_time),
+            received_time: count.received_time,
             count: counted(count.flags, count.count, count.smoothed, count.level),
             stale: count.flags & STALE != 0,
             age: count.age,

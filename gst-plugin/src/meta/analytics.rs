@@ -106,6 +106,7 @@ mod tests {
             unique_id: 0,
             pts: None,
             capture_time: None,
+            received_time: 0,
             count: Some(Counted { raw: 4.5, smoothed: 4.25, level: Level::Moderate }),
             stale: false,
             age: 0,

@@ -49,6 +49,7 @@ fn write(structure: &mut gst::StructureRef, report: &FrameReport) {
     if let Some(time) = report.capture_time {
         structure.set("capture-time", time);
     }
+    structure.set("received-time", report.received_time);
     write_count(structure, report.count);
     structure.set("stale", report.stale);
     structure.set("age", report.age);
@@ -100,6 +101,7 @@ fn parse(structure: &gst::StructureRef) -> Option<FrameReport> {
         unique_id: structure.get("unique-id").ok()?,
         pts: structure.get("pts").ok(),
         capture_time: structure.get("capture-time").ok(),
+        received_time: structure.get("received-time").ok()?,
         count: parse_count(structure),
         stale: structure.get("stale").ok()?,
         age: structure.get("age").ok()?,
@@ -147,6 +149,7 @@ mod tests {
             unique_id: 3,
             pts: Some(40),
             capture_time: Some(1_700_000_000_000_000_000),
+            received_time: 1_700_000_000_250_000_000,
             count: Some(Counted { raw: 4.5, smoothed: 4.25, level: Level::Moderate }),
             stale: true,
             age: 80_000_000,

@@ -2,10 +2,10 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, SystemTime};
 
 use vehiclecount_core::density::{DensityMap, Grid};
-use vehiclecount_core::report::FrameReport;
+use vehiclecount_core::report::{FrameReport, unix_nanoseconds};
 
 use super::OsdMode;
 use super::imp::Settings;
@@ -121,10 +121,11 @@ impl State {
 
     /// The frames of the batch, each taken in by its source: whether it is due, too.
     fn begin<'a>(&mut self, locked: &Locked<'_, 'a>, buffer: &gst::BufferRef) -> Vec<(Frame<'a>, Passed, bool)> {
+        let received_time = unix_nanoseconds(SystemTime::now());
         let frames = locked.frames().into_iter().map(|frame| {
             let pts = frame.pts.or_else(|| buffer.pts().map(gst::ClockTime::nseconds));
             let (sequence, time, due) = self.source(frame.source_id).begin(pts);
-            (frame, Passed { sequence, time, pts, ntp: frame.ntp }, due)
+            (frame, Passed { sequence, time, pts, ntp: frame.ntp, received_time }, due)
         });
         frames.collect()
     }

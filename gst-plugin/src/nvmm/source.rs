@@ -190,6 +190,7 @@ impl Source {
             unique_id: labels.unique_id,
             pts: frame.pts,
             capture_time: frame.ntp,
+            received_time: frame.received_time,
             count: latest.map(|latest| latest.counts.total),
             stale,
             age: latest.map_or(0, |latest| nanoseconds(frame.time.saturating_sub(latest.time))),
@@ -213,6 +214,8 @@ pub struct Passed {
     pub pts: Option<u64>,
     /// Nanoseconds since 1970.
     pub ntp: Option<u64>,
+    /// When its batch came, nanoseconds since 1970.
+    pub received_time: u64,
 }
 
 fn nanoseconds(duration: Duration) -> u64 {
