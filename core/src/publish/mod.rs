@@ -1,0 +1,30 @@
+//! Reports leave the process: publishers, a bounded queue, a worker and a sink for each destination.
+//!
+//! ```text
+//! Publisher ──┐
+//! Publisher ──┼─> Queue ──> worker thread ──> Sink (file, pipe, standard output)
+//! Publisher ──┘
+//! ```
+//!
+//! - [`Publisher`] is what a stream holds. [`Publisher::push`] never blocks on input or output.
+//! - [`Queue`] holds the reports that wait. It is bounded: a full queue drops its oldest report and
+//!   counts it.
+//! - The worker, one thread for each destination, opens the [`Sink`] and sends what waits. A sink
+//!   that fails is opened again, and the reports that it did not take are sent again.
+//! - Publishers of one process with the same location share the queue, the worker and the sink.
+//! - [`Thinning`] decides which frames of a camera are published at all.
+//!
+//! No call waits longer than [`PATIENCE`] for a sink, even if the operating system never returns
+//! from a write. A new transport is a file in `sink/` and a line in its table of schemes.
+
+mod queue;
+pub mod sink;
+mod thinning;
+mod trouble;
+mod worker;
+
+pub use queue::{Queue, Statistics};
+pub use sink::{Report, Sent, Sink, SinkError, SinkSettings};
+pub use thinning::{FrameTime, Thinning};
+pub use trouble::{Cause, TroubleEnd};
+pub use worker::{Event, GRACE, Listener, PATIENCE, PublishError, PublishSettings, Publisher};

@@ -1,0 +1,268 @@
+//! Paths: regular files that are appended to, followed and rotated, and pipes and devices.
+
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io;
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::path::{self, Path, PathBuf};
+use std::time::{Duration, Instant, SystemTime};
+
+use super::regular::{Identity, RegularFile};
+use super::rotation::Rotation;
+use super::stream::{self, Standard, Stream};
+use super::{Destination, LocationError, Log, Report, Sent, Sink, SinkError, SinkSettings};
+
+/// `file://` and an absolute path, in which `%` and two hexadecimal digits are a byte.
+pub fn from_url(rest: &str, settings: &SinkSettings) -> Result<Destination, LocationError> {
+    let malformed =
+        |reason: &str| LocationError::Malformed { location: format!("file://{rest}"), reason: reason.to_owned() };
+    if !rest.starts_with('/') {
+        return Err(malformed("a file:// location has an absolute path, such as file:///tmp/counts.jsonl"));
+    }
+    let path =
+        decode(rest).ok_or_else(|| malformed("each % is followed by two hexadecimal digits, and makes UTF-8"))?;
+    from_path(&path, settings)
+}
+
+fn decode(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok().filter(|byte| *byte != 0)?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
+}
+
+/// A path. The same path is the same destination; links are not followed.
+pub fn from_path(location: &str, settings: &SinkSettings) -> Result<Destination, LocationError> {
+    if let Some(standard) = Standard::from_path(location) {
+        return Ok(stream::standard(standard));
+    }
+    let path = path::absolute(location)
+        .map_err(|error| LocationError::Malformed { location: location.to_owned(), reason: error.to_string() })?;
+    let key = path.display().to_string();
+    let rotation = settings.rotation.clone();
+    let mut anew = !settings.append;
+    let open = move |log: &Log| -> Result<Box<dyn Sink>, SinkError> {
+        let sink = FileSink::open(&path, rotation.clone(), anew, log.clone(), Box::new(SystemTime::now))?;
+        // After a failure the file is continued.
+        anew = false;
+        Ok(Box::new(sink))
+    };
+    Ok(Destination { key, place: location.to_owned(), open: Box::new(open) })
+}
+
+/// Time between two tries to rotate a file that cannot be renamed.
+const ROTATION_PAUSE: Duration = Duration::from_secs(60);
+
+/// The time of day.
+type WallClock = Box<dyn Fn() -> SystemTime + Send>;
+
+/// What is at a path.
+pub struct FileSink {
+    path: PathBuf,
+    rotation: Rotation,
+    log: Log,
+    now: WallClock,
+    target: Target,
+    identity: Identity,
+    /// When the file was begun, for [`Rotation::max_duration`].
+    begun: SystemTime,
+    /// The file could not be rotated: not tried again before this time.
+    rotation_pause: Option<Instant>,
+}
+
+enum Target {
+    Regular(RegularFile),
+    /// A FIFO or a character device.
+    Stream(Stream),
+}
+
+impl FileSink {
+    /// Opens what is at `path`, and makes a file where nothing is. With `anew`, a file is emptied,
+    /// unless this process is writing to it already.
+    pub fn open(path: &Path, rotation: Rotation, anew: bool, log: Log, now: WallClock) -> Result<Self, SinkError> {
+        let (target, metadata) = open(path)?;
+        if let (Target::Stream(_), true) = (&target, rotation.is_wanted()) {
+            log(format!("{} is no regular file and is never rotated", path.display()));
+        }
+        let mut emptied = false;
+        if let Target::Regular(file) = &target
+            && anew
+        {
+            emptied = file.empty()?;
+        }
+        // Where the file system does not keep the time of birth, the file begins now.
+        let begun = if emptied || metadata.len() == 0 { now() } else { metadata.created().unwrap_or_else(|_| now()) };
+        log(format!("opened {}", path.display()));
+        Ok(Self {
+            path: path.to_owned(),
+            rotation,
+            log,
+            now,
+            target,
+            identity: Identity::of(&metadata),
+            begun,
+            rotation_pause: None,
+        })
+    }
+
+    /// Opens the path again, where something else is there now: the file was moved or deleted.
+    fn follow(&mut self) -> Result<(), SinkError> {
+        match (fs::metadata(&self.path), &self.target) {
+            (Ok(metadata), _) if Identity::of(&metadata) == self.identity => return Ok(()),
+            (Ok(_), _) => {}
+            // Nothing has taken the place of a FIFO: its reader may be there all the same.
+            (Err(error), Target::Stream(_)) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+            (Err(error), Target::Regular(_)) if error.kind() == io::ErrorKind::NotFound => {}
+            (Err(error), _) => return Err(error.into()),
+        }
+        (self.log)(format!("{} was moved or deleted: it is opened again", self.path.display()));
+        self.reopen()
+    }
+
+    fn reopen(&mut self) -> Result<(), SinkError> {
+        let (target, metadata) = open(&self.path)?;
+        self.target = target;
+        self.identity = Identity::of(&metadata);
+        self.begun =
+            if metadata.len() == 0 { (self.now)() } else { metadata.created().unwrap_or_else(|_| (self.now)()) };
+        Ok(())
+    }
+
+    /// Writes reports to the regular file, as many as go into it before it is rotated.
+    fn write(&mut self, reports: &[Report]) -> Result<usize, SinkError> {
+        let Target::Regular(file) = &mut self.target else { unreachable!("only called for regular files") };
+        let locked = file.lock();
+        let result = (|| {
+            file.mend(locked, &self.log)?;
+            let length = file.length()?;
+            let age = (self.now)().duration_since(self.begun).unwrap_or_default();
+            let next = reports[0].json.len() as u64 + 1;
+            let rotates = locked && self.rotation_pause.is_none_or(|end| Instant::now() >= end);
+            if rotates && self.rotation.is_due(length, next, age) {
+                return Ok(None);
+            }
+            let room = if rotates { self.rotation.room(length) } else { u64::MAX };
+            let mut lines = Lines::default();
+            for report in reports {
+                if !lines.ends.is_empty() && (lines.text.len() + report.json.len() + 1) as u64 > room {
+                    break;
+                }
+                lines.push(&report.json);
+            }
+            file.append(&lines.text, &lines.ends, &self.log).map(Some)
+        })();
+        file.unlock(locked);
+        match result {
+            Ok(Some(count)) => Ok(count),
+            Ok(None) => {
+                self.rotate();
+                self.reopen().map(|()| 0)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    /// Moves the file out of the way. Where that fails, writing goes on in it.
+    fn rotate(&mut self) {
+        // Another process may have been faster.
+        if !fs::metadata(&self.path).is_ok_and(|metadata| Identity::of(&metadata) == self.identity) {
+            return;
+        }
+        match self.rotation.rotate(&self.path, (self.now)()) {
+            Ok(done) => {
+                (self.log)(format!("{} is full or old: moved to {}", self.path.display(), done.kept_as.display()));
+                for (path, result) in done.removed {
+                    match result {
+                        Ok(()) => (self.log)(format!("removed {}, beyond max-files", path.display())),
+                        Err(error) => (self.log)(format!("{} cannot be removed: {error}", path.display())),
+                    }
+                }
+            }
+            Err(error) => {
+                (self.log)(format!("{} cannot be rotated and grows on: {error}", self.path.display()));
+                self.rotation_pause = Some(Instant::now() + ROTATION_PAUSE);
+            }
+        }
+    }
+}
+
+impl Sink for FileSink {
+    fn send(&mut self, reports: &[Report]) -> Result<Sent, SinkError> {
+        let mut delivered = 0;
+        // Each round delivers a report or opens another file.
+        while delivered < reports.len() {
+            self.follow().map_err(|error| error.after(delivered))?;
+            match &mut self.target {
+                Target::Stream(stream) => {
+                    let result = stream.send(&reports[delivered..]);
+                    return result.map(|sent| Sent { delivered: delivered + sent.delivered });
+                }
+                Target::Regular(_) => {
+                    delivered += self.write(&reports[delivered..]).map_err(|error| error.after(delivered))?;
+                }
+            }
+        }
+        Ok(Sent { delivered })
+    }
+}
+
+/// Whole lines in one piece.
+#[derive(Default)]
+struct Lines {
+    text: Vec<u8>,
+    /// Where each line ends in the text.
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    fn push(&mut self, line: &str) {
+        self.text.extend_from_slice(line.as_bytes());
+        self.text.push(b'\n');
+        self.ends.push(self.text.len());
+    }
+}
+
+/// Opens what is at `path` without waiting for anybody, and says what it is.
+fn open(path: &Path) -> Result<(Target, Metadata), SinkError> {
+    // Neither a FIFO without a reader nor a terminal line without a carrier is waited for.
+    const FLAGS: i32 = libc::O_NONBLOCK | libc::O_NOCTTY;
+    let kind = fs::metadata(path).map(|metadata| metadata.file_type());
+    if let Ok(kind) = &kind {
+        if kind.is_dir() {
+            return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
+        }
+        if kind.is_socket() {
+            return Err(SinkError::permanent("it is a socket; name a file or a FIFO"));
+        }
+        if kind.is_block_device() {
+            return Err(SinkError::permanent("it is a block device; name a file or a FIFO"));
+        }
+    }
+    if kind.is_ok_and(|kind| kind.is_fifo() || kind.is_char_device()) {
+        let file = OpenOptions::new().write(true).custom_flags(FLAGS).open(path).map_err(|error| {
+            match error.raw_os_error() {
+                Some(libc::ENXIO) => SinkError::temporary("no process reads from it"),
+                _ => error.into(),
+            }
+        })?;
+        let metadata = file.metadata()?;
+        return Ok((Target::Stream(Stream::new(file, true, &path.display().to_string())), metadata));
+    }
+    let options = |read: bool| {
+        let mut options = OpenOptions::new();
+        options.read(read).append(true).create(true).custom_flags(FLAGS);
+        options
+    };
+    let (file, readable): (File, bool) = match options(true).open(path) {
+        // A file that may be written and not read.
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => (options(false).open(path)?, false),
+        other => (other?, true),
+    };
+    let metadata = file.metadata()?;
+    if !metadata.is_file() {
+        return Err(SinkError::temporary("it changed while it was opened"));
+    }
+    Ok((Target::Regular(RegularFile::new(file, readable, &metadata)), metadata))
+}

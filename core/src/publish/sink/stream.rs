@@ -1,0 +1,211 @@
+//! Pipes, FIFOs, terminals and sockets: lines go in as there is room, and nothing waits for long.
+
+use std::collections::HashMap;
+use std::fs::{File, OpenOptions};
+use std::io::{self, Write};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
+use std::time::Instant;
+
+use nix::fcntl::{FcntlArg, FdFlag, OFlag, fcntl};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use parking_lot::Mutex;
+
+use super::regular::{RegularFile, SharedFile};
+use super::{Destination, Log, Report, Sent, Sink, SinkError, TURN};
+
+/// So much goes into a pipe in one piece or not at all: POSIX's PIPE_BUF, as Linux has it.
+const PIPE_BUF: usize = 4096;
+
+/// A standard stream of the process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standard {
+    /// Standard output.
+    Output,
+    /// Standard error.
+    Error,
+}
+
+impl Standard {
+    /// The stream that `path` names.
+    pub fn from_path(path: &str) -> Option<Self> {
+        match path {
+            "/dev/stdout" | "/dev/fd/1" | "/proc/self/fd/1" => Some(Self::Output),
+            "/dev/stderr" | "/dev/fd/2" | "/proc/self/fd/2" => Some(Self::Error),
+            _ => None,
+        }
+    }
+
+    fn name(self) -> &'static str {
+        match self {
+            Self::Output => "standard output",
+            Self::Error => "standard error",
+        }
+    }
+
+    /// The same stream under a path, which opens it a second time.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Output => "/proc/self/fd/1",
+            Self::Error => "/proc/self/fd/2",
+        }
+    }
+
+    fn duplicate(self) -> io::Result<OwnedFd> {
+        match self {
+            Self::Output => io::stdout().as_fd().try_clone_to_owned(),
+            Self::Error => io::stderr().as_fd().try_clone_to_owned(),
+        }
+    }
+
+    fn flags(self) -> nix::Result<(FdFlag, OFlag)> {
+        fn flags(descriptor: BorrowedFd<'_>) -> nix::Result<(FdFlag, OFlag)> {
+            let descriptor_flags = FdFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFD)?);
+            Ok((descriptor_flags, OFlag::from_bits_retain(fcntl(descriptor, FcntlArg::F_GETFL)?)))
+        }
+        match self {
+            Self::Output => flags(io::stdout().as_fd()),
+            Self::Error => flags(io::stderr().as_fd()),
+        }
+    }
+
+    fn open(self, log: &Log) -> Result<Box<dyn Sink>, SinkError> {
+        let closed = || SinkError::permanent("it is closed; name a file in `location`");
+        let (descriptor, status) = self.flags().map_err(|_| closed())?;
+        // An inherited stream outlives exec. What does not is a file of some library, which got the
+        // number of a stream that was closed.
+        if descriptor.contains(FdFlag::FD_CLOEXEC) {
+            return Err(closed());
+        }
+        if status & OFlag::O_ACCMODE == OFlag::O_RDONLY {
+            return Err(SinkError::permanent("it is open for reading only; name a file in `location`"));
+        }
+        let file = File::from(self.duplicate()?);
+        let metadata = file.metadata()?;
+        let kind = metadata.file_type();
+        if kind.is_file() {
+            return Ok(Box::new(SharedFile { file: RegularFile::new(file, false, &metadata), log: log.clone() }));
+        }
+        if !kind.is_fifo() && !kind.is_char_device() && !kind.is_socket() {
+            return Err(SinkError::permanent("it is no file, pipe, terminal or socket; name a file in `location`"));
+        }
+        // O_NONBLOCK on the stream itself would change it for all programs that share it. Opened a
+        // second time it is ours alone; sockets, and streams of other users, do not allow that.
+        let own = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(self.path());
+        Ok(Box::new(match own {
+            Ok(own) => Stream::new(own, true, self.name()),
+            Err(_) => Stream::new(file, status.contains(OFlag::O_NONBLOCK), self.name()),
+        }))
+    }
+}
+
+/// The destination that is a standard stream.
+pub fn standard(standard: Standard) -> Destination {
+    Destination {
+        key: standard.name().to_owned(),
+        place: standard.name().to_owned(),
+        open: Box::new(move |log| standard.open(log)),
+    }
+}
+
+/// The rests of lines that streams were left in, by key: the next one to the same key goes on there.
+static RESTS: Mutex<Option<HashMap<String, Vec<u8>>>> = Mutex::new(None);
+
+/// A stream that is written to without waiting.
+pub struct Stream {
+    file: File,
+    /// Writing never blocks. Otherwise, no more is written than has room for certain.
+    nonblocking: bool,
+    key: String,
+    /// Lines that are being written.
+    text: Vec<u8>,
+    /// Line feeds in the text that are not reports of this stream.
+    foreign: usize,
+    /// The last byte that was written stands within a line.
+    within_line: bool,
+}
+
+impl Stream {
+    /// A stream to `file`. Streams of the same `key` follow each other.
+    pub fn new(file: File, nonblocking: bool, key: &str) -> Self {
+        let text = RESTS.lock().as_mut().and_then(|rests| rests.remove(key)).unwrap_or_default();
+        let within_line = !text.is_empty();
+        Self { file, nonblocking, key: key.to_owned(), foreign: within_line.into(), text, within_line }
+    }
+
+    /// Writes some of the text. Returns how many reports were completed.
+    fn write(&mut self) -> io::Result<usize> {
+        let mut piece = &self.text[..];
+        if !self.nonblocking {
+            if !self.has_room(0)? {
+                return Err(io::ErrorKind::WouldBlock.into());
+            }
+            piece = &piece[..piece.len().min(PIPE_BUF)];
+        }
+        let count = self.file.write(piece)?;
+        let written: Vec<u8> = self.text.drain(..count).collect();
+        let Some(last) = written.last() else { return Err(io::ErrorKind::WriteZero.into()) };
+        self.within_line = *last != b'\n';
+        let lines = written.iter().filter(|byte| **byte == b'\n').count();
+        let foreign = self.foreign.min(lines);
+        self.foreign -= foreign;
+        Ok(lines - foreign)
+    }
+
+    /// Waits for room, `milliseconds` at most. A stream that is broken has room: writing says why.
+    fn has_room(&self, milliseconds: u16) -> io::Result<bool> {
+        let mut wanted = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
+        match poll(&mut wanted, PollTimeout::from(milliseconds)) {
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            result => Ok(result? > 0),
+        }
+    }
+}
+
+impl Sink for Stream {
+    fn send(&mut self, reports: &[Report]) -> Result<Sent, SinkError> {
+        let end = Instant::now() + TURN;
+        let mut delivered = 0;
+        while delivered < reports.len() {
+            if self.text.is_empty() {
+                // As many lines as go into a pipe in one piece, or one that does not.
+                for report in &reports[delivered..] {
+                    if !self.text.is_empty() && self.text.len() + report.json.len() >= PIPE_BUF {
+                        break;
+                    }
+                    self.text.extend_from_slice(report.json.as_bytes());
+                    self.text.push(b'\n');
+                }
+            }
+            match self.write() {
+                Ok(lines) => delivered += lines,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    let left = end.saturating_duration_since(Instant::now());
+                    if left.is_zero() {
+                        return Ok(Sent { delivered });
+                    }
+                    self.has_room(left.as_millis().clamp(1, 1000) as u16).map_err(SinkError::from)?;
+                }
+                Err(error) => {
+                    self.text.clear();
+                    let gone = error.kind() == io::ErrorKind::BrokenPipe;
+                    let error = if gone { SinkError::temporary("its reader has gone") } else { error.into() };
+                    return Err(error.after(delivered));
+                }
+            }
+        }
+        Ok(Sent { delivered })
+    }
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        if self.within_line && !self.text.is_empty() {
+            let end = self.text.iter().position(|byte| *byte == b'\n').map_or(self.text.len(), |feed| feed + 1);
+            self.text.truncate(end);
+            let rest = std::mem::take(&mut self.text);
+            RESTS.lock().get_or_insert_with(HashMap::new).insert(std::mem::take(&mut self.key), rest);
+        }
+    }
+}
