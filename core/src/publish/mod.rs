@@ -23,7 +23,7 @@ mod thinning;
 mod trouble;
 mod worker;
 
-pub use queue::{Queue, Statistics};
+pub use queue::{Account, Queue, Statistics};
 pub use sink::{Report, Sent, Sink, SinkError, SinkSettings};
 pub use thinning::{FrameTime, Thinning};
 pub use trouble::{Cause, TroubleEnd};

@@ -11,7 +11,7 @@ pub enum Cause {
     #[error("{0}")]
     Failure(String),
     /// The sink takes none.
-    #[error("it has taken no report for {} s", .0.as_secs())]
+    #[error("it has taken no report for {:.1} s", .0.as_secs_f64())]
     Stall(Duration),
     /// The sink is too slow.
     #[error("reports come faster than it takes them, and more than {0} wait")]

@@ -246,8 +246,14 @@ impl Publisher {
         let deadline = state.deadline(now);
         state.hurried = true;
         self.shared.changed.notify_all();
-        while self.statistics().waiting > 0 && !state.ended {
+        // The last publisher waits for what others have left behind, too.
+        let waits =
+            |state: &State| self.statistics().waiting > 0 || (state.publishers.len() == 1 && !state.queue.is_empty());
+        while waits(&state) && !state.ended {
             if self.shared.changed.wait_until(&mut state, deadline).timed_out() {
+                let (end, dropped) = (Instant::now(), state.queue.dropped());
+                let silence = end - state.progress;
+                state.fail(&self.shared.place, end, dropped, Cause::Stall(silence));
                 break;
             }
         }
@@ -262,6 +268,12 @@ impl Publisher {
     /// What became of the reports of this publisher.
     pub fn statistics(&self) -> Statistics {
         *self.account.lock()
+    }
+
+    /// The same, as an account that is kept on while reports of this publisher wait, even when it
+    /// has ended.
+    pub fn account(&self) -> Account {
+        self.account.clone()
     }
 
     /// Flushes, and ends. Where this was the last publisher of its destination, what still waits is

@@ -266,3 +266,81 @@ fn open(path: &Path) -> Result<(Target, Metadata), SinkError> {
     }
     Ok((Target::Regular(RegularFile::new(file, readable, &metadata)), metadata))
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use parking_lot::Mutex;
+
+    use super::*;
+
+    fn report(number: u32) -> Report {
+        Report { camera: "north".to_owned(), unique_id: 0, json: number.to_string() }
+    }
+
+    #[test]
+    fn file_is_rotated_by_its_age_which_a_restart_does_not_change() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("counts.jsonl");
+        let hour = Duration::from_secs(3600);
+        let now = Arc::new(Mutex::new(SystemTime::now()));
+        let rotation = Rotation { max_duration: hour, ..Rotation::default() };
+        let open = |anew: bool| {
+            let now = now.clone();
+            FileSink::open(&path, rotation.clone(), anew, Arc::new(|_| {}), Box::new(move || *now.lock())).unwrap()
+        };
+        let files = || {
+            let mut files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+            // The current one last.
+            files.sort();
+            files.iter().map(|path| fs::read_to_string(path).unwrap()).collect::<Vec<_>>()
+        };
+        let mut sink = open(false);
+        sink.send(&[report(1)]).unwrap();
+        *now.lock() += hour / 2;
+        sink.send(&[report(2)]).unwrap();
+        assert_eq!(files(), ["1\n2\n"]);
+        drop(sink);
+        // The file system's own time of birth, where it keeps one, is a little later than ours.
+        let keeps_birth = fs::metadata(&path).unwrap().created().is_ok();
+        let mut sink = open(false);
+        *now.lock() += hour / 2 + Duration::from_secs(60);
+        if !keeps_birth {
+            *now.lock() += hour / 2;
+        }
+        sink.send(&[report(3), report(4)]).unwrap();
+        assert_eq!(files(), ["1\n2\n", "3\n4\n"]);
+        *now.lock() += hour - Duration::from_secs(1);
+        sink.send(&[report(5)]).unwrap();
+        assert_eq!(files(), ["1\n2\n", "3\n4\n5\n"]);
+        // A clock that is set back rotates nothing.
+        *now.lock() -= 3 * hour;
+        sink.send(&[report(6)]).unwrap();
+        assert_eq!(files(), ["1\n2\n", "3\n4\n5\n6\n"]);
+        // Written anew, the file begins now.
+        drop(sink);
+        *now.lock() += 5 * hour;
+        let mut sink = open(true);
+        sink.send(&[report(7)]).unwrap();
+        assert_eq!(files(), ["1\n2\n", "7\n"]);
+    }
+
+    #[test]
+    fn file_that_cannot_be_rotated_grows_on() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("counts.jsonl");
+        let rotation = Rotation { max_size: 4, ..Rotation::default() };
+        let remarks = Arc::new(Mutex::new(String::new()));
+        let log = remarks.clone();
+        // Before 1970 or after 9999 no name can be made.
+        let clock = || SystemTime::UNIX_EPOCH + Duration::from_secs(1 << 40);
+        let log: Log = Arc::new(move |remark| log.lock().push_str(&remark));
+        let mut sink = FileSink::open(&path, rotation, false, log, Box::new(clock)).unwrap();
+        for number in [11, 12, 13] {
+            assert_eq!(sink.send(&[report(number)]), Ok(Sent { delivered: 1 }));
+        }
+        assert_eq!(fs::read_to_string(&path).unwrap(), "11\n12\n13\n");
+        assert_eq!(remarks.lock().matches("cannot be rotated").count(), 1);
+    }
+}

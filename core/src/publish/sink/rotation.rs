@@ -52,27 +52,25 @@ impl Rotation {
     pub fn rotate(&self, path: &Path, now: SystemTime) -> io::Result<Rotated> {
         // Where the path is a link, the file behind it moves, and the link leads to the new one.
         let path = path.canonicalize()?;
+        let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let name = RotatedName::of(&path)?;
         let time = Timestamp::try_from(now).map_err(io::Error::other)?.strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
-        let kept_as = (0..)
-            .map(|number| path.with_file_name(name.with(&time, number)))
-            .find(|path| path.symlink_metadata().is_err())
-            .expect("a number is free");
-        fs::rename(&path, &kept_as)?;
-        Ok(Rotated { kept_as, removed: self.prune(&path, &name) })
-    }
-
-    fn prune(&self, path: &Path, name: &RotatedName<'_>) -> Vec<(PathBuf, io::Result<()>)> {
-        let Some(folder) = path.parent().filter(|_| self.max_files > 0) else { return Vec::new() };
-        let entries = match fs::read_dir(folder) {
-            Ok(entries) => entries.flatten().map(|entry| entry.path()),
-            Err(error) => return vec![(folder.to_owned(), Err(error))],
-        };
+        let entries = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
         let mut old: Vec<_> = entries.filter_map(|path| Some((name.time(path.file_name()?)?, path))).collect();
         old.sort_unstable();
-        let surplus = (old.len() + 1).saturating_sub(self.max_files as usize);
-        let surplus = old.into_iter().take(surplus);
-        surplus.map(|(_, path)| (path.clone(), fs::remove_file(path))).collect()
+        // Files that end at the same time are numbered on, so that the last one is the newest.
+        let same = old.iter().filter(|((other, _), _)| *other == time);
+        let number = same.map(|((_, number), _)| number + 1).max().unwrap_or(0);
+        let kept_as = path.with_file_name(name.with(&time, number));
+        fs::rename(&path, &kept_as)?;
+        // Beside the old ones there are the one that was just moved and the one that is begun.
+        let surplus = if self.max_files == 0 { 0 } else { (old.len() + 2).saturating_sub(self.max_files as usize) };
+        let removed = old.into_iter().take(surplus).map(|(_, path)| (path.clone(), fs::remove_file(path)));
+        let mut removed: Vec<_> = removed.collect();
+        if self.max_files == 1 {
+            removed.push((kept_as.clone(), fs::remove_file(&kept_as)));
+        }
+        Ok(Rotated { kept_as, removed })
     }
 }
 
