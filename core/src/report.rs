@@ -21,7 +21,7 @@ pub struct FrameReport {
     pub pts: Option<u64>,
     /// When the camera took the picture, nanoseconds since 1970 (UTC), where the sender's clock is known.
     pub capture_time: Option<u64>,
-    /// When the frame reached the counter, nanoseconds since 1970 (UTC), by the clock of this machine.
+    /// When the frame reached the counter, nanoseconds since 1970 (UTC), by this machine's clock.
     pub received_time: u64,
     /// What was counted, or `None` before the first count.
     pub count: Option<Counted>,
@@ -79,7 +79,8 @@ pub struct JsonReport {
     pub pts: Option<f64>,
     /// Seconds since 1970 (UTC).
     pub capture_time: Option<f64>,
-    /// [`FrameReport::received_time`] as RFC 3339 in UTC with milliseconds, such as `2026-01-31T09:05:00.040Z`.
+    /// [`FrameReport::received_time`] as RFC 3339 in UTC with milliseconds, such as
+    /// `2026-01-31T09:05:00.040Z`.
     pub received: String,
     /// Vehicles; null before the first count.
     pub count: Option<f64>,

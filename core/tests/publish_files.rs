@@ -254,26 +254,37 @@ fn file_is_rotated_by_size_and_old_ones_go() {
 }
 
 #[test]
-fn two_writers_rotate_one_file_and_lose_no_line() {
+fn writers_that_rotate_one_file_all_the_time_lose_no_line() {
+    const LINES: u64 = 150;
     let (folder, path) = folder();
-    let link = folder.path().join("link.jsonl");
-    symlink(&path, &link).unwrap();
-    let rotation = Rotation { max_size: 20_000, ..Rotation::default() };
-    let (first, _) = publish(&path, true, rotation.clone());
-    let (second, _) = publish(&link, true, rotation);
-    for number in 0..200 {
-        first.push(report(2 * number, 900));
-        second.push(report(2 * number + 1, 900));
-        if number % 10 == 0 {
-            first.flush();
+    // Under different names they are as separate as processes: each has its own thread and lock.
+    let links = [1, 2, 3].map(|number| folder.path().join(format!("link-{number}.jsonl")));
+    for link in &links {
+        symlink(&path, link).unwrap();
+    }
+    let rotation = Rotation { max_size: 4000, ..Rotation::default() };
+    let names = [&path].into_iter().chain(&links);
+    let writers: Vec<_> = names.map(|name| publish(name, true, rotation.clone()).0).collect();
+    for number in 0..LINES {
+        for (writer, first) in writers.iter().zip((0..).step_by(LINES as usize)) {
+            writer.push(report(first + number, 900));
         }
     }
-    assert_eq!((first.close().delivered, second.close().delivered), (200, 200));
-    fs::remove_file(&link).unwrap();
-    let files = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
-    let mut seen: Vec<_> = files.flat_map(|file| sequences(&file)).collect();
+    let end = Instant::now() + BOUND;
+    for writer in writers {
+        while writer.flush() > 0 {
+            assert!(Instant::now() < end, "{:?}", writer.statistics());
+        }
+        assert_eq!(writer.close(), Statistics { delivered: LINES, waiting: 0, dropped: 0 });
+    }
+    for link in &links {
+        fs::remove_file(link).unwrap();
+    }
+    let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    assert!(files.len() > LINES as usize / 2, "{}", files.len());
+    let mut seen: Vec<_> = files.iter().flat_map(|file| sequences(file)).collect();
     seen.sort_unstable();
-    assert_eq!(seen, (0..400).collect::<Vec<_>>());
+    assert_eq!(seen, (0..4 * LINES).collect::<Vec<_>>());
 }
 
 #[test]

@@ -1,4 +1,4 @@
-//! Reports leave the process: publishers, a bounded queue, a worker and a sink for each destination.
+//! Reports leave the process: for each destination a bounded queue, a worker and a sink.
 //!
 //! ```text
 //! Publisher ──┐
@@ -17,14 +17,17 @@
 //! No call waits longer than [`PATIENCE`] for a sink, even if the operating system never returns
 //! from a write. A new transport is a file in `sink/` and a line in its table of schemes.
 
+mod publisher;
 mod queue;
+mod shared;
 pub mod sink;
 mod thinning;
 mod trouble;
 mod worker;
 
+pub use publisher::{GRACE, PATIENCE, PublishError, PublishSettings, Publisher};
 pub use queue::{Account, Queue, Statistics};
+pub use shared::{Event, Listener};
 pub use sink::{Report, Sent, Sink, SinkError, SinkSettings};
 pub use thinning::{FrameTime, Thinning};
 pub use trouble::{Cause, TroubleEnd};
-pub use worker::{Event, GRACE, Listener, PATIENCE, PublishError, PublishSettings, Publisher};

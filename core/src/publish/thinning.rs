@@ -101,7 +101,7 @@ mod tests {
     #[test]
     fn frames_without_times_are_thinned_by_their_arrival() {
         assert_eq!(published((0..10).map(|n| (None, n * 40))), [0, 3, 6, 9]);
-        // Times that end in the middle, that begin in the middle, and that are missing now and then.
+        // Times that end in the middle, that begin in the middle, that are missing now and then.
         let ends = (0..10).map(|n| ((n < 4).then_some(n * 40), n * 40));
         assert_eq!(published(ends), [0, 3, 6, 9]);
         let begins = (0..10).map(|n| ((n > 4).then_some(7000 + n * 40), n * 40));

@@ -21,7 +21,8 @@ pub const TYPE_NAME: &CStr = c"VEHICLECOUNT.COUNTER.FRAME_COUNT";
 /// First field of every [`Count`].
 pub const MAGIC: u32 = u32::from_le_bytes(*b"VCNT");
 
-/// Version of [`Count`]; fields are only ever added at the end of a later one. 2 added `received_time`.
+/// Version of [`Count`]; fields are only ever added at the end of a later one. 2 added
+/// `received_time`.
 pub const VERSION: u32 = 2;
 
 /// `count`, `smoothed` and `level` are there.

@@ -6,7 +6,7 @@ use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::path::{self, Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
 
-use super::regular::{Identity, RegularFile};
+use super::regular::{Identity, Lines, RegularFile};
 use super::rotation::Rotation;
 use super::stream::{self, Standard, Stream};
 use super::{Destination, LocationError, Log, Report, Sent, Sink, SinkError, SinkSettings};
@@ -107,18 +107,20 @@ impl FileSink {
         })
     }
 
-    /// Opens the path again, where something else is there now: the file was moved or deleted.
-    fn follow(&mut self) -> Result<(), SinkError> {
-        match (fs::metadata(&self.path), &self.target) {
-            (Ok(metadata), _) if Identity::of(&metadata) == self.identity => return Ok(()),
-            (Ok(_), _) => {}
-            // Nothing has taken the place of a FIFO: its reader may be there all the same.
-            (Err(error), Target::Stream(_)) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
-            (Err(error), Target::Regular(_)) if error.kind() == io::ErrorKind::NotFound => {}
+    /// Whether something else is at the path now: the file was moved or deleted.
+    fn is_moved(&self) -> Result<bool, SinkError> {
+        let moved = match (fs::metadata(&self.path), &self.target) {
+            (Ok(metadata), _) => Identity::of(&metadata) != self.identity,
+            (Err(error), target) if error.kind() == io::ErrorKind::NotFound => {
+                // Nothing has taken the place of a FIFO: its reader may be there all the same.
+                matches!(target, Target::Regular(_))
+            }
             (Err(error), _) => return Err(error.into()),
+        };
+        if moved {
+            (self.log)(format!("{} was moved or deleted: it is opened again", self.path.display()));
         }
-        (self.log)(format!("{} was moved or deleted: it is opened again", self.path.display()));
-        self.reopen()
+        Ok(moved)
     }
 
     fn reopen(&mut self) -> Result<(), SinkError> {
@@ -130,46 +132,47 @@ impl FileSink {
         Ok(())
     }
 
-    /// Writes reports to the regular file, as many as go into it before it is rotated.
-    fn write(&mut self, reports: &[Report]) -> Result<usize, SinkError> {
-        let Target::Regular(file) = &mut self.target else { unreachable!("only called for regular files") };
-        let locked = file.lock();
-        let result = (|| {
-            file.mend(locked, &self.log)?;
-            let length = file.length()?;
-            let age = (self.now)().duration_since(self.begun).unwrap_or_default();
-            let next = reports[0].json.len() as u64 + 1;
-            let rotates = locked && self.rotation_pause.is_none_or(|end| Instant::now() >= end);
-            if rotates && self.rotation.is_due(length, next, age) {
-                return Ok(None);
-            }
-            let room = if rotates { self.rotation.room(length) } else { u64::MAX };
-            let mut lines = Lines::default();
-            for report in reports {
-                if !lines.ends.is_empty() && (lines.text.len() + report.json.len() + 1) as u64 > room {
-                    break;
-                }
-                lines.push(&report.json);
-            }
-            file.append(&lines.text, &lines.ends, &self.log).map(Some)
-        })();
-        file.unlock(locked);
-        match result {
-            Ok(Some(count)) => Ok(count),
-            Ok(None) => {
-                self.rotate();
-                self.reopen().map(|()| 0)
-            }
-            Err(error) => Err(error),
+    /// Writes reports, as many as there is room for, or as go into the file before it is rotated.
+    /// Returns how many; nothing where another file has been opened in place of this one.
+    fn write(&mut self, reports: &[Report], just_opened: bool) -> Result<Option<usize>, SinkError> {
+        // Under the lock, no process that shares the file rotates it. Closing the file gives the
+        // lock back, so the paths that open another one need not.
+        let locked = match &self.target {
+            Target::Regular(file) => file.lock(),
+            Target::Stream(_) => false,
+        };
+        // Where a file system changes the identity of a file all the time, it is opened once.
+        if !just_opened && self.is_moved()? {
+            return self.reopen().map(|()| None);
         }
+        let file = match &mut self.target {
+            Target::Regular(file) => file,
+            Target::Stream(stream) => return stream.send(reports).map(|sent| Some(sent.delivered)),
+        };
+        file.mend(locked, &self.log)?;
+        let length = file.length()?;
+        let age = (self.now)().duration_since(self.begun).unwrap_or_default();
+        let next = reports[0].json.len() as u64 + 1;
+        let rotates = locked && self.rotation_pause.is_none_or(|end| Instant::now() >= end);
+        if rotates && self.rotation.is_due(length, next, age) {
+            self.rotate();
+            return self.reopen().map(|()| None);
+        }
+        let room = if rotates { self.rotation.room(length) } else { u64::MAX };
+        let mut lines = Lines::default();
+        for report in reports {
+            if !lines.is_empty() && lines.size() + report.json.len() as u64 + 1 > room {
+                break;
+            }
+            lines.push(&report.json);
+        }
+        let count = file.append(&lines, &self.log)?;
+        file.unlock(locked);
+        Ok(Some(count))
     }
 
     /// Moves the file out of the way. Where that fails, writing goes on in it.
     fn rotate(&mut self) {
-        // Another process may have been faster.
-        if !fs::metadata(&self.path).is_ok_and(|metadata| Identity::of(&metadata) == self.identity) {
-            return;
-        }
         match self.rotation.rotate(&self.path, (self.now)()) {
             Ok(done) => {
                 (self.log)(format!("{} is full or old: moved to {}", self.path.display(), done.kept_as.display()));
@@ -190,37 +193,18 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn send(&mut self, reports: &[Report]) -> Result<Sent, SinkError> {
-        let mut delivered = 0;
+        let (mut delivered, mut just_opened) = (0, false);
         // Each round delivers a report or opens another file.
         while delivered < reports.len() {
-            self.follow().map_err(|error| error.after(delivered))?;
-            match &mut self.target {
-                Target::Stream(stream) => {
-                    let result = stream.send(&reports[delivered..]);
-                    return result.map(|sent| Sent { delivered: delivered + sent.delivered });
-                }
-                Target::Regular(_) => {
-                    delivered += self.write(&reports[delivered..]).map_err(|error| error.after(delivered))?;
-                }
+            let count = self.write(&reports[delivered..], just_opened).map_err(|error| error.after(delivered))?;
+            just_opened = count.is_none();
+            delivered += count.unwrap_or(0);
+            // A stream has waited for room already.
+            if count.is_some() && matches!(self.target, Target::Stream(_)) {
+                break;
             }
         }
         Ok(Sent { delivered })
-    }
-}
-
-/// Whole lines in one piece.
-#[derive(Default)]
-struct Lines {
-    text: Vec<u8>,
-    /// Where each line ends in the text.
-    ends: Vec<usize>,
-}
-
-impl Lines {
-    fn push(&mut self, line: &str) {
-        self.text.extend_from_slice(line.as_bytes());
-        self.text.push(b'\n');
-        self.ends.push(self.text.len());
     }
 }
 
@@ -234,10 +218,10 @@ fn open(path: &Path) -> Result<(Target, Metadata), SinkError> {
             return Err(io::Error::from(io::ErrorKind::IsADirectory).into());
         }
         if kind.is_socket() {
-            return Err(SinkError::permanent("it is a socket; name a file or a FIFO"));
+            return Err(SinkError::permanent("it is a socket"));
         }
         if kind.is_block_device() {
-            return Err(SinkError::permanent("it is a block device; name a file or a FIFO"));
+            return Err(SinkError::permanent("it is a block device"));
         }
     }
     if kind.is_ok_and(|kind| kind.is_fifo() || kind.is_char_device()) {

@@ -37,6 +37,33 @@ const BEGINNING: &[u8] = b"{\"schema\":";
 /// How far back the end of the last whole line is looked for.
 const LONGEST_LINE: u64 = 16 << 20;
 
+/// Whole lines in one piece.
+#[derive(Default)]
+pub struct Lines {
+    text: Vec<u8>,
+    /// Where each line ends in the text.
+    ends: Vec<usize>,
+}
+
+impl Lines {
+    /// Bytes of all lines.
+    pub fn size(&self) -> u64 {
+        self.text.len() as u64
+    }
+
+    /// Whether there is none.
+    pub fn is_empty(&self) -> bool {
+        self.ends.is_empty()
+    }
+
+    /// Adds a line, and its line feed.
+    pub fn push(&mut self, line: &str) {
+        self.text.extend_from_slice(line.as_bytes());
+        self.text.push(b'\n');
+        self.ends.push(self.text.len());
+    }
+}
+
 /// A regular file, open for appending.
 ///
 /// Lines are written in one piece, under the file's advisory lock, so that processes can share the
@@ -57,8 +84,8 @@ impl RegularFile {
 
     /// Empties the file, unless this process has it open more than once. Returns whether it did.
     pub fn empty(&self) -> io::Result<bool> {
-        let open = OPEN_FILES.lock();
-        let alone = open.iter().filter(|identity| **identity == self.identity).count() == 1;
+        // The lock is released before the file is touched: a file system that hangs holds nobody.
+        let alone = OPEN_FILES.lock().iter().filter(|identity| **identity == self.identity).count() == 1;
         if alone {
             self.file.set_len(0)?;
         }
@@ -92,8 +119,9 @@ impl RegularFile {
         }
     }
 
-    /// Ends the file with a whole line: a process may have been killed, or a disk filled up, in the
-    /// middle of one. A fragment of a report, or of zeros, is cut off; anything else becomes a line.
+    /// Ends the file with a whole line: a process may have been killed, or a disk filled up, in
+    /// the middle of one. A fragment of a report, or of zeros, is cut off; anything else becomes a
+    /// line.
     ///
     /// Without the lock nothing is cut off: another process may be writing the line.
     pub fn mend(&mut self, locked: bool, log: &Log) -> Result<(), SinkError> {
@@ -133,11 +161,12 @@ impl RegularFile {
         Ok(fragment)
     }
 
-    /// Appends `text`, whose lines end at `ends`. Returns how many lines were written: all.
+    /// Appends `lines`. Returns how many were written: all.
     ///
     /// # Errors
     /// What was written of a line that has no end is taken back.
-    pub fn append(&mut self, text: &[u8], ends: &[usize], log: &Log) -> Result<usize, SinkError> {
+    pub fn append(&mut self, lines: &Lines, log: &Log) -> Result<usize, SinkError> {
+        let Lines { text, ends } = lines;
         let (written, error) = write_all(&self.file, text);
         let Some(error) = error else { return Ok(ends.len()) };
         let lines = ends.partition_point(|end| *end <= written);
@@ -181,13 +210,13 @@ pub struct SharedFile {
 
 impl Sink for SharedFile {
     fn send(&mut self, reports: &[Report]) -> Result<Sent, SinkError> {
-        let (mut text, mut ends) = (Vec::new(), Vec::new());
-        for report in reports {
-            text.extend_from_slice(report.json.as_bytes());
-            text.push(b'\n');
-            ends.push(text.len());
-        }
-        self.file.append(&text, &ends, &self.log).map(|delivered| Sent { delivered })
+        let mut lines = Lines::default();
+        reports.iter().for_each(|report| lines.push(&report.json));
+        let locked = self.file.lock();
+        self.file.mend(locked, &self.log)?;
+        let delivered = self.file.append(&lines, &self.log)?;
+        self.file.unlock(locked);
+        Ok(Sent { delivered })
     }
 }
 

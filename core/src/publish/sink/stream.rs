@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Write};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::fs::{FileTypeExt, OpenOptionsExt};
 use std::time::Instant;
 
@@ -70,24 +70,33 @@ impl Standard {
     }
 
     fn open(self, log: &Log) -> Result<Box<dyn Sink>, SinkError> {
-        let closed = || SinkError::permanent("it is closed; name a file in `location`");
+        let closed = || SinkError::permanent("it is closed");
         let (descriptor, status) = self.flags().map_err(|_| closed())?;
         // An inherited stream outlives exec. What does not is a file of some library, which got the
         // number of a stream that was closed.
         if descriptor.contains(FdFlag::FD_CLOEXEC) {
             return Err(closed());
         }
-        if status & OFlag::O_ACCMODE == OFlag::O_RDONLY {
-            return Err(SinkError::permanent("it is open for reading only; name a file in `location`"));
-        }
         let file = File::from(self.duplicate()?);
+        if is_own_socket(&file) {
+            return Err(closed());
+        }
+        if status & OFlag::O_ACCMODE == OFlag::O_RDONLY {
+            return Err(SinkError::permanent("it is open for reading only"));
+        }
         let metadata = file.metadata()?;
         let kind = metadata.file_type();
         if kind.is_file() {
-            return Ok(Box::new(SharedFile { file: RegularFile::new(file, false, &metadata), log: log.clone() }));
+            // Opened a second time, its end can be read, and mended: a shell's >> continues a file
+            // that an earlier process may have left within a line.
+            let appends = status.contains(OFlag::O_APPEND);
+            let own = OpenOptions::new().read(true).append(true).open(self.path()).ok().filter(|_| appends);
+            let readable = own.is_some();
+            let file = RegularFile::new(own.unwrap_or(file), readable, &metadata);
+            return Ok(Box::new(SharedFile { file, log: log.clone() }));
         }
         if !kind.is_fifo() && !kind.is_char_device() && !kind.is_socket() {
-            return Err(SinkError::permanent("it is no file, pipe, terminal or socket; name a file in `location`"));
+            return Err(SinkError::permanent("it is no file, pipe, terminal or socket"));
         }
         // O_NONBLOCK on the stream itself would change it for all programs that share it. Opened a
         // second time it is ours alone; sockets, and streams of other users, do not allow that.
@@ -99,6 +108,16 @@ impl Standard {
     }
 }
 
+/// Whether both ends of a socket were made by this process: some library talks to itself.
+fn is_own_socket(file: &File) -> bool {
+    let mut credentials = libc::ucred { pid: 0, uid: 0, gid: 0 };
+    let mut size = size_of_val(&credentials) as libc::socklen_t;
+    let value = (&raw mut credentials).cast();
+    // SAFETY: the descriptor is open, and the kernel writes at most `size` bytes of a `ucred`.
+    let result = unsafe { libc::getsockopt(file.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, value, &mut size) };
+    result == 0 && u32::try_from(credentials.pid) == Ok(std::process::id())
+}
+
 /// The destination that is a standard stream.
 pub fn standard(standard: Standard) -> Destination {
     Destination {
@@ -108,7 +127,7 @@ pub fn standard(standard: Standard) -> Destination {
     }
 }
 
-/// The rests of lines that streams were left in, by key: the next one to the same key goes on there.
+/// The rests of lines that streams were left in, by key: the next stream of that key goes on there.
 static RESTS: Mutex<Option<HashMap<String, Vec<u8>>>> = Mutex::new(None);
 
 /// A stream that is written to without waiting.
