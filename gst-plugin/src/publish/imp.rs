@@ -52,8 +52,8 @@ struct State {
     start: Instant,
 }
 
-/// See [`super::VehicleCountPublish`]. Lock order: `state`, `settings`, `account`. None is held while
-/// a message is posted or the publisher is waited for.
+/// See [`super::VehicleCountPublish`]. Lock order: `state`, `settings`, `account`. None is held
+/// while a message is posted or the publisher is waited for.
 #[derive(Default)]
 pub struct VehicleCountPublish {
     settings: Mutex<Settings>,
@@ -358,8 +358,8 @@ impl BaseTransformImpl for VehicleCountPublish {
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
         let state = self.state.lock().take();
-        // Waits for what is left, with its bound. A state change downwards must not fail: lines that
-        // are lost have been told of by the listener.
+        // Waits for what is left, with its bound. A state change downwards must not fail: lines
+        // that are lost have been told of by the listener.
         drop(state);
         let Statistics { delivered, waiting, dropped } = self.statistics();
         gst::debug!(CAT, imp = self, "stopped: {delivered} lines written, {dropped} dropped, {waiting} left to others");
