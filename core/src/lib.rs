@@ -1,7 +1,7 @@
 //! Counts vehicles in pictures with a density-map network, for many cameras at once.
 //!
-//! Nothing here knows GStreamer, and nothing but the worker threads (of the dispatcher and of publishing) reads a clock. The modules
-//! stand in the order in which a frame meets them:
+//! Nothing here knows GStreamer, and nothing but the worker threads (of the dispatcher and of
+//! publishing) reads a clock. The modules stand in the order in which a frame meets them:
 //!
 //! 1. [`frame`]: a borrowed view of a decoded picture.
 //! 2. [`preprocess`]: picture to model input, colour conversion and resize in one pass, and where the picture lies in that input.
@@ -13,6 +13,8 @@
 //! 7. [`report`]: what is said of a frame, as JSON.
 //! 8. [`publish`]: reports leave the process, through a queue into files and pipes.
 //!
+//! [`heat`] gives densities their colours in pictures.
+//!
 //! [`cuda`] is what these need of an NVIDIA GPU: the driver, memory, streams, and the kernels that stand beside their CPU twins.
 
 pub mod batch;
@@ -23,6 +25,7 @@ pub mod density;
 pub mod engine;
 pub mod frame;
 pub mod golden;
+pub mod heat;
 pub mod model;
 pub mod preprocess;
 pub mod publish;

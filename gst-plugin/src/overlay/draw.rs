@@ -2,6 +2,7 @@
 
 use cairo::{Context, Format, ImageSurface, LineJoin};
 use vehiclecount_core::density::{DensityMap, Grid};
+use vehiclecount_core::heat::{self, WARM};
 use vehiclecount_core::region::{Level, Polygon};
 
 /// Text of the panel.
@@ -38,9 +39,6 @@ pub type Rectangle = gst_video::VideoOverlayRectangle;
 
 /// Side of a frame that is not scaled: text has the size below at 360 rows.
 const ROWS: f64 = 360.0;
-
-/// At this density, vehicles per cell, a heat map has gone 63% of the way from cold to hot.
-const WARM: f32 = 0.07;
 
 /// Text smaller than at this scale, 9 pixels, is hard to read: small frames get larger text than their share, where there is room.
 const LEGIBLE: f64 = 0.75;
@@ -125,19 +123,11 @@ const REACH: f32 = 6.0;
 
 /// Colours by density from cold to hot, premultiplied, in Cairo's words; alpha grows with the heat.
 fn heat_colors(opacity: f64) -> Vec<u32> {
-    const COLORS: [[f64; 3]; 4] = [[0.1, 0.25, 0.95], [0.0, 0.85, 0.75], [1.0, 0.85, 0.1], [1.0, 0.15, 0.1]];
     let color = |step: usize| {
-        // Rises fast and never quite arrives, so that a crowd still has structure.
-        let heat = 1.0 - (-f64::from(REACH) * step as f64 / STEPS as f64).exp();
-        let place = heat * (COLORS.len() - 1) as f64;
-        let index = (place as usize).min(COLORS.len() - 2);
-        let share = place - index as f64;
+        let heat = heat::of_density(f64::from(WARM * REACH) * step as f64 / STEPS as f64);
         let alpha = opacity * (heat * 2.5).min(1.0);
-        let channel = |channel: usize| {
-            let mixed = COLORS[index][channel] * (1.0 - share) + COLORS[index + 1][channel] * share;
-            (mixed * alpha * 255.0).round() as u32
-        };
-        (((alpha * 255.0).round() as u32) << 24) | (channel(0) << 16) | (channel(1) << 8) | channel(2)
+        let [red, green, blue] = heat::color(heat).map(|channel| (channel * alpha * 255.0).round() as u32);
+        (((alpha * 255.0).round() as u32) << 24) | (red << 16) | (green << 8) | blue
     };
     (0..STEPS).map(color).collect()
 }

@@ -9,6 +9,7 @@ use cairo::{Context, Format, ImageSurface};
 use image::codecs::png::{CompressionType, FilterType, PngEncoder};
 use image::{ExtendedColorType, ImageEncoder, RgbImage, imageops};
 use vehiclecount_core::density::DensityMap;
+use vehiclecount_core::heat;
 
 use super::annotations::Sample;
 use super::{Counted, read};
@@ -307,12 +308,9 @@ const TILE: (u32, u32) = (360, 270);
 const CAPTION: f64 = 44.0;
 const GAP: f64 = 10.0;
 
-/// At this density, vehicles per cell, heat has gone 63 % of the way from cold to hot, as in the overlay.
-const WARM: f64 = 0.07;
-
-/// Blends the density over `picture`, which shows the whole frame: blue where little is, red where much is.
-fn heat(picture: &mut RgbImage, map: &DensityMap) {
-    const HEAT: [[f64; 3]; 4] = [[26.0, 64.0, 242.0], [0.0, 217.0, 191.0], [255.0, 217.0, 26.0], [255.0, 38.0, 26.0]];
+/// Blends the density over `picture`, which shows the whole frame: blue where little is, red where
+/// much is.
+fn blend_heat(picture: &mut RgbImage, map: &DensityMap) {
     let grid = &map.grid;
     let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
     // Place of a pixel among the cells' centres: the cell before it, the one behind, and how far it is to that one.
@@ -328,14 +326,10 @@ fn heat(picture: &mut RgbImage, map: &DensityMap) {
         let cell = |row: usize, column: usize| f64::from(map.cells[row * grid.columns + column]);
         let row = |row: usize| cell(row, left) * (1.0 - across) + cell(row, right) * across;
         let density = row(above) * (1.0 - down) + row(below) * down;
-        let hot = 1.0 - (-density.max(0.0) / WARM).exp();
+        let hot = heat::of_density(density);
         let alpha = (hot * 1.8).min(0.62);
-        let place = hot * (HEAT.len() - 1) as f64;
-        let index = (place as usize).min(HEAT.len() - 2);
-        let share = place - index as f64;
-        for (channel, level) in pixel.0.iter_mut().enumerate() {
-            let color = HEAT[index][channel] * (1.0 - share) + HEAT[index + 1][channel] * share;
-            *level = (f64::from(*level) * (1.0 - alpha) + color * alpha).round() as u8;
+        for (level, color) in pixel.0.iter_mut().zip(heat::color(hot)) {
+            *level = (f64::from(*level) * (1.0 - alpha) + color * 255.0 * alpha).round() as u8;
         }
     }
 }
@@ -373,7 +367,7 @@ pub fn worst(path: &Path, title: &str, samples: &[Sample], counted: &[Counted], 
             let upper = top + (high - f64::from(down)) / 2.0;
             let mut picture = imageops::resize(&read(sample)?, across, down, imageops::FilterType::Triangle);
             if let Some(map) = density {
-                heat(&mut picture, map);
+                blend_heat(&mut picture, map);
             }
             canvas.picture(&picture, left, upper)?;
             if let Some([x, y, w, h]) = sample.roi {
@@ -443,7 +437,7 @@ mod tests {
         cells[2 * 4 + 1] = 0.5;
         let map = DensityMap { grid: Grid { columns: 4, rows: 4, rect: Rect::FRAME }, cells: cells.as_slice().into() };
         let mut picture = RgbImage::from_pixel(40, 40, image::Rgb([100, 100, 100]));
-        heat(&mut picture, &map);
+        blend_heat(&mut picture, &map);
         assert_eq!(picture.get_pixel(35, 5).0, [100, 100, 100]);
         let [red, _, blue] = picture.get_pixel(15, 25).0;
         assert!(red > 180 && blue < 80, "{red} {blue}");
