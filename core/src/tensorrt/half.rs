@@ -18,6 +18,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use thiserror::Error;
 
+use super::onnx::schema;
+use super::onnx::wire::{Damaged, Field, Value, read, read_varint, write};
+
 /// Why a network is not converted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
 pub enum HalfError {
@@ -29,165 +32,10 @@ pub enum HalfError {
     Unknown(String),
 }
 
-/// A field of a message: its number, and its value.
-#[derive(Clone, Debug)]
-struct Field<'a> {
-    number: u64,
-    value: Value<'a>,
-}
-
-#[derive(Clone, Debug)]
-enum Value<'a> {
-    Varint(u64),
-    Fixed64(&'a [u8]),
-    Fixed32(&'a [u8]),
-    Bytes(&'a [u8]),
-    Written(Vec<u8>),
-}
-
-impl<'a> Field<'a> {
-    fn bytes(&self) -> &[u8] {
-        match &self.value {
-            Value::Bytes(bytes) => bytes,
-            Value::Written(bytes) => bytes,
-            _ => &[],
-        }
+impl From<Damaged> for HalfError {
+    fn from(_: Damaged) -> Self {
+        Self::Damaged
     }
-
-    fn text(&self) -> String {
-        String::from_utf8_lossy(self.bytes()).into_owned()
-    }
-
-    fn varint(&self) -> u64 {
-        if let Value::Varint(value) = self.value { value } else { 0 }
-    }
-
-    fn written(number: u64, bytes: Vec<u8>) -> Self {
-        Self { number, value: Value::Written(bytes) }
-    }
-
-    fn number(number: u64, value: u64) -> Self {
-        Self { number, value: Value::Varint(value) }
-    }
-}
-
-fn read_varint(bytes: &mut &[u8]) -> Result<u64, HalfError> {
-    let mut value = 0;
-    for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first().ok_or(HalfError::Damaged)?;
-        *bytes = rest;
-        value |= u64::from(byte & 127) << shift;
-        if byte < 128 {
-            return Ok(value);
-        }
-    }
-    Err(HalfError::Damaged)
-}
-
-fn write_varint(mut value: u64, to: &mut Vec<u8>) {
-    while value >= 128 {
-        to.push(value as u8 | 128);
-        value >>= 7;
-    }
-    to.push(value as u8);
-}
-
-fn read(mut bytes: &[u8]) -> Result<Vec<Field<'_>>, HalfError> {
-    let mut fields = Vec::new();
-    while !bytes.is_empty() {
-        let key = read_varint(&mut bytes)?;
-        let mut take = |length: u64| {
-            let length = usize::try_from(length).map_err(|_| HalfError::Damaged)?;
-            let (head, rest) = bytes.split_at_checked(length).ok_or(HalfError::Damaged)?;
-            bytes = rest;
-            Ok(head)
-        };
-        let value = match key & 7 {
-            0 => Value::Varint(read_varint(&mut bytes)?),
-            1 => Value::Fixed64(take(8)?),
-            2 => {
-                let length = read_varint(&mut bytes)?;
-                let (head, rest) = usize::try_from(length)
-                    .ok()
-                    .and_then(|length| bytes.split_at_checked(length))
-                    .ok_or(HalfError::Damaged)?;
-                bytes = rest;
-                Value::Bytes(head)
-            }
-            5 => Value::Fixed32(take(4)?),
-            _ => return Err(HalfError::Damaged),
-        };
-        fields.push(Field { number: key >> 3, value });
-    }
-    Ok(fields)
-}
-
-fn write(fields: &[Field<'_>]) -> Vec<u8> {
-    let mut to = Vec::new();
-    for Field { number, value } in fields {
-        match value {
-            Value::Varint(value) => {
-                write_varint(number << 3, &mut to);
-                write_varint(*value, &mut to);
-            }
-            Value::Fixed64(bytes) => {
-                write_varint(number << 3 | 1, &mut to);
-                to.extend_from_slice(bytes);
-            }
-            Value::Fixed32(bytes) => {
-                write_varint(number << 3 | 5, &mut to);
-                to.extend_from_slice(bytes);
-            }
-            Value::Bytes(_) | Value::Written(_) => {
-                let bytes = match value {
-                    Value::Bytes(bytes) => bytes,
-                    Value::Written(bytes) => bytes.as_slice(),
-                    _ => &[],
-                };
-                write_varint(number << 3 | 2, &mut to);
-                write_varint(bytes.len() as u64, &mut to);
-                to.extend_from_slice(bytes);
-            }
-        }
-    }
-    to
-}
-
-// Numbers of onnx.proto's fields, and values of its enums.
-mod onnx {
-    pub const MODEL_GRAPH: u64 = 7;
-    pub const MODEL_OPSET: u64 = 8;
-    pub const OPSET_DOMAIN: u64 = 1;
-    pub const OPSET_VERSION: u64 = 2;
-    pub const GRAPH_NODE: u64 = 1;
-    pub const GRAPH_INITIALIZER: u64 = 5;
-    pub const GRAPH_INPUT: u64 = 11;
-    pub const GRAPH_OUTPUT: u64 = 12;
-    pub const GRAPH_VALUE_INFO: u64 = 13;
-    pub const GRAPH_SPARSE: u64 = 15;
-    pub const NODE_INPUT: u64 = 1;
-    pub const NODE_OUTPUT: u64 = 2;
-    pub const NODE_NAME: u64 = 3;
-    pub const NODE_OPERATOR: u64 = 4;
-    pub const NODE_ATTRIBUTE: u64 = 5;
-    pub const ATTRIBUTE_NAME: u64 = 1;
-    pub const ATTRIBUTE_INT: u64 = 3;
-    pub const ATTRIBUTE_TENSOR: u64 = 5;
-    pub const ATTRIBUTE_GRAPH: u64 = 6;
-    pub const ATTRIBUTE_INTS: u64 = 8;
-    pub const ATTRIBUTE_TYPE: u64 = 20;
-    pub const TENSOR_SIZES: u64 = 1;
-    pub const TENSOR_TYPE: u64 = 2;
-    pub const TENSOR_FLOATS: u64 = 4;
-    pub const TENSOR_NAME: u64 = 8;
-    pub const TENSOR_RAW: u64 = 9;
-    pub const TENSOR_EXTERNAL: u64 = 13;
-    pub const TENSOR_LOCATION: u64 = 14;
-    pub const FLOAT: u64 = 1;
-    pub const INT64: u64 = 7;
-    pub const FLOAT16: u64 = 10;
-    /// `AttributeProto.INT`.
-    pub const INT: u64 = 2;
 }
 
 /// The first opset whose quantizers take FP16 scales.
@@ -196,29 +44,29 @@ const QUANTIZER_OPSET: u64 = 19;
 /// The network in FP16, with input and output in f32 still.
 pub fn to_half(model: &[u8]) -> Result<Vec<u8>, HalfError> {
     let mut fields = read(model)?;
-    let graph = fields.iter().position(|field| field.number == onnx::MODEL_GRAPH).ok_or(HalfError::Damaged)?;
+    let graph = fields.iter().position(|field| field.number == schema::MODEL_GRAPH).ok_or(HalfError::Damaged)?;
     let bytes = fields[graph].bytes().to_vec();
     let mut opset = QUANTIZER_OPSET;
-    for field in fields.iter().filter(|field| field.number == onnx::MODEL_OPSET) {
+    for field in fields.iter().filter(|field| field.number == schema::MODEL_OPSET) {
         let parts = read(field.bytes())?;
-        if parts.iter().all(|part| part.number != onnx::OPSET_DOMAIN || part.bytes().is_empty()) {
-            opset = parts.iter().find(|part| part.number == onnx::OPSET_VERSION).map_or(opset, Field::varint);
+        if parts.iter().all(|part| part.number != schema::OPSET_DOMAIN || part.bytes().is_empty()) {
+            opset = parts.iter().find(|part| part.number == schema::OPSET_VERSION).map_or(opset, Field::varint);
         }
     }
     let (converted, quantized) = convert_graph(&bytes, opset < 18)?;
-    fields[graph] = Field::written(onnx::MODEL_GRAPH, converted);
+    fields[graph] = Field::written(schema::MODEL_GRAPH, converted);
     if quantized {
-        for field in fields.iter_mut().filter(|field| field.number == onnx::MODEL_OPSET) {
+        for field in fields.iter_mut().filter(|field| field.number == schema::MODEL_OPSET) {
             let bytes = field.bytes().to_vec();
             let mut opset = read(&bytes)?;
-            let own = opset.iter().any(|field| field.number == onnx::OPSET_DOMAIN && !field.bytes().is_empty());
+            let own = opset.iter().any(|field| field.number == schema::OPSET_DOMAIN && !field.bytes().is_empty());
             if own {
                 continue;
             }
-            for version in opset.iter_mut().filter(|field| field.number == onnx::OPSET_VERSION) {
-                *version = Field::number(onnx::OPSET_VERSION, version.varint().max(QUANTIZER_OPSET));
+            for version in opset.iter_mut().filter(|field| field.number == schema::OPSET_VERSION) {
+                *version = Field::number(schema::OPSET_VERSION, version.varint().max(QUANTIZER_OPSET));
             }
-            *field = Field::written(onnx::MODEL_OPSET, write(&opset));
+            *field = Field::written(schema::MODEL_OPSET, write(&opset));
         }
     }
     Ok(write(&fields))
@@ -227,7 +75,7 @@ pub fn to_half(model: &[u8]) -> Result<Vec<u8>, HalfError> {
 /// The graph in FP16, and whether it has quantizers.
 fn convert_graph(bytes: &[u8], old: bool) -> Result<(Vec<u8>, bool), HalfError> {
     let fields = read(bytes)?;
-    if fields.iter().any(|field| field.number == onnx::GRAPH_SPARSE) {
+    if fields.iter().any(|field| field.number == schema::GRAPH_SPARSE) {
         return Err(HalfError::Unknown("the network has sparse weights".to_owned()));
     }
     let names = |number: u64| -> Result<Vec<String>, HalfError> {
@@ -235,7 +83,7 @@ fn convert_graph(bytes: &[u8], old: bool) -> Result<(Vec<u8>, bool), HalfError> 
         let found: Result<Vec<_>, HalfError> = fields.iter().filter(|field| field.number == number).map(of).collect();
         Ok(found?.into_iter().flatten().collect())
     };
-    let (inputs, outputs) = (names(onnx::GRAPH_INPUT)?, names(onnx::GRAPH_OUTPUT)?);
+    let (inputs, outputs) = (names(schema::GRAPH_INPUT)?, names(schema::GRAPH_OUTPUT)?);
     let ([input], [output]) = (inputs.as_slice(), outputs.as_slice()) else {
         return Err(HalfError::Unknown(format!(
             "the network has {} inputs and {} outputs",
@@ -246,10 +94,10 @@ fn convert_graph(bytes: &[u8], old: bool) -> Result<(Vec<u8>, bool), HalfError> 
     let roles = Roles::of(&fields)?;
     let quantized = roles.quantized;
     let inner = |name: &str| format!("{name}_half");
-    let mut converted = vec![Field::written(onnx::GRAPH_NODE, cast(input, &inner(input), onnx::FLOAT16))];
+    let mut converted = vec![Field::written(schema::GRAPH_NODE, cast(input, &inner(input), schema::FLOAT16))];
     for field in &fields {
         match field.number {
-            onnx::GRAPH_NODE => {
+            schema::GRAPH_NODE => {
                 let mut node = read(field.bytes())?;
                 let bytes;
                 if quantized
@@ -258,21 +106,21 @@ fn convert_graph(bytes: &[u8], old: bool) -> Result<(Vec<u8>, bool), HalfError> 
                 {
                     bytes = newer;
                     node = read(&bytes)?;
-                    converted.push(Field::written(onnx::GRAPH_INITIALIZER, axes));
+                    converted.push(Field::written(schema::GRAPH_INITIALIZER, axes));
                 }
                 let node = convert_node(&node, [input, output], &inner, &roles)?;
-                converted.push(Field::written(onnx::GRAPH_NODE, node));
+                converted.push(Field::written(schema::GRAPH_NODE, node));
             }
-            onnx::GRAPH_INITIALIZER => {
+            schema::GRAPH_INITIALIZER => {
                 let tensor = convert_tensor(field.bytes(), None, &roles)?;
-                converted.push(Field::written(onnx::GRAPH_INITIALIZER, tensor));
+                converted.push(Field::written(schema::GRAPH_INITIALIZER, tensor));
             }
             // Types of what lies between: no longer right, and not needed.
-            onnx::GRAPH_VALUE_INFO => {}
+            schema::GRAPH_VALUE_INFO => {}
             _ => converted.push(field.clone()),
         }
     }
-    converted.push(Field::written(onnx::GRAPH_NODE, cast(&inner(output), output, onnx::FLOAT)));
+    converted.push(Field::written(schema::GRAPH_NODE, cast(&inner(output), output, schema::FLOAT)));
     Ok((write(&converted), quantized))
 }
 
@@ -301,15 +149,15 @@ impl Roles {
         let name = |field: &Field<'_>, number: u64| -> Result<_, HalfError> {
             Ok(read(field.bytes())?.iter().find(|field| field.number == number).map(Field::text))
         };
-        let initializers = graph.iter().filter(|field| field.number == onnx::GRAPH_INITIALIZER);
-        let names: Result<BTreeSet<_>, _> = initializers.map(|field| name(field, onnx::TENSOR_NAME)).collect();
+        let initializers = graph.iter().filter(|field| field.number == schema::GRAPH_INITIALIZER);
+        let names: Result<BTreeSet<_>, _> = initializers.map(|field| name(field, schema::TENSOR_NAME)).collect();
         let weights = names?;
         let mut roles = Self { of: BTreeMap::new(), quantized: false };
-        for field in graph.iter().filter(|field| field.number == onnx::GRAPH_NODE) {
+        for field in graph.iter().filter(|field| field.number == schema::GRAPH_NODE) {
             let node = read(field.bytes())?;
             let inputs: Vec<_> =
-                node.iter().filter(|field| field.number == onnx::NODE_INPUT).map(Field::text).collect();
-            let operator = name(field, onnx::NODE_OPERATOR)?.unwrap_or_default();
+                node.iter().filter(|field| field.number == schema::NODE_INPUT).map(Field::text).collect();
+            let operator = name(field, schema::NODE_OPERATOR)?.unwrap_or_default();
             match operator.as_str() {
                 // The scales of Resize are f32, whatever it scales. An input that is left out has no name.
                 "Resize" => {
@@ -341,16 +189,16 @@ impl Roles {
 /// A node that converts `from` into `to` of another type.
 fn cast(from: &str, to: &str, data_type: u64) -> Vec<u8> {
     let attribute = write(&[
-        Field::written(onnx::ATTRIBUTE_NAME, b"to".to_vec()),
-        Field::number(onnx::ATTRIBUTE_INT, data_type),
-        Field::number(onnx::ATTRIBUTE_TYPE, onnx::INT),
+        Field::written(schema::ATTRIBUTE_NAME, b"to".to_vec()),
+        Field::number(schema::ATTRIBUTE_INT, data_type),
+        Field::number(schema::ATTRIBUTE_TYPE, schema::INT),
     ]);
     write(&[
-        Field::written(onnx::NODE_INPUT, from.as_bytes().to_vec()),
-        Field::written(onnx::NODE_OUTPUT, to.as_bytes().to_vec()),
-        Field::written(onnx::NODE_NAME, format!("{to}_cast").into_bytes()),
-        Field::written(onnx::NODE_OPERATOR, b"Cast".to_vec()),
-        Field::written(onnx::NODE_ATTRIBUTE, attribute),
+        Field::written(schema::NODE_INPUT, from.as_bytes().to_vec()),
+        Field::written(schema::NODE_OUTPUT, to.as_bytes().to_vec()),
+        Field::written(schema::NODE_NAME, format!("{to}_cast").into_bytes()),
+        Field::written(schema::NODE_OPERATOR, b"Cast".to_vec()),
+        Field::written(schema::NODE_ATTRIBUTE, attribute),
     ])
 }
 
@@ -361,8 +209,8 @@ type Newer = (Vec<u8>, Vec<u8>);
 /// second. `None` where nothing changes.
 fn newer_node(node: &[Field<'_>]) -> Result<Option<Newer>, HalfError> {
     let text = |number: u64| node.iter().find(|field| field.number == number).map(Field::text).unwrap_or_default();
-    let (operator, made) = (text(onnx::NODE_OPERATOR), text(onnx::NODE_OUTPUT));
-    let inputs = node.iter().filter(|field| field.number == onnx::NODE_INPUT).count();
+    let (operator, made) = (text(schema::NODE_OPERATOR), text(schema::NODE_OUTPUT));
+    let inputs = node.iter().filter(|field| field.number == schema::NODE_INPUT).count();
     if operator == "Split" && inputs < 2 {
         return Err(HalfError::Unknown(format!("{made:?} is split into parts of no given size")));
     }
@@ -372,11 +220,11 @@ fn newer_node(node: &[Field<'_>]) -> Result<Option<Newer>, HalfError> {
     let mut axes: Option<Vec<u64>> = None;
     let mut kept = Vec::new();
     for field in node {
-        if field.number == onnx::NODE_ATTRIBUTE {
+        if field.number == schema::NODE_ATTRIBUTE {
             let attribute = read(field.bytes())?;
-            if attribute.iter().any(|part| part.number == onnx::ATTRIBUTE_NAME && part.bytes() == b"axes") {
+            if attribute.iter().any(|part| part.number == schema::ATTRIBUTE_NAME && part.bytes() == b"axes") {
                 let mut numbers = Vec::new();
-                for part in attribute.iter().filter(|part| part.number == onnx::ATTRIBUTE_INTS) {
+                for part in attribute.iter().filter(|part| part.number == schema::ATTRIBUTE_INTS) {
                     // One by one, or packed.
                     let mut packed = part.bytes();
                     if let Value::Varint(number) = part.value {
@@ -394,13 +242,13 @@ fn newer_node(node: &[Field<'_>]) -> Result<Option<Newer>, HalfError> {
     }
     let Some(axes) = axes else { return Ok(None) };
     let name = format!("{made}_axes");
-    let last = kept.iter().rposition(|field| field.number == onnx::NODE_INPUT).map_or(0, |at| at + 1);
-    kept.insert(last, Field::written(onnx::NODE_INPUT, name.clone().into_bytes()));
+    let last = kept.iter().rposition(|field| field.number == schema::NODE_INPUT).map_or(0, |at| at + 1);
+    kept.insert(last, Field::written(schema::NODE_INPUT, name.clone().into_bytes()));
     let tensor = write(&[
-        Field::number(onnx::TENSOR_SIZES, axes.len() as u64),
-        Field::number(onnx::TENSOR_TYPE, onnx::INT64),
-        Field::written(onnx::TENSOR_NAME, name.into_bytes()),
-        Field::written(onnx::TENSOR_RAW, axes.iter().flat_map(|axis| axis.to_le_bytes()).collect()),
+        Field::number(schema::TENSOR_SIZES, axes.len() as u64),
+        Field::number(schema::TENSOR_TYPE, schema::INT64),
+        Field::written(schema::TENSOR_NAME, name.into_bytes()),
+        Field::written(schema::TENSOR_RAW, axes.iter().flat_map(|axis| axis.to_le_bytes()).collect()),
     ]);
     Ok(Some((write(&kept), tensor)))
 }
@@ -411,29 +259,31 @@ fn convert_node(
     inner: &dyn Fn(&str) -> String,
     roles: &Roles,
 ) -> Result<Vec<u8>, HalfError> {
-    let operator = node.iter().find(|field| field.number == onnx::NODE_OPERATOR).map(Field::text).unwrap_or_default();
-    let made = node.iter().find(|field| field.number == onnx::NODE_OUTPUT).map(Field::text).unwrap_or_default();
+    let operator = node.iter().find(|field| field.number == schema::NODE_OPERATOR).map(Field::text).unwrap_or_default();
+    let made = node.iter().find(|field| field.number == schema::NODE_OUTPUT).map(Field::text).unwrap_or_default();
     let mut fields = Vec::new();
     for field in node {
         match field.number {
-            onnx::NODE_INPUT | onnx::NODE_OUTPUT if face.iter().any(|name| name.as_bytes() == field.bytes()) => {
+            schema::NODE_INPUT | schema::NODE_OUTPUT if face.iter().any(|name| name.as_bytes() == field.bytes()) => {
                 fields.push(Field::written(field.number, inner(&field.text()).into_bytes()));
             }
-            onnx::NODE_ATTRIBUTE => {
+            schema::NODE_ATTRIBUTE => {
                 let mut attribute = read(field.bytes())?;
-                let name = attribute.iter().find(|field| field.number == onnx::ATTRIBUTE_NAME).map(Field::text);
+                let name = attribute.iter().find(|field| field.number == schema::ATTRIBUTE_NAME).map(Field::text);
                 for part in &mut attribute {
                     match part.number {
-                        onnx::ATTRIBUTE_GRAPH => {
+                        schema::ATTRIBUTE_GRAPH => {
                             return Err(HalfError::Unknown(format!("the network has a branch or a loop ({operator})")));
                         }
-                        onnx::ATTRIBUTE_TENSOR => {
+                        schema::ATTRIBUTE_TENSOR => {
                             *part = Field::written(part.number, convert_tensor(part.bytes(), Some(&made), roles)?);
                         }
-                        onnx::ATTRIBUTE_INT
-                            if operator == "Cast" && name.as_deref() == Some("to") && part.varint() == onnx::FLOAT =>
+                        schema::ATTRIBUTE_INT
+                            if operator == "Cast"
+                                && name.as_deref() == Some("to")
+                                && part.varint() == schema::FLOAT =>
                         {
-                            *part = Field::number(part.number, onnx::FLOAT16);
+                            *part = Field::number(part.number, schema::FLOAT16);
                         }
                         _ => {}
                     }
@@ -441,7 +291,7 @@ fn convert_node(
                 if operator == "Constant" && name.as_deref().is_some_and(|name| name.starts_with("value_float")) {
                     return Err(HalfError::Unknown(format!("the constant {made:?} is no tensor")));
                 }
-                fields.push(Field::written(onnx::NODE_ATTRIBUTE, write(&attribute)));
+                fields.push(Field::written(schema::NODE_ATTRIBUTE, write(&attribute)));
             }
             _ => fields.push(field.clone()),
         }
@@ -453,12 +303,13 @@ fn convert_node(
 fn convert_tensor(bytes: &[u8], made: Option<&str>, roles: &Roles) -> Result<Vec<u8>, HalfError> {
     let fields = read(bytes)?;
     let find = |number: u64| fields.iter().find(|field| field.number == number);
-    let name = made.map_or_else(|| find(onnx::TENSOR_NAME).map(Field::text).unwrap_or_default(), str::to_owned);
+    let name = made.map_or_else(|| find(schema::TENSOR_NAME).map(Field::text).unwrap_or_default(), str::to_owned);
     let role = roles.role(&name);
-    if find(onnx::TENSOR_TYPE).is_none_or(|field| field.varint() != onnx::FLOAT) || role == Role::Stays {
+    if find(schema::TENSOR_TYPE).is_none_or(|field| field.varint() != schema::FLOAT) || role == Role::Stays {
         return Ok(bytes.to_vec());
     }
-    if find(onnx::TENSOR_LOCATION).is_some_and(|field| field.varint() != 0) || find(onnx::TENSOR_EXTERNAL).is_some() {
+    if find(schema::TENSOR_LOCATION).is_some_and(|field| field.varint() != 0) || find(schema::TENSOR_EXTERNAL).is_some()
+    {
         return Err(HalfError::Unknown(format!("the weights {name:?} lie in another file")));
     }
     let mut raw = Vec::new();
@@ -470,7 +321,7 @@ fn convert_tensor(bytes: &[u8], made: Option<&str>, roles: &Roles) -> Result<Vec
         Ok(())
     };
     // Either raw bytes, or numbers one by one, packed or not.
-    for field in fields.iter().filter(|field| [onnx::TENSOR_FLOATS, onnx::TENSOR_RAW].contains(&field.number)) {
+    for field in fields.iter().filter(|field| [schema::TENSOR_FLOATS, schema::TENSOR_RAW].contains(&field.number)) {
         match &field.value {
             Value::Fixed32(bytes) => add(bytes)?,
             _ => add(field.bytes())?,
@@ -478,11 +329,11 @@ fn convert_tensor(bytes: &[u8], made: Option<&str>, roles: &Roles) -> Result<Vec
     }
     let mut converted: Vec<Field<'_>> = fields
         .iter()
-        .filter(|field| ![onnx::TENSOR_TYPE, onnx::TENSOR_FLOATS, onnx::TENSOR_RAW].contains(&field.number))
+        .filter(|field| ![schema::TENSOR_TYPE, schema::TENSOR_FLOATS, schema::TENSOR_RAW].contains(&field.number))
         .cloned()
         .collect();
-    converted.push(Field::number(onnx::TENSOR_TYPE, onnx::FLOAT16));
-    converted.push(Field::written(onnx::TENSOR_RAW, raw));
+    converted.push(Field::number(schema::TENSOR_TYPE, schema::FLOAT16));
+    converted.push(Field::written(schema::TENSOR_RAW, raw));
     Ok(write(&converted))
 }
 
@@ -557,21 +408,15 @@ mod tests {
     }
 
     #[test]
-    fn network_that_is_read_and_written_is_the_same() {
-        let bytes = include_bytes!("../../tests/engines/tiny-int8.onnx");
-        assert_eq!(write(&read(bytes).expect("a network")), bytes);
-    }
-
-    #[test]
     fn half_of_a_network_is_smaller_and_keeps_its_face() {
         let bytes = include_bytes!("../../tests/engines/tiny.onnx");
         let half = to_half(bytes).expect("it converts");
         assert!(half.len() < bytes.len() * 3 / 4, "{} of {}", half.len(), bytes.len());
         let face = |model: &[u8]| {
             let fields = read(model).expect("a network");
-            let graph = fields.iter().find(|field| field.number == onnx::MODEL_GRAPH).expect("a graph");
+            let graph = fields.iter().find(|field| field.number == schema::MODEL_GRAPH).expect("a graph");
             let graph = read(graph.bytes()).expect("a graph");
-            let face = graph.iter().filter(|field| [onnx::GRAPH_INPUT, onnx::GRAPH_OUTPUT].contains(&field.number));
+            let face = graph.iter().filter(|field| [schema::GRAPH_INPUT, schema::GRAPH_OUTPUT].contains(&field.number));
             face.map(|field| field.bytes().to_vec()).collect::<Vec<_>>()
         };
         assert_eq!(face(&half), face(bytes));
@@ -580,22 +425,25 @@ mod tests {
     /// The scales of a network's quantizers, by name, with what they scale.
     fn scales(model: &[u8]) -> Vec<(String, Role, Vec<f32>)> {
         let fields = read(model).expect("a network");
-        let graph = fields.iter().find(|field| field.number == onnx::MODEL_GRAPH).expect("a graph");
+        let graph = fields.iter().find(|field| field.number == schema::MODEL_GRAPH).expect("a graph");
         let graph = read(graph.bytes()).expect("a graph");
         let roles = Roles::of(&graph).expect("a graph");
         let mut found = Vec::new();
-        for field in graph.iter().filter(|field| field.number == onnx::GRAPH_INITIALIZER) {
+        for field in graph.iter().filter(|field| field.number == schema::GRAPH_INITIALIZER) {
             let tensor = read(field.bytes()).expect("a tensor");
             let get = |number: u64| tensor.iter().find(|field| field.number == number);
-            let name = get(onnx::TENSOR_NAME).expect("a name").text();
+            let name = get(schema::TENSOR_NAME).expect("a name").text();
             let role = roles.role(&name);
             if !matches!(role, Role::Scale | Role::WeightScale) {
                 continue;
             }
-            let bytes = get(onnx::TENSOR_RAW).or_else(|| get(onnx::TENSOR_FLOATS)).expect("numbers").bytes().to_vec();
-            let values = match get(onnx::TENSOR_TYPE).expect("a type").varint() {
-                onnx::FLOAT => bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
-                onnx::FLOAT16 => bytes.as_chunks::<2>().0.iter().map(|two| number(u16::from_le_bytes(*two))).collect(),
+            let bytes =
+                get(schema::TENSOR_RAW).or_else(|| get(schema::TENSOR_FLOATS)).expect("numbers").bytes().to_vec();
+            let values = match get(schema::TENSOR_TYPE).expect("a type").varint() {
+                schema::FLOAT => bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
+                schema::FLOAT16 => {
+                    bytes.as_chunks::<2>().0.iter().map(|two| number(u16::from_le_bytes(*two))).collect()
+                }
                 other => panic!("{name} is of type {other}"),
             };
             found.push((name, role, values));

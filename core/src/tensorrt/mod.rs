@@ -21,6 +21,7 @@ mod ffi;
 pub mod half;
 mod library;
 mod log;
+mod onnx;
 mod plan;
 mod precision;
 

@@ -1,0 +1,4 @@
+//! ONNX files, as far as an editor of them needs.
+
+pub mod schema;
+pub mod wire;
