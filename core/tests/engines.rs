@@ -6,7 +6,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
@@ -19,6 +18,8 @@ use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::InputSize;
 use vehiclecount_core::scene::{Scene, SceneSettings, Viewpoint, Weather};
 use vehiclecount_core::tensorrt::Precision;
+
+mod child;
 
 /// The engines that run networks.
 const KINDS: [EngineKind; 3] = [EngineKind::OpenVino, EngineKind::OnnxRuntime, EngineKind::TensorRt];
@@ -354,9 +355,8 @@ fn engine_without_a_file_says_which_engines_have_one() {
 
 // ---- libraries that are none ----
 
-/// Opens every engine and prints what they say. Runs alone in a process, since a library stays open once it is.
-#[test]
-#[ignore = "run by the tests below, with their own environment"]
+/// Opens every engine and prints what they say. Runs alone in a process, since a library stays open
+/// once it is.
 fn say_how_engines_open() {
     for kind in KINDS {
         match engine::open(&request(kind, &model("tiny.onnx"), 256, 256)) {
@@ -366,24 +366,22 @@ fn say_how_engines_open() {
     }
 }
 
-/// What the engines say with `runtime` as the folder of their libraries.
-fn say_with(runtime: &Path) -> String {
-    let program = std::env::current_exe().expect("this program has a path");
-    let arguments = ["--exact", "say_how_engines_open", "--ignored", "--nocapture"];
-    let output = Command::new(program).args(arguments).env("VEHICLECOUNT_RUNTIME", runtime).output();
-    let output = output.expect("this program runs again");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+/// What the engines say in a process of `test` with `runtime` as the folder of their libraries.
+fn say_with(test: &str, runtime: &Path) -> String {
+    child::run(child::command(test).env("VEHICLECOUNT_RUNTIME", runtime))
 }
 
 #[test]
 fn damaged_library_is_named_and_nothing_panics() {
+    if child::is_this() {
+        return say_how_engines_open();
+    }
     let folder = tempfile::tempdir().expect("a temporary folder");
     for (engine, library) in [("openvino", "libopenvino_c.so"), ("onnxruntime", "libonnxruntime.so")] {
         fs::create_dir(folder.path().join(engine)).expect("the folder can be written");
         fs::write(folder.path().join(engine).join(library), b"no library").expect("the folder can be written");
     }
-    let said = say_with(folder.path());
+    let said = say_with(child::this_test!(), folder.path());
     for library in ["openvino/libopenvino_c.so", "onnxruntime/libonnxruntime.so"] {
         let line = format!("cannot open {}", folder.path().join(library).display());
         assert!(said.contains(&line), "{said:?} does not say {line:?}");
@@ -392,8 +390,11 @@ fn damaged_library_is_named_and_nothing_panics() {
 
 #[test]
 fn folder_without_libraries_is_no_reason_to_look_nowhere_else() {
+    if child::is_this() {
+        return say_how_engines_open();
+    }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let said = say_with(folder.path());
+    let said = say_with(child::this_test!(), folder.path());
     for engine in ["openvino", "onnxruntime"] {
         // Where none is installed, the error says what to do.
         let opens = said.contains(&format!("<{engine} opens>"));

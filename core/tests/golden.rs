@@ -2,7 +2,6 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::Command;
 use std::sync::Arc;
 
 use serde_json::{Value, json};
@@ -11,6 +10,8 @@ use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineReq
 use vehiclecount_core::golden::Reference;
 use vehiclecount_core::model::Model;
 use vehiclecount_core::preprocess::InputSize;
+
+mod child;
 
 const KINDS: [EngineKind; 2] = [EngineKind::OpenVino, EngineKind::OnnxRuntime];
 
@@ -277,9 +278,8 @@ fn auto_passes_a_broken_file_over_and_says_why() {
 
 // ---- what is remembered ----
 
-/// Opens the model named in the environment and tells how that went. Runs alone in a process, with a cache folder of its own.
-#[test]
-#[ignore = "run by the tests below, with their own environment"]
+/// Opens the model named in the environment and tells how that went. Runs alone in a process, with a
+/// cache folder of its own.
 fn say_how_the_model_opens() {
     let path = std::env::var("MODEL").expect("the test names the model");
     let model = model(Path::new(&path));
@@ -291,46 +291,46 @@ fn say_how_the_model_opens() {
     }
 }
 
-fn say_with(cache: &Path, model: &Path) -> String {
-    let program = std::env::current_exe().expect("this program has a path");
-    let arguments = ["--exact", "say_how_the_model_opens", "--ignored", "--nocapture"];
-    let mut command = Command::new(program);
-    let output = command.args(arguments).env("VEHICLECOUNT_CACHE", cache).env("MODEL", model).output();
-    let output = output.expect("this program runs again");
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
-    String::from_utf8_lossy(&output.stdout).into_owned()
+fn say_with(test: &str, cache: &Path, model: &Path) -> String {
+    child::run(child::command(test).env("VEHICLECOUNT_CACHE", cache).env("MODEL", model))
 }
 
 #[test]
 fn what_has_agreed_is_not_compared_again() {
+    if child::is_this() {
+        return say_how_the_model_opens();
+    }
     let Some((count, density)) = expected_of(&tiny("tiny-int8.onnx")) else { return };
     let (folder, path) = golden_model(&tiny("tiny-int8.onnx"), "int8", count, &density);
     let cache = tempfile::tempdir().expect("a temporary folder");
     let opens = |said: &str| said.matches(" opens>").count();
-    let engines = opens(&say_with(cache.path(), &path));
+    let engines = opens(&say_with(child::this_test!(), cache.path(), &path));
     assert!(engines > 0);
     let state = fs::read_to_string(cache.path().join("golden.jsonl")).expect("what agreed is written down");
     assert_eq!(state.lines().count(), engines, "{state}");
     // The picture is not even read the second time. With another cache it is missed, and named.
     fs::remove_file(folder.path().join("golden.png")).expect("the picture can be removed");
-    assert_eq!(opens(&say_with(cache.path(), &path)), engines);
-    let said = say_with(&cache.path().join("another"), &path);
+    assert_eq!(opens(&say_with(child::this_test!(), cache.path(), &path)), engines);
+    let said = say_with(child::this_test!(), &cache.path().join("another"), &path);
     assert_eq!(opens(&said), 0);
     assert!(said.contains("golden.png"), "{said}");
 }
 
 #[test]
 fn cache_that_cannot_be_written_is_no_reason_not_to_count() {
+    if child::is_this() {
+        return say_how_the_model_opens();
+    }
     let Some((count, density)) = expected_of(&tiny("tiny-int8.onnx")) else { return };
     let (folder, path) = golden_model(&tiny("tiny-int8.onnx"), "int8", count, &density);
     // No folder can be made below a file.
     let cache = folder.path().join("small.onnx/cache");
     for _ in 0..2 {
-        let said = say_with(&cache, &path);
+        let said = say_with(child::this_test!(), &cache, &path);
         assert!(said.contains(" opens>"), "{said}");
     }
     // A state file of nonsense, likewise.
     let cache = tempfile::tempdir().expect("a temporary folder");
     fs::write(cache.path().join("golden.jsonl"), b"{\"file\": 7}\nnonsense\n\xff").expect("the folder can be written");
-    assert!(say_with(cache.path(), &path).contains(" opens>"));
+    assert!(say_with(child::this_test!(), cache.path(), &path).contains(" opens>"));
 }

@@ -3,28 +3,23 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::process::Command;
 
 use vehiclecount_core::cuda::Driver;
 
-/// What this very test prints in a process with such a driver.
-fn said(with_driver: bool, settings: &[(&str, &str)]) -> String {
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", "asks_for_a_gpu", "--nocapture", "--ignored"]);
+mod child;
+
+/// What [`asks_for_a_gpu`] prints in a process of the test `name` with such a driver.
+fn said_by(name: &str, with_driver: bool, settings: &[(&str, &str)]) -> String {
     let folder = if with_driver {
         Path::new(vehiclecount_gpu_sim::LIBRARY).parent().unwrap().to_owned()
     } else {
         std::env::temp_dir()
     };
-    command.env("LD_LIBRARY_PATH", folder).envs(settings.iter().copied());
-    let output = command.output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
+    let text = child::run(child::command(name).env("LD_LIBRARY_PATH", folder).envs(settings.iter().copied()));
     let line = text.lines().find_map(|line| line.split_once("SAID ")).expect("it says something");
     line.1.to_owned()
 }
 
-#[test]
-#[ignore = "run by the others, in processes of its own"]
 fn asks_for_a_gpu() {
     let said = match Driver::open().and_then(|driver| driver.context(1)) {
         Ok(context) => format!("found {}", context.device().name),
@@ -35,6 +30,10 @@ fn asks_for_a_gpu() {
 
 #[test]
 fn each_kind_of_absence_has_its_own_words_and_remedy() {
+    if child::is_this() {
+        return asks_for_a_gpu();
+    }
+    let said = |with_driver, settings: &[_]| said_by(child::this_test!(), with_driver, settings);
     let two = ("VEHICLECOUNT_SIM_DEVICES", "2");
     assert!(said(true, &[two]).starts_with("found Simulated GPU 1"));
     // On a machine with a real driver there is nothing to say here.

@@ -5,7 +5,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Mutex;
 
 use vehiclecount_core::cuda::{DeviceBuffer, Driver, Stream};
@@ -14,7 +13,9 @@ use vehiclecount_core::tensorrt::cache::{self, Origin, PlanRequest};
 use vehiclecount_core::tensorrt::{Build, Flavour, Library, Precision, Progress, TensorRtError};
 use vehiclecount_tensorrt_sim::{Family, Fault, Figure};
 
-/// What the test `name` of this file prints after "SAID " in a process that finds the stand-in of `family`.
+mod child;
+
+/// What a process of the test `name` prints after "SAID " where it finds the stand-in of `family`.
 fn said(name: &str, family: Option<Family>, settings: &[(&str, &str)]) -> Option<Vec<String>> {
     let empty = std::env::temp_dir();
     let runtime = match family.map(Family::runtime) {
@@ -25,12 +26,9 @@ fn said(name: &str, family: Option<Family>, settings: &[(&str, &str)]) -> Option
         Some(Some(folder)) => folder,
         None => empty.clone(),
     };
-    let mut command = Command::new(std::env::current_exe().unwrap());
-    command.args(["--exact", name, "--nocapture", "--ignored"]);
+    let mut command = child::command(name);
     command.env("VEHICLECOUNT_RUNTIME", runtime).env("LD_LIBRARY_PATH", empty).envs(settings.iter().copied());
-    let output = command.output().unwrap();
-    let text = String::from_utf8(output.stdout).unwrap();
-    assert!(output.status.success(), "{text}{}", String::from_utf8_lossy(&output.stderr));
+    let text = child::run(&mut command);
     Some(text.lines().filter_map(|line| Some(line.split_once("SAID ")?.1.to_owned())).collect())
 }
 
@@ -43,8 +41,6 @@ fn ask<'a>(onnx: &'a [u8], capabilities: &'a [u32]) -> Build<'a> {
     Build { onnx, input, max_batch: 4, half: false, calibration: None, capabilities, detailed: false, timings: &[] }
 }
 
-#[test]
-#[ignore = "run by the others, in processes of its own"]
 fn opens() {
     let flavour = std::env::var("FLAVOUR").unwrap().parse().unwrap();
     match Library::open_to_build(flavour) {
@@ -55,9 +51,12 @@ fn opens() {
 
 #[test]
 fn libraries_of_other_families_are_refused_by_name() {
+    if child::is_this() {
+        return opens();
+    }
     let refused = |family, flavour, number: &str, words: &[&str]| {
         let settings = [("FLAVOUR", flavour), ("VEHICLECOUNT_SIM_TENSORRT_VERSION", number)];
-        let Some(said) = said("opens", Some(family), &settings) else { return };
+        let Some(said) = said(child::this_test!(), Some(family), &settings) else { return };
         for word in words {
             assert!(said[0].contains(word), "{word} in {said:?}");
         }
@@ -82,7 +81,10 @@ fn libraries_of_other_families_are_refused_by_name() {
 
 #[test]
 fn absent_libraries_are_named_with_places_and_remedy() {
-    let said = said("opens", None, &[("FLAVOUR", "tensorrt")]).unwrap();
+    if child::is_this() {
+        return opens();
+    }
+    let said = said(child::this_test!(), None, &[("FLAVOUR", "tensorrt")]).unwrap();
     if vehiclecount_core::tensorrt::headers().is_empty() {
         assert!(said[0].contains("built without the headers of TensorRT"), "{said:?}");
         return;
@@ -93,8 +95,6 @@ fn absent_libraries_are_named_with_places_and_remedy() {
     }
 }
 
-#[test]
-#[ignore = "run by the others, in processes of its own"]
 fn builds() {
     let library = Library::open_to_build(Flavour::TensorRtRtx).unwrap();
     let told = Mutex::new(Vec::new());
@@ -121,7 +121,10 @@ fn builds() {
 
 #[test]
 fn plans_are_built_watched_and_refused_with_reasons() {
-    let Some(said) = said("builds", Some(Family::TensorRtRtx), &[]) else { return };
+    if child::is_this() {
+        return builds();
+    }
+    let Some(said) = said(child::this_test!(), Some(Family::TensorRtRtx), &[]) else { return };
     let expected = [
         "simulated plan",
         "Begin { phase: \"Building engine\", parent: None, steps: 3 }",
@@ -139,8 +142,6 @@ fn plans_are_built_watched_and_refused_with_reasons() {
     assert!(said[0].contains("86,120 images density 3 64 96 8 12 1 4"), "{said:?}");
 }
 
-#[test]
-#[ignore = "run by the others, in processes of its own"]
 fn runs() {
     let gpu = vehiclecount_gpu_sim::install();
     let family = match std::env::var("FAMILY").unwrap().as_str() {
@@ -281,6 +282,9 @@ fn runs() {
 
 #[test]
 fn plans_run_on_a_simulated_gpu_with_each_family() {
+    if child::is_this() {
+        return runs();
+    }
     for (family, number, name) in [
         (Family::TensorRt10, "10", "TensorRT 10."),
         (Family::TensorRt11, "11", "TensorRT 11."),
@@ -288,7 +292,7 @@ fn plans_run_on_a_simulated_gpu_with_each_family() {
     ] {
         let cache = tempfile::tempdir().unwrap();
         let settings = [("FAMILY", number), ("VEHICLECOUNT_CACHE", cache.path().to_str().unwrap())];
-        let Some(said) = said("runs", Some(family), &settings) else { continue };
+        let Some(said) = said(child::this_test!(), Some(family), &settings) else { continue };
         assert!(said[0].starts_with(name), "{said:?}");
     }
 }

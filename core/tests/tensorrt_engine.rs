@@ -4,7 +4,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,6 +13,8 @@ use vehiclecount_core::preprocess::InputSize;
 use vehiclecount_core::tensorrt::{Choice, Precision, TensorRtError};
 use vehiclecount_gpu_sim::{Figure, install};
 use vehiclecount_tensorrt_sim::{self as tensorrt_sim, Family, Fault};
+
+mod child;
 
 fn request(max_batch: usize) -> EngineRequest {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines/tiny.json");
@@ -29,41 +30,35 @@ fn families() -> impl Iterator<Item = (Family, std::path::PathBuf)> {
     all.into_iter().filter_map(|family| Some((family, family.runtime()?)))
 }
 
-/// Runs one of the ignored tests in a process that finds the driver and this library.
+/// Runs `test` in a process that finds the driver and this library.
 fn in_a_process(test: &str, runtime: &Path, cache: &Path) {
     in_a_process_with(test, runtime, cache, &[]);
 }
 
 fn in_a_process_with(test: &str, runtime: &Path, cache: &Path, settings: &[(&str, &str)]) {
     let driver = Path::new(vehiclecount_gpu_sim::LIBRARY).parent().unwrap();
-    let output = Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", test, "--ignored", "--nocapture"])
-        .env("LD_LIBRARY_PATH", driver)
-        .env("VEHICLECOUNT_RUNTIME", runtime)
-        .env("VEHICLECOUNT_CACHE", cache)
-        .envs(settings.iter().copied())
-        .output()
-        .unwrap();
-    let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
-    assert!(output.status.success(), "{runtime:?}\n{}\n{}", text(&output.stdout), text(&output.stderr));
+    let mut command = child::command(test);
+    command.env("LD_LIBRARY_PATH", driver).env("VEHICLECOUNT_RUNTIME", runtime).env("VEHICLECOUNT_CACHE", cache);
+    child::run(command.envs(settings.iter().copied()));
 }
 
 #[test]
 fn every_library_counts_on_the_gpu_and_leaves_nothing_behind() {
+    if child::is_this() {
+        return counts_in_this_process();
+    }
     for (family, runtime) in families() {
         let cache = tempfile::tempdir().unwrap();
-        in_a_process("counts_in_this_process", &runtime, cache.path());
+        in_a_process(child::this_test!(), &runtime, cache.path());
         let kept = || std::fs::read_dir(cache.path().join("engines")).unwrap().count();
         let before = kept();
         assert!(before > 0, "{family:?} keeps its plans");
         // The second time it takes what was kept.
-        in_a_process("counts_in_this_process", &runtime, cache.path());
+        in_a_process(child::this_test!(), &runtime, cache.path());
         assert_eq!(kept(), before);
     }
 }
 
-#[test]
-#[ignore = "run by another one, in a process of its own"]
 fn counts_in_this_process() {
     let sim = install();
     {
@@ -97,14 +92,15 @@ fn counts_in_this_process() {
 
 #[test]
 fn precision_is_taken_as_asked_for_and_the_choice_is_kept() {
+    if child::is_this() {
+        return takes_precisions_in_this_process();
+    }
     for (_, runtime) in families() {
         let cache = tempfile::tempdir().unwrap();
-        in_a_process("takes_precisions_in_this_process", &runtime, cache.path());
+        in_a_process(child::this_test!(), &runtime, cache.path());
     }
 }
 
-#[test]
-#[ignore = "run by another one, in a process of its own"]
 fn takes_precisions_in_this_process() {
     let sim = install();
     let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
@@ -161,11 +157,14 @@ fn takes_precisions_in_this_process() {
 
 #[test]
 fn what_builds_measured_and_kernels_that_were_compiled_are_kept_and_refused_when_damaged() {
+    if child::is_this() {
+        return keeps_in_this_process();
+    }
     for (family, runtime) in families() {
         let cache = tempfile::tempdir().unwrap();
         let run = |builds: usize, warm: usize, compiled: usize| {
             let expected = format!("{builds} {warm} {compiled}");
-            in_a_process_with("keeps_in_this_process", &runtime, cache.path(), &[("EXPECTED", &expected)]);
+            in_a_process_with(child::this_test!(), &runtime, cache.path(), &[("EXPECTED", &expected)]);
         };
         let folder = cache.path().join("engines");
         let files = |begin: &str, end: &str| {
@@ -198,8 +197,6 @@ fn what_builds_measured_and_kernels_that_were_compiled_are_kept_and_refused_when
     }
 }
 
-#[test]
-#[ignore = "run by another one, in a process of its own"]
 fn keeps_in_this_process() {
     let sim = install();
     let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
@@ -221,14 +218,15 @@ fn keeps_in_this_process() {
 
 #[test]
 fn opening_that_is_ended_builds_no_further_and_leaves_nothing_behind() {
+    if child::is_this() {
+        return ends_in_this_process();
+    }
     for (_, runtime) in families() {
         let cache = tempfile::tempdir().unwrap();
-        in_a_process("ends_in_this_process", &runtime, cache.path());
+        in_a_process(child::this_test!(), &runtime, cache.path());
     }
 }
 
-#[test]
-#[ignore = "run by another one, in a process of its own"]
 fn ends_in_this_process() {
     let sim = install();
     let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
@@ -260,14 +258,15 @@ fn ends_in_this_process() {
 
 #[test]
 fn faults_of_tensorrt_are_errors_and_leave_nothing_behind() {
+    if child::is_this() {
+        return survives_faults_in_this_process();
+    }
     for (_, runtime) in families() {
         let cache = tempfile::tempdir().unwrap();
-        in_a_process("survives_faults_in_this_process", &runtime, cache.path());
+        in_a_process(child::this_test!(), &runtime, cache.path());
     }
 }
 
-#[test]
-#[ignore = "run by another one, in a process of its own"]
 fn survives_faults_in_this_process() {
     let sim = install();
     let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
