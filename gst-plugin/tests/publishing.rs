@@ -7,7 +7,7 @@ use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
-use std::sync::Once;
+use std::sync::{Arc, Mutex, Once};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
@@ -266,6 +266,37 @@ fn every_thins_frames_that_have_no_time_by_their_arrival() {
     rig.stop();
     let sequences: Vec<_> = lines(&path).iter().map(|line| line.sequence).collect();
     assert_eq!(sequences, [0, 3, 6, 9]);
+    rig.finish();
+}
+
+#[test]
+fn log_tells_of_each_frame_and_each_file() {
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let log = lines.clone();
+    init();
+    gst::log::remove_default_log_function();
+    gst::log::add_log_function(move |category, level, _file, _function, _line, _object, message| {
+        if category.name() == "vehiclecountpublish" && level <= gst::DebugLevel::Log {
+            log.lock().unwrap().extend(message.get().map(|text| text.to_string()));
+        }
+    });
+    gst::log::set_threshold_for_name("vehiclecountpublish", gst::DebugLevel::Log);
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("counts.jsonl");
+    let mut rig = Rig::new(&path, "every=100");
+    // No other test has a counter of this number.
+    rig.push((0..4).map(|sequence| frame(&[4711], sequence, Some(sequence * 40))));
+    rig.end();
+    rig.stop();
+    let lines = lines.lock().unwrap().clone();
+    let own: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("north frame ")).collect();
+    let own: Vec<_> = own.into_iter().filter(|line| line.contains("counter 4711")).collect();
+    let fates = ["queued", "left out", "left out", "queued"];
+    assert_eq!(own.len(), fates.len(), "{own:?}");
+    for ((line, fate), number) in own.iter().zip(fates).zip(0..) {
+        assert!(line.starts_with(&number.to_string()) && line.contains(fate), "{line:?}, not {fate}");
+    }
+    assert!(lines.iter().any(|line| *line == format!("opened {}", path.display())), "{lines:?}");
     rig.finish();
 }
 

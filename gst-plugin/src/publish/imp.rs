@@ -72,11 +72,7 @@ impl VehicleCountPublish {
             let FrameReport { camera, sequence, unique_id, .. } = &report;
             let Some((publisher, due)) = self.is_due(&report, buffer, every) else { return };
             if !due {
-                gst::trace!(
-                    CAT,
-                    imp = self,
-                    "{camera} frame {sequence}, counter {unique_id}: left out, every={every:?}"
-                );
+                gst::log!(CAT, imp = self, "{camera} frame {sequence}, counter {unique_id}: left out, every={every:?}");
                 continue;
             }
             let json = match serde_json::to_string(&report.to_json(density)) {
