@@ -55,6 +55,10 @@ pub fn from_path(location: &str, settings: &SinkSettings) -> Result<Destination,
 /// Time between two tries to rotate a file that cannot be renamed.
 const ROTATION_PAUSE: Duration = Duration::from_secs(60);
 
+/// How often a file is opened again for one report: processes that share it may rotate it in
+/// between, and there are file systems that change the identity of a file all the time.
+const MAX_OPENINGS: u32 = 20;
+
 /// The time of day.
 type WallClock = Box<dyn Fn() -> SystemTime + Send>;
 
@@ -133,16 +137,17 @@ impl FileSink {
     }
 
     /// Writes reports, as many as there is room for, or as go into the file before it is rotated.
-    /// Returns how many; nothing where another file has been opened in place of this one.
-    fn write(&mut self, reports: &[Report], just_opened: bool) -> Result<Option<usize>, SinkError> {
+    /// Returns how many; nothing where another file has been opened in place of this one, which has
+    /// happened for the first of them `openings` times already.
+    fn write(&mut self, reports: &[Report], openings: u32) -> Result<Option<usize>, SinkError> {
         // Under the lock, no process that shares the file rotates it. Closing the file gives the
         // lock back, so the paths that open another one need not.
         let locked = match &self.target {
             Target::Regular(file) => file.lock(),
             Target::Stream(_) => false,
         };
-        // Where a file system changes the identity of a file all the time, it is opened once.
-        if !just_opened && self.is_moved()? {
+        let moved = self.is_moved()?;
+        if moved && openings < MAX_OPENINGS {
             return self.reopen().map(|()| None);
         }
         let file = match &mut self.target {
@@ -153,7 +158,7 @@ impl FileSink {
         let length = file.length()?;
         let age = (self.now)().duration_since(self.begun).unwrap_or_default();
         let next = reports[0].json.len() as u64 + 1;
-        let rotates = locked && self.rotation_pause.is_none_or(|end| Instant::now() >= end);
+        let rotates = locked && !moved && self.rotation_pause.is_none_or(|end| Instant::now() >= end);
         if rotates && self.rotation.is_due(length, next, age) {
             self.rotate();
             return self.reopen().map(|()| None);
@@ -193,11 +198,11 @@ impl FileSink {
 
 impl Sink for FileSink {
     fn send(&mut self, reports: &[Report]) -> Result<Sent, SinkError> {
-        let (mut delivered, mut just_opened) = (0, false);
+        let (mut delivered, mut openings) = (0, 0);
         // Each round delivers a report or opens another file.
         while delivered < reports.len() {
-            let count = self.write(&reports[delivered..], just_opened).map_err(|error| error.after(delivered))?;
-            just_opened = count.is_none();
+            let count = self.write(&reports[delivered..], openings).map_err(|error| error.after(delivered))?;
+            openings = if count.is_none() { openings + 1 } else { 0 };
             delivered += count.unwrap_or(0);
             // A stream has waited for room already.
             if count.is_some() && matches!(self.target, Target::Stream(_)) {
