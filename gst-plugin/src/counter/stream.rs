@@ -66,6 +66,7 @@ enum Density {
 }
 
 /// What goes through the camera's queue, in order.
+#[allow(clippy::large_enum_variant, reason = "nearly every item is a frame")]
 pub enum Item {
     /// A frame.
     Frame(Frame),

@@ -114,8 +114,7 @@ impl VehicleCountPublish {
 
     fn statistics(&self) -> Statistics {
         let account = self.account.lock().clone();
-        let statistics = *account.lock();
-        statistics
+        *account.lock()
     }
 
     /// Logs and posts what the publisher has to say, from any thread.
