@@ -289,8 +289,8 @@ fn log_tells_of_each_frame_and_each_file() {
     rig.end();
     rig.stop();
     let lines = lines.lock().unwrap().clone();
-    let own: Vec<_> = lines.iter().filter_map(|line| line.strip_prefix("north frame ")).collect();
-    let own: Vec<_> = own.into_iter().filter(|line| line.contains("counter 4711")).collect();
+    let frames = lines.iter().filter_map(|line| line.strip_prefix("north frame "));
+    let own: Vec<_> = frames.filter(|line| line.contains("counter 4711")).collect();
     let fates = ["queued", "left out", "left out", "queued"];
     assert_eq!(own.len(), fates.len(), "{own:?}");
     for ((line, fate), number) in own.iter().zip(fates).zip(0..) {
