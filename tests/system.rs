@@ -15,7 +15,8 @@ use crate::BOUND;
 /// A counter with cameras, as an application makes it; what is counted comes out of a channel.
 pub struct System {
     pipeline: gst::Pipeline,
-    counter: gst::Element,
+    /// The counter.
+    pub counter: gst::Element,
     cameras: Vec<RtspSource>,
     heard: Vec<Option<Instant>>,
     counted: mpsc::Receiver<(usize, FrameReport)>,

@@ -52,6 +52,7 @@ impl Camera {
                 let name = &self.source.name;
                 self.said.take().map(|_| format!("{name} is there again"))
             }
+            Health::Failed(_) if !self.source.is_settled() => None,
             Health::Failed(_) => {
                 let trouble = self.trouble();
                 if self.said.as_ref() == Some(&trouble) {

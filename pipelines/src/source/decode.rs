@@ -1,14 +1,12 @@
 //! From a stream of any kind to raw pictures that stand upright.
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
 
 /// Makes an element, or says that it is missing.
 pub fn element(name: &str) -> Result<gst::Element> {
-    let made = gst::ElementFactory::make(name).build();
-    made.with_context(|| {
-        format!("the GStreamer element {name} is missing; `vehicle-count doctor` tells which package has it")
-    })
+    let missing = "is missing; `vehicle-count doctor` tells which package has it";
+    gst::ElementFactory::make(name).build().map_err(|_| anyhow!("the GStreamer element {name} {missing}"))
 }
 
 /// Puts a decoder into `bin`: whatever GStreamer's installed elements read, video alone. Pictures

@@ -4,12 +4,11 @@
 //! is told apart here is told apart by codes, details and debug texts, which are neither.
 
 use std::fmt;
+use std::io::ErrorKind;
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::mpsc;
 use std::thread;
 use std::time::Duration;
-
-use std::io::ErrorKind;
 
 use super::address::Address;
 use super::redact;
@@ -80,8 +79,9 @@ impl fmt::Display for Reason {
             Self::Status(code, text) if text.is_empty() => write!(f, "it answers with status {code}"),
             Self::Status(code, text) => write!(f, "it answers {code} {text}"),
             Self::Connection(result) if result == "Received end-of-file" => f.write_str("it closed the connection"),
+            Self::Connection(result) if result == "Parse error" => f.write_str("what answers does not speak RTSP"),
             Self::Connection(result) => write!(f, "the connection failed: {result}"),
-            Self::Missing(what) => write!(f, "no installed GStreamer element reads it: {what}"),
+            Self::Missing(what) => write!(f, "no installed GStreamer element decodes it: {what}"),
             Self::Flow(flow) => write!(f, "the stream stopped: {flow}"),
             Self::Other(text) => f.write_str(text),
         }
@@ -166,6 +166,10 @@ mod tests {
             (
                 reason(StreamError::Failed, "Internes Problem.", "streaming stopped, reason not-negotiated (-4)"),
                 "the stream stopped: not-negotiated",
+            ),
+            (
+                reason(ResourceError::Read, "Could not read.", "Could not receive message. (Parse error)"),
+                "does not speak RTSP",
             ),
             (reason(CoreError::MissingPlugin, "Your installation lacks a plug-in.", ""), "lacks a plug-in"),
             (

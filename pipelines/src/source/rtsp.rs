@@ -142,7 +142,7 @@ impl RtspSource {
         }
         if let (Some(probe), Health::Failed(_)) = (&self.probe, &self.health) {
             match probe.try_recv() {
-                Ok(reason) => self.health = Health::Failed(reason),
+                Ok(reason) => (self.health, self.probe) = (Health::Failed(reason), None),
                 Err(TryRecvError::Empty) => {}
                 Err(TryRecvError::Disconnected) => self.probe = None,
             }
@@ -154,6 +154,11 @@ impl RtspSource {
                 self.fail(&format!("{error:#}"), now);
             }
         }
+    }
+
+    /// Whether `health` is the last word for now: no better reason for a failure is sought.
+    pub fn is_settled(&self) -> bool {
+        self.probe.is_none()
     }
 
     /// Whether a message of `object` is this camera's.
@@ -211,7 +216,7 @@ impl RtspSource {
             (Reason::Missing(words), taken) => {
                 let sends = taken.map_or(String::new(), |offer| format!("it sends {}, and ", offer.encoding));
                 let what = told.missing.unwrap_or_else(|| words.clone());
-                format!("{sends}no installed GStreamer element reads that: {what}")
+                format!("{sends}no installed GStreamer element decodes it: {what}")
             }
             (Reason::Flow(_), Some(offer)) => format!("{reason} ({})", offer.encoding),
             _ => reason.to_string(),

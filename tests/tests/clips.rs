@@ -1,0 +1,317 @@
+//! Clips as people have them: of every kind, under every name, lying on their side, damaged.
+
+#![allow(clippy::unwrap_used)]
+
+use std::ffi::OsStr;
+use std::fs;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+use gst::prelude::*;
+use vehicle_count::server::{self, Server, Show};
+use vehicle_count::source::{Health, file};
+use vehiclecount_tests::camera::has_h265;
+use vehiclecount_tests::system::System;
+use vehiclecount_tests::{BOUND, assert_no_leak, init, run_to_end, write_clip};
+
+/// Runs a pipeline whose last element is a `filesink name=file`, into `path`.
+fn write(path: &Path, description: &str) {
+    let pipeline = gst::parse::launch(description).unwrap().downcast::<gst::Pipeline>().unwrap();
+    pipeline.by_name("file").unwrap().set_property("location", path);
+    run_to_end(&pipeline);
+}
+
+/// Twelve frames of this form.
+fn frames(caps: &str) -> String {
+    format!("videotestsrc num-buffers=12 pattern=ball ! video/x-raw,framerate=10/1,{caps}")
+}
+
+/// All files are served and counted. Gives the size of the pictures that each had.
+fn are_counted(files: &[PathBuf]) -> Vec<(i32, i32)> {
+    let shows: Vec<_> = files.iter().cloned().map(Show::File).collect();
+    let server = Server::start(&shows, 10, server::LOOPBACK, 0).unwrap();
+    let urls: Vec<_> = (0..shows.len()).map(|index| server.url(index)).collect();
+    let mut system = System::new(&urls, "scripted");
+    system.until("all are counted", |frames, _| {
+        for (index, file) in files.iter().enumerate() {
+            assert_eq!(server.fault(index).get(), None, "{}", file.display());
+        }
+        frames.iter().all(|&frames| frames >= 1)
+    });
+    let size = |index: usize| {
+        let caps = system.counter.static_pad(&format!("sink_{index}")).unwrap().current_caps().unwrap();
+        let side = |name: &str| caps.structure(0).unwrap().get::<i32>(name).unwrap();
+        (side("width"), side("height"))
+    };
+    let sizes = (0..files.len()).map(size).collect();
+    system.end();
+    sizes
+}
+
+#[test]
+fn clips_of_every_kind_are_counted() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let x264 = "x264enc speed-preset=ultrafast ! h264parse";
+    let mut kinds = vec![
+        ("plain.mp4", format!("{} ! {x264} ! mp4mux", frames("format=I420,width=160,height=120"))),
+        ("odd.avi", format!("{} ! jpegenc ! avimux", frames("format=I420,width=161,height=119"))),
+        ("odd.mkv", format!("{} ! {x264} ! matroskamux", frames("format=Y444,width=161,height=119"))),
+        ("portrait.mov", format!("{} ! {x264} ! qtmux", frames("format=I420,width=90,height=160"))),
+        ("4-2-2.mkv", format!("{} ! {x264} ! matroskamux", frames("format=Y42B,width=160,height=120"))),
+        ("ten-bit.mkv", format!("{} ! {x264} ! matroskamux", frames("format=I420_10LE,width=160,height=120"))),
+        ("grey.avi", format!("{} ! avimux", frames("format=GRAY8,width=160,height=120"))),
+        (
+            "interlaced.ts",
+            format!(
+                "{} ! interlace field-pattern=1:1 ! x264enc interlaced=true speed-preset=ultrafast ! h264parse ! mpegtsmux",
+                frames("format=I420,width=160,height=120")
+            ),
+        ),
+        (
+            "slower-and-slower.mkv",
+            format!(
+                "concat name=c ! {x264} ! matroskamux name=m {} ! videorate ! video/x-raw,framerate=20/1 ! c. {} ! c.",
+                frames("format=I420,width=160,height=120"),
+                frames("format=I420,width=160,height=120")
+            )
+            .replace("matroskamux name=m", "matroskamux ! filesink name=file"),
+        ),
+        (
+            "with-sound.mp4",
+            format!(
+                "mp4mux name=m ! filesink name=file audiotestsrc num-buffers=50 ! avenc_aac ! m. {} ! {x264} ! m.",
+                frames("format=I420,width=160,height=120")
+            ),
+        ),
+        ("picture.png", "videotestsrc num-buffers=1 ! video/x-raw,width=161,height=119 ! pngenc".to_owned()),
+        ("picture.jpg", "videotestsrc num-buffers=1 ! video/x-raw,width=161,height=119 ! jpegenc".to_owned()),
+        ("tiny.avi", format!("{} ! jpegenc ! avimux", frames("format=I420,width=2,height=2"))),
+        ("tall.avi", format!("{} ! jpegenc ! avimux", frames("format=I420,width=17,height=4001"))),
+        ("large.avi", format!("{} ! jpegenc ! avimux", frames("format=I420,width=4097,height=2161"))),
+    ];
+    if has_h265() {
+        let description =
+            format!("{} ! x265enc speed-preset=ultrafast ! h265parse", frames("format=I420_10LE,width=160,height=120"));
+        kinds.push(("h265.mkv", format!("{description} ! matroskamux")));
+    }
+    let mut files = Vec::new();
+    for (name, description) in &kinds {
+        let path = folder.path().join(name);
+        let end = if description.contains("filesink") { "" } else { " ! filesink name=file" };
+        write(&path, &format!("{description}{end}"));
+        files.push(path);
+    }
+    let sizes = are_counted(&files);
+    let size = |name: &str| sizes[kinds.iter().position(|(kind, _)| *kind == name).unwrap()];
+    // What is sent has even sides, a pixel less at most.
+    assert_eq!(size("plain.mp4"), (160, 120));
+    assert_eq!(size("portrait.mov"), (90, 160));
+    for name in ["odd.avi", "odd.mkv", "picture.png", "picture.jpg"] {
+        let (width, height) = size(name);
+        assert!((160..=162).contains(&width) && (118..=120).contains(&height), "{name}: {width}x{height}");
+    }
+}
+
+#[test]
+fn names_may_hold_any_character() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let (clip, injected) = (folder.path().join("clip.mp4"), folder.path().join("injected"));
+    write_clip(&clip, 5, 1);
+    let injection = "x\" ! fakesink  videotestsrc num-buffers=1 ! filesink location=injected decodebin name=\"";
+    let names: Vec<Vec<u8>> = [
+        "with blanks.mp4",
+        "a \"quoted\" name.mp4",
+        "\"quoted\"",
+        "back\\slash\\.mp4",
+        "it's",
+        "Straße 北京 🚗.mp4",
+        "line\nfeed\ttab\r.mp4",
+        "%s%n%d.mp4",
+        "! fakesink",
+        "-dash",
+        "#?&=@:.mp4",
+        "$(id) `id` ;.mp4",
+        "\u{1b}[31mred\u{7}",
+        injection,
+    ]
+    .map(|name| name.as_bytes().to_vec())
+    .into_iter()
+    .chain([b"not \xff UTF-8 \xfe.mp4".to_vec()])
+    .collect();
+    let mut files = Vec::new();
+    for name in names {
+        let path = folder.path().join(OsStr::from_bytes(&name));
+        fs::copy(&clip, &path).unwrap();
+        files.push(path);
+    }
+    are_counted(&files);
+    assert!(!injected.exists() && !Path::new("injected").exists(), "a name became a part of the pipeline");
+}
+
+#[test]
+fn why_a_file_does_not_play_is_told() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let path = |name: &str| folder.path().join(name);
+    write(&path("sound.wav"), "audiotestsrc num-buffers=20 ! wavenc ! filesink name=file");
+    write(&path("sound.mp4"), "audiotestsrc num-buffers=50 ! avenc_aac ! mp4mux ! filesink name=file");
+    fs::copy(path("sound.mp4"), path("video-by-name.avi")).unwrap();
+    write_clip(&path("whole.mp4"), 10, 1);
+    let whole = fs::read(path("whole.mp4")).unwrap();
+    fs::write(path("cut.mp4"), &whole[..whole.len() / 2]).unwrap();
+    fs::write(path("text.mp4"), "a line of text, and another one\n".repeat(50)).unwrap();
+    fs::write(path("noise.mp4"), (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>())
+        .unwrap();
+    let cases = [
+        ("sound.wav", "no video in it"),
+        ("sound.mp4", "no video in it"),
+        ("video-by-name.avi", "no video in it"),
+        ("cut.mp4", "no playable streams"),
+        ("text.mp4", "text file"),
+        ("noise.mp4", "type of stream"),
+    ];
+    let shows: Vec<_> = cases.iter().map(|(name, _)| Show::File(path(name))).collect();
+    let server = Server::start(&shows, 10, server::LOOPBACK, 0).unwrap();
+    let urls: Vec<_> = (0..shows.len()).map(|index| server.url(index)).collect();
+    let mut system = System::new(&urls, "scripted");
+    system.until("all have failed", |_, cameras| {
+        let failed = |index: usize| matches!(cameras[index].health, Health::Failed(_));
+        (0..cases.len()).all(|index| failed(index) && server.fault(index).get().is_some())
+    });
+    for (index, (name, said)) in cases.iter().enumerate() {
+        let fault = server.fault(index).get().unwrap();
+        assert!(fault.contains(said), "{name}: {fault}");
+    }
+    system.end();
+    for missing in [path("nothing.mp4"), folder.path().to_owned()] {
+        let error = Server::start(&[Show::File(missing.clone())], 10, server::LOOPBACK, 0).err().unwrap().to_string();
+        assert!(error.contains(missing.to_str().unwrap()), "{error}");
+    }
+}
+
+/// Sides of the stored pictures of `rotated`.
+const STORED: (usize, usize) = (64, 32);
+
+/// A raw picture, black but for a red quarter at the given corner.
+fn marked(right: bool, bottom: bool) -> Vec<u8> {
+    let (width, height) = STORED;
+    let red = |x: usize, y: usize| (x >= width / 2) == right && (y >= height / 2) == bottom;
+    let pixels = (0..width * height).map(|i| if red(i % width, i / width) { [255, 0, 0] } else { [0, 0, 0] });
+    pixels.flatten().collect()
+}
+
+/// Every orientation, by GStreamer's name: where the upper left corner of the upright picture is in
+/// the stored one (right, bottom), and whether the sides are exchanged.
+const ORIENTATIONS: [(&str, bool, bool, bool); 8] = [
+    ("rotate-0", false, false, false),
+    ("rotate-90", false, true, true),
+    ("rotate-180", true, true, false),
+    ("rotate-270", true, false, true),
+    ("flip-rotate-0", true, false, false),
+    ("flip-rotate-90", true, true, true),
+    ("flip-rotate-180", false, true, false),
+    ("flip-rotate-270", false, false, true),
+];
+
+/// The first picture of a file as a source gives it: its sides, and the corners that are red.
+fn first_picture(path: &Path) -> ((i32, i32), Vec<(bool, bool)>) {
+    let pipeline = gst::Pipeline::new();
+    let source = file::source(path).unwrap();
+    let end = gst::parse::bin_from_description(
+        "videoconvert ! appsink name=out sync=false caps=video/x-raw,format=RGB",
+        true,
+    )
+    .unwrap();
+    pipeline.add_many([source.upcast_ref::<gst::Element>(), end.upcast_ref()]).unwrap();
+    source.link(&end).unwrap();
+    let out = end.by_name("out").and_downcast::<gst_app::AppSink>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let sample = out.try_pull_sample(gst::ClockTime::try_from(BOUND).unwrap()).expect("a picture comes");
+    let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info).unwrap();
+    let (width, height, stride) = (info.width() as usize, info.height() as usize, info.stride()[0] as usize);
+    let pixels = frame.plane_data(0).unwrap();
+    let red = |right: bool, bottom: bool| {
+        let place = |far: bool, side: usize| if far { side * 3 / 4 } else { side / 4 };
+        pixels[place(bottom, height) * stride + place(right, width) * 3] > 128
+    };
+    let corners = [(false, false), (true, false), (false, true), (true, true)];
+    let corners = corners.into_iter().filter(|&(right, bottom)| red(right, bottom)).collect();
+    drop(frame);
+    drop(sample);
+    drop((out, source, end));
+    assert_no_leak(pipeline);
+    ((width as i32, height as i32), corners)
+}
+
+#[test]
+fn pictures_with_an_orientation_stand_upright() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    for (orientation, right, bottom, exchanged) in ORIENTATIONS {
+        let (raw, path) = (folder.path().join("raw"), folder.path().join(format!("{orientation}.jpg")));
+        fs::write(&raw, marked(right, bottom)).unwrap();
+        let (width, height) = STORED;
+        write(
+            &path,
+            &format!(
+                "filesrc location={} ! rawvideoparse format=rgb width={width} height={height} ! videoconvert ! jpegenc \
+                 ! taginject tags=image-orientation={orientation} ! jifmux ! filesink name=file",
+                raw.display()
+            ),
+        );
+        let (sides, corners) = first_picture(&path);
+        let upright = if exchanged { (height, width) } else { (width, height) };
+        assert_eq!(sides, (upright.0 as i32, upright.1 as i32), "{orientation}");
+        assert_eq!(corners, [(false, false)], "{orientation}: it is red elsewhere");
+    }
+}
+
+/// Turns the video track of an MP4 file by `degrees`, clockwise, as telephones do: by the matrix of
+/// its header.
+fn turn(path: &Path, degrees: u32) {
+    let mut bytes = fs::read(path).unwrap();
+    let header = bytes.windows(4).position(|word| word == b"tkhd").unwrap();
+    let version = bytes[header + 4];
+    let matrix = header + 4 + if version == 0 { 40 } else { 52 };
+    let (one, minus, zero) = (0x0001_0000u32, 0xffff_0000u32, 0);
+    let [a, b, c, d] = match degrees {
+        90 => [zero, one, minus, zero],
+        180 => [minus, zero, zero, minus],
+        270 => [zero, minus, one, zero],
+        _ => [one, zero, zero, one],
+    };
+    for (place, value) in [(0, a), (4, b), (12, c), (16, d)] {
+        bytes[matrix + place..matrix + place + 4].copy_from_slice(&value.to_be_bytes());
+    }
+    fs::write(path, bytes).unwrap();
+}
+
+#[test]
+fn clips_of_a_telephone_are_counted_upright() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let mut files = Vec::new();
+    for (degrees, right, bottom) in [(0, false, false), (90, false, true), (180, true, true), (270, true, false)] {
+        let (raw, path) = (folder.path().join("raw"), folder.path().join(format!("{degrees}.mp4")));
+        fs::write(&raw, marked(right, bottom).repeat(10)).unwrap();
+        write(
+            &path,
+            &format!(
+                "filesrc location={} ! rawvideoparse format=rgb width={} height={} framerate=10/1 ! videoconvert \
+                 ! video/x-raw,format=I420 ! x264enc speed-preset=ultrafast ! h264parse ! mp4mux ! filesink name=file",
+                raw.display(),
+                STORED.0,
+                STORED.1
+            ),
+        );
+        turn(&path, degrees);
+        assert_eq!(first_picture(&path).1, [(false, false)], "{degrees} degrees");
+        files.push(path);
+    }
+    // And over RTSP.
+    let sizes = are_counted(&files);
+    assert_eq!(sizes, [(64, 32), (32, 64), (64, 32), (32, 64)]);
+}
