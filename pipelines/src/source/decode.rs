@@ -1,5 +1,7 @@
 //! From a stream of any kind to raw pictures that stand upright.
 
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
 
@@ -33,30 +35,55 @@ pub fn decoder(bin: &gst::Bin) -> Result<(gst::Element, gst::Pad)> {
         Some((!other).to_value())
     });
     let place = convert.static_pad("sink").context("a filter has a sink pad")?.downgrade();
+    let taken = place.clone();
     decoder.connect_pad_added(move |_, pad| {
-        let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
         let Some(place) = place.upgrade().filter(|place| !place.is_linked()) else { return };
-        if kind(&caps) == Some("video") {
-            // A link that fails ends the stream, whose element says so.
+        if kind(&caps_of(pad)) == Some("video") {
+            // A link that fails leaves the place free, which is told below.
             let _ = pad.link(&place);
         }
     });
-    let (place, owner) = (convert.static_pad("sink").map(|pad| pad.downgrade()), bin.downgrade());
+    let unknown = Arc::new(Mutex::new(Vec::new()));
+    let noted = unknown.clone();
+    decoder.connect("unknown-type", false, move |values| {
+        let caps = values.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
+        lock(&noted).extend(caps);
+        None
+    });
+    let owner = bin.downgrade();
     decoder.connect_no_more_pads(move |decoder| {
-        let linked = place.as_ref().and_then(|place| place.upgrade()).is_none_or(|place| place.is_linked());
+        let linked = taken.upgrade().is_none_or(|place| place.is_linked());
         let Some(owner) = owner.upgrade().filter(|_| !linked) else { return };
-        let mut kinds: Vec<String> = Vec::new();
-        for pad in decoder.src_pads() {
-            let caps = pad.current_caps().unwrap_or_else(|| pad.query_caps(None));
-            kinds.extend(caps.structure(0).map(|caps| caps.name().to_string()));
+        let decoded: Vec<_> = decoder.src_pads().iter().map(caps_of).collect();
+        let unknown = lock(&unknown).clone();
+        let video = |caps: &&gst::Caps| kind(caps) == Some("video");
+        if let Some(caps) = decoded.iter().find(video) {
+            gst::element_error!(owner, gst::StreamError::Format, ("videoconvert does not take its pictures, {caps}"));
+        } else if let Some(caps) = unknown.iter().find(video) {
+            gst::element_error!(owner, gst::StreamError::CodecNotFound, ("its video is {}", name(caps)));
+        } else {
+            let others = decoded.iter().chain(&unknown).map(|caps| name(caps)).collect::<Vec<_>>().join(", ");
+            let only = if others.is_empty() { String::new() } else { format!(", only {others}") };
+            gst::element_error!(owner, gst::StreamError::WrongType, ("there is no video in it{only}"));
         }
-        let only = if kinds.is_empty() { String::new() } else { format!(", only {}", kinds.join(", ")) };
-        gst::element_error!(owner, gst::StreamError::WrongType, ("there is no video in it{only}"));
     });
     Ok((decoder, end))
 }
 
+fn caps_of(pad: &gst::Pad) -> gst::Caps {
+    pad.current_caps().unwrap_or_else(|| pad.query_caps(None))
+}
+
+/// video/x-raw.
+fn name(caps: &gst::CapsRef) -> &str {
+    caps.structure(0).map_or("", |caps| caps.name().as_str())
+}
+
 /// "video" of video/x-raw.
 fn kind(caps: &gst::CapsRef) -> Option<&str> {
-    caps.structure(0)?.name().as_str().split('/').next()
+    name(caps).split('/').next()
+}
+
+fn lock(unknown: &Mutex<Vec<gst::Caps>>) -> MutexGuard<'_, Vec<gst::Caps>> {
+    unknown.lock().unwrap_or_else(PoisonError::into_inner)
 }
