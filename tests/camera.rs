@@ -92,7 +92,8 @@ fn certificate() -> gio::TlsCertificate {
     gio::TlsCertificate::from_pem(&both).expect("the certificate can be read")
 }
 
-/// Pictures as a camera sends them: `caps` such as "format=I420,width=320,height=240", ten a second.
+/// Pictures as a camera sends them: `caps` such as "format=I420,width=320,height=240", ten a
+/// second.
 pub fn pictures(caps: &str) -> String {
     format!("videotestsrc is-live=true pattern=ball ! video/x-raw,framerate=10/1,{caps}")
 }

@@ -75,7 +75,8 @@ impl System {
         Self { pipeline, counter, cameras, heard, counted }
     }
 
-    /// Lets the cameras live until `done` says so of the number of frames with a count that each has given meanwhile.
+    /// Lets the cameras live until `done` says so of the number of frames with a count that each
+    /// has given meanwhile.
     ///
     /// # Panics
     /// When that does not happen within [`BOUND`], or something fails that is no camera's.

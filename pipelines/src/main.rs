@@ -55,8 +55,8 @@ fn main() -> ExitCode {
     }
 }
 
-/// Says what is wrong with a call, or the help that was asked for. A word of the call that is quoted
-/// may be a camera's address: its password is not shown.
+/// Says what is wrong with a call, or the help that was asked for. A word of the call that is
+/// quoted may be a camera's address: its password is not shown.
 fn wrong_call(error: &clap::Error) -> ExitCode {
     if !error.use_stderr() {
         error.exit();

@@ -295,7 +295,8 @@ fn feed_from(pad: &gst::Pad, feed: Feed) {
     });
 }
 
-/// Whether the message comes from something that is in the pipeline: a source that was taken out may still have its last word to say.
+/// Whether the message comes from something that is in the pipeline: a source that was taken out
+/// may still have its last word to say.
 pub fn is_inside(message: &gst::MessageRef, pipeline: &gst::Pipeline) -> bool {
     message
         .src()

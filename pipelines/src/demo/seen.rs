@@ -36,7 +36,8 @@ impl Watched {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Notes what leaves the counter on `src_{index}`. `frame` is the distance of frames in seconds.
+    /// Notes what leaves the counter on `src_{index}`. `frame` is the distance of frames in
+    /// seconds.
     pub fn watch(&self, counter: &gst::Element, index: usize, truths: Option<Truths>, frame: f64) -> Result<()> {
         let pad = counter.static_pad(&format!("src_{index}")).context("each sink pad has its source pad")?;
         let seen = self.clone();

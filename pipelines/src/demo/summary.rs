@@ -46,7 +46,8 @@ pub fn rows(cameras: &[Camera], counter: &gst::Element, since: Duration) -> Vec<
     cameras.iter().map(row).collect()
 }
 
-/// A line of the summary, its camera's name in `wide` columns: no more than 110 in all, for a terminal that nobody has widened.
+/// A line of the summary, its camera's name in `wide` columns: no more than 110 in all, the width
+/// of a terminal.
 fn summary_line(
     wide: usize,
     camera: &str,
@@ -117,7 +118,7 @@ mod tests {
 
     #[test]
     fn summary_fits_110_columns_whatever_the_cameras_are_called() {
-        let name = "a camera with a name that nobody has thought to shorten".repeat(2);
+        let name = "a camera with a name that is longer than its column".repeat(2);
         let line = summary_line(
             NAME - 2,
             &name,

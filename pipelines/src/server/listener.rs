@@ -45,7 +45,8 @@ impl Drop for Listener {
     fn drop(&mut self) {
         // Connections are closed first: they hold their media.
         self.server.client_filter(Some(&mut |_, _| gst_rtsp_server::RTSPFilterResult::Remove));
-        // Asked for inside the loop: a loop that has not begun to run yet would never hear of it otherwise.
+        // Asked for inside the loop: a loop that has not begun to run yet would never hear of it
+        // otherwise.
         let main_loop = self.main_loop.clone();
         let quit = glib::idle_source_new(None, glib::Priority::HIGH, move || {
             main_loop.quit();

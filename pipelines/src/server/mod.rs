@@ -106,7 +106,8 @@ fn watch(bin: &gst::Bin, fault: &Fault) {
 }
 
 impl Server {
-    /// Starts a server on `address` and `port` (0: any that is free), with a camera for each of `shows`, at `fps` frames a second.
+    /// Starts a server on `address` and `port` (0: any that is free), with a camera for each of
+    /// `shows`, at `fps` frames a second.
     pub fn start(shows: &[Show], fps: u32, address: &str, port: u16) -> Result<Self> {
         for show in shows {
             if let Show::File(path) = show {

@@ -12,7 +12,7 @@ use crate::source::file;
 pub enum Show {
     /// `vehicletestsrc` with these properties.
     Simulated(String),
-    /// A file, from its beginning whenever nobody watched before.
+    /// A file, from its beginning for the first of its readers.
     File(PathBuf),
 }
 

@@ -28,7 +28,8 @@ pub enum AddressError {
     Name(String),
 }
 
-/// The RTSP URL of a camera, its user information apart from the rest. `Display` and `Debug` show no secret.
+/// The RTSP URL of a camera, its user information apart from the rest. `Display` and `Debug` show
+/// no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     /// The URL without user information.
@@ -155,7 +156,8 @@ impl FromStr for NamedAddress {
     }
 }
 
-/// The ids of cameras: those that were given, `camera-0`, `camera-1` and so on by its place for a camera without one.
+/// The ids of cameras: those that were given, `camera-0`, `camera-1` and so on by its place for a
+/// camera without one.
 ///
 /// # Errors
 /// The name that two cameras have.

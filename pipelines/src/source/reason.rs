@@ -103,7 +103,7 @@ pub fn probe(address: &Address) -> mpsc::Receiver<String> {
     let (host, port) = (address.host().to_owned(), address.port());
     let work = move || {
         if let Some(reason) = unreachable(&host, port) {
-            // Nobody may wait for it any more.
+            // The source may be gone by now.
             let _ = send.send(reason);
         }
     };

@@ -7,7 +7,8 @@ use std::borrow::Cow;
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
 
-/// Keys, in lower case, of parameters whose values are secrets. Cameras take them in the query or in the path.
+/// Keys, in lower case, of parameters whose values are secrets. Cameras take them in the query or
+/// in the path.
 const SECRETS: [&str; 11] =
     ["password", "passwd", "passw", "pwd", "pass", "token", "secret", "auth", "apikey", "api_key", "key"];
 
@@ -15,7 +16,8 @@ const SECRETS: [&str; 11] =
 const AUTHORITY: [&str; 2] = ["://", "%3a%2f%2f"];
 const AT: [&str; 2] = ["@", "%40"];
 
-/// `text` with the user information and the secret parameters of every URL masked. A URL ends at white space.
+/// `text` with the user information and the secret parameters of every URL masked. A URL ends at
+/// white space.
 pub fn text(text: &str) -> Cow<'_, str> {
     // ASCII letters alone change: positions are those in `text`.
     let lower = text.to_ascii_lowercase();

@@ -267,7 +267,8 @@ impl RtspSource {
                     let message = gst::Structure::new_empty(ENDED);
                     let _ = bin.post_message(gst::message::Element::builder(message).src(&bin).build());
                 }
-                // Not `Drop`: GStreamer then releases the event once more than there are references.
+                // Not `Drop`: GStreamer then releases the event once more than there are
+                // references.
                 gst::PadProbeReturn::Handled
             }
             _ => gst::PadProbeReturn::Ok,
@@ -277,8 +278,8 @@ impl RtspSource {
         self.pipeline.add(&bin).context("the source is put into the pipeline")?;
         self.source = Some(bin.clone());
         pad.link(&self.sink).context("the source is linked to the counter")?;
-        // Its preroll is its own affair: otherwise each new camera takes the whole pipeline back to PAUSED, and one that is put in
-        // meanwhile would stay there and never send its PLAY.
+        // Its preroll is its own affair: otherwise each new camera takes the whole pipeline back to
+        // PAUSED, and one that is put in meanwhile would stay there and never send its PLAY.
         bin.set_property("async-handling", true);
         bin.set_state(gst::State::Playing).context("the source cannot start")?;
         Ok(())
@@ -326,7 +327,7 @@ impl RtspSource {
         if let Some(pad) = self.sink.peer() {
             let _ = pad.unlink(&self.sink);
         }
-        // A source that was removed tells nobody of its end.
+        // A source that was removed posts no message of its end.
         let _ = source.set_locked_state(true);
         let _ = source.set_state(gst::State::Null);
         let _ = self.pipeline.remove(&source);
