@@ -9,6 +9,13 @@ if [ -d "$root/engines/models" ]; then
     export VEHICLECOUNT_RUNTIME=${VEHICLECOUNT_RUNTIME:-$root/.runtime} VEHICLECOUNT_MODELS=${VEHICLECOUNT_MODELS:-$root/engines/models}
 fi
 
+# Pictures with a rotation tag are counted upright.
+# shellcheck disable=SC2034
+upright=(videoconvert ! videoflip video-direction=auto)
+# quoted TEXT: as gst-launch-1.0 takes it, whatever characters it holds. path FILE: so the name of a file.
+quoted() { local text=${1//\\/\\\\}; printf '"%s"' "${text//\"/\\\"}"; }
+path() { case $1 in /*) quoted "$1" ;; *) quoted "./$1" ;; esac; }
+
 # How what was counted is shown: a window, or nothing with SHOW=fakesink.
 show=${SHOW:-videoconvert ! autovideosink}
 # Properties of the counter, such as COUNTER="engine=onnxruntime interval=1".

@@ -5,12 +5,12 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 [ $# = 4 ] || usage
-branches=()
+branches=() counts=$(path "${COUNTS:-counts.jsonl}")
 for index in 0 1 2 3; do
     clip=${*:index+1:1}
     # shellcheck disable=SC2206
-    branches+=(filesrc location="$clip" ! decodebin ! videoconvert ! queue ! c.sink_$index
-        c.src_$index ! vehiclecountpublish location="${COUNTS:-counts.jsonl}" ! vehiclecountoverlay ! queue ! ${SHOW:-videoconvert ! autovideosink})
+    branches+=(filesrc location="$(path "$clip")" ! decodebin ! "${upright[@]}" ! queue ! c.sink_$index
+        c.src_$index ! vehiclecountpublish location="$counts" ! vehiclecountoverlay ! queue ! ${SHOW:-videoconvert ! autovideosink})
 done
 # shellcheck disable=SC2086
 exec gst-launch-1.0 -q vehiclecounter name=c $counter \

@@ -7,5 +7,5 @@ set -euo pipefail
 [ $# = 1 ] || usage
 # The words in $show and $counter are pipeline syntax: they are split on purpose.
 # shellcheck disable=SC2086
-exec gst-launch-1.0 -q filesrc location="$1" ! decodebin ! videoconvert ! vehiclecounter $counter \
-    ! vehiclecountpublish ! vehiclecountoverlay ! $show
+exec gst-launch-1.0 -q filesrc location="$(path "$1")" ! decodebin ! "${upright[@]}" \
+    ! vehiclecounter $counter ! vehiclecountpublish ! vehiclecountoverlay ! $show

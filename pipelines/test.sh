@@ -35,6 +35,31 @@ done
 step one-file.sh
 bounded "$here/one-file.sh" clip-0.mp4 >one.jsonl
 lines one.jsonl 20
+
+# Clips as people have them: names, orientation, sides, rates of any kind, two frames in one.
+clip() { gst-launch-1.0 -q vehicletestsrc num-buffers=20 ! "$@"; }
+# shellcheck disable=SC2016
+turned='a "quoted" \ name! with $(signs) '
+cp clip-0.mp4 "$turned"
+# The matrix of the video track's header: clockwise by 90 degrees.
+header=$(grep --only-matching --byte-offset --text --max-count=1 tkhd "$turned" | head -n 1 | cut -d : -f 1)
+printf '\0\0\0\0\0\1\0\0\0\0\0\0\377\377\0\0\0\0\0\0' | dd of="$turned" bs=1 seek=$((header + 44)) conv=notrunc status=none
+clip video/x-raw,format=I420,width=321,height=179 ! jpegenc ! matroskamux ! filesink location=odd.mkv
+clip video/x-raw,format=I420,width=320,height=180 ! interlace field-pattern=1:1 ! x264enc interlaced=true \
+    speed-preset=ultrafast ! h264parse ! mpegtsmux ! filesink location=interlaced.ts
+clip video/x-raw,format=I420,width=320,height=180 ! capssetter caps=video/x-raw,framerate=0/1 \
+    ! x264enc speed-preset=ultrafast ! matroskamux ! filesink location=rateless.mkv
+step "clips of every kind"
+for kind in "$turned" odd.mkv interlaced.ts rateless.mkv; do
+    bounded "$here/one-file.sh" "$kind" >kind.jsonl
+    lines kind.jsonl 10
+    bounded "$here/file-to-mp4.sh" "$kind" "$kind-annotated.mp4"
+    [ -s "$kind-annotated.mp4" ] || { echo "$kind: no video was written"; exit 1; }
+done
+cp "$turned-annotated.mp4" upright.mp4
+[ "$(gst-launch-1.0 -v filesrc location=upright.mp4 ! decodebin ! fakesink | grep -c 'width=(int)180, height=(int)320')" -ge 1 ]
+COUNTS='counts "of kinds".jsonl' bounded "$here/four-files.sh" "$turned" odd.mkv interlaced.ts rateless.mkv
+lines 'counts "of kinds".jsonl' 70
 step four-files.sh
 COUNTS=four.jsonl bounded "$here/four-files.sh" clip-0.mp4 clip-1.mp4 clip-2.mp4 clip-3.mp4
 lines four.jsonl 80

@@ -12,7 +12,9 @@ use vehiclecount_core::engine::{self, EngineRequest};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::report::FrameReport;
 
+pub mod camera;
 pub mod standin;
+pub mod system;
 
 /// How long a test waits for what must come: only a broken system makes it wait that long.
 pub const BOUND: Duration = Duration::from_secs(90);

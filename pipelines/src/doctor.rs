@@ -52,16 +52,23 @@ impl Findings {
 }
 
 /// Elements that are needed for something: the elements, what for, and the package that has them.
-const NEEDED: [(&[&str], &str, &str, State); 7] = [
-    (&["videoconvert", "decodebin", "compositor"], "pictures", "gstreamer1.0-plugins-base", State::Bad),
+const NEEDED: [(&[&str], &str, &str, State); 9] = [
     (
-        &["rtspsrc", "rtph264depay", "mp4mux", "qtdemux"],
+        &["videoconvert", "videoscale", "videorate", "decodebin", "compositor", "appsrc"],
+        "pictures",
+        "gstreamer1.0-plugins-base",
+        State::Bad,
+    ),
+    (
+        &["rtspsrc", "rtph264depay", "rtph265depay", "rtpjpegdepay", "jpegdec", "mp4mux", "qtdemux"],
         "RTSP cameras and MP4 files",
         "gstreamer1.0-plugins-good",
         State::Bad,
     ),
-    (&["h264parse"], "H.264", "gstreamer1.0-plugins-bad", State::Bad),
+    (&["videoflip", "deinterlace"], "turned and interlaced pictures", "gstreamer1.0-plugins-good", State::Bad),
+    (&["h264parse", "h265parse"], "H.264 and H.265", "gstreamer1.0-plugins-bad", State::Bad),
     (&["avdec_h264"], "decoding H.264 on the processor", "gstreamer1.0-libav", State::Bad),
+    (&["avdec_h265"], "decoding H.265 on the processor", "gstreamer1.0-libav", State::Note),
     (&["x264enc"], "recording, and the demo's cameras", "gstreamer1.0-plugins-ugly", State::Note),
     (&["v4l2src"], "webcams", "gstreamer1.0-plugins-good", State::Note),
     (&["autovideosink"], "windows", "gstreamer1.0-plugins-good", State::Note),

@@ -1,7 +1,6 @@
 //! What the command `vehicle-count` is made of.
 
 pub mod bench;
-pub mod camera;
 pub mod demo;
 pub mod doctor;
 pub mod engine;
@@ -9,6 +8,7 @@ pub mod eval;
 pub mod manual;
 pub mod serve;
 pub mod server;
+pub mod source;
 pub mod synth;
 pub mod table;
 pub mod verify;

@@ -1,9 +1,11 @@
 //! The command `vehicle-count`: counts vehicles on many cameras, and everything around it.
 
+use std::io::IsTerminal;
 use std::process::ExitCode;
 
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
+use vehicle_count::source::redact;
 use vehicle_count::{bench, demo, doctor, engine, eval, manual, serve, synth};
 
 /// Counts vehicles on many cameras at once.
@@ -40,17 +42,40 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    match run() {
+    let arguments = match Arguments::try_parse() {
+        Ok(arguments) => arguments,
+        Err(error) => return wrong_call(&error),
+    };
+    match run(arguments.command) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
-            eprintln!("vehicle-count: {error:#}");
+            eprintln!("vehicle-count: {}", redact::text(&format!("{error:#}")));
             ExitCode::FAILURE
         }
     }
 }
 
-fn run() -> anyhow::Result<()> {
-    match Arguments::parse().command {
+/// Says what is wrong with a call, or the help that was asked for. A word of the call that is
+/// quoted may be a camera's address: its password is not shown.
+fn wrong_call(error: &clap::Error) -> ExitCode {
+    if !error.use_stderr() {
+        error.exit();
+    }
+    let rendered = error.render();
+    let mut text = if std::io::stderr().is_terminal() { rendered.ansi().to_string() } else { rendered.to_string() };
+    for word in std::env::args().skip(1).filter(|word| word.contains("://")) {
+        for word in [word.as_str(), word.split_once('=').map_or("", |(_, value)| value)] {
+            if word.contains("://") {
+                text = text.replace(word, &redact::url(word));
+            }
+        }
+    }
+    eprint!("{}", redact::text(&text));
+    ExitCode::from(u8::try_from(error.exit_code()).unwrap_or(2))
+}
+
+fn run(command: Command) -> anyhow::Result<()> {
+    match command {
         Command::Demo(options) => with_gstreamer(|| demo::run(&options)),
         Command::Serve(options) => with_gstreamer(|| serve::run(&options)),
         Command::Doctor(options) => with_gstreamer(|| doctor::run(&options)),

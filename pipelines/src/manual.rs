@@ -49,7 +49,7 @@ Folder of DeepStream's libraries, searched before all others.
 What GStreamer logs, such as
 .BR vehiclecounter:5 .
 .SH EXIT STATUS
-0 on success, 1 on an error, 2 on a wrong call, 130 when interrupted twice.
+0 on success, 1 on an error and where nothing was counted, 2 on a wrong call, 130 when interrupted twice.
 .SH EXAMPLES
 Count on four simulated cameras for half a minute:
 .PP
@@ -57,10 +57,10 @@ Count on four simulated cameras for half a minute:
 vehicle\-count demo
 .EE
 .PP
-Count on two real ones until interrupted:
+Count on two real ones, under names of their own, until interrupted:
 .PP
 .EX
-vehicle\-count demo \-\-duration 0 \-\-segment 60 \-\-rtsp rtsp://gate/stream rtsp://yard/stream
+vehicle\-count demo \-\-duration 0 \-\-segment 60 \-\-rtsp gate=rtsp://gate/stream yard=rtsp://yard/stream
 .EE
 .SH SEE ALSO
 .BR gst\-launch\-1.0 (1),

@@ -1,11 +1,16 @@
 //! `vehicle-count serve`: RTSP cameras that do not exist, to try pipelines on.
 
 use std::path::PathBuf;
-use std::sync::mpsc;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
 
 use crate::server::{self, Server};
+use crate::table::printable;
+
+/// How often it looks for cameras that do not play.
+const LOOK: Duration = Duration::from_secs(1);
 
 /// Options of `vehicle-count serve`.
 #[derive(clap::Args)]
@@ -27,18 +32,35 @@ pub struct Options {
     port: u16,
 }
 
-/// Serves until somebody interrupts.
+/// Serves until it is interrupted, and says why a camera does not play.
+///
+/// # Errors
+/// A file that is not there, a port that is taken.
 pub fn run(options: &Options) -> Result<()> {
     let (interrupt, interrupted) = mpsc::channel();
     ctrlc::set_handler(move || {
-        // Nobody listens any more when it is the second time.
+        // The second interrupt finds the receiver gone.
         let _ = interrupt.send(());
     })
     .context("cannot listen for Ctrl-C")?;
     let shows = server::shows(&options.input, options.cameras.into())?;
     let server = Server::start(&shows, options.fps, &options.address.to_string(), options.port)?;
     for (index, show) in shows.iter().enumerate() {
-        println!("{}  {}", server.url(index), server::name(show));
+        println!("{}  {}", server.url(index), printable(&server::name(show)));
     }
-    interrupted.recv().context("nobody can interrupt any more")
+    let mut said = vec![None; shows.len()];
+    loop {
+        match interrupted.recv_timeout(LOOK) {
+            Ok(()) => return Ok(()),
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => bail!("nothing can interrupt it any more"),
+        }
+        for (index, said) in said.iter_mut().enumerate() {
+            let fault = server.fault(index).get();
+            if let Some(fault) = fault.as_ref().filter(|fault| said.as_ref() != Some(*fault)) {
+                eprintln!("vehicle-count: {}: {fault}", printable(&server::name(&shows[index])));
+            }
+            *said = fault;
+        }
+    }
 }

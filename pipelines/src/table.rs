@@ -1,5 +1,6 @@
 //! The table that a person watches: in place on a terminal, a line now and then elsewhere.
 
+use std::borrow::Cow;
 use std::io::{IsTerminal, Write};
 
 use vehiclecount_core::region::Level;
@@ -45,10 +46,19 @@ pub(crate) const NAME: usize = 28;
 /// Columns of a line at most: a line that is wrapped counts as two where the table is drawn again in place.
 const WIDTH: usize = 110;
 
+/// `text` without control characters, which would move the cursor or end the line.
+pub(crate) fn printable(text: &str) -> Cow<'_, str> {
+    match text.contains(char::is_control) {
+        true => text.replace(char::is_control, "\u{fffd}").into(),
+        false => text.into(),
+    }
+}
+
 /// `text` in at most `width` characters.
 pub(crate) fn fit(text: &str, width: usize) -> String {
+    let text = printable(text);
     if text.chars().count() <= width {
-        return text.to_owned();
+        return text.into_owned();
     }
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
@@ -62,6 +72,13 @@ impl Table {
     /// Whether it is redrawn in place.
     pub fn is_live(&self) -> bool {
         self.terminal
+    }
+
+    /// Says `text` on standard error; the table is drawn anew below it.
+    pub fn note(&mut self, text: &str) {
+        // A reader that is gone does not stop the counting.
+        let _ = writeln!(std::io::stderr().lock(), "vehicle-count: {}", printable(text));
+        self.lines = 0;
     }
 
     /// Shows `rows`, in place of those before on a terminal.

@@ -159,10 +159,11 @@ fn write_lines(path: &Path, counted: &[Counted]) -> Result<()> {
 
 /// The picture of `sample`.
 fn read(sample: &Sample) -> Result<RgbImage> {
-    let picture = picture::read(&sample.path).with_context(|| sample.place.clone())?;
+    let size = (sample.width, sample.height);
+    let picture = picture::read(&sample.path, size).with_context(|| sample.place.clone())?;
     let (width, height) = (picture.width() as usize, picture.height() as usize);
     ensure!(
-        (width, height) == (sample.width, sample.height),
+        (width, height) == size,
         "{}: {} is {width}x{height}, the line says {}x{}",
         sample.place,
         sample.path.display(),

@@ -1,0 +1,365 @@
+//! One RTSP camera in a pipeline: it may fail, end or fall silent at any time; it is taken out and
+//! put back, and nothing else in the pipeline notices.
+
+use std::sync::mpsc::{Receiver, TryRecvError};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use gst::prelude::*;
+
+use super::address::Address;
+use super::decode::{decoder, element};
+use super::reason::{self, Reason};
+
+/// Waits between two attempts: doubled each time, up to the last.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
+
+/// A camera that has sent nothing for this long is taken for dead.
+pub const SILENCE: Duration = Duration::from_secs(8);
+
+/// The message by which a source tells its end.
+const ENDED: &str = "camera-ended";
+
+/// How a camera is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// Not heard of yet.
+    Connecting,
+    /// Frames come.
+    Playing,
+    /// It failed, for this reason, and is tried again.
+    Failed(String),
+}
+
+/// How a camera is read.
+#[derive(Clone, Copy, Debug)]
+pub struct RtspOptions {
+    /// The jitter buffer, milliseconds.
+    pub latency: u32,
+    /// Take every certificate of an `rtsps` server, also one that nothing vouches for.
+    pub insecure: bool,
+}
+
+impl Default for RtspOptions {
+    fn default() -> Self {
+        Self { latency: 200, insecure: false }
+    }
+}
+
+/// What a session offers, as the server describes it.
+#[derive(Clone, Debug)]
+struct Offer {
+    /// "video", "audio", "application".
+    media: String,
+    /// "H264", "H265", "JPEG".
+    encoding: String,
+    /// Whether it is the stream that is read.
+    taken: bool,
+}
+
+/// What one connection has told of itself so far.
+#[derive(Default)]
+struct Told {
+    offers: Vec<Offer>,
+    /// Why the certificate of the server is not trusted.
+    certificate: Option<String>,
+    /// What GStreamer has no element for.
+    missing: Option<String>,
+    /// The session is set up.
+    opened: bool,
+}
+
+type Shared = Arc<Mutex<Told>>;
+
+fn lock(told: &Shared) -> std::sync::MutexGuard<'_, Told> {
+    told.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One camera: its address, and its source while there is one.
+pub struct RtspSource {
+    /// Its id.
+    pub name: String,
+    address: Address,
+    options: RtspOptions,
+    pipeline: gst::Pipeline,
+    sink: gst::Pad,
+    source: Option<gst::Bin>,
+    told: Shared,
+    /// How it is.
+    pub health: Health,
+    backoff: Duration,
+    retry: Option<Instant>,
+    since: Instant,
+    probe: Option<Receiver<String>>,
+}
+
+impl RtspSource {
+    /// A camera that will feed `sink`, from `now` on.
+    pub fn new(
+        name: String,
+        address: Address,
+        options: RtspOptions,
+        pipeline: &gst::Pipeline,
+        sink: gst::Pad,
+        now: Instant,
+    ) -> Self {
+        Self {
+            name,
+            address,
+            options,
+            pipeline: pipeline.clone(),
+            sink,
+            source: None,
+            told: Shared::default(),
+            health: Health::Connecting,
+            backoff: BACKOFF.0,
+            retry: Some(now),
+            since: now,
+            probe: None,
+        }
+    }
+
+    /// Where it is.
+    pub fn address(&self) -> &Address {
+        &self.address
+    }
+
+    /// Connects where it is time to. `heard` is when its last frame came.
+    pub fn tick(&mut self, now: Instant, heard: Option<Instant>) {
+        if self.source.is_some() {
+            match heard {
+                Some(heard) if heard > self.since => {
+                    self.health = Health::Playing;
+                    self.backoff = BACKOFF.0;
+                }
+                _ => {}
+            }
+            let last = heard.map_or(self.since, |heard| heard.max(self.since));
+            if now.saturating_duration_since(last) > SILENCE {
+                self.fall_silent(now);
+            }
+        }
+        if let (Some(probe), Health::Failed(_)) = (&self.probe, &self.health) {
+            match probe.try_recv() {
+                Ok(reason) => (self.health, self.probe) = (Health::Failed(reason), None),
+                Err(TryRecvError::Empty) => {}
+                Err(TryRecvError::Disconnected) => self.probe = None,
+            }
+        }
+        if self.retry.is_some_and(|retry| now >= retry) {
+            self.retry = None;
+            self.since = now;
+            if let Err(error) = self.connect() {
+                self.fail(&format!("{error:#}"), now);
+            }
+        }
+    }
+
+    /// Whether `health` is the last word for now: no better reason for a failure is sought.
+    pub fn is_settled(&self) -> bool {
+        self.probe.is_none()
+    }
+
+    /// Whether a message of `object` is this camera's.
+    pub fn owns(&self, object: &gst::Object) -> bool {
+        self.source
+            .as_ref()
+            .is_some_and(|source| object == source.upcast_ref::<gst::Object>() || object.has_as_ancestor(source))
+    }
+
+    /// Takes in a message of the pipeline's bus. Gives whether it is this camera's own.
+    pub fn handle(&mut self, message: &gst::MessageRef, now: Instant) -> bool {
+        if !message.src().is_some_and(|object| self.owns(object)) {
+            return false;
+        }
+        match message.view() {
+            gst::MessageView::Error(error) => {
+                let reason = Reason::of(error);
+                self.fail_for(reason, now);
+            }
+            gst::MessageView::Element(element) if element.has_name(ENDED) => self.fail("it ended", now),
+            gst::MessageView::Element(element) if element.has_name("missing-plugin") => {
+                let what = element.structure().and_then(|structure| structure.get::<String>("name").ok());
+                lock(&self.told).missing = what;
+            }
+            gst::MessageView::Progress(progress) => {
+                let (kind, code, _) = progress.get();
+                lock(&self.told).opened |= kind == gst::ProgressType::Complete && code == "open";
+            }
+            _ => {}
+        }
+        true
+    }
+
+    /// The camera is gone, for this reason; it is tried again later.
+    pub fn fail(&mut self, reason: &str, now: Instant) {
+        self.disconnect();
+        self.probe = None;
+        self.health = Health::Failed(reason.to_owned());
+        self.retry = Some(now + self.backoff);
+        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+    }
+
+    /// Says no more than is known: what the server offered, what is missing, how far it came.
+    fn fail_for(&mut self, reason: Reason, now: Instant) {
+        let told = std::mem::take(&mut *lock(&self.told));
+        let taken = told.offers.iter().find(|offer| offer.taken);
+        let text = match (&reason, taken) {
+            (Reason::Connection(_), _) if told.certificate.is_some() => {
+                format!("its certificate is not trusted: {}", told.certificate.unwrap_or_default())
+            }
+            (Reason::Unauthorized, _) if self.address.credentials().is_none() => {
+                "it asks for a user name and a password: rtsp://USER:PASSWORD@... (401)".to_owned()
+            }
+            (Reason::Missing(_), None) if !told.offers.is_empty() => nothing_to_take(&told.offers),
+            (Reason::Missing(words), taken) => {
+                let sends = taken.map_or(String::new(), |offer| format!("it sends {}, and ", offer.encoding));
+                let what = told.missing.unwrap_or_else(|| words.clone());
+                format!("{sends}no installed GStreamer element decodes it: {what}")
+            }
+            (Reason::Flow(_), Some(offer)) => format!("{reason} ({})", offer.encoding),
+            _ => reason.to_string(),
+        };
+        self.fail(&text, now);
+        if let Reason::Connection(_) = reason {
+            self.probe = Some(reason::probe(&self.address));
+        }
+    }
+
+    fn fall_silent(&mut self, now: Instant) {
+        let (seconds, playing) = (SILENCE.as_secs(), self.health == Health::Playing);
+        let opened = lock(&self.told).opened;
+        match (playing, opened) {
+            (true, _) => self.fail(&format!("silent for {seconds} s"), now),
+            (false, true) => self.fail(&format!("connected, but no picture came for {seconds} s"), now),
+            (false, false) => {
+                self.fail(&format!("no answer for {seconds} s"), now);
+                self.probe = Some(reason::probe(&self.address));
+            }
+        }
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        self.told = Shared::default();
+        let bin = gst::Bin::new();
+        let rtsp = element("rtspsrc")?;
+        rtsp.set_property_from_str("protocols", "tcp");
+        rtsp.set_property("location", self.address.location());
+        // Apart from the location, they are in no message of GStreamer's.
+        if let Some((user, password)) = self.address.credentials() {
+            rtsp.set_property("user-id", user);
+            rtsp.set_property("user-pw", password);
+        }
+        rtsp.set_property("latency", self.options.latency);
+        if rtsp.has_property("add-reference-timestamp-meta") {
+            rtsp.set_property("add-reference-timestamp-meta", true);
+        }
+        bin.add(&rtsp)?;
+        let (decoder, end) = decoder(&bin)?;
+        self.listen(&rtsp, &decoder);
+
+        let pad = gst::GhostPad::with_target(&end).context("the source's end is linked")?;
+        // The end of a camera is not the end of its place in the pipeline.
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |pad, info| match info.event().map(|event| event.type_()) {
+            Some(gst::EventType::Eos) => {
+                if let Some(bin) = pad.parent_element() {
+                    let message = gst::Structure::new_empty(ENDED);
+                    let _ = bin.post_message(gst::message::Element::builder(message).src(&bin).build());
+                }
+                // Not `Drop`: GStreamer then releases the event once more than there are
+                // references.
+                gst::PadProbeReturn::Handled
+            }
+            _ => gst::PadProbeReturn::Ok,
+        });
+        pad.set_active(true).context("the source's end can be activated")?;
+        bin.add_pad(&pad).context("the source has one end")?;
+        self.pipeline.add(&bin).context("the source is put into the pipeline")?;
+        self.source = Some(bin.clone());
+        pad.link(&self.sink).context("the source is linked to the counter")?;
+        // Its preroll is its own affair: otherwise each new camera takes the whole pipeline back to
+        // PAUSED, and one that is put in meanwhile would stay there and never send its PLAY.
+        bin.set_property("async-handling", true);
+        bin.set_state(gst::State::Playing).context("the source cannot start")?;
+        Ok(())
+    }
+
+    /// Takes the first video stream that can be read, and nothing else, and notes what is offered.
+    fn listen(&self, rtsp: &gst::Element, decoder: &gst::Element) {
+        let told = self.told.clone();
+        rtsp.connect("select-stream", false, move |values| {
+            let caps = values.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
+            let mut told = lock(&told);
+            let taken = caps.is_some_and(|caps| {
+                let word = |name: &str| {
+                    let value = caps.structure(0).and_then(|caps| caps.get::<String>(name).ok());
+                    value.unwrap_or_default()
+                };
+                let (media, encoding) = (word("media"), word("encoding-name"));
+                let first = media == "video" && told.offers.iter().all(|offer| !offer.taken);
+                let taken = first && has_depayloader(&caps);
+                told.offers.push(Offer { media, encoding, taken });
+                taken
+            });
+            Some(taken.to_value())
+        });
+        let sink = decoder.static_pad("sink").map(|pad| pad.downgrade());
+        rtsp.connect_pad_added(move |_, pad| {
+            let sink = sink.as_ref().and_then(|sink| sink.upgrade()).filter(|sink| !sink.is_linked());
+            if let Some(sink) = sink {
+                // A stream that is not linked ends, and rtspsrc says so.
+                let _ = pad.link(&sink);
+            }
+        });
+        let (told, insecure) = (self.told.clone(), self.options.insecure);
+        rtsp.connect("accept-certificate", false, move |values| {
+            let flags = values.get(3).and_then(glib::FlagsValue::from_value);
+            let wrong = flags.map(|(_, flags)| flags.iter().map(|flag| flag.nick()).collect::<Vec<_>>().join(", "));
+            lock(&told).certificate = wrong.filter(|_| !insecure);
+            Some(insecure.to_value())
+        });
+    }
+
+    /// Takes the source out.
+    pub fn disconnect(&mut self) {
+        let Some(source) = self.source.take() else { return };
+        if let Some(pad) = self.sink.peer() {
+            let _ = pad.unlink(&self.sink);
+        }
+        // A source that was removed posts no message of its end.
+        let _ = source.set_locked_state(true);
+        let _ = source.set_state(gst::State::Null);
+        let _ = self.pipeline.remove(&source);
+    }
+
+    /// Takes the source out and ends this camera's stream.
+    pub fn end(&mut self) {
+        self.disconnect();
+        self.retry = None;
+        let _ = self.sink.send_event(gst::event::Eos::new());
+    }
+}
+
+/// Whether an element that takes such packets is installed. The description of a session has the
+/// fields of RTP, and a name of its own.
+fn has_depayloader(caps: &gst::CapsRef) -> bool {
+    let Some(mut packets) = caps.structure(0).map(|caps| caps.to_owned()) else { return false };
+    packets.set_name("application/x-rtp");
+    let caps = gst::Caps::from_iter([packets]);
+    let kind = gst::ElementFactoryType::DEPAYLOADER;
+    let factories = gst::ElementFactory::factories_with_type(kind, gst::Rank::MARGINAL);
+    factories.iter().any(|factory| factory.can_sink_any_caps(&caps))
+}
+
+/// Why none of the streams that are offered is taken.
+fn nothing_to_take(offers: &[Offer]) -> String {
+    let list = |video: bool| {
+        let of_kind = offers.iter().filter(|offer| (offer.media == "video") == video);
+        of_kind.map(|offer| format!("{} {}", offer.media, offer.encoding)).collect::<Vec<_>>().join(", ")
+    };
+    match list(true) {
+        videos if videos.is_empty() => format!("it sends no video, only {}", list(false)),
+        videos => format!("it sends {videos}, which no installed GStreamer element reads"),
+    }
+}

@@ -1,0 +1,164 @@
+//! The command `vehicle-count demo`: what it counts on, what it records, what it says.
+
+#![allow(clippy::unwrap_used)]
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+use std::process::{Command, Output};
+
+use vehiclecount_core::report::JsonReport;
+use vehiclecount_tests::camera::{Access, Cameras, H264, MJPEG, has_h265, pictures};
+use vehiclecount_tests::system::command;
+use vehiclecount_tests::{init, write_clip};
+
+/// The demo for some seconds, its files in `out`.
+fn demo(out: &Path, seconds: u32, arguments: &[&str]) -> Command {
+    let mut demo = command();
+    demo.args(["demo", "--engine", "scripted", "--duration", &seconds.to_string(), "--out"]).arg(out).args(arguments);
+    demo
+}
+
+fn said(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// Lines with a count of their own in `out`, of the camera of this name.
+fn counts(out: &Path, camera: &str) -> usize {
+    let text = fs::read_to_string(out.join("demo.jsonl")).unwrap_or_default();
+    let lines = text.lines().map(|line| serde_json::from_str::<JsonReport>(line).unwrap());
+    lines.filter(|line| line.camera == camera && line.count.is_some() && !line.stale).count()
+}
+
+#[test]
+fn cameras_of_any_codec_are_counted_and_recorded_under_their_names() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let camera = |end: &str| format!("{} ! {end}", pictures("format=I420,width=160,height=120"));
+    let interlaced = camera(H264).replace("x264enc", "interlace field-pattern=1:1 ! x264enc interlaced=true");
+    let (h264, mjpeg) = (camera(H264), camera(MJPEG));
+    let mut cameras = vec![("h264", h264.as_str()), ("mjpeg", &mjpeg), ("interlaced", &interlaced)];
+    let h265 = camera(vehiclecount_tests::camera::H265);
+    if has_h265() {
+        cameras.push(("h265", &h265));
+    }
+    let server = Cameras::start(&cameras, Access::default());
+    let mut addresses: Vec<_> =
+        cameras.iter().map(|(path, _)| format!("the {path} one={}", server.url("", path))).collect();
+    // The first camera once more, without a name.
+    addresses.push(server.url("", "h264"));
+    let mut demo = demo(folder.path(), 8, &["--rtsp"]);
+    let output = demo.args(&addresses).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    for (path, _) in &cameras {
+        assert!(counts(folder.path(), &format!("the {path} one")) >= 10, "{path}: {}", said(&output));
+    }
+    let unnamed = format!("camera-{}", cameras.len());
+    assert!(counts(folder.path(), &unnamed) >= 10, "{}", said(&output));
+    assert!(folder.path().join("demo.mp4").metadata().unwrap().len() > 1000, "{}", said(&output));
+}
+
+#[test]
+fn recorder_that_fails_stops_the_video_and_not_the_counting() {
+    init();
+    type Break = fn(&Path);
+    let cases: [(&str, Break, &[&str], &str); 4] = [
+        ("a full disk", |out| symlink("/dev/full", out.join("demo.mp4")).unwrap(), &[], "No space left"),
+        ("a folder in the file's place", |out| fs::create_dir(out.join("demo.mp4")).unwrap(), &[], "demo.mp4"),
+        (
+            "a full disk for one of several files",
+            |out| symlink("/dev/full", out.join("demo-00001.mp4")).unwrap(),
+            &["--segment", "2"],
+            "No space left",
+        ),
+        (
+            "a folder in the place of one of several files",
+            |out| fs::create_dir(out.join("demo-00001.mp4")).unwrap(),
+            &["--segment", "2"],
+            "demo-00001.mp4",
+        ),
+    ];
+    for (case, broken, arguments, reason) in cases {
+        let folder = tempfile::tempdir().unwrap();
+        broken(folder.path());
+        let mut demo = demo(folder.path(), 7, &["--cameras", "1", "--fps", "10"]);
+        let output = demo.env("LANGUAGE", "en").args(arguments).output().unwrap();
+        let said = said(&output);
+        assert!(output.status.success(), "{case}: {said}");
+        assert!(said.contains(reason), "{case}: {said}");
+        // Counted to the end, and not as long as the video lived alone.
+        assert!(counts(folder.path(), "highway day") >= 40, "{case}: {said}");
+    }
+}
+
+#[test]
+fn no_video_is_recorded_where_none_is_wanted() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let output = demo(folder.path(), 3, &["--no-video", "--cameras", "1"]).output().unwrap();
+    assert!(output.status.success(), "{}", said(&output));
+    assert!(counts(folder.path(), "highway day") >= 5, "{}", said(&output));
+    let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    assert_eq!(files, ["demo.jsonl"]);
+}
+
+#[test]
+fn nothing_counted_at_all_is_a_failure_that_says_why() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let text = folder.path().join("text.mp4");
+    fs::write(&text, "a line of text, and another one\n".repeat(50)).unwrap();
+    let sound =
+        Cameras::start(&[("sound", "audiotestsrc is-live=true ! mulawenc ! rtppcmupay name=pay0")], Access::default());
+    for (arguments, reason) in [
+        (vec!["--rtsp", "rtsp://127.0.0.1:1/stream"], "refuses the connection"),
+        (vec!["--rtsp", &sound.url("", "sound")], "only audio PCMU"),
+        (vec!["--rtsp", &sound.url("", "gone")], "(404)"),
+        (vec!["--input", text.to_str().unwrap()], "text file"),
+    ] {
+        let output = demo(&folder.path().join("out"), 4, &arguments).output().unwrap();
+        let said = said(&output);
+        assert!(!output.status.success(), "{arguments:?}: {said}");
+        assert!(said.contains(reason) && said.contains("nothing was counted"), "{arguments:?}: {said}");
+        assert!(!said.contains("Internal data stream error") && !said.contains("Unhandled"), "{arguments:?}: {said}");
+    }
+    // One camera that is counted is enough.
+    let clip = folder.path().join("clip.mp4");
+    write_clip(&clip, 5, 1);
+    let output = demo(&folder.path().join("out"), 5, &["--input", text.to_str().unwrap()]).arg(&clip).output().unwrap();
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(said.contains("text was never counted"), "{said}");
+}
+
+#[test]
+fn passwords_are_printed_nowhere() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let h264 = format!("{} ! {H264}", pictures("format=I420,width=160,height=120"));
+    let login = Some(("me", "s3cretpw"));
+    let locked = Cameras::start(&[("video", &h264)], Access { login, ..Access::default() });
+    let counted = locked.url("me:s3cretpw@", "video");
+    for addresses in [
+        vec![counted.as_str()],
+        vec![&locked.url("me:s3cretpw-wrong@", "video")],
+        vec![&locked.url("me:s3cretpw@", "nothing-there?password=s3cretpw")],
+        vec!["rtsp://me:s3cretpw@127.0.0.1:1/stream"],
+        vec!["rtsp://me:s3cretpw@no-such-host.invalid/stream?token=s3cretpw"],
+        // Calls that are wrong.
+        vec!["rtsp://me:s3cretpw@host:port/"],
+        vec!["rtsp://me:s3cretpw/@host/"],
+        vec!["rtsp://me:s3cretpw with blanks@host/"],
+        vec!["http://me:s3cretpw@host/"],
+        vec!["gate=rtsp://me:s3cretpw@host/", "gate=rtsp://me:s3cretpw@host/"],
+        vec!["rtsp://me:s3cretpw@host/", "--unknown=rtsp://me:s3cretpw@host/"],
+    ] {
+        let out = folder.path().join("out");
+        let mut demo = demo(&out, 3, &["--no-video", "--rtsp"]);
+        let output = demo.args(&addresses).output().unwrap();
+        let mut text = said(&output);
+        text += &fs::read_to_string(out.join("demo.jsonl")).unwrap_or_default();
+        assert!(!text.contains("s3cret"), "{addresses:?}: {text}");
+        assert_eq!(output.status.success(), addresses == [counted.as_str()], "{addresses:?}: {text}");
+    }
+}
