@@ -11,7 +11,7 @@ use criterion::Criterion;
 use fast_image_resize as fir;
 use image::imageops::{self, FilterType};
 use image::{ImageBuffer, Rgb, Rgba};
-use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::frame::{ColorMatrix, ColorRange, Components, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::preprocess::{BORDER, InputSize, Placement, Preprocessor, Resize};
 
 /// The input of a 16:9 camera at a quarter of HD's area.
@@ -31,7 +31,11 @@ struct Bench {
 
 impl Bench {
     fn new(pixels: PixelFormat, (width, height): (usize, usize)) -> Self {
-        let format = FrameFormat { pixels, width, height, matrix: ColorMatrix::Bt709, range: ColorRange::Limited };
+        let format = FrameFormat {
+            matrix: ColorMatrix::Bt709,
+            range: ColorRange::Limited,
+            ..FrameFormat::new(pixels, width, height)
+        };
         let picture = Picture::new(format);
         let (image_picture, fir_picture) = (picture.clone(), picture.clone());
         let mut preprocessor = Preprocessor::new(format, Resize::Letterbox, INPUT);
@@ -97,7 +101,7 @@ struct Picture {
 impl Picture {
     fn new(format: FrameFormat) -> Self {
         let planes = (0..format.pixels.planes()).map(|plane| {
-            let (samples, rows, size) = format.pixels.plane_size(plane, format.width, format.height);
+            let (samples, rows, size) = format.plane_size(plane);
             let byte = |at: usize| (at.wrapping_mul(2_654_435_761) >> 13) as u8;
             ((0..samples * size * rows).map(byte).collect(), samples * size)
         });
@@ -114,7 +118,7 @@ impl Picture {
 /// them as they are. Returns the bytes of a pixel.
 fn to_rgb(frame: &FrameView<'_>, whole: &mut [u8]) -> usize {
     let FrameFormat { pixels, width, height, .. } = frame.format();
-    let channels = if pixels.rgb_offsets().is_some() { 4 } else { 3 };
+    let channels = if pixels.layout().kind == Components::Rgb { 4 } else { 3 };
     for (y, row) in whole.chunks_exact_mut(width * channels).take(height).enumerate() {
         let main = frame.row(0, y);
         let (u, v, step) = match pixels {

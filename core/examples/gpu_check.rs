@@ -180,10 +180,14 @@ impl Picture {
         height: usize,
         seed: usize,
     ) -> Result<Self, Failure> {
-        let format = FrameFormat { pixels, width, height, matrix: ColorMatrix::Bt709, range: ColorRange::Limited };
+        let format = FrameFormat {
+            matrix: ColorMatrix::Bt709,
+            range: ColorRange::Limited,
+            ..FrameFormat::new(pixels, width, height)
+        };
         let (mut planes, mut device) = (Vec::new(), Vec::new());
         for plane in 0..pixels.planes() {
-            let (samples, rows, size) = pixels.plane_size(plane, width, height);
+            let (samples, rows, size) = format.plane_size(plane);
             let stride = samples * size;
             let bytes = noise(seed + plane, stride * rows);
             device.push((Arc::new(DeviceBuffer::holding(context, &bytes, "a plane")?), stride));

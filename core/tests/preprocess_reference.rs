@@ -10,7 +10,7 @@ use std::sync::{LazyLock, Mutex};
 
 use serde::Deserialize;
 use vehiclecount_core::cuda::{DeviceBuffer, Driver, Kernels, PictureOrder};
-use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::frame::{ColorMatrix, ColorRange, Components, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::preprocess::{BORDER, InputSize, Placement, Preprocessor, Resize};
 
 /// Levels. The reference is in 64-bit floats, rounded to 1/256 level in the fixture; what remains is the rounding of weights and sums
@@ -36,17 +36,19 @@ struct Case {
     resize: Resize,
     input: (usize, usize),
     strides: Vec<usize>,
+    /// The part of the picture that is looked at: column, row, width, height.
+    #[serde(default)]
+    part: Option<(usize, usize, usize, usize)>,
 }
 
 impl Case {
     fn format(&self) -> FrameFormat {
         let named = |format: &&PixelFormat| format!("{format:?}") == self.pixels;
+        let pixels = *PixelFormat::ALL.iter().find(named).expect("a format's name");
         FrameFormat {
-            pixels: *PixelFormat::ALL.iter().find(named).expect("a format's name"),
-            width: self.width,
-            height: self.height,
             matrix: if self.matrix == "Bt709" { ColorMatrix::Bt709 } else { ColorMatrix::Bt601 },
             range: if self.range == "Full" { ColorRange::Full } else { ColorRange::Limited },
+            ..FrameFormat::new(pixels, self.width, self.height)
         }
     }
 }
@@ -60,7 +62,7 @@ struct Picture {
 impl Picture {
     fn new(format: FrameFormat, strides: &[usize], bytes: impl Fn(usize, usize, usize) -> u8) -> Self {
         let planes = strides.iter().enumerate().map(|(plane, &stride)| {
-            let (samples, rows, size) = format.pixels.plane_size(plane, format.width, format.height);
+            let (samples, rows, size) = format.plane_size(plane);
             // Padding is of a value that shows if it is read, and the last row has none.
             let byte =
                 |at: usize| if at % stride < samples * size { bytes(plane, at / stride, at % stride) } else { 0xEE };
@@ -71,7 +73,7 @@ impl Picture {
 
     fn packed(format: FrameFormat, bytes: impl Fn(usize, usize, usize) -> u8) -> Self {
         let row = |plane| {
-            let (samples, _, size) = format.pixels.plane_size(plane, format.width, format.height);
+            let (samples, _, size) = format.plane_size(plane);
             samples * size
         };
         let strides: Vec<usize> = (0..format.pixels.planes()).map(row).collect();
@@ -79,25 +81,35 @@ impl Picture {
     }
 
     fn run(&self, resize: Resize, input: InputSize) -> Vec<f32> {
+        self.run_part((0, 0, self.format.width, self.format.height), resize, input)
+    }
+
+    fn run_part(&self, part: (usize, usize, usize, usize), resize: Resize, input: InputSize) -> Vec<f32> {
         let planes: Vec<Plane<'_>> = self.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
         let view = FrameView::new(self.format, &planes).expect("planes of the format");
+        let view = view.crop(part.0, part.1, part.2, part.3).expect("a part of the picture");
         let mut values = vec![f32::NAN; input.values()];
-        let mut preprocessor = Preprocessor::new(self.format, resize, input);
+        let mut preprocessor = Preprocessor::new(view.format(), resize, input);
         preprocessor.run(&view, &mut values);
-        let on_gpu = self.run_on_gpu(preprocessor.placement(), input);
+        let on_gpu = self.run_on_gpu(part, preprocessor.placement(), input);
         assert_close(&on_gpu, &values, TWINS, &format!("the kernel on {:?}", self.format));
         values
     }
 
-    fn run_on_gpu(&self, placement: Placement, input: InputSize) -> Vec<f32> {
+    fn run_on_gpu(&self, part: (usize, usize, usize, usize), placement: Placement, input: InputSize) -> Vec<f32> {
         let kernels = KERNELS.lock().expect("no other test has panicked");
         let planes: Vec<(DeviceBuffer, usize)> = self
             .planes
             .iter()
             .map(|(data, stride)| (DeviceBuffer::holding(kernels.context(), data, "a plane").unwrap(), *stride))
             .collect();
-        let placed: Vec<_> = planes.iter().map(|(data, stride)| (data.address(), *stride, data.bytes())).collect();
-        let order = PictureOrder::new(self.format, placement, &placed, 0).expect("planes of the format");
+        let (format, begins) = self.format.crop(part.0, part.1, part.2, part.3).expect("a part of the picture");
+        let place = |((data, stride), (row, byte)): (&(DeviceBuffer, usize), (usize, usize))| {
+            let offset = row * stride + byte;
+            (data.address() + offset as u64, *stride, data.bytes() - offset)
+        };
+        let placed: Vec<_> = planes.iter().zip(begins).map(place).collect();
+        let order = PictureOrder::new(format, placement, &placed, 0).expect("planes of the format");
         kernels.preprocess_now(&[order], input).expect("the kernel runs")
     }
 }
@@ -117,7 +129,8 @@ fn pattern(plane: usize, y: usize, x: usize) -> u8 {
 }
 
 fn format(pixels: PixelFormat, width: usize, height: usize) -> FrameFormat {
-    FrameFormat { pixels, width, height, matrix: ColorMatrix::Bt709, range: ColorRange::Limited }
+    let (matrix, range) = (ColorMatrix::Bt709, ColorRange::Limited);
+    FrameFormat { matrix, range, ..FrameFormat::new(pixels, width, height) }
 }
 
 fn assert_close(got: &[f32], expected: &[f32], tolerance: f32, what: &str) {
@@ -137,7 +150,9 @@ fn every_format_size_and_range_agrees_with_the_reference() {
         expected = rest;
         let values: Vec<f32> =
             values.chunks_exact(2).map(|pair| f32::from(u16::from_le_bytes([pair[0], pair[1]])) / 256.0).collect();
-        let got = Picture::new(case.format(), &case.strides, pattern).run(case.resize, input);
+        let picture = Picture::new(case.format(), &case.strides, pattern);
+        let part = case.part.unwrap_or((0, 0, case.width, case.height));
+        let got = picture.run_part(part, case.resize, input);
         assert_close(&got, &values, TOLERANCE, &format!("{case:?}"));
     }
     assert!(expected.is_empty());
@@ -208,10 +223,14 @@ fn shrinking_keeps_the_sum_of_brightness() {
 fn alpha_and_filler_bytes_are_ignored() {
     let input = InputSize { width: 16, height: 16 };
     for pixels in PixelFormat::ALL {
-        let Some(offsets) = pixels.rgb_offsets() else { continue };
+        let layout = pixels.layout();
+        if layout.kind != Components::Rgb {
+            continue;
+        }
+        let offsets: Vec<usize> = layout.components.iter().map(|component| component.offset).collect();
         let size = pixels.plane_size(0, 1, 1).2;
         let with = |filler: u8| {
-            Picture::packed(format(pixels, 21, 13), move |plane, y, x| {
+            Picture::packed(format(pixels, 21, 13), |plane, y, x| {
                 if offsets.contains(&(x % size)) { pattern(plane, y, x) } else { filler }
             })
             .run(Resize::Letterbox, input)
@@ -234,6 +253,20 @@ fn nv12_and_i420_of_the_same_picture_agree() {
         1e-3,
         "the same samples, only interleaved",
     );
+}
+
+/// What is cut out by hand where no chroma sample is cut is the part itself.
+#[test]
+fn part_of_a_picture_gives_what_the_picture_cut_to_it_gives() {
+    let input = InputSize { width: 24, height: 16 };
+    let (x, y, width, height) = (8, 4, 21, 17);
+    for pixels in PixelFormat::ALL {
+        let whole = format(pixels, 37, 29);
+        let (part, begins) = whole.crop(x, y, width, height).unwrap();
+        let cut = Picture::packed(part, |plane, y, x| pattern(plane, y + begins[plane].0, x + begins[plane].1));
+        let got = Picture::packed(whole, pattern).run_part((x, y, width, height), Resize::Letterbox, input);
+        assert_eq!(got, cut.run(Resize::Letterbox, input), "{pixels:?}");
+    }
 }
 
 #[test]

@@ -277,8 +277,8 @@ bool right_pictures(const std::vector<std::vector<char>> &arguments, unsigned co
         if (p.layout < 0) continue;
         int planes = p.layout == NV12 ? 2 : p.layout == I420 ? 3 : 1;
         for (int plane = 0; plane < planes; plane++) {
-            size_t row = plane ? (p.width + 1) / 2 * (p.layout == NV12 ? 2 : 1) : p.width * p.step;
-            size_t rows = plane ? (p.height + 1) / 2 : p.height;
+            size_t row = plane ? (p.width + p.phase[0] + 1) / 2 * (p.layout == NV12 ? 2 : 1) : p.width * p.step;
+            size_t rows = plane ? (p.height + p.phase[1] + 1) / 2 : p.height;
             if (!on_device(p.planes[plane], p.strides[plane] * (rows - 1) + row)) return false;
         }
     }

@@ -58,10 +58,11 @@ pub struct PictureOrder {
     green_v: f32,
     blue_u: f32,
     slot: i32,
+    phase: [i32; 2],
     padding: i32,
 }
 
-const _: () = assert!(size_of::<PictureOrder>() == 112 && offset_of!(PictureOrder, luma_gain) == 80);
+const _: () = assert!(size_of::<PictureOrder>() == 120 && offset_of!(PictureOrder, luma_gain) == 80);
 
 // SAFETY: numbers without gaps between them, as the size says.
 unsafe impl Plain for PictureOrder {}
@@ -89,7 +90,11 @@ impl PictureOrder {
             PixelFormat::I420 => 3,
             _ => 1,
         };
-        let [red, green, blue] = pixels.rgb_offsets().unwrap_or_default();
+        let layout_of = pixels.layout();
+        let [red, green, blue] = match layout_of.components {
+            [red, green, blue] => [red.offset, green.offset, blue.offset],
+            _ => [0; 3],
+        };
         let color = Color::new(format);
         let mut order = Self {
             layout,
@@ -110,10 +115,11 @@ impl PictureOrder {
             green_v: color.green_v,
             blue_u: color.blue_u,
             slot: slot as i32,
+            phase: [format.phase.0.into(), format.phase.1.into()],
             ..Self::default()
         };
         for (index, &(address, stride, bytes)) in planes.iter().enumerate() {
-            let (samples, rows, size) = pixels.plane_size(index, width, height);
+            let (samples, rows, size) = format.plane_size(index);
             let row = samples * size;
             let Ok(held) = i32::try_from(stride) else {
                 return refused(format!("plane {index}: stride of {stride} bytes"));

@@ -78,7 +78,7 @@ mod tests {
 
     fn rgb(matrix: ColorMatrix, range: ColorRange, yuv: [u8; 3]) -> [f32; 3] {
         let [y, u, v] = yuv.map(f32::from);
-        Color::new(FrameFormat { pixels: PixelFormat::I420, width: 2, height: 2, matrix, range }).rgb(y, u, v)
+        Color::new(FrameFormat { matrix, range, ..FrameFormat::new(PixelFormat::I420, 2, 2) }).rgb(y, u, v)
     }
 
     /// The 100% colour bars as the standards' own 8-bit codes, which are rounded: within 2 levels of pure colours.

@@ -7,13 +7,14 @@ pub(super) struct Axis {
 }
 
 impl Axis {
-    /// The antialiased triangle filter from `extent` source units onto `outputs` positions.
+    /// The antialiased triangle filter from a side of `pixels` onto `outputs` positions.
     ///
-    /// Sample `s` covers the units `s..s + 1` and there are `samples` of them, so `extent <= samples`: a 4:2:0 chroma plane of an odd
-    /// picture reaches half a unit past the picture.
-    pub(super) fn new(extent: f64, samples: usize, outputs: usize) -> Self {
-        let scale = extent / outputs as f64;
-        Self { runs: (0..outputs).map(|output| run(output, scale, samples)).collect() }
+    /// Sample `s` of the `samples` covers the `covers` pixels from `s * covers - phase` on: chroma
+    /// may reach past both ends of the picture.
+    pub(super) fn new(pixels: usize, covers: usize, phase: usize, samples: usize, outputs: usize) -> Self {
+        let (covers, phase) = (covers as f64, phase as f64);
+        let scale = pixels as f64 / covers / outputs as f64;
+        Self { runs: (0..outputs).map(|output| run(output, scale, phase / covers, samples)).collect() }
     }
 
     /// First sample and weights of one output position.
@@ -25,9 +26,11 @@ impl Axis {
 }
 
 /// First sample and weights of one output position; the weights sum to 1, and neither the first nor the last is zero.
-fn run(output: usize, scale: f64, samples: usize) -> (usize, Vec<f32>) {
+///
+/// `scale` and `phase` are in samples.
+fn run(output: usize, scale: f64, phase: f64, samples: usize) -> (usize, Vec<f32>) {
     let support = scale.max(1.0);
-    let center = (output as f64 + 0.5) * scale;
+    let center = (output as f64 + 0.5) * scale + phase;
     let triangle = |sample: usize| (1.0 - (sample as f64 + 0.5 - center).abs() / support).max(0.0);
     let mut first = (center - support).max(0.0) as usize;
     let mut end = ((center + support).ceil() as usize).min(samples);
@@ -99,26 +102,36 @@ mod tests {
 
     #[test]
     fn same_size_is_the_identity() {
-        let axis = Axis::new(5.0, 5, 5);
+        let axis = Axis::new(5, 1, 0, 5, 5);
         assert!((0..5).all(|output| axis.run(output) == (output, &[1.0][..])));
     }
 
     #[test]
     fn halving_weighs_four_samples_one_three_three_one() {
-        let axis = Axis::new(8.0, 8, 4);
+        let axis = Axis::new(8, 1, 0, 8, 4);
         assert_eq!(axis.run(1), (1, &[0.125, 0.375, 0.375, 0.125][..]));
         // At the edge the missing sample's share goes to the others.
         assert_eq!(axis.run(0), (0, &[3.0 / 7.0, 3.0 / 7.0, 1.0 / 7.0][..]));
     }
 
     #[test]
+    fn phase_moves_the_samples_before_the_picture() {
+        // Two pixels to a sample, and the first pixel is the second of its sample.
+        let axis = Axis::new(4, 2, 1, 3, 2);
+        assert_eq!((axis.run(0), axis.run(1)), ((0, &[0.5, 0.5][..]), (1, &[0.5, 0.5][..])));
+    }
+
+    #[test]
     fn weights_sum_to_one_for_every_size() {
         for (samples, outputs) in [(1, 1), (1, 384), (2, 7), (7, 2), (1279, 384), (3, 1000), (100_003, 1), (216, 216)] {
-            for extent in [samples as f64, samples as f64 - 0.5] {
-                let axis = Axis::new(extent, samples, outputs);
+            // Whole, and as chroma that reaches past the picture at either end or at both.
+            for (pixels, covers, phase) in
+                [(samples, 1, 0), (2 * samples - 1, 2, 0), (2 * samples - 1, 2, 1), (4 * samples - 3, 4, 2)]
+            {
+                let axis = Axis::new(pixels, covers, phase, samples, outputs);
                 for (first, weights) in &axis.runs {
                     let sum: f64 = weights.iter().map(|weight| f64::from(*weight)).sum();
-                    assert!((sum - 1.0).abs() < 1e-6, "{extent}/{samples} -> {outputs}: {sum}");
+                    assert!((sum - 1.0).abs() < 1e-6, "{pixels}/{samples} -> {outputs}: {sum}");
                     assert!(weights.iter().all(|weight| *weight > 0.0));
                     assert!(first + weights.len() <= samples);
                 }
@@ -128,7 +141,7 @@ mod tests {
 
     #[test]
     fn columns_come_in_fours_with_a_weight_for_every_channel() {
-        let columns = Columns::new(&Axis::new(12.0, 12, 6), 2);
+        let columns = Columns::new(&Axis::new(12, 1, 0, 12, 6), 2);
         let fours: Vec<_> = columns.fours().collect();
         assert_eq!((fours.len(), columns.length()), (2, 8));
         let (starts, weights) = fours[0];

@@ -57,39 +57,45 @@ struct Picture {
     float luma_gain, luma_offset, red_v, green_u, green_v, blue_u;
     // The input in the batch that it goes to.
     int slot;
+    // Pixels of the first chroma sample that lie left of the picture and above it.
+    int phase[2];
     int padding;
 };
 
-// One axis of the resize, in units of a 4 * outputs-th of a sample: all of it integers. The extent may be half a number of samples.
+// One axis of the resize: a side of `pixels` pixels onto `outputs` positions. Sample j covers `covers`
+// pixels from j * covers - phase on. Distances are in units of a 2 * outputs-th of a pixel, so all of
+// them are integers.
 struct Axis {
-    int outputs, twice_extent, samples, support;
+    int outputs, pixels, covers, phase, samples, support;
 };
 
-INLINE Axis axis(int outputs, int twice_extent, int samples) {
+INLINE Axis axis(int outputs, int pixels, int covers, int phase) {
     Axis a;
     a.outputs = outputs;
-    a.twice_extent = twice_extent;
-    a.samples = samples;
-    a.support = 4 * outputs > 2 * twice_extent ? 4 * outputs : 2 * twice_extent;
+    a.pixels = pixels;
+    a.covers = covers;
+    a.phase = phase;
+    a.samples = (pixels + phase + covers - 1) / covers;
+    a.support = 2 * (outputs * covers > pixels ? outputs * covers : pixels);
     return a;
 }
 
 // The triangle filter: the weight of a sample in an output, before the weights are divided by their sum.
 INLINE int weight(Axis a, int output, int sample) {
-    int distance = (2 * sample + 1) * 2 * a.outputs - (2 * output + 1) * a.twice_extent;
+    int distance = ((2 * sample + 1) * a.covers - 2 * a.phase) * a.outputs - (2 * output + 1) * a.pixels;
     return a.support - (distance < 0 ? -distance : distance);
 }
 
 // The first sample of an output.
 INLINE int first(Axis a, int output) {
-    int before = (2 * output + 1) * a.twice_extent - a.support - 2 * a.outputs;
-    return before < 0 ? 0 : before / (4 * a.outputs) + 1;
+    int before = (2 * output + 1) * a.pixels - a.support + (2 * a.phase - a.covers) * a.outputs;
+    return before < 0 ? 0 : before / (2 * a.covers * a.outputs) + 1;
 }
 
 // The sample after the last one of an output.
 INLINE int end(Axis a, int output) {
-    int behind = (2 * output + 1) * a.twice_extent + a.support - 2 * a.outputs;
-    int sample = (behind + 4 * a.outputs - 1) / (4 * a.outputs);
+    int behind = (2 * output + 1) * a.pixels + a.support + (2 * a.phase - a.covers) * a.outputs;
+    int sample = (behind + 2 * a.covers * a.outputs - 1) / (2 * a.covers * a.outputs);
     return sample < a.samples ? sample : a.samples;
 }
 
@@ -128,12 +134,11 @@ KERNEL preprocess(const Picture *pictures, float *inputs, int input_width, int i
 
     const int planes = p.layout == NV12 ? 2 : p.layout == I420 ? 3 : 1;
     for (int plane = 0; plane < planes; plane++) {
-        // 4:2:0 chroma has half the extent, and the samples to cover it.
         const int chroma = plane > 0;
+        const int covers = chroma ? 2 : 1;
         const int channels = p.layout == PACKED ? p.step : chroma && p.layout == NV12 ? 2 : 1;
-        const int samples = chroma ? (p.width + 1) / 2 : p.width;
-        const Axis across = axis(p.fit_width, chroma ? p.width : 2 * p.width, samples);
-        const Axis down = axis(p.fit_height, chroma ? p.height : 2 * p.height, chroma ? (p.height + 1) / 2 : p.height);
+        const Axis across = axis(p.fit_width, p.width, covers, chroma ? p.phase[0] : 0);
+        const Axis down = axis(p.fit_height, p.height, covers, chroma ? p.phase[1] : 0);
         const unsigned char *data = (const unsigned char *)p.planes[plane];
         const int row_first = first(down, row), row_end = end(down, row);
         const int window = first(across, from), window_end = end(across, to - 1);

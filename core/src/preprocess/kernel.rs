@@ -8,7 +8,7 @@ use wide::f32x4;
 use super::color::{Color, level};
 use super::filter::{Axis, Columns};
 use super::{BORDER, Placement};
-use crate::frame::{FrameFormat, FrameView, PixelFormat};
+use crate::frame::{Components, FrameFormat, FrameView, PixelFormat, Samples};
 
 /// Everything about a stream's pictures that is the same for each of them.
 #[derive(Debug)]
@@ -34,14 +34,16 @@ struct Axes {
 }
 
 impl Axes {
-    /// Resizes plane `plane` of `format`, of whose samples the picture covers `extent`, to the size of `placement`.
-    fn new(format: FrameFormat, plane: usize, extent: (f64, f64), placement: Placement) -> Self {
-        let (samples, rows, channels) = format.pixels.plane_size(plane, format.width, format.height);
+    /// Resizes plane `plane` of `format`, in which component `index` lies, to the size of `placement`.
+    fn new(format: FrameFormat, plane: usize, index: usize, placement: Placement) -> Self {
+        let (samples, rows, channels) = format.plane_size(plane);
+        let Samples { covers, phase, .. } = format.samples(index);
+        let across = Axis::new(format.width, covers.0, phase.0, samples, placement.width);
         Self {
             samples,
             channels,
-            columns: Columns::new(&Axis::new(extent.0, samples, placement.width), channels),
-            rows: Axis::new(extent.1, rows, placement.height),
+            columns: Columns::new(&across, channels),
+            rows: Axis::new(format.height, covers.1, phase.1, rows, placement.height),
         }
     }
 
@@ -63,13 +65,12 @@ pub(super) struct Scratch {
 
 impl Plan {
     pub(super) fn new(format: FrameFormat, placement: Placement) -> Self {
-        let (width, height) = (format.width as f64, format.height as f64);
-        let chroma = || Axes::new(format, 1, (width / 2.0, height / 2.0), placement);
+        let chroma = || Axes::new(format, 1, 1, placement);
         Self {
             format,
             placement,
             color: Color::new(format),
-            main: Axes::new(format, 0, (width, height), placement),
+            main: Axes::new(format, 0, 0, placement),
             chroma: (format.pixels.planes() > 1).then(chroma),
         }
     }
@@ -123,7 +124,8 @@ fn render_row(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, y: usiz
     let Plan { format, color, main, .. } = plan;
     let Scratch { blended, resized: [a, b, c, d] } = scratch;
     blend(frame, 0, main, y, blended);
-    match (&plan.chroma, format.pixels.rgb_offsets()) {
+    let layout = format.pixels.layout();
+    match (&plan.chroma, layout.kind) {
         (Some(chroma), _) => {
             shrink(&main.columns, blended, [a]);
             blend(frame, 1, chroma, y, blended);
@@ -140,7 +142,7 @@ fn render_row(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, y: usiz
                 [*red, *green, *blue] = color.rgb(*y, *u, *v);
             }
         }
-        (None, None) => {
+        (None, Components::Gray | Components::Yuv) => {
             shrink(&main.columns, blended, [a]);
             for plane in rgb {
                 for (value, grey) in plane.iter_mut().zip(&*a) {
@@ -148,15 +150,15 @@ fn render_row(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, y: usiz
                 }
             }
         }
-        (None, Some(offsets)) => {
+        (None, Components::Rgb) => {
             if main.channels == 3 {
                 shrink(&main.columns, blended, [a, b, c]);
             } else {
                 shrink(&main.columns, blended, [a, b, c, d]);
             }
             let channels = [&*a, &*b, &*c, &*d];
-            for (plane, offset) in rgb.into_iter().zip(offsets) {
-                for (value, channel) in plane.iter_mut().zip(channels[offset]) {
+            for (plane, component) in rgb.into_iter().zip(layout.components) {
+                for (value, channel) in plane.iter_mut().zip(channels[component.offset]) {
                     *value = level(*channel);
                 }
             }

@@ -19,9 +19,13 @@
 //! R = y + 2 (1 - Kr) v    B = y + 2 (1 - Kb) u    G = (y - Kr R - Kb B) / Kg
 //! ```
 //!
-//! The extent of a plane is the picture's side, and half of it, unrounded, for 4:2:0 chroma: chroma samples are taken to lie in the
-//! middle of their four pixels (MPEG-1 siting). H.264's default lies half a luma pixel further left, which is far below an input pixel
-//! where pictures shrink. In a picture of odd width the last chroma sample reaches half a sample past the picture and counts in full.
+//! The extent of a component is the picture's side divided by the pixels that one of its samples
+//! covers, unrounded: half the side for 4:2:0 chroma, whose samples are taken to lie in the middle
+//! of their four pixels (MPEG-1 siting). H.264's default lies half a luma pixel further left, which
+//! is far below an input pixel where pictures shrink. In a picture of odd width the last chroma
+//! sample reaches half a sample past the picture and counts in full. In a part of a picture that
+//! [begins inside a chroma sample](crate::frame::FrameFormat::crop) so does the first one: its
+//! `phase` in samples is added to every `c`.
 //!
 //! The order of sums is left open; results agree to 0.01 level. `kernel.cu` is that for pictures on a GPU. GStreamer's own default for GRAY8 is full range (colorimetry `1:4:0:0`).
 //!

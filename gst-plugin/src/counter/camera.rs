@@ -781,7 +781,8 @@ fn format_of(caps: &gst::CapsRef) -> Option<(gst_video::VideoInfo, FrameFormat, 
         gst_video::VideoColorRange::Range0_255 => ColorRange::Full,
         _ => ColorRange::Limited,
     };
-    let format = FrameFormat { pixels, width: info.width() as usize, height: info.height() as usize, matrix, range };
+    let (width, height) = (info.width() as usize, info.height() as usize);
+    let format = FrameFormat { matrix, range, ..FrameFormat::new(pixels, width, height) };
     Some((info, format, cuda::is_in(caps)))
 }
 
