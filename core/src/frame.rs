@@ -334,14 +334,64 @@ pub struct Plane<'a> {
     pub stride: usize,
 }
 
-/// The rows of one plane, checked.
+/// Rows of one plane, which all lie in its memory.
 #[derive(Clone, Copy, Debug, Default)]
-struct Rows<'a> {
+pub(crate) struct Rows<'a> {
+    /// The memory, from the first row on.
     data: &'a [u8],
     stride: usize,
     rows: usize,
     /// Bytes in a row, without its padding.
     bytes: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// `rows` rows of `bytes` bytes, `stride` apart; or how many bytes that would take.
+    pub(crate) fn new(data: &'a [u8], stride: usize, rows: usize, bytes: usize) -> Result<Self, usize> {
+        // The last row may lack its padding.
+        let need = stride * rows.saturating_sub(1) + bytes;
+        if data.len() < need { Err(need) } else { Ok(Self { data, stride, rows, bytes }) }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes in a row, without its padding.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes from row to row.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Where the first one begins.
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.data.as_ptr()
+    }
+
+    /// Row `y`, without its padding.
+    ///
+    /// # Panics
+    /// When it does not exist.
+    #[inline]
+    pub(crate) fn row(&self, y: usize) -> &'a [u8] {
+        assert!(y < self.rows, "row {y} of {}", self.rows);
+        &self.data[y * self.stride..][..self.bytes]
+    }
+
+    /// `count` rows from row `first` on.
+    ///
+    /// # Panics
+    /// When one of them does not exist.
+    pub(crate) fn part(&self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows, "rows {first} to {} of {}", first + count, self.rows);
+        let begin = if count == 0 { 0 } else { first * self.stride };
+        Self { data: &self.data[begin..], rows: count, ..*self }
+    }
 }
 
 /// A picture whose planes have been checked against its format: every row lies inside its plane.
@@ -368,12 +418,8 @@ impl<'a> FrameView<'a> {
             if stride < bytes {
                 return Err(FrameError::Stride { plane: index, stride, row: bytes });
             }
-            // The last row may lack its padding.
-            let need = stride * (rows - 1) + bytes;
-            if data.len() < need {
-                return Err(FrameError::Short { plane: index, need, got: data.len() });
-            }
-            *held = Rows { data, stride, rows, bytes };
+            let checked = Rows::new(data, stride, rows, bytes);
+            *held = checked.map_err(|need| FrameError::Short { plane: index, need, got: data.len() })?;
         }
         Ok(Self { format, planes: held })
     }
@@ -387,11 +433,16 @@ impl<'a> FrameView<'a> {
     ///
     /// # Panics
     /// When the plane or the row does not exist.
-    #[inline]
     pub fn row(&self, plane: usize, y: usize) -> &'a [u8] {
-        let Rows { data, stride, rows, bytes } = self.planes[plane];
-        assert!(y < rows, "row {y} of {rows}");
-        &data[y * stride..][..bytes]
+        self.planes[plane].row(y)
+    }
+
+    /// The rows of plane `plane`.
+    ///
+    /// # Panics
+    /// When the plane does not exist.
+    pub(crate) fn rows(&self, plane: usize) -> Rows<'a> {
+        self.planes[plane]
     }
 
     /// The part of the picture whose top left pixel is at `x`, `y`, in the same memory. It may begin

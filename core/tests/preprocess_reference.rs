@@ -13,12 +13,14 @@ use vehiclecount_core::cuda::{DeviceBuffer, Driver, Kernels, PictureOrder};
 use vehiclecount_core::frame::{ColorMatrix, ColorRange, Components, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::preprocess::{BORDER, InputSize, Placement, Preprocessor, Resize};
 
-/// Levels. The reference is in 64-bit floats, rounded to 1/256 level in the fixture; what remains is the rounding of weights and sums
-/// to 32 bits, below 0.001 level. A wrong tap, siting or coefficient is off by a level or more on these noisy pictures.
-const TOLERANCE: f32 = 0.01;
+/// Levels. The reference is in 64-bit floats, rounded to 1/256 level in the fixture. The processor
+/// works in fixed point: it rounds each weighted sample to 1/256 level, and each weight to 1/32768, and
+/// chroma counts up to twice. A wrong tap, siting or coefficient is off by a level or more on these
+/// noisy pictures.
+const TOLERANCE: f32 = 0.05;
 
-/// Levels between the kernel and its twin on the processor: both work in 32 bits, with the weights and sums rounded at other places.
-const TWINS: f32 = 0.001;
+/// Levels between the GPU's kernel, which works in 32-bit floats, and the reference.
+const KERNEL_TOLERANCE: f32 = 0.01;
 
 static KERNELS: LazyLock<Mutex<Kernels>> = LazyLock::new(|| {
     vehiclecount_gpu_sim::install();
@@ -92,7 +94,7 @@ impl Picture {
         let mut preprocessor = Preprocessor::new(view.format(), resize, input);
         preprocessor.run(&view, &mut values);
         let on_gpu = self.run_on_gpu(part, preprocessor.placement(), input);
-        assert_close(&on_gpu, &values, TWINS, &format!("the kernel on {:?}", self.format));
+        assert_close(&on_gpu, &values, TOLERANCE, &format!("the kernel on {:?}", self.format));
         values
     }
 
@@ -154,6 +156,9 @@ fn every_format_size_and_range_agrees_with_the_reference() {
         let part = case.part.unwrap_or((0, 0, case.width, case.height));
         let got = picture.run_part(part, case.resize, input);
         assert_close(&got, &values, TOLERANCE, &format!("{case:?}"));
+        let placement = Placement::new(case.resize, part.2, part.3, input);
+        let got = picture.run_on_gpu(part, placement, input);
+        assert_close(&got, &values, KERNEL_TOLERANCE, &format!("the kernel: {case:?}"));
     }
     assert!(expected.is_empty());
     for pixels in PixelFormat::ALL {
@@ -179,6 +184,19 @@ fn flat_picture_stays_flat_up_to_its_border() {
                 let expected = if inside { 128.0 } else { BORDER };
                 assert!((value - expected).abs() < 1e-3, "{pixels:?} {width}x{height}: {value} at {x}, {y}");
             }
+        }
+    }
+}
+
+/// Sums of many samples, in fixed point on the processor and in floating point in the GPU's kernel.
+#[test]
+fn pictures_as_large_as_cameras_make_them_agree_with_the_kernel() {
+    for (width, height) in [(1280, 720), (1920, 1080), (3840, 2160)] {
+        for (pixels, size) in
+            [(PixelFormat::Nv12, (384, 384)), (PixelFormat::I420, (512, 288)), (PixelFormat::Bgrx, (96, 64))]
+        {
+            let input = InputSize { width: size.0, height: size.1 };
+            Picture::packed(format(pixels, width, height), pattern).run(Resize::Letterbox, input);
         }
     }
 }
@@ -215,7 +233,8 @@ fn shrinking_keeps_the_sum_of_brightness() {
         let picture = Picture::packed(picture, |_, y, x| if (x, y) == dot { 255 } else { 0 });
         let sum: f32 = picture.run(Resize::Stretch, input)[..input.values() / 3].iter().sum();
         let scale = (160.0 / 40.0) * (90.0 / 30.0);
-        assert!((sum * scale - 255.0).abs() < 0.01, "{dot:?}: {}", sum * scale);
+        // Each of the few values that the dot goes to may be off by a 256th of a level.
+        assert!((sum * scale - 255.0).abs() < 0.3, "{dot:?}: {}", sum * scale);
     }
 }
 

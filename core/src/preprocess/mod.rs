@@ -8,7 +8,7 @@
 //!    `n` has its centre at `c = (i + 0.5) s`, where `s = extent / n`; sample `j` weighs `max(0, 1 - |j + 0.5 - c| / max(1, s))`, and the
 //!    weights of a position are divided by their sum. That is the antialiased bilinear filter of Pillow (`Image.resize(BILINEAR)`) and
 //!    PyTorch (`antialias=True`). Samples outside the plane do not exist: near an edge the others share their weight, so nothing
-//!    from outside the picture enters it. Weights are made in `f64` and used as `f32`; nothing is rounded to 8 bits in between.
+//!    from outside the picture enters it. Nothing is rounded to whole levels in between.
 //! 3. **Convert** the resized samples to RGB and clamp to 0..255. RGB formats only drop their alpha or filler byte. Grey is
 //!    `(Y - 16) * 255 / 219` in limited range and `Y` in full range, three times. For YUV, with `Kr`, `Kb` of the [matrix] and
 //!    `Kg = 1 - Kr - Kb`, and clamping last:
@@ -27,13 +27,17 @@
 //! [begins inside a chroma sample](crate::frame::FrameFormat::crop) so does the first one: its
 //! `phase` in samples is added to every `c`.
 //!
-//! The order of sums is left open; results agree to 0.01 level. `kernel.cu` is that for pictures on a GPU. GStreamer's own default for GRAY8 is full range (colorimetry `1:4:0:0`).
+//! The order of sums and the precision of weights are left open: results are within 0.1 level, on the
+//! processor, which works in fixed point, usually within 0.02. `kernel.cu` is the same for pictures on
+//! a GPU, within 0.01. GStreamer's own default for GRAY8 is full range (colorimetry `1:4:0:0`).
 //!
 //! [matrix]: crate::frame::ColorMatrix
 
+mod blend;
 pub(crate) mod color;
 mod filter;
 mod kernel;
+mod shrink;
 
 use std::str::FromStr;
 
