@@ -212,7 +212,7 @@ fn kernels(context: &Arc<Context>, max_batch: usize, faults: &mut Vec<String>) -
     let kernels = Kernels::load(context)?;
     let input = InputSize { width: 384, height: 384 };
     let mut differences = serde_json::Map::new();
-    for pixels in [PixelFormat::Nv12, PixelFormat::I420, PixelFormat::Rgb, PixelFormat::Bgra, PixelFormat::Gray8] {
+    for pixels in PixelFormat::ALL {
         let (mut pictures, mut expected, mut orders) = (Vec::new(), Vec::new(), Vec::new());
         for (index, (width, height)) in [(1920, 1080), (641, 361), (300, 900)].into_iter().enumerate() {
             let picture = Picture::new(context, pixels, width, height, index)?;

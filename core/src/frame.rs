@@ -2,140 +2,9 @@
 
 use thiserror::Error;
 
-/// How a picture's samples are laid out in memory. The names are GStreamer's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum PixelFormat {
-    Nv12,
-    I420,
-    Rgb,
-    Bgr,
-    Rgbx,
-    Bgrx,
-    Xrgb,
-    Xbgr,
-    Rgba,
-    Bgra,
-    Argb,
-    Abgr,
-    Gray8,
-}
+pub use self::pixels::{Component, Components, Depth, Layout, PixelFormat};
 
-/// What the components of a pixel are.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Components {
-    /// Red, green and blue.
-    Rgb,
-    /// Luma, blue difference and red difference: Y, Cb and Cr.
-    Yuv,
-    /// Luma alone.
-    Gray,
-}
-
-/// Where the samples of one component lie.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Component {
-    /// The plane.
-    pub plane: usize,
-    /// Samples in a row before the first one of this component.
-    pub offset: usize,
-    /// Samples from one of this component to the next.
-    pub step: usize,
-    /// Pixels that a sample covers, across and down: 2 and 2 for 4:2:0 chroma.
-    pub covers: (usize, usize),
-}
-
-impl Component {
-    const fn new(plane: usize, offset: usize, step: usize, covers: (usize, usize)) -> Self {
-        Self { plane, offset, step, covers }
-    }
-}
-
-/// A format's components, in the order red, green, blue or Y, Cb, Cr.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Layout {
-    /// What they are.
-    pub kind: Components,
-    /// The components: three, or one of grey.
-    pub components: &'static [Component],
-}
-
-/// Layout of packed red, green and blue: `offsets` in a pixel of `step` samples.
-macro_rules! packed {
-    ($step:literal, $offsets:expr) => {{
-        const OFFSETS: [usize; 3] = $offsets;
-        const COMPONENTS: &[Component] = &[
-            Component::new(0, OFFSETS[0], $step, (1, 1)),
-            Component::new(0, OFFSETS[1], $step, (1, 1)),
-            Component::new(0, OFFSETS[2], $step, (1, 1)),
-        ];
-        Layout { kind: Components::Rgb, components: COMPONENTS }
-    }};
-}
-
-const LUMA: Component = Component::new(0, 0, 1, (1, 1));
-
-impl PixelFormat {
-    /// Every format, for tests and tables.
-    pub const ALL: [Self; 13] = [
-        Self::Nv12,
-        Self::I420,
-        Self::Rgb,
-        Self::Bgr,
-        Self::Rgbx,
-        Self::Bgrx,
-        Self::Xrgb,
-        Self::Xbgr,
-        Self::Rgba,
-        Self::Bgra,
-        Self::Argb,
-        Self::Abgr,
-        Self::Gray8,
-    ];
-
-    /// Where the components lie.
-    pub const fn layout(self) -> Layout {
-        const SEMI_PLANAR: &[Component] = &[LUMA, Component::new(1, 0, 2, (2, 2)), Component::new(1, 1, 2, (2, 2))];
-        const PLANAR: &[Component] = &[LUMA, Component::new(1, 0, 1, (2, 2)), Component::new(2, 0, 1, (2, 2))];
-        match self {
-            Self::Nv12 => Layout { kind: Components::Yuv, components: SEMI_PLANAR },
-            Self::I420 => Layout { kind: Components::Yuv, components: PLANAR },
-            Self::Rgb => packed!(3, [0, 1, 2]),
-            Self::Bgr => packed!(3, [2, 1, 0]),
-            Self::Rgbx | Self::Rgba => packed!(4, [0, 1, 2]),
-            Self::Bgrx | Self::Bgra => packed!(4, [2, 1, 0]),
-            Self::Xrgb | Self::Argb => packed!(4, [1, 2, 3]),
-            Self::Xbgr | Self::Abgr => packed!(4, [3, 2, 1]),
-            Self::Gray8 => Layout { kind: Components::Gray, components: &[LUMA] },
-        }
-    }
-
-    /// Number of planes in memory.
-    pub fn planes(self) -> usize {
-        self.layout().components.iter().map(|component| component.plane + 1).max().unwrap_or(0)
-    }
-
-    /// Width in groups, height in rows and bytes per group of plane `plane` in a picture of
-    /// `width` x `height`. A group is what belongs to the same pixels: Cb and Cr of NV12, a pixel of
-    /// RGB. Chroma planes round up, so that odd sizes keep their last column and row.
-    pub fn plane_size(self, plane: usize, width: usize, height: usize) -> (usize, usize, usize) {
-        let (across, down) = self.group(plane);
-        (width.div_ceil(across), height.div_ceil(down), self.group_bytes(plane))
-    }
-
-    /// Pixels that a group of plane `plane` covers, across and down.
-    fn group(self, plane: usize) -> (usize, usize) {
-        let components = self.layout().components.iter().filter(|component| component.plane == plane);
-        components
-            .fold((1, 1), |(across, down), component| (across.max(component.covers.0), down.max(component.covers.1)))
-    }
-
-    fn group_bytes(self, plane: usize) -> usize {
-        let components = self.layout().components.iter().filter(|component| component.plane == plane);
-        let across = self.group(plane).0;
-        components.map(|component| component.step * across / component.covers.0).max().unwrap_or(0)
-    }
-}
+mod pixels;
 
 /// The luma coefficients of a YUV picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -145,15 +14,17 @@ pub enum ColorMatrix {
     Bt601,
     /// ITU-R BT.709: Kr = 0.2126, Kb = 0.0722. High definition.
     Bt709,
+    /// ITU-R BT.2020: Kr = 0.2627, Kb = 0.0593. Ultra-high definition, most of it in 10 bits.
+    Bt2020,
 }
 
 /// The range of a picture's samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ColorRange {
-    /// Luma (and grey) 16..235, chroma 16..240.
+    /// Luma (and grey) 16..235, chroma 16..240; four times that in 10 bits.
     #[default]
     Limited,
-    /// 0..255.
+    /// All that the bits hold: 0..255, or 0..1023 in 10 bits.
     Full,
 }
 
@@ -502,6 +373,7 @@ mod tests {
             FrameError::Planes { format: PixelFormat::I420, need: 3, got: 1 }
         );
     }
+
     /// Each byte says where it is: its plane and row, or its column.
     fn numbered(format: FrameFormat, by_row: bool) -> Vec<(Vec<u8>, usize)> {
         let plane = |plane| {
@@ -523,7 +395,9 @@ mod tests {
         for pixels in PixelFormat::ALL {
             let whole = format(pixels, 21, 15);
             let (rows, columns) = (numbered(whole, true), numbered(whole, false));
-            for (x, y, width, height) in [(0, 0, 21, 15), (1, 1, 1, 1), (4, 2, 7, 5), (5, 3, 16, 12), (20, 14, 1, 1)] {
+            for (x, y, width, height) in
+                [(0, 0, 21, 15), (1, 1, 1, 1), (4, 2, 7, 5), (5, 3, 16, 12), (7, 0, 2, 1), (20, 14, 1, 1)]
+            {
                 let parts = [&rows, &columns].map(|held| view(whole, held).crop(x, y, width, height).unwrap());
                 let part = parts[0].format();
                 assert_eq!((part.width, part.height, part.pixels), (width, height, pixels));
@@ -538,8 +412,9 @@ mod tests {
                         assert_eq!(parts[0].row(plane, row)[0] as usize, plane * 100 + y / covers.1 + row);
                     }
                     let column = before.offset + (x / covers.0) * before.step;
-                    assert_eq!(parts[1].row(plane, 0)[offset] as usize, column, "{pixels:?} at {x}");
-                    assert!(parts[1].row(plane, 0).len() > offset + (columns - 1) * step);
+                    let (row, bytes) = (parts[1].row(plane, 0), pixels.layout().depth.bytes);
+                    assert_eq!(row[offset * bytes] as usize, column * bytes, "{pixels:?} at {x}");
+                    assert!(row.len() >= (offset + (columns - 1) * step + 1) * bytes);
                 }
             }
         }

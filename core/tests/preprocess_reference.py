@@ -26,7 +26,23 @@ BORDER = 114.0
 # Of each plane: the samples of a group in their order, and the pixels that the group covers.
 FORMATS = {
     "Nv12": [("Y", 1, 1), ("UV", 2, 2)],
+    "Nv21": [("Y", 1, 1), ("VU", 2, 2)],
+    "Nv16": [("Y", 1, 1), ("UV", 2, 1)],
+    "Nv61": [("Y", 1, 1), ("VU", 2, 1)],
+    "Nv24": [("Y", 1, 1), ("UV", 1, 1)],
     "I420": [("Y", 1, 1), ("U", 2, 2), ("V", 2, 2)],
+    "Yv12": [("Y", 1, 1), ("V", 2, 2), ("U", 2, 2)],
+    "Y41b": [("Y", 1, 1), ("U", 4, 1), ("V", 4, 1)],
+    "Y42b": [("Y", 1, 1), ("U", 2, 1), ("V", 2, 1)],
+    "Y444": [("Y", 1, 1), ("U", 1, 1), ("V", 1, 1)],
+    "Yuy2": [("YUYV", 2, 1)],
+    "Yvyu": [("YVYU", 2, 1)],
+    "Uyvy": [("UYVY", 2, 1)],
+    "Vyuy": [("VYUY", 2, 1)],
+    "P01010le": [("Y", 1, 1), ("UV", 2, 2)],
+    "I42010le": [("Y", 1, 1), ("U", 2, 2), ("V", 2, 2)],
+    "I42210le": [("Y", 1, 1), ("U", 2, 1), ("V", 2, 1)],
+    "Y44410le": [("Y", 1, 1), ("U", 1, 1), ("V", 1, 1)],
     "Rgb": [("RGB", 1, 1)],
     "Bgr": [("BGR", 1, 1)],
     "Rgbx": [("RGBx", 1, 1)],
@@ -37,14 +53,28 @@ FORMATS = {
     "Bgra": [("BGRA", 1, 1)],
     "Argb": [("ARGB", 1, 1)],
     "Abgr": [("ABGR", 1, 1)],
+    "Gbr": [("G", 1, 1), ("B", 1, 1), ("R", 1, 1)],
     "Gray8": [("Y", 1, 1)],
+    "Gray16Le": [("Y", 1, 1)],
 }
+# Of formats with more than 8 bits: how many, and what the code is made of two bytes, the low one first.
+WORDS = {
+    "P01010le": (10, lambda word: word / 64),
+    "I42010le": (10, lambda word: word % 1024),
+    "I42210le": (10, lambda word: word % 1024),
+    "Y44410le": (10, lambda word: word % 1024),
+    "Gray16Le": (16, lambda word: word),
+}
+
+
+def bits(case):
+    return WORDS[case["pixels"]][0] if case["pixels"] in WORDS else 8
 
 
 def plane_shapes(case):
     """Groups in a row, rows, bytes in a group of every plane."""
     return [
-        (-(-case["width"] // across), -(-case["height"] // down), len(order))
+        (-(-case["width"] // across), -(-case["height"] // down), len(order) * (2 if case["pixels"] in WORDS else 1))
         for order, across, down in FORMATS[case["pixels"]]
     ]
 
@@ -85,13 +115,14 @@ def resized(plane, part, covers, size):
     return result
 
 
-def yuv_to_rgb(matrix, limited):
+def yuv_to_rgb(matrix, limited, bits=8):
     """Gain [3, 3] and offset [3] from Y'CbCr codes to RGB levels, by inverting the standards' forward definition."""
-    kr, kb = {"Bt601": (0.299, 0.114), "Bt709": (0.2126, 0.0722)}[matrix]
+    kr, kb = {"Bt601": (0.299, 0.114), "Bt709": (0.2126, 0.0722), "Bt2020": (0.2627, 0.0593)}[matrix]
     luma = np.array([kr, 1 - kr - kb, kb])
     forward = np.stack([luma, (np.array([0, 0, 1]) - luma) / (2 * (1 - kb)), (np.array([1, 0, 0]) - luma) / (2 * (1 - kr))])
-    spans = np.array([219, 224, 224]) if limited else np.array([255, 255, 255])
-    zeros = np.array([16 if limited else 0, 128, 128])
+    finer = 2 ** (bits - 8)
+    spans = np.array([219, 224, 224]) * finer if limited else np.full(3, 2**bits - 1)
+    zeros = np.array([16 if limited else 0, 128, 128]) * finer
     gain = np.linalg.inv(np.diag(spans) @ forward / 255)
     return gain, -gain @ zeros
 
@@ -113,7 +144,10 @@ def component(case, letter):
         places = [place for place, name in enumerate(order) if name == letter]
         if places:
             groups, rows, size = plane_shapes(case)[index]
-            plane = pattern(index, rows, groups * size).reshape(rows, groups, size)
+            plane = pattern(index, rows, groups * size)
+            if case["pixels"] in WORDS:
+                plane = WORDS[case["pixels"]][1](plane.view("<u2").astype(np.float64))
+            plane = plane.reshape(rows, groups, len(order))
             return plane[:, :, places].reshape(rows, groups * len(places)), (across // len(places), down)
 
 
@@ -129,9 +163,11 @@ def expected(case):
     if names == "RGB":
         rgb = samples
     elif names == "Y":
-        rgb = np.repeat((samples - 16) * 255 / 219 if limited else samples, 3, axis=0)
+        finer = 2 ** (bits(case) - 8)
+        grey = (samples / finer - 16) * 255 / 219 if limited else samples * 255 / (2 ** bits(case) - 1)
+        rgb = np.repeat(grey, 3, axis=0)
     else:
-        gain, offset = yuv_to_rgb(case["matrix"], limited)
+        gain, offset = yuv_to_rgb(case["matrix"], limited, bits(case))
         rgb = np.tensordot(gain, samples, 1) + offset[:, None, None]
     result = np.full((3, case["input"][1], case["input"][0]), BORDER)
     result[:, top:top + height, left:left + width] = np.clip(rgb, 0, 255)
@@ -145,7 +181,10 @@ def check_pillow(plane, part, covers, size, result):
     touched = plane[first[1]:-(-(part[1] + part[3]) // covers[1]), first[0]:-(-(part[0] + part[2]) // covers[0])]
     x, y = part[0] / covers[0] - first[0], part[1] / covers[1] - first[1]
     box = (x, y, x + part[2] / covers[0], y + part[3] / covers[1])
-    for mode, dtype, tolerance in (("F", np.float32, 0.01), ("L", np.uint8, 1.5)):
+    modes = [("F", np.float32, 0.01 * max(1, plane.max() / 255))]
+    if plane.dtype == np.uint8:
+        modes.append(("L", np.uint8, 1.5))
+    for mode, dtype, tolerance in modes:
         image = Image.fromarray(np.ascontiguousarray(touched).astype(dtype))
         assert image.mode == mode
         worst = np.abs(np.asarray(image.resize(size, Image.Resampling.BILINEAR, box=box), np.float64) - result).max()
@@ -158,17 +197,22 @@ def check_opencv_upscale(plane, part, covers, size, result):
     if whole and size[0] >= part[2] and size[1] >= part[3]:
         image = cv2.resize(plane.astype(np.float32), size, interpolation=cv2.INTER_LINEAR)
         worst = np.abs(image.astype(np.float64) - result).max()
-        assert worst <= 0.05, f"OpenCV: {plane.shape} -> {size}: {worst}"
+        assert worst <= 0.05 * max(1, plane.max() / 255), f"OpenCV: {plane.shape} -> {size}: {worst}"
 
 
 def check_opencv_colours():
-    """OpenCV's 4:2:0 conversion is BT.601 limited; on flat pictures its 8-bit result must agree to 1.5 levels."""
+    """OpenCV's conversions are BT.601 limited; on flat pictures their 8-bit results must agree to 1.5 levels."""
     gain, offset = yuv_to_rgb("Bt601", True)
-    for y, u, v in np.random.default_rng(1).integers(16, 236, (500, 3)):
-        flat = np.concatenate([np.full(16, y), np.tile([u, v], 4)]).astype(np.uint8).reshape(6, 4)
-        got = cv2.cvtColor(flat, cv2.COLOR_YUV2RGB_NV12)[0, 0].astype(np.float64)
-        worst = np.abs(got - np.clip(gain @ [y, u, v] + offset, 0, 255)).max()
-        assert worst <= 1.5, f"OpenCV: {y} {u} {v}: {worst}"
+    for y, u, v in np.random.default_rng(1).integers(16, 236, (100, 3)):
+        for pixels in ("Nv12", "Nv21", "I420", "Yv12", "Yuy2", "Yvyu", "Uyvy"):
+            samples = {"Y": y, "U": u, "V": v}
+            planes = [np.tile([samples[name] for name in order], 16 // (across * down))
+                      for order, across, down in FORMATS[pixels]]
+            flat = np.concatenate(planes).astype(np.uint8)
+            flat = flat.reshape((-1, 4) if len(planes) > 1 else (4, 4, 2))
+            got = cv2.cvtColor(flat, getattr(cv2, f"COLOR_YUV2RGB_{pixels.upper()}"))[0, 0].astype(np.float64)
+            worst = np.abs(got - np.clip(gain @ [y, u, v] + offset, 0, 255)).max()
+            assert worst <= 1.5, f"OpenCV: {pixels}: {y} {u} {v}: {worst}"
 
 
 def cases():
@@ -183,7 +227,7 @@ def cases():
         everything.append(case)
 
     for i, pixels in enumerate(FORMATS):
-        matrix = ("Bt601", "Bt709")[i % 2]
+        matrix = ("Bt601", "Bt709", "Bt2020")[i % 3]
         add(pixels, (37, 23), "letterbox", (24, 20), matrix, "Limited", padding=5)
         add(pixels, (9, 7), "stretch", (22, 20), matrix, "Full", padding=3)
         add(pixels, (50, 30), "stretch", (14, 18), matrix, "Full")
@@ -192,9 +236,14 @@ def cases():
             for range in ("Limited", "Full"):
                 add(pixels, (64, 36), "letterbox", (20, 20), matrix, range)
                 add(pixels, (31, 47), "letterbox", (20, 20), matrix, range, padding=1)
+    for pixels in ("Yuy2", "Y41b", "P01010le", "I42010le", "Y44410le"):
+        for matrix in ("Bt601", "Bt709", "Bt2020"):
+            for range in ("Limited", "Full"):
+                add(pixels, (31, 47), "letterbox", (10, 12), matrix, range, padding=1)
     for range in ("Limited", "Full"):
-        add("Gray8", (40, 40), "letterbox", (24, 16), range=range)
-    for pixels in ("Nv12", "I420", "Bgrx", "Rgb", "Gray8"):
+        for pixels in ("Gray8", "Gray16Le"):
+            add(pixels, (40, 40), "letterbox", (24, 16), range=range)
+    for pixels in ("Nv12", "I420", "Bgrx", "Rgb", "Gray8", "Yuy2", "Uyvy", "Y41b", "Y42b", "P01010le", "I42010le"):
         for size in ((1, 1), (1, 9), (3, 200), (500, 2), (2, 2), (16, 12)):
             add(pixels, size, "letterbox", (16, 12), "Bt709")
         add(pixels, (1, 77), "stretch", (16, 12), "Bt709", "Full", padding=7)
@@ -202,7 +251,7 @@ def cases():
     for i, pixels in enumerate(FORMATS):
         add(pixels, (41, 33), "letterbox", (20, 16), part=(7, 5, 29, 21), padding=i % 4)
         add(pixels, (24, 18), "stretch", (12, 14), part=(11, 13, 6, 4))
-    for pixels in ("Nv12", "I420"):
+    for pixels in ("Nv12", "I420", "Yv12", "Yuy2", "Uyvy", "Y41b", "Nv16", "P01010le", "I42210le"):
         for part in ((1, 0, 1, 1), (0, 1, 2, 2), (3, 3, 2, 9), (29, 16, 1, 1), (4, 2, 20, 10), (1, 1, 29, 16)):
             add(pixels, (30, 17), "stretch", (8, 6), "Bt709", part=part)
     return everything

@@ -2,9 +2,10 @@
 
 use multiversion::multiversion;
 
-use crate::frame::{ColorMatrix, ColorRange, Components, FrameFormat};
+use crate::frame::{ColorMatrix, ColorRange, Components, FrameFormat, Layout};
 
-/// Red, green and blue as linear functions of luma and chroma, all in levels 0..255:
+/// Red, green and blue as linear functions of luma and chroma, all in levels 0..255. The level of a
+/// sample of `n` bits is its value times `256 / 2^n`.
 ///
 /// ```text
 /// y = luma_gain * Y + luma_offset
@@ -13,9 +14,11 @@ use crate::frame::{ColorMatrix, ColorRange, Components, FrameFormat};
 /// b = y + blue_u * (U - 128)
 /// ```
 ///
-/// with `Kg = 1 - Kr - Kb` and, from the definition of Cb and Cr (ITU-R BT.601-7 2.5.1, BT.709-6 3.3),
-/// `red_v = 2 (1 - Kr) c`, `blue_u = 2 (1 - Kb) c`, `green_u = -blue_u Kb / Kg`, `green_v = -red_v Kr / Kg`. In full range `c = 1` and luma
-/// stays; in limited range `c = 255 / 224`, `luma_gain = 255 / 219` and `luma_offset = -16 luma_gain`.
+/// with `Kg = 1 - Kr - Kb` and, from the definition of Cb and Cr (ITU-R BT.601-7 2.5.1, BT.709-6 3.3,
+/// BT.2020-2 table 4), `red_v = 2 (1 - Kr) c`, `blue_u = 2 (1 - Kb) c`, `green_u = -blue_u Kb / Kg`,
+/// `green_v = -red_v Kr / Kg`. In limited range `c = 255 / 224`, `luma_gain = 255 / 219` and
+/// `luma_offset = -16 luma_gain`. In full range `c` and `luma_gain` are `(255 / 256) 2^n / (2^n - 1)`,
+/// which is 1 for 8 bits, and luma has no offset.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Color {
     pub luma_gain: f32,
@@ -31,12 +34,13 @@ impl Color {
         let (kr, kb) = match format.matrix {
             ColorMatrix::Bt601 => (0.299, 0.114),
             ColorMatrix::Bt709 => (0.2126, 0.0722),
+            ColorMatrix::Bt2020 => (0.2627, 0.0593),
         };
+        let Layout { kind, depth, .. } = format.pixels.layout();
+        let full = 255.0 / (256.0 - f64::from(8 - depth.bits as i32).exp2());
         let (luma_gain, luma_offset, chroma): (f64, f64, f64) = match format.range {
-            ColorRange::Limited if format.pixels.layout().kind != Components::Rgb => {
-                (255.0 / 219.0, -16.0 * 255.0 / 219.0, 255.0 / 224.0)
-            }
-            _ => (1.0, 0.0, 1.0),
+            ColorRange::Limited if kind != Components::Rgb => (255.0 / 219.0, -16.0 * 255.0 / 219.0, 255.0 / 224.0),
+            _ => (full, 0.0, full),
         };
         let kg = 1.0 - kr - kb;
         let (red_v, blue_u): (f64, f64) = (2.0 * (1.0 - kr) * chroma, 2.0 * (1.0 - kb) * chroma);

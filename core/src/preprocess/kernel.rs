@@ -12,13 +12,14 @@ use super::color::{Color, Conversion};
 use super::filter::{Axis, Columns, Rows, Weights};
 use super::shrink::shrink;
 use super::{BORDER, Placement};
-use crate::frame::{FrameFormat, FrameView, Samples};
+use crate::frame::{self, Depth, FrameFormat, FrameView, Layout, Samples};
 
 /// Everything about a stream's pictures that is the same for each of them.
 #[derive(Debug)]
 pub(super) struct Plan {
     format: FrameFormat,
     placement: Placement,
+    depth: Depth,
     conversion: Conversion,
     planes: Vec<PlanePass>,
     /// How rows are shrunk; components that lie alike share one.
@@ -35,7 +36,7 @@ struct PlanePass {
 }
 
 /// What is done with a component of a plane.
-#[derive(Debug)]
+#[derive(Clone, Copy, Debug)]
 struct ComponentPass {
     /// Which one it is of red, green, blue or Y, Cb, Cr.
     index: usize,
@@ -67,12 +68,11 @@ pub(super) struct Scratch {
 
 impl Plan {
     pub(super) fn new(format: FrameFormat, placement: Placement) -> Self {
-        let kind = format.pixels.layout().kind;
+        let Layout { kind, components, depth } = format.pixels.layout();
         let mut columns: Vec<Columns> = Vec::new();
-        // A plane's components lie alike down; across, luma may lie otherwise than chroma.
+        // Luma may lie otherwise across than chroma, in the same plane too.
         let mut known: Vec<(usize, usize)> = Vec::new();
-        let mut planes: Vec<PlanePass> = Vec::new();
-        for index in 0..format.pixels.layout().components.len() {
+        let component = |index: usize| {
             let samples = format.samples(index);
             let across = (samples.covers.0, samples.phase.0);
             let place = known.iter().position(|held| *held == across).unwrap_or_else(|| {
@@ -81,22 +81,21 @@ impl Plan {
                 known.push(across);
                 known.len() - 1
             });
-            if samples.plane == planes.len() {
-                let (groups, _, bytes) = format.plane_size(samples.plane);
-                let (covers, phase) = (samples.covers.1, samples.phase.1);
-                let rows = Rows::new(Axis::new(format.height, covers, phase, samples.rows, placement.height));
-                planes.push(PlanePass { rows, values: groups * bytes, components: Vec::new() });
-            }
-            let component = ComponentPass { index, samples, columns: place };
-            planes[samples.plane].components.push(component);
-        }
-        let unit = |index: usize| {
-            let mut components = planes.iter().flat_map(|plane| &plane.components);
-            let component = components.find(|component| component.index == index);
-            component.map_or(0.0, |component| columns[component.columns].unit())
+            ComponentPass { index, samples, columns: place }
         };
+        let passes: Vec<_> = (0..components.len()).map(component).collect();
+        let unit = |index: usize| passes.get(index).map_or(0.0, |pass| columns[pass.columns].unit());
         let conversion = Color::new(format).conversion(kind, unit(0), unit(1));
-        Self { format, placement, conversion, planes, columns }
+        let plane = |plane: usize| {
+            let components: Vec<_> = passes.iter().filter(|pass| pass.samples.plane == plane).copied().collect();
+            // Down, all of a plane's components lie alike.
+            let Samples { covers, phase, rows, .. } = components[0].samples;
+            let rows = Rows::new(Axis::new(format.height, covers.1, phase.1, rows, placement.height));
+            let (groups, _, bytes) = format.plane_size(plane);
+            PlanePass { rows, values: groups * bytes / depth.bytes, components }
+        };
+        let planes = (0..format.pixels.planes()).map(plane).collect();
+        Self { format, placement, depth, conversion, planes, columns }
     }
 
     pub(super) fn format(&self) -> FrameFormat {
@@ -156,7 +155,7 @@ fn resize(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, y: usize, c
     let Scratch { blended, component: apart, shrunk, sums } = scratch;
     for (index, plane) in plan.planes.iter().enumerate() {
         for (at, blended) in blended.iter_mut().enumerate().take(count) {
-            blend_rows(frame, index, &plane.rows, y + at, &mut blended[..plane.values], sums);
+            blend_rows(frame.rows(index), plan.depth, &plane.rows, y + at, &mut blended[..plane.values], sums);
         }
         // A single row goes through twice.
         let blended = [&blended[0][..], &blended[count - 1][..]];
@@ -175,16 +174,15 @@ fn resize(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, y: usize, c
     }
 }
 
-/// Blends the rows of `plane` that make output row `y`.
-fn blend_rows(frame: &FrameView<'_>, plane: usize, rows: &Rows, y: usize, blended: &mut [i16], sums: &mut [f32]) {
-    let plane = frame.rows(plane);
+/// Blends the rows of a plane that make output row `y`.
+fn blend_rows(plane: frame::Rows<'_>, depth: Depth, rows: &Rows, y: usize, blended: &mut [i16], sums: &mut [f32]) {
     let (first, weights) = rows.run(y);
     match weights {
         Weights::Fixed(weights) => {
             let ahead = rows.end(y + 1).saturating_sub(first + weights.len());
-            blend(plane.part(first, weights.len()), weights, ahead, blended);
+            blend(plane.part(first, weights.len()), depth, weights, ahead, blended);
         }
-        Weights::Float(weights) => blend_any(plane.part(first, weights.len()), weights, blended, sums),
+        Weights::Float(weights) => blend_any(plane.part(first, weights.len()), depth, weights, blended, sums),
     }
 }
 
