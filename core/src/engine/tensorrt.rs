@@ -165,8 +165,7 @@ impl Opening<'_> {
         // Small pictures: what is copied to the GPU is the same for each precision, and would hide what differs.
         let (side, gray) = (64, [114u8; 64 * 64]);
         let pixels = PixelFormat::Gray8;
-        let format =
-            FrameFormat { pixels, width: side, height: side, matrix: Default::default(), range: Default::default() };
+        let format = FrameFormat::new(pixels, side, side);
         let picture = FrameView::new(format, &[Plane { data: &gray, stride: side }]).expect("so large it is");
         let placement = Placement::new(self.request.model.manifest.input.resize, side, side, self.input);
         let mut slots: Vec<Slot> = (0..self.request.max_batch.max(1)).map(|_| Slot::best_for(&engine)).collect();

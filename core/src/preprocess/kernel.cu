@@ -1,9 +1,10 @@
-// Pictures of a batch to model inputs, on the GPU: the twin of kernel.rs, which specifies it (see mod.rs).
+// Pictures of a batch to model inputs, on the GPU, as mod.rs specifies it.
 //
-// One launch for the whole batch, whatever the sizes and formats of its pictures. A block makes up to TILE columns of one row of one input:
-// it blends the rows of a plane that this row is made from (every byte of a row once, side by side), then shrinks the blended row to its
-// columns. Weights come from integers alone, so they are exact until they are divided by their sum. Results agree with the twin to 0.001
-// level; the test allows the 0.01 of the specification.
+// One launch for the whole batch, whatever the sizes and formats of its pictures. A block makes up to
+// TILE columns of one row of one input: it blends the rows of a plane that this row is made from (every
+// sample of a row once, side by side), then shrinks each component of the blended row to its columns.
+// Weights come from integers alone, so they are exact until they are divided by their sum. Results are
+// within 0.01 level of the specification.
 //
 // This file has no includes, and compiles with NVRTC, nvcc and a C++ compiler for the host. Threads share work through EACH; after
 // TOGETHER() every thread sees what the others wrote.
@@ -37,60 +38,106 @@ thread_local Place blockIdx, gridDim;
 // Grey level of the border.
 #define BORDER 114.0f
 
-enum Layout { GREY = 0, PACKED = 1, NV12 = 2, I420 = 3 };
+// What the components of a pixel are. Below 0 the input is there already and nothing is done.
+enum Kind { GREY = 0, RGB = 1, YUV = 2 };
+
+// One plane of a picture.
+struct Plane {
+    unsigned long long address;
+    // Bytes from row to row.
+    int stride;
+    // Samples of a group, which belong to the same pixels.
+    int group;
+    // Pixels that a sample covers down, and how many of those of the first row lie above the picture.
+    int covers, phase;
+};
+
+// One component: red, green and blue or Y, Cb and Cr.
+struct Component {
+    int plane;
+    // Samples in a row before its first one, and from one to the next.
+    int offset, step;
+    // As of a plane, but across.
+    int covers, phase;
+};
 
 // One picture of the batch. PictureOrder in cuda/kernels.rs is the same.
 struct Picture {
-    // Addresses of the planes.
-    unsigned long long planes[3];
-    // Bytes from row to row.
-    int strides[3];
-    // A Layout; below 0 the input is there already and nothing is done.
-    int layout;
+    Plane planes[3];
+    Component components[3];
+    int kind;
+    // Bytes of a sample; two of them are shifted left to make 256ths of a level.
+    int bytes, shift;
     // Pixels of the picture.
     int width, height;
     // Where the picture lies in the input.
     int left, top, fit_width, fit_height;
-    // Bytes of a packed sample, and where red, green and blue are in it.
-    int step, red, green, blue;
     // As in color.rs.
     float luma_gain, luma_offset, red_v, green_u, green_v, blue_u;
     // The input in the batch that it goes to.
     int slot;
-    int padding;
 };
 
-// One axis of the resize, in units of a 4 * outputs-th of a sample: all of it integers. The extent may be half a number of samples.
+INLINE int count_components(const Picture &p) {
+    return p.kind == GREY ? 1 : 3;
+}
+
+// Planes are numbered without gaps.
+INLINE int count_planes(const Picture &p) {
+    int last = 0;
+    for (int c = 0; c < count_components(p); c++) last = p.components[c].plane > last ? p.components[c].plane : last;
+    return last + 1;
+}
+
+// One axis of the resize: a side of `pixels` pixels onto `outputs` positions. Sample j covers `covers`
+// pixels from j * covers - phase on. Distances are in units of a 2 * outputs-th of a pixel, so all of
+// them are integers.
 struct Axis {
-    int outputs, twice_extent, samples, support;
+    int outputs, pixels, covers, phase, samples, support;
 };
 
-INLINE Axis axis(int outputs, int twice_extent, int samples) {
+INLINE Axis axis(int outputs, int pixels, int covers, int phase) {
     Axis a;
     a.outputs = outputs;
-    a.twice_extent = twice_extent;
-    a.samples = samples;
-    a.support = 4 * outputs > 2 * twice_extent ? 4 * outputs : 2 * twice_extent;
+    a.pixels = pixels;
+    a.covers = covers;
+    a.phase = phase;
+    a.samples = (pixels + phase + covers - 1) / covers;
+    a.support = 2 * (outputs * covers > pixels ? outputs * covers : pixels);
     return a;
 }
 
 // The triangle filter: the weight of a sample in an output, before the weights are divided by their sum.
 INLINE int weight(Axis a, int output, int sample) {
-    int distance = (2 * sample + 1) * 2 * a.outputs - (2 * output + 1) * a.twice_extent;
+    int distance = ((2 * sample + 1) * a.covers - 2 * a.phase) * a.outputs - (2 * output + 1) * a.pixels;
     return a.support - (distance < 0 ? -distance : distance);
 }
 
 // The first sample of an output.
 INLINE int first(Axis a, int output) {
-    int before = (2 * output + 1) * a.twice_extent - a.support - 2 * a.outputs;
-    return before < 0 ? 0 : before / (4 * a.outputs) + 1;
+    int before = (2 * output + 1) * a.pixels - a.support + (2 * a.phase - a.covers) * a.outputs;
+    return before < 0 ? 0 : before / (2 * a.covers * a.outputs) + 1;
 }
 
 // The sample after the last one of an output.
 INLINE int end(Axis a, int output) {
-    int behind = (2 * output + 1) * a.twice_extent + a.support - 2 * a.outputs;
-    int sample = (behind + 4 * a.outputs - 1) / (4 * a.outputs);
+    int behind = (2 * output + 1) * a.pixels + a.support + (2 * a.phase - a.covers) * a.outputs;
+    int sample = (behind + 2 * a.covers * a.outputs - 1) / (2 * a.covers * a.outputs);
     return sample < a.samples ? sample : a.samples;
+}
+
+INLINE Axis axis(const Picture &p, const Component &c) {
+    return axis(p.fit_width, p.width, c.covers, c.phase);
+}
+
+INLINE Axis axis(const Picture &p, const Plane &plane) {
+    return axis(p.fit_height, p.height, plane.covers, plane.phase);
+}
+
+// A sample's level.
+INLINE float sample(const Picture &p, const unsigned char *at) {
+    if (p.bytes == 1) return (float)*at;
+    return (float)(((at[0] | at[1] << 8) << p.shift) & 0xffff) * (1.0f / 256.0f);
 }
 
 INLINE float level(float value) {
@@ -100,10 +147,10 @@ INLINE float level(float value) {
 KERNEL preprocess(const Picture *pictures, float *inputs, int input_width, int input_height) {
     SHARED float blended[HELD];
     SHARED float row_weights[ROWS];
-    SHARED float sums[4][TILE];
+    SHARED float sums[3][TILE];
     SHARED float row_sum;
     const Picture &p = pictures[blockIdx.z];
-    if (p.layout < 0) return;
+    if (p.kind < 0) return;
     const int y = blockIdx.y;
     const int tile = blockIdx.x * TILE;
     const int tile_end = tile + TILE < input_width ? tile + TILE : input_width;
@@ -126,18 +173,28 @@ KERNEL preprocess(const Picture *pictures, float *inputs, int input_width, int i
     }
     if (columns == 0) return;
 
-    const int planes = p.layout == NV12 ? 2 : p.layout == I420 ? 3 : 1;
-    for (int plane = 0; plane < planes; plane++) {
-        // 4:2:0 chroma has half the extent, and the samples to cover it.
-        const int chroma = plane > 0;
-        const int channels = p.layout == PACKED ? p.step : chroma && p.layout == NV12 ? 2 : 1;
-        const int samples = chroma ? (p.width + 1) / 2 : p.width;
-        const Axis across = axis(p.fit_width, chroma ? p.width : 2 * p.width, samples);
-        const Axis down = axis(p.fit_height, chroma ? p.height : 2 * p.height, chroma ? (p.height + 1) / 2 : p.height);
-        const unsigned char *data = (const unsigned char *)p.planes[plane];
+    EACH(t, columns) {
+        for (int c = 0; c < 3; c++) sums[c][t] = 0.0f;
+    }
+    const int components = count_components(p), planes = count_planes(p);
+    for (int index = 0; index < planes; index++) {
+        const Plane &plane = p.planes[index];
+        const Axis down = axis(p, plane);
+        const unsigned char *data = (const unsigned char *)plane.address;
         const int row_first = first(down, row), row_end = end(down, row);
-        const int window = first(across, from), window_end = end(across, to - 1);
-        const int part = HELD / channels;
+        // The groups that hold what these columns are made from, in samples.
+        int window = 0x7fffffff, window_end = 0;
+        for (int c = 0; c < components; c++) {
+            const Component &component = p.components[c];
+            if (component.plane != index) continue;
+            const Axis across = axis(p, component);
+            const int begin = component.offset + first(across, from) * component.step;
+            const int last = component.offset + (end(across, to - 1) - 1) * component.step;
+            if (begin < window) window = begin;
+            if (last >= window_end) window_end = last + 1;
+        }
+        window -= window % plane.group;
+        const int part = HELD / plane.group * plane.group;
 
         TOGETHER();
         EACH(t, 1) {
@@ -145,60 +202,63 @@ KERNEL preprocess(const Picture *pictures, float *inputs, int input_width, int i
             for (int j = row_first; j < row_end; j++) sum += weight(down, row, j);
             row_sum = (float)sum;
         }
-        EACH(t, columns) {
-            for (int c = 0; c < channels; c++) sums[plane + c][t] = 0.0f;
-        }
         for (int start = window; start < window_end; start += part) {
             const int stop = start + part < window_end ? start + part : window_end;
-            const int values = (stop - start) * channels;
             for (int rows = row_first; rows < row_end; rows += ROWS) {
                 const int count = row_end - rows < ROWS ? row_end - rows : ROWS;
                 TOGETHER();
                 EACH(j, count) row_weights[j] = (float)weight(down, row, rows + j) / row_sum;
                 TOGETHER();
-                EACH(i, values) {
-                    const unsigned char *sample = data + (long long)rows * p.strides[plane] + start * channels + i;
+                EACH(i, stop - start) {
+                    const unsigned char *at = data + (long long)rows * plane.stride + (start + i) * p.bytes;
                     float sum = rows == row_first ? 0.0f : blended[i];
                     for (int j = 0; j < count; j++) {
-                        sum += row_weights[j] * (float)*sample;
-                        sample += p.strides[plane];
+                        sum += row_weights[j] * sample(p, at);
+                        at += plane.stride;
                     }
                     blended[i] = sum;
                 }
             }
             TOGETHER();
             EACH(t, columns) {
-                const int column = from + t;
-                int j = first(across, column), behind = end(across, column);
-                if (j < start) j = start;
-                if (behind > stop) behind = stop;
-                for (; j < behind; j++) {
-                    const float w = (float)weight(across, column, j);
-                    const float *value = blended + (j - start) * channels;
-                    for (int c = 0; c < channels; c++) sums[plane + c][t] += w * value[c];
+                for (int c = 0; c < components; c++) {
+                    const Component &component = p.components[c];
+                    if (component.plane != index) continue;
+                    const Axis across = axis(p, component);
+                    const int column = from + t, step = component.step, offset = component.offset;
+                    int j = first(across, column), behind = end(across, column);
+                    // The samples between start and stop.
+                    const int held = start > offset ? (start - offset + step - 1) / step : 0;
+                    const int held_end = stop > offset ? (stop - offset + step - 1) / step : 0;
+                    if (j < held) j = held;
+                    if (behind > held_end) behind = held_end;
+                    float sum = sums[c][t];
+                    for (; j < behind; j++) {
+                        sum += (float)weight(across, column, j) * blended[offset + j * step - start];
+                    }
+                    sums[c][t] = sum;
                 }
             }
             TOGETHER();
         }
-        EACH(t, columns) {
+    }
+    EACH(t, columns) {
+        for (int c = 0; c < components; c++) {
+            const Axis across = axis(p, p.components[c]);
             const int column = from + t;
             unsigned sum = 0;
             for (int j = first(across, column); j < end(across, column); j++) sum += weight(across, column, j);
-            for (int c = 0; c < channels; c++) sums[plane + c][t] /= (float)sum;
+            sums[c][t] /= (float)sum;
         }
     }
     TOGETHER();
 
     EACH(t, columns) {
-        float red, green, blue;
-        if (p.layout == PACKED) {
-            red = sums[p.red][t];
-            green = sums[p.green][t];
-            blue = sums[p.blue][t];
-        } else {
+        float red = sums[0][t], green = sums[1][t], blue = sums[2][t];
+        if (p.kind != RGB) {
             const float luma = sums[0][t] * p.luma_gain + p.luma_offset;
             red = green = blue = luma;
-            if (p.layout != GREY) {
+            if (p.kind == YUV) {
                 const float u = sums[1][t] - 128.0f, v = sums[2][t] - 128.0f;
                 red = luma + p.red_v * v;
                 green = luma + p.green_u * u + p.green_v * v;

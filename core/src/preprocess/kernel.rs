@@ -1,77 +1,101 @@
-//! The pass over the picture, row by row of the input.
-
-use std::array;
+//! The pass over the picture, two rows of the input at a time.
+//!
+//! Rows are blended first, as they lie in memory: what is left of them is a fraction of the picture.
+//! A blended row is taken apart into its components, these are shrunk, and the small rows are
+//! converted to RGB. Both filters and the conversion are linear up to the last clamp, so their order
+//! makes no difference.
 
 use multiversion::multiversion;
-use wide::f32x4;
 
-use super::color::{Color, level};
-use super::filter::{Axis, Columns};
+use super::blend::{blend, blend_any};
+use super::color::{Color, Conversion};
+use super::filter::{Axis, Columns, Rows, Weights};
+use super::shrink::shrink;
 use super::{BORDER, Placement};
-use crate::frame::{FrameFormat, FrameView, PixelFormat};
+use crate::frame::{self, Depth, FrameFormat, FrameView, Layout, Samples};
 
 /// Everything about a stream's pictures that is the same for each of them.
 #[derive(Debug)]
 pub(super) struct Plan {
     format: FrameFormat,
     placement: Placement,
-    color: Color,
-    /// How plane 0 is resized.
-    main: Axes,
-    /// How the chroma planes are resized, if there are any.
-    chroma: Option<Axes>,
+    depth: Depth,
+    conversion: Conversion,
+    planes: Vec<PlanePass>,
+    /// How rows are shrunk; components that lie alike share one.
+    columns: Vec<Columns>,
 }
 
-/// The resize of one plane.
+/// What is done with a plane.
 #[derive(Debug)]
-struct Axes {
-    /// Samples in a row.
-    samples: usize,
-    /// Interleaved values in a sample.
-    channels: usize,
-    columns: Columns,
-    rows: Axis,
+struct PlanePass {
+    rows: Rows,
+    /// Values in a row.
+    values: usize,
+    components: Vec<ComponentPass>,
 }
 
-impl Axes {
-    /// Resizes plane `plane` of `format`, of whose samples the picture covers `extent`, to the size of `placement`.
-    fn new(format: FrameFormat, plane: usize, extent: (f64, f64), placement: Placement) -> Self {
-        let (samples, rows, channels) = format.pixels.plane_size(plane, format.width, format.height);
-        Self {
-            samples,
-            channels,
-            columns: Columns::new(&Axis::new(extent.0, samples, placement.width), channels),
-            rows: Axis::new(extent.1, rows, placement.height),
-        }
-    }
+/// What is done with a component of a plane.
+#[derive(Clone, Copy, Debug)]
+struct ComponentPass {
+    /// Which one it is of red, green, blue or Y, Cb, Cr.
+    index: usize,
+    samples: Samples,
+    /// Its place among the plan's columns.
+    columns: usize,
+}
 
-    /// Values in a blended row, and past its end where zero weights read on.
-    fn values(&self) -> usize {
-        self.columns.reach().max(self.samples * self.channels)
+impl ComponentPass {
+    /// A row of the plane holds nothing else.
+    fn is_alone(&self) -> bool {
+        self.samples.step == 1 && self.samples.offset == 0
     }
 }
 
-/// Rows that a picture passes through. Nothing is kept in them from one picture to the next.
+/// Rows that a picture passes through, two of each. Nothing is kept in them from one picture to the
+/// next. What lies past a row's end meets only zero weights.
 #[derive(Debug)]
 pub(super) struct Scratch {
-    /// Rows of a plane blended into one, interleaved as in the plane. What lies past a plane's width meets only zero weights, but must
-    /// be finite.
-    blended: Vec<f32>,
-    /// That row at the output's width, a row for each channel; a multiple of 4 long.
-    resized: [Vec<f32>; 4],
+    /// Rows of a plane blended into one, as they lie in the plane.
+    blended: [Vec<i16>; 2],
+    /// One component of them.
+    component: [Vec<i16>; 2],
+    /// Each component at the output's width; a multiple of 4 long.
+    shrunk: [[Vec<i32>; 3]; 2],
+    /// Room to blend rows in floating point.
+    sums: Vec<f32>,
 }
 
 impl Plan {
     pub(super) fn new(format: FrameFormat, placement: Placement) -> Self {
-        let (width, height) = (format.width as f64, format.height as f64);
-        let chroma = || Axes::new(format, 1, (width / 2.0, height / 2.0), placement);
-        Self {
-            format,
-            placement,
-            color: Color::new(format),
-            main: Axes::new(format, 0, (width, height), placement),
-            chroma: (format.pixels.planes() > 1).then(chroma),
-        }
+        let Layout { kind, components, depth } = format.pixels.layout();
+        let mut columns: Vec<Columns> = Vec::new();
+        // Luma may lie otherwise across than chroma, in the same plane too.
+        let mut known: Vec<(usize, usize)> = Vec::new();
+        let component = |index: usize| {
+            let samples = format.samples(index);
+            let across = (samples.covers.0, samples.phase.0);
+            let place = known.iter().position(|held| *held == across).unwrap_or_else(|| {
+                let axis = Axis::new(format.width, across.0, across.1, samples.columns, placement.width);
+                columns.push(Columns::new(axis));
+                known.push(across);
+                known.len() - 1
+            });
+            ComponentPass { index, samples, columns: place }
+        };
+        let passes: Vec<_> = (0..components.len()).map(component).collect();
+        let unit = |index: usize| passes.get(index).map_or(0.0, |pass| columns[pass.columns].unit());
+        let conversion = Color::new(format).conversion(kind, unit(0), unit(1));
+        let plane = |plane: usize| {
+            let components: Vec<_> = passes.iter().filter(|pass| pass.samples.plane == plane).copied().collect();
+            // Down, all of a plane's components lie alike.
+            let Samples { covers, phase, rows, .. } = components[0].samples;
+            let rows = Rows::new(Axis::new(format.height, covers.1, phase.1, rows, placement.height));
+            let (groups, _, bytes) = format.plane_size(plane);
+            PlanePass { rows, values: groups * bytes / depth.bytes, components }
+        };
+        let planes = (0..format.pixels.planes()).map(plane).collect();
+        Self { format, placement, depth, conversion, planes, columns }
     }
 
     pub(super) fn format(&self) -> FrameFormat {
@@ -83,18 +107,23 @@ impl Plan {
     }
 
     pub(super) fn scratch(&self) -> Scratch {
-        let values = self.main.values().max(self.chroma.as_ref().map_or(0, Axes::values));
+        let components = self.planes.iter().flat_map(|plane| &plane.components);
+        let reach = |component: &ComponentPass| self.columns[component.columns].reach();
+        let (alone, apart): (Vec<_>, Vec<_>) = components.partition(|component| component.is_alone());
+        let values = self.planes.iter().map(|plane| plane.values).max().unwrap_or(0);
+        let blended = alone.into_iter().map(reach).max().unwrap_or(0).max(values);
+        let component = apart.into_iter().map(|part| reach(part).max(part.samples.columns)).max().unwrap_or(0);
         let width = self.placement.width.next_multiple_of(4);
-        Scratch { blended: vec![0.0; values], resized: array::from_fn(|_| vec![0.0; width]) }
+        Scratch {
+            blended: [0, 1].map(|_| vec![0; blended]),
+            component: [0, 1].map(|_| vec![0; component]),
+            shrunk: [0, 1].map(|_| [0, 1, 2].map(|_| vec![0; width])),
+            sums: vec![0.0; values],
+        }
     }
 }
 
 /// Writes the model input of one picture, border included.
-///
-/// Compiled three times for x86-64, the version chosen at run time; "avx512f" stands for all that Ice Lake and Zen 4 have, older
-/// processors being slower with it than without. What is called from here must be inlined to be compiled as often. Sums are made in a
-/// fixed order and without fused multiply-add, so all versions give the same bits.
-#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
 pub(super) fn render(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, input: &mut [f32]) {
     let Placement { left, top, width, height, input: size } = plan.placement;
     let mut planes = {
@@ -103,162 +132,87 @@ pub(super) fn render(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, 
         [red, green, blue]
     };
     for plane in &mut planes {
-        plane[..top * size.width].fill(BORDER);
-        plane[(top + height) * size.width..].fill(BORDER);
+        fill_border(&mut plane[..top * size.width]);
+        fill_border(&mut plane[(top + height) * size.width..]);
     }
-    for y in 0..height {
-        let [red, green, blue] = planes.each_mut().map(|plane| {
-            let row = &mut plane[(top + y) * size.width..][..size.width];
-            row[..left].fill(BORDER);
-            row[left + width..].fill(BORDER);
-            &mut row[left..left + width]
-        });
-        render_row(plan, scratch, frame, y, [red, green, blue]);
+    for y in (0..height).step_by(2) {
+        let rows = (height - y).min(2);
+        resize(plan, scratch, frame, y, rows);
+        for (at, shrunk) in scratch.shrunk.iter().enumerate().take(rows) {
+            let rgb = planes.each_mut().map(|plane| {
+                let row = &mut plane[(top + y + at) * size.width..][..size.width];
+                fill_border(&mut row[..left]);
+                fill_border(&mut row[left + width..]);
+                &mut row[left..left + width]
+            });
+            plan.conversion.convert(shrunk.each_ref().map(|row| &row[..width]), rgb);
+        }
     }
 }
 
-/// Writes one row of the picture.
-#[inline(always)]
-fn render_row(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, y: usize, rgb: [&mut [f32]; 3]) {
-    let Plan { format, color, main, .. } = plan;
-    let Scratch { blended, resized: [a, b, c, d] } = scratch;
-    blend(frame, 0, main, y, blended);
-    match (&plan.chroma, format.pixels.rgb_offsets()) {
-        (Some(chroma), _) => {
-            shrink(&main.columns, blended, [a]);
-            blend(frame, 1, chroma, y, blended);
-            if format.pixels == PixelFormat::Nv12 {
-                shrink(&chroma.columns, blended, [b, c]);
+/// Makes `count` rows, one or two, of each component from output row `y` on.
+fn resize(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, y: usize, count: usize) {
+    let Scratch { blended, component: apart, shrunk, sums } = scratch;
+    for (index, plane) in plan.planes.iter().enumerate() {
+        for (at, blended) in blended.iter_mut().enumerate().take(count) {
+            blend_rows(frame.rows(index), plan.depth, &plane.rows, y + at, &mut blended[..plane.values], sums);
+        }
+        // A single row goes through twice.
+        let blended = [&blended[0][..], &blended[count - 1][..]];
+        for component in &plane.components {
+            let rows = if component.is_alone() {
+                blended
             } else {
-                shrink(&chroma.columns, blended, [b]);
-                blend(frame, 2, chroma, y, blended);
-                shrink(&chroma.columns, blended, [c]);
-            }
-            let [red, green, blue] = rgb;
-            let samples = a.iter().zip(b).zip(c);
-            for (((red, green), blue), ((y, u), v)) in red.iter_mut().zip(green).zip(blue).zip(samples) {
-                [*red, *green, *blue] = color.rgb(*y, *u, *v);
-            }
-        }
-        (None, None) => {
-            shrink(&main.columns, blended, [a]);
-            for plane in rgb {
-                for (value, grey) in plane.iter_mut().zip(&*a) {
-                    *value = color.grey(*grey);
+                for (from, to) in blended.into_iter().zip(apart.iter_mut()) {
+                    take(&component.samples, &from[..plane.values], to);
                 }
-            }
-        }
-        (None, Some(offsets)) => {
-            if main.channels == 3 {
-                shrink(&main.columns, blended, [a, b, c]);
-            } else {
-                shrink(&main.columns, blended, [a, b, c, d]);
-            }
-            let channels = [&*a, &*b, &*c, &*d];
-            for (plane, offset) in rgb.into_iter().zip(offsets) {
-                for (value, channel) in plane.iter_mut().zip(channels[offset]) {
-                    *value = level(*channel);
-                }
-            }
+                [&apart[0][..], &apart[1][..]]
+            };
+            let sums = shrunk.each_mut().map(|shrunk| &mut shrunk[component.index][..]);
+            shrink(&plan.columns[component.columns], rows, sums);
         }
     }
 }
 
-/// The vertical filter: blends the rows of `plane` that make output row `y` into the first values of `blended`.
-#[inline(always)]
-fn blend(frame: &FrameView<'_>, plane: usize, axes: &Axes, y: usize, blended: &mut [f32]) {
-    let sums = &mut blended[..axes.samples * axes.channels];
-    let (mut first, mut weights) = axes.rows.run(y);
-    let mut add = false;
-    while !weights.is_empty() {
-        let count = weights.len().min(8);
-        match count {
-            1 => add_rows::<1>(frame, plane, first, weights, add, sums),
-            2 => add_rows::<2>(frame, plane, first, weights, add, sums),
-            3 => add_rows::<3>(frame, plane, first, weights, add, sums),
-            4 => add_rows::<4>(frame, plane, first, weights, add, sums),
-            5 => add_rows::<5>(frame, plane, first, weights, add, sums),
-            6 => add_rows::<6>(frame, plane, first, weights, add, sums),
-            7 => add_rows::<7>(frame, plane, first, weights, add, sums),
-            _ => add_rows::<8>(frame, plane, first, weights, add, sums),
+/// Blends the rows of a plane that make output row `y`.
+fn blend_rows(plane: frame::Rows<'_>, depth: Depth, rows: &Rows, y: usize, blended: &mut [i16], sums: &mut [f32]) {
+    let (first, weights) = rows.run(y);
+    match weights {
+        Weights::Fixed(weights) => {
+            let ahead = rows.end(y + 1).saturating_sub(first + weights.len());
+            blend(plane.part(first, weights.len()), depth, weights, ahead, blended);
         }
-        (first, weights, add) = (first + count, &weights[count..], true);
+        Weights::Float(weights) => blend_any(plane.part(first, weights.len()), depth, weights, blended, sums),
     }
 }
 
-/// Puts `N` weighted rows into `sums`, or adds them to what is there.
-#[inline(always)]
-fn add_rows<const N: usize>(
-    frame: &FrameView<'_>,
-    plane: usize,
-    first: usize,
-    weights: &[f32],
-    add: bool,
-    sums: &mut [f32],
-) {
-    let rows: [&[u8]; N] = array::from_fn(|tap| &frame.row(plane, first + tap)[..sums.len()]);
-    let weights: [f32; N] = array::from_fn(|tap| weights[tap]);
-    for (x, sum) in sums.iter_mut().enumerate() {
-        let mut value = if add { *sum } else { 0.0 };
-        for tap in 0..N {
-            value += weights[tap] * f32::from(rows[tap][x]);
-        }
-        *sum = value;
+/// Takes one component out of a row of a plane.
+fn take(samples: &Samples, row: &[i16], to: &mut [i16]) {
+    let (row, to) = (&row[samples.offset..], &mut to[..samples.columns]);
+    match samples.step {
+        2 => take_every::<2>(row, to),
+        3 => take_every::<3>(row, to),
+        4 => take_every::<4>(row, to),
+        step => row.iter().step_by(step).zip(to).for_each(|(value, to)| *to = *value),
     }
 }
 
-/// The horizontal filter: a row of pixels of `C` interleaved values becomes `C` rows of the output's width.
-#[inline(always)]
-fn shrink<const C: usize>(columns: &Columns, row: &[f32], rows: [&mut Vec<f32>; C]) {
-    // A length known to the compiler makes the sums free of loops and checks: up to 12 taps, 1080p on 384 columns.
-    match columns.length() {
-        4 => shrink_runs::<C, 4>(columns, row, rows),
-        8 => shrink_runs::<C, 8>(columns, row, rows),
-        12 => shrink_runs::<C, 12>(columns, row, rows),
-        _ => shrink_runs::<C, 0>(columns, row, rows),
-    }
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn fill_border(values: &mut [f32]) {
+    values.fill(BORDER);
 }
 
-/// [`shrink`] with runs of `L` weights, or with any number of them if `L` is 0.
-#[inline(always)]
-fn shrink_runs<const C: usize, const L: usize>(columns: &Columns, row: &[f32], rows: [&mut Vec<f32>; C]) {
-    let length = if L == 0 { columns.length() } else { L };
-    let rows = rows.map(|row| row.as_chunks_mut::<4>().0);
-    for (at, (starts, weights)) in columns.fours().enumerate() {
-        let sums = f32x4::transpose([
-            sum::<C, L>(row, starts[0], &weights[..length]),
-            sum::<C, L>(row, starts[1], &weights[length..2 * length]),
-            sum::<C, L>(row, starts[2], &weights[2 * length..3 * length]),
-            sum::<C, L>(row, starts[3], &weights[3 * length..]),
-        ]);
-        // Four values side by side are four samples of one channel, two of two, or one of all.
-        let channels = match C {
-            1 => [(sums[0] + sums[2]) + (sums[1] + sums[3]), f32x4::ZERO, f32x4::ZERO, f32x4::ZERO],
-            2 => [sums[0] + sums[2], sums[1] + sums[3], f32x4::ZERO, f32x4::ZERO],
-            _ => sums,
-        };
-        for channel in 0..C {
-            rows[channel][at] = channels[channel].to_array();
-        }
+/// Compiled three times for x86-64, the version chosen at run time; "avx512f" stands for all that Ice
+/// Lake and Zen 4 have.
+#[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
+fn take_every<const STEP: usize>(row: &[i16], to: &mut [i16]) {
+    let (groups, rest) = row.as_chunks::<STEP>();
+    let mut to = to.iter_mut();
+    for (group, to) in groups.iter().zip(&mut to) {
+        *to = group[0];
     }
-}
-
-/// The weighted sums of one run, four values at a time, or pixel by pixel where a pixel has three or four.
-#[inline(always)]
-fn sum<const C: usize, const L: usize>(row: &[f32], start: usize, weights: &[f32]) -> f32x4 {
-    let length = if L == 0 { weights.len() } else { L };
-    let mut sums = f32x4::ZERO;
-    if C < 3 {
-        let values = row[start..start + length].as_chunks::<4>().0;
-        for (values, weights) in values.iter().zip(weights.as_chunks::<4>().0) {
-            sums += f32x4::new(*values) * f32x4::new(*weights);
-        }
-    } else {
-        let values = &row[start..start + length * C + 1];
-        for (tap, weight) in weights.iter().enumerate() {
-            let values = [values[tap * C], values[tap * C + 1], values[tap * C + 2], values[tap * C + 3]];
-            sums += f32x4::new(values) * f32x4::splat(*weight);
-        }
+    // The last group may end with this sample.
+    if let (Some(value), Some(to)) = (rest.first(), to.next()) {
+        *to = *value;
     }
-    sums
 }

@@ -8,28 +8,38 @@
 //!    `n` has its centre at `c = (i + 0.5) s`, where `s = extent / n`; sample `j` weighs `max(0, 1 - |j + 0.5 - c| / max(1, s))`, and the
 //!    weights of a position are divided by their sum. That is the antialiased bilinear filter of Pillow (`Image.resize(BILINEAR)`) and
 //!    PyTorch (`antialias=True`). Samples outside the plane do not exist: near an edge the others share their weight, so nothing
-//!    from outside the picture enters it. Weights are made in `f64` and used as `f32`; nothing is rounded to 8 bits in between.
-//! 3. **Convert** the resized samples to RGB and clamp to 0..255. RGB formats only drop their alpha or filler byte. Grey is
-//!    `(Y - 16) * 255 / 219` in limited range and `Y` in full range, three times. For YUV, with `Kr`, `Kb` of the [matrix] and
-//!    `Kg = 1 - Kr - Kb`, and clamping last:
+//!    from outside the picture enters it. Nothing is rounded to whole levels in between.
+//! 3. **Convert** the resized samples to RGB and clamp to 0..255. A sample of `n` bits first becomes a
+//!    level: it is multiplied by `256 / 2^n`. RGB formats only drop their alpha or filler byte. Grey is
+//!    the `y` below, three times. For YUV, with `Kr`, `Kb` of the [matrix], `Kg = 1 - Kr - Kb`,
+//!    `f = (255 / 256) 2^n / (2^n - 1)`, which is 1 for 8 bits, and clamping last:
 //!
 //! ```text
 //! limited:  y = (Y - 16) * 255 / 219    u = (U - 128) * 255 / 224    v = (V - 128) * 255 / 224
-//! full:     y = Y                       u = U - 128                  v = V - 128
+//! full:     y = f Y                     u = f (U - 128)              v = f (V - 128)
 //! R = y + 2 (1 - Kr) v    B = y + 2 (1 - Kb) u    G = (y - Kr R - Kb B) / Kg
 //! ```
 //!
-//! The extent of a plane is the picture's side, and half of it, unrounded, for 4:2:0 chroma: chroma samples are taken to lie in the
-//! middle of their four pixels (MPEG-1 siting). H.264's default lies half a luma pixel further left, which is far below an input pixel
-//! where pictures shrink. In a picture of odd width the last chroma sample reaches half a sample past the picture and counts in full.
+//! The extent of a component is the picture's side divided by the pixels that one of its samples
+//! covers, unrounded: half the side for 4:2:0 chroma, whose samples are taken to lie in the middle
+//! of their four pixels (MPEG-1 siting); those of 4:2:2 and 4:1:1 lie in the middle of theirs. H.264's
+//! default lies half a luma pixel further left, which is far below an input pixel where pictures
+//! shrink. In a picture of odd width the last chroma sample reaches half a sample past the picture and
+//! counts in full. In a part of a picture that [begins inside a chroma
+//! sample](crate::frame::FrameFormat::crop) so does the first one: its `phase` in samples is added to
+//! every `c`.
 //!
-//! The order of sums is left open; results agree to 0.01 level. `kernel.cu` is that for pictures on a GPU. GStreamer's own default for GRAY8 is full range (colorimetry `1:4:0:0`).
+//! The order of sums and the precision of weights are left open: results are within 0.1 level, on the
+//! processor, which works in fixed point, usually within 0.02. `kernel.cu` is the same for pictures on
+//! a GPU, within 0.01. GStreamer's own default for GRAY8 is full range (colorimetry `1:4:0:0`).
 //!
 //! [matrix]: crate::frame::ColorMatrix
 
+mod blend;
 pub(crate) mod color;
 mod filter;
 mod kernel;
+mod shrink;
 
 use std::str::FromStr;
 

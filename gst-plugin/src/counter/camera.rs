@@ -13,11 +13,12 @@ use vehiclecount_core::batch::{self, Dispatcher, Outcome};
 use vehiclecount_core::density::Grid;
 use vehiclecount_core::engine::Slot;
 use vehiclecount_core::engine::gpu::RegionWeights;
-use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::frame::{FrameFormat, FrameView, Plane};
 use vehiclecount_core::preprocess::{Placement, Preprocessor, Resize};
 use vehiclecount_core::report::unix_nanoseconds;
 
 use super::VehicleCounterPad;
+use super::formats::format_of;
 use super::imp::{CAT, VehicleCounter};
 use super::stream::{Frame, FrameState, Item, Labels, Place, Stream, Turn};
 use crate::cuda::{self, Lent, SharedContext};
@@ -752,47 +753,3 @@ fn depth(link: &Link) -> usize {
     let dispatcher = link.way.dispatcher();
     (2 * dispatcher.info().lanes * dispatcher.settings().batch_size).clamp(2, MAX_FRAMES)
 }
-
-fn format_of(caps: &gst::CapsRef) -> Option<(gst_video::VideoInfo, FrameFormat, bool)> {
-    use gst_video::VideoFormat;
-    let info = gst_video::VideoInfo::from_caps(caps).ok()?;
-    let pixels = match info.format() {
-        VideoFormat::Nv12 => PixelFormat::Nv12,
-        VideoFormat::I420 => PixelFormat::I420,
-        VideoFormat::Rgb => PixelFormat::Rgb,
-        VideoFormat::Bgr => PixelFormat::Bgr,
-        VideoFormat::Rgbx => PixelFormat::Rgbx,
-        VideoFormat::Bgrx => PixelFormat::Bgrx,
-        VideoFormat::Xrgb => PixelFormat::Xrgb,
-        VideoFormat::Xbgr => PixelFormat::Xbgr,
-        VideoFormat::Rgba => PixelFormat::Rgba,
-        VideoFormat::Bgra => PixelFormat::Bgra,
-        VideoFormat::Argb => PixelFormat::Argb,
-        VideoFormat::Abgr => PixelFormat::Abgr,
-        VideoFormat::Gray8 => PixelFormat::Gray8,
-        _ => return None,
-    };
-    let colorimetry = info.colorimetry();
-    let matrix = match colorimetry.matrix() {
-        gst_video::VideoColorMatrix::Bt709 | gst_video::VideoColorMatrix::Bt2020 => ColorMatrix::Bt709,
-        _ => ColorMatrix::Bt601,
-    };
-    let range = match colorimetry.range() {
-        gst_video::VideoColorRange::Range0_255 => ColorRange::Full,
-        _ => ColorRange::Limited,
-    };
-    let format = FrameFormat { pixels, width: info.width() as usize, height: info.height() as usize, matrix, range };
-    Some((info, format, cuda::is_in(caps)))
-}
-
-/// Those of them that GStreamer has in GPU memory.
-pub const GPU_FORMATS: [gst_video::VideoFormat; 10] = {
-    use gst_video::VideoFormat::*;
-    [Nv12, I420, Rgb, Bgr, Rgbx, Bgrx, Rgba, Bgra, Argb, Abgr]
-};
-
-/// The formats that are read.
-pub const FORMATS: [gst_video::VideoFormat; 13] = {
-    use gst_video::VideoFormat::*;
-    [Nv12, I420, Rgb, Bgr, Rgbx, Bgrx, Xrgb, Xbgr, Rgba, Bgra, Argb, Abgr, Gray8]
-};

@@ -13,7 +13,8 @@ use vehiclecount_core::preprocess::Resize;
 use vehiclecount_core::region::RegionsFile;
 
 use super::VehicleCounterPad;
-use super::camera::{Camera, FORMATS, GPU_FORMATS};
+use super::camera::Camera;
+use super::formats::{FORMATS, GPU_FORMATS};
 use crate::cuda::{self, SharedContext};
 use crate::dispatch::{Choice, Opened};
 use crate::opening::{Opening, Start};
@@ -502,7 +503,7 @@ impl ElementImpl for VehicleCounter {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let mut caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS).build();
+            let mut caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS.map(|(format, _)| format)).build();
             let gpu = gst_video::VideoCapsBuilder::new().features([cuda::FEATURE]).format_list(GPU_FORMATS).build();
             caps.make_mut().append(gpu);
             let sink = gst::PadTemplate::with_gtype(

@@ -37,6 +37,7 @@ use vehiclecount_core::engine::EngineKind;
 use vehiclecount_core::tensorrt::Precision;
 
 mod camera;
+mod formats;
 mod imp;
 mod pad;
 mod stream;

@@ -10,7 +10,7 @@ use std::ptr::{self, NonNull};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use vehiclecount_core::cuda::{Context, EglPicture};
-use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, PixelFormat};
+use vehiclecount_core::frame::{FrameFormat, PixelFormat};
 
 use super::abi::{
     COLOR_RGBA, Surface, SurfaceCreateParams, SurfaceLayout, SurfaceParams, TRANSFORM_FILTER, TransformConfig,
@@ -285,13 +285,7 @@ impl Own {
     /// What was copied into it.
     fn picture(&self) -> Picture {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
-        let format = FrameFormat {
-            pixels: PixelFormat::Rgba,
-            width,
-            height,
-            matrix: ColorMatrix::Bt601,
-            range: ColorRange::Full,
-        };
+        let format = FrameFormat::new(PixelFormat::Rgba, width, height);
         let length = self.pitch * (height - 1) + width * PIXEL;
         Picture { format, planes: vec![(0, self.pitch, length)], place: self.place, converted: None }
     }

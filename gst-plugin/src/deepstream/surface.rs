@@ -186,7 +186,7 @@ impl<'a> Surfaces<'a> {
         let format = format(params)?;
         let mut planes = Vec::new();
         for plane in 0..format.pixels.planes() {
-            let (samples, rows, bytes) = format.pixels.plane_size(plane, format.width, format.height);
+            let (samples, rows, bytes) = format.plane_size(plane);
             let (offset, pitch) = (params.planes.offset[plane] as usize, params.planes.pitch[plane] as usize);
             let length = pitch * (rows - 1) + samples * bytes;
             let data_size = params.data_size as usize;
@@ -273,7 +273,8 @@ fn format(params: &SurfaceParams) -> Result<FrameFormat, DeepStreamError> {
             });
         }
     };
-    Ok(FrameFormat { pixels, width: params.width as usize, height: params.height as usize, matrix, range })
+    let (width, height) = (params.width as usize, params.height as usize);
+    Ok(FrameFormat { matrix, range, ..FrameFormat::new(pixels, width, height) })
 }
 
 impl Picture {

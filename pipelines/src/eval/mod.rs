@@ -188,13 +188,7 @@ fn count(samples: &[Sample], engine: &Arc<dyn Engine>, resize: Resize, keep: boo
             let Some(sample) = samples.get(index).filter(|_| !failed.load(Ordering::Relaxed)) else { return Ok(done) };
             let mut one = || -> Result<Counted> {
                 let rgb = read(sample)?;
-                let format = FrameFormat {
-                    pixels: PixelFormat::Rgb,
-                    width: sample.width,
-                    height: sample.height,
-                    matrix: Default::default(),
-                    range: Default::default(),
-                };
+                let format = FrameFormat::new(PixelFormat::Rgb, sample.width, sample.height);
                 let preprocessor = match &mut preprocessor {
                     Some(made) if made.format() == format => made,
                     other => other.insert(Preprocessor::new(format, resize, info.input)),
