@@ -76,7 +76,7 @@ pub(super) struct Rows {
 
 impl Rows {
     pub(super) fn new(axis: Axis) -> Self {
-        // A weight that is the only one of its run is a 32,768th short of 1.
+        // A weight that is the only one of its run is a 32,768th short of 1, and is not read.
         let weight = |weight: u32| i16::try_from(weight).unwrap_or(i16::MAX);
         let fixed = match axis.taps() {
             0..=MOST_TAPS => axis.runs.iter().map(|(_, run)| fixed(run, 1 << 15).map(weight).collect()).collect(),
