@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 
 use crate::server::{self, Server};
-use crate::table::printable;
+use crate::table::{complain, printable, say};
 
 /// How often it looks for cameras that do not play.
 const LOOK: Duration = Duration::from_secs(1);
@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> Result<()> {
     let shows = server::shows(&options.input, options.cameras.into())?;
     let server = Server::start(&shows, options.fps, &options.address.to_string(), options.port)?;
     for (index, show) in shows.iter().enumerate() {
-        println!("{}  {}", server.url(index), printable(&server::name(show)));
+        say(format_args!("{}  {}", server.url(index), printable(&server::name(show))));
     }
     let mut said = vec![None; shows.len()];
     loop {
@@ -58,7 +58,7 @@ pub fn run(options: &Options) -> Result<()> {
         for (index, said) in said.iter_mut().enumerate() {
             let fault = server.fault(index).get();
             if let Some(fault) = fault.as_ref().filter(|fault| said.as_ref() != Some(*fault)) {
-                eprintln!("vehicle-count: {}: {fault}", printable(&server::name(&shows[index])));
+                complain(&format!("{}: {fault}", server::name(&shows[index])));
             }
             *said = fault;
         }

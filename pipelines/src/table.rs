@@ -1,6 +1,7 @@
 //! The table that a person watches: in place on a terminal, a line now and then elsewhere.
 
 use std::borrow::Cow;
+use std::fmt::Display;
 use std::io::{IsTerminal, Write};
 
 use vehiclecount_core::region::Level;
@@ -63,6 +64,18 @@ pub(crate) fn fit(text: &str, width: usize) -> String {
     text.chars().take(width.saturating_sub(1)).chain(['…']).collect()
 }
 
+/// Prints a line of `text` on standard output.
+pub(crate) fn say(text: impl Display) {
+    // A reader that is gone does not stop the counting.
+    let _ = writeln!(std::io::stdout().lock(), "{text}");
+}
+
+/// Prints what is wrong on standard error.
+pub(crate) fn complain(text: &str) {
+    // As with `say`.
+    let _ = writeln!(std::io::stderr().lock(), "vehicle-count: {}", printable(text));
+}
+
 impl Table {
     /// A table on standard output.
     pub fn on_stdout() -> Self {
@@ -76,8 +89,7 @@ impl Table {
 
     /// Says `text` on standard error; the table is drawn anew below it.
     pub fn note(&mut self, text: &str) {
-        // A reader that is gone does not stop the counting.
-        let _ = writeln!(std::io::stderr().lock(), "vehicle-count: {}", printable(text));
+        complain(text);
         self.lines = 0;
     }
 

@@ -15,7 +15,7 @@ use super::seen::Watched;
 use super::summary;
 use crate::server::{Fault, Truths};
 use crate::source::{Address, Health, Reason, RtspOptions, RtspSource, redact};
-use crate::table::Table;
+use crate::table::{Table, say};
 
 /// How long the last lines may take to be written.
 const FINISH: Duration = Duration::from_secs(10);
@@ -268,13 +268,13 @@ impl<'a> Demo<'a> {
         let video = self.recorder.take().map(|recorder| (self.recording(&names).path(), recorder.finish()));
         written?;
         summary::summarise(&self.cameras, &statistics, begin.elapsed());
-        println!();
+        say("");
         match video {
-            Some((path, Ok(()))) => println!("annotated video  {}", path.display()),
+            Some((path, Ok(()))) => say(format_args!("annotated video  {}", path.display())),
             Some((path, Err(error))) => self.table.note(&format!("{}: {error:#}", path.display())),
             None => {}
         }
-        println!("counts           {}", self.lines().display());
+        say(format_args!("counts           {}", self.lines().display()));
         let counted = |camera: &Camera| camera.seen.lock().counted > 0;
         ensure!(self.cameras.iter().any(counted), "{}", summary::nothing_counted(&self.cameras));
         for camera in self.cameras.iter().filter(|camera| !counted(camera)) {

@@ -15,7 +15,7 @@ use anyhow::{Context, Result, anyhow};
 
 use crate::server::{self, Server, Show};
 use crate::source::{self, Address, NamedAddress};
-use crate::table::printable;
+use crate::table::{printable, say};
 use count::Demo;
 
 /// Options of `vehicle-count demo`.
@@ -101,10 +101,10 @@ pub fn run(options: &Options) -> Result<()> {
         None => options.rtsp.iter().map(|camera| camera.address.clone()).collect(),
     };
     if let Some(server) = &server {
-        println!("RTSP server on 127.0.0.1:{}", server.port());
+        say(format_args!("RTSP server on 127.0.0.1:{}", server.port()));
     }
     for (address, name) in addresses.iter().zip(&names) {
-        println!("  {address}  {}", printable(name));
+        say(format_args!("  {address}  {}", printable(name)));
     }
 
     let begin = Instant::now();

@@ -7,7 +7,7 @@ use gst::prelude::*;
 
 use super::count::Camera;
 use crate::source::Health;
-use crate::table::{NAME, Row, fit};
+use crate::table::{NAME, Row, fit, say};
 
 /// What the counter's statistics say of each camera, by its id.
 fn figures(statistics: &gst::StructureRef) -> HashMap<String, gst::Structure> {
@@ -62,12 +62,9 @@ fn summary_line(
 /// Prints what came of each camera.
 pub fn summarise(cameras: &[Camera], statistics: &gst::StructureRef, elapsed: Duration) {
     let statistics = figures(statistics);
-    println!("\nafter {:.0} s", elapsed.as_secs_f64());
+    say(format_args!("\nafter {:.0} s", elapsed.as_secs_f64()));
     let wide = cameras.iter().map(|camera| camera.source.name.chars().count()).max().unwrap_or(0).clamp(6, NAME - 2);
-    println!(
-        "{}",
-        summary_line(wide, "camera", ["frames", "counted", "stale"], "latency p50/p95/p99", "error against the truth")
-    );
+    say(summary_line(wide, "camera", ["frames", "counted", "stale"], "latency p50/p95/p99", "error against the truth"));
     let mut total = (0u64, 0.0, 0.0, 0.0);
     for camera in cameras {
         let seen = camera.seen.lock();
@@ -85,17 +82,17 @@ pub fn summarise(cameras: &[Camera], statistics: &gst::StructureRef, elapsed: Du
             "not known".to_owned()
         };
         let [received, inferred, stale] = ["received", "inferred", "stale"].map(figure);
-        println!("{}", summary_line(wide, name, [&received, &inferred, &stale], &latencies, &error));
+        say(summary_line(wide, name, [&received, &inferred, &stale], &latencies, &error));
     }
     if total.0 > 0 {
         let n = total.0 as f64;
-        println!(
+        say(format_args!(
             "  all: MAE {:.2}, bias {:+.2} of {:.1} vehicles on average, {} frames",
             total.1 / n,
             total.2 / n,
             total.3 / n,
             total.0
-        );
+        ));
     }
 }
 
