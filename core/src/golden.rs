@@ -114,7 +114,8 @@ impl Reference {
     /// Runs the picture through `engine`, which must have been opened at [`size`](Self::size).
     pub fn compare(&self, engine: &dyn Engine) -> Result<Comparison, EngineError> {
         let mut slot = Slot::new(engine.info());
-        for (plane, values) in slot.input.chunks_exact_mut(self.size.width * self.size.height).enumerate() {
+        let values = slot.input.values_mut().expect("made for values");
+        for (plane, values) in values.chunks_exact_mut(self.size.width * self.size.height).enumerate() {
             for (value, pixel) in values.iter_mut().zip(self.rgb.as_chunks::<3>().0) {
                 *value = f32::from(pixel[plane]);
             }
@@ -122,7 +123,8 @@ impl Reference {
         let count = self.infer(engine, &mut slot)?;
         let cell = self.density.as_ref().map(|cells| {
             let expected = cells.density.iter().flatten();
-            let differences = slot.density.iter().zip(expected).map(|(got, expected)| (got - expected).abs());
+            let got = slot.output.map().unwrap_or_default();
+            let differences = got.iter().zip(expected).map(|(got, expected)| (got - expected).abs());
             (differences.fold(0.0, f32::max), cells.tolerance)
         });
         Ok(Comparison { count, expected: self.expected, cell })
@@ -146,7 +148,8 @@ impl Reference {
         let plane = Plane { data: &self.rgb, stride: width * 3 };
         let frame = FrameView::new(format, &[plane]).expect("the picture has been read in this size");
         let mut slot = Slot::new(engine.info());
-        Preprocessor::new(format, model.manifest.input.resize, input).run(&frame, &mut slot.input);
+        Preprocessor::new(format, model.manifest.input.resize, input)
+            .run(&frame, slot.input.values_mut().expect("made for values"));
         let count = self.infer(engine, &mut slot)?;
         Ok(Some((count, expected / 4.0..=expected * 4.0)))
     }
@@ -187,7 +190,7 @@ impl Reference {
             }
             other => other,
         })?;
-        Ok(slot.density.iter().map(|&cell| f64::from(cell)).sum())
+        Ok(slot.output.total())
     }
 }
 

@@ -1,11 +1,14 @@
 //! An engine that opens but counts wrongly is caught when it is opened.
 
+mod slots;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
+use slots::{density, values};
 use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Slot};
 use vehiclecount_core::golden::Reference;
 use vehiclecount_core::model::Model;
@@ -85,12 +88,12 @@ fn tiny(name: &str) -> Vec<u8> {
 /// Density of the golden picture by an engine that has only been opened.
 fn density_of(engine: &dyn Engine) -> Vec<f32> {
     let mut slot = Slot::new(engine.info());
-    for (index, value) in slot.input.iter_mut().enumerate() {
+    for (index, value) in values(&mut slot).iter_mut().enumerate() {
         let (plane, place) = (index / (SIZE.width * SIZE.height), index % (SIZE.width * SIZE.height));
         *value = f32::from(rgb(place % SIZE.width, place / SIZE.width)[plane]);
     }
     engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).expect("an inference");
-    slot.density
+    density(&slot).to_vec()
 }
 
 /// What the small INT8 network makes of the golden picture, on ONNX Runtime or, where that is not there, on OpenVINO.

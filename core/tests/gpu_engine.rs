@@ -4,16 +4,19 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod slots;
+
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use slots::{density, values};
 use vehiclecount_core::batch::{BatchSettings, Dispatcher, Outcome};
 use vehiclecount_core::cuda::{Context, CountOrder, CudaError, DeviceBuffer, Driver, PictureOrder};
 use vehiclecount_core::density::{DensityMap, Rect};
 use vehiclecount_core::engine::gpu::{GpuEngine, Network};
-use vehiclecount_core::engine::{Engine, EngineError, EngineInfo, EngineKind, Slot};
+use vehiclecount_core::engine::{Engine, EngineError, EngineInfo, EngineKind, Output, Slot};
 use vehiclecount_core::frame::{FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor, Resize};
 use vehiclecount_core::region::Coverage;
@@ -129,7 +132,7 @@ fn expected(input: &[f32]) -> Vec<f32> {
 
 fn staged(engine: &GpuEngine, picture: &Picture) -> Slot {
     let mut slot = Slot::best_for(engine);
-    slot.picture.as_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
+    slot.input.picture_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
     slot
 }
 
@@ -157,7 +160,7 @@ fn batches_of_every_size_count_as_the_processor_does_and_become_graphs() {
             let mut slots: Vec<Slot> = pictures[..batch].iter().map(|picture| staged(&engine, picture)).collect();
             lane.infer(&mut slots).unwrap();
             for (slot, picture) in slots.iter().zip(&pictures) {
-                assert_close(&slot.density, &picture.expected());
+                assert_close(density(slot), &picture.expected());
             }
         }
     }
@@ -183,7 +186,7 @@ fn picture_on_the_gpu_is_read_where_it_is_and_let_go_after_the_batch() {
     let mut slots: Vec<Slot> = (0..2).map(|_| Slot::best_for(&*engine)).collect();
     for _ in 0..3 {
         for (slot, picture) in slots.iter_mut().zip(&pictures) {
-            let held = slot.picture.as_mut().unwrap();
+            let held = slot.input.picture_mut().unwrap();
             let buffer = Arc::new(DeviceBuffer::holding(held.context(), &picture.data, "a frame").unwrap());
             let plane = (buffer.address(), picture.stride, buffer.bytes());
             let keep = Box::new(Keep(gone.clone(), buffer));
@@ -198,7 +201,7 @@ fn picture_on_the_gpu_is_read_where_it_is_and_let_go_after_the_batch() {
         let orders = 2 * (size_of::<PictureOrder>() + size_of::<CountOrder>());
         assert_eq!(device.sim.figure(Figure::UploadedBytes) - uploaded, orders as i64);
         for (slot, picture) in slots.iter().zip(&pictures) {
-            assert_close(&slot.density, &picture.expected());
+            assert_close(density(slot), &picture.expected());
         }
     }
 }
@@ -210,10 +213,10 @@ fn slot_with_a_finished_input_is_taken_too_beside_pictures() {
     let mut lane = engine.lane().unwrap();
     let picture = Picture::new(77, 50, 200);
     let mut slots = vec![Slot::new(engine.info()), staged(&engine, &picture)];
-    slots[0].input.iter_mut().enumerate().for_each(|(at, value)| *value = (at % 251) as f32);
+    values(&mut slots[0]).iter_mut().enumerate().for_each(|(at, value)| *value = (at % 251) as f32);
     lane.infer(&mut slots).unwrap();
-    assert_close(&slots[0].density, &expected(&slots[0].input));
-    assert_close(&slots[1].density, &picture.expected());
+    assert_close(density(&slots[0]), &expected(slots[0].input.values().unwrap()));
+    assert_close(density(&slots[1]), &picture.expected());
 }
 
 #[test]
@@ -237,7 +240,8 @@ fn with_regions_only_counts_come_back() {
         // Two times 32 sums, and no map.
         assert_eq!(device.sim.figure(Figure::DownloadedBytes) - downloaded, 2 * 32 * 4);
         for slot in &slots {
-            let got: Vec<f64> = slot.counts.iter().map(|&count| count.into()).collect();
+            let Output::Sums { total, regions: got } = &slot.output else { panic!("a map came") };
+            let got = [*total, got[0], got[1]];
             let wanted = [map.count(), regions[0].count(&map), regions[1].count(&map)];
             assert!(got.iter().zip(wanted).all(|(got, wanted)| (got - wanted).abs() < 1e-4), "{got:?} {wanted:?}");
         }
@@ -246,8 +250,8 @@ fn with_regions_only_counts_come_back() {
     let mut slots = vec![staged(&engine, &picture), staged(&engine, &picture)];
     slots[0].weights = Some(weights);
     lane.infer(&mut slots).unwrap();
-    assert_eq!(slots[0].counts.len(), 3);
-    assert_close(&slots[1].density, &picture.expected());
+    assert!(matches!(&slots[0].output, Output::Sums { regions, .. } if regions.len() == 2));
+    assert_close(density(&slots[1]), &picture.expected());
 }
 
 #[test]
@@ -259,7 +263,7 @@ fn small_batch_is_filled_up_for_a_network_that_takes_none() {
     for _ in 0..3 {
         let mut slots = vec![staged(&engine, &picture)];
         lane.infer(&mut slots).unwrap();
-        assert_close(&slots[0].density, &picture.expected());
+        assert_close(density(&slots[0]), &picture.expected());
     }
 }
 
@@ -273,7 +277,7 @@ fn network_that_cannot_be_recorded_runs_without_graphs() {
     for _ in 0..4 {
         let mut slots = vec![staged(&engine, &picture)];
         lane.infer(&mut slots).unwrap();
-        assert_close(&slots[0].density, &picture.expected());
+        assert_close(density(&slots[0]), &picture.expected());
     }
     assert_eq!(device.sim.figure(Figure::Replays), replays);
 }
@@ -284,10 +288,10 @@ fn density_that_is_no_number_fails_its_batch_alone() {
     let engine = engine(device.sim, 1, Oddity::default());
     let mut lane = engine.lane().unwrap();
     let mut slots = vec![Slot::new(engine.info())];
-    slots[0].input[5] = f32::NAN;
+    values(&mut slots[0])[5] = f32::NAN;
     let error = lane.infer(&mut slots).unwrap_err();
     assert!(matches!(&error, EngineError::Infer { reason, .. } if reason.contains("NaN")), "{error}");
-    slots[0].input[5] = 1.0;
+    values(&mut slots[0])[5] = 1.0;
     lane.infer(&mut slots).unwrap();
 }
 
@@ -303,7 +307,7 @@ fn engine_that_finds_no_memory_says_so_at_every_single_allocation() {
             let engine = engine(device.sim, 2, Oddity::default());
             let mut lane = engine.lane()?;
             let mut slot = Slot::best_for(&*engine);
-            let held = slot.picture.as_mut().expect("it takes pictures");
+            let held = slot.input.picture_mut().expect("it takes pictures");
             let staged = held.stage(&picture.view(), picture.placement());
             staged.map_err(|error| EngineError::Gpu { kind: EngineKind::TensorRt, error })?;
             lane.infer(std::slice::from_mut(&mut slot))
@@ -331,9 +335,9 @@ fn frame_without_memory_fails_and_the_next_one_counts() {
     device.sim.fail_allocation(1);
     let error = lane.infer(&mut slots).unwrap_err();
     assert!(error.to_string().starts_with("engine tensorrt: out of memory for"), "{error}");
-    slots[0].picture.as_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
+    slots[0].input.picture_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
     lane.infer(&mut slots).unwrap();
-    assert_close(&slots[0].density, &picture.expected());
+    assert_close(density(&slots[0]), &picture.expected());
 }
 
 #[test]
@@ -382,7 +386,7 @@ fn cameras_of_different_sizes_share_two_lanes_and_get_their_own_counts() {
         .map(|(number, first)| {
             let (send, receive) = mpsc::sync_channel(1);
             let camera = dispatcher.join(move |ticket, outcome| match outcome {
-                Outcome::Counted { density, .. } => send.send((ticket, density.to_vec())).unwrap(),
+                Outcome::Counted { output, .. } => send.send((ticket, output.map().unwrap().to_vec())).unwrap(),
                 other => panic!("{other:?}"),
             });
             std::thread::spawn(move || {
@@ -392,7 +396,7 @@ fn cameras_of_different_sizes_share_two_lanes_and_get_their_own_counts() {
                     let width = first.format.width + if frame > FRAMES / 2 { 64 } else { 0 };
                     let picture = Picture::new(width, first.format.height, red as u8);
                     let mut slot = camera.slot();
-                    slot.picture.as_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
+                    slot.input.picture_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
                     camera.submit(frame, slot, 1);
                     let (ticket, density) = receive.recv_timeout(BOUND).unwrap();
                     assert_eq!(ticket, frame);
@@ -412,7 +416,7 @@ fn camera_that_stages_its_next_frame_does_not_disturb_the_one_on_its_way() {
     let (send, receive) = mpsc::channel();
     let camera = dispatcher.join(move |ticket, outcome| {
         let density = match outcome {
-            Outcome::Counted { density, .. } => density.to_vec(),
+            Outcome::Counted { output, .. } => output.map().unwrap().to_vec(),
             _ => Vec::new(),
         };
         send.send((ticket, density)).unwrap();
@@ -421,7 +425,7 @@ fn camera_that_stages_its_next_frame_does_not_disturb_the_one_on_its_way() {
     device.sim.hold();
     for (ticket, picture) in pictures.iter().enumerate() {
         let mut slot = camera.slot();
-        slot.picture.as_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
+        slot.input.picture_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
         camera.submit(ticket as u64, slot, 3);
     }
     // Both lanes have a batch on their streams, which stand still.

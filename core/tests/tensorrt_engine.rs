@@ -3,10 +3,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod slots;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use slots::{density, values};
 use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest, Slot, Watch};
 use vehiclecount_core::model::Model;
 use vehiclecount_core::preprocess::InputSize;
@@ -74,12 +77,12 @@ fn counts_in_this_process() {
                     let mut slots: Vec<Slot> = (0..batch).map(|_| Slot::new(&info)).collect();
                     for (index, slot) in slots.iter_mut().enumerate() {
                         let red = (20 * index + round) as f32;
-                        slot.input[..256 * 128].fill(red);
+                        values(slot)[..256 * 128].fill(red);
                     }
                     lane.infer(&mut slots).unwrap();
                     for (index, slot) in slots.iter().enumerate() {
                         let expected = (20 * index + round) as f32 / 255.0;
-                        assert!(slot.density.iter().all(|cell| (cell - expected).abs() < 1e-5), "{:?}", slot.density);
+                        assert!(density(slot).iter().all(|cell| (cell - expected).abs() < 1e-5), "{:?}", density(slot));
                     }
                 }
             }

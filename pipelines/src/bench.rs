@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gst_video::prelude::*;
 use gstvehiclecount::meta;
-use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Input, Slot};
 use vehiclecount_core::frame::{ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::Preprocessor;
@@ -177,14 +177,14 @@ fn prepared(
     caps: &gst::Caps,
     frames: &[gst::Buffer],
     batch: usize,
-) -> Result<Vec<Vec<Slot>>> {
+) -> Result<Vec<Vec<Vec<f32>>>> {
     let video = gst_video::VideoInfo::from_caps(caps)?;
     let format = FrameFormat {
         range: ColorRange::Limited,
         ..FrameFormat::new(PixelFormat::I420, video.width() as usize, video.height() as usize)
     };
     let mut preprocessor = Preprocessor::new(format, model.manifest.input.resize, engine.info().input);
-    let mut slots = Vec::new();
+    let mut inputs = Vec::new();
     for frame in frames {
         let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(frame, &video)?;
         let planes: Vec<Plane<'_>> = (0..3)
@@ -192,24 +192,30 @@ fn prepared(
                 Ok(Plane { data: frame.plane_data(plane)?, stride: frame.plane_stride()[plane as usize] as usize })
             })
             .collect::<Result<_, glib::BoolError>>()?;
-        let mut slot = Slot::new(engine.info());
-        preprocessor.run(&FrameView::new(format, &planes)?, &mut slot.input);
-        slots.push(slot);
+        let mut values = vec![0.0; engine.info().input.values()];
+        preprocessor.run(&FrameView::new(format, &planes)?, &mut values);
+        inputs.push(values);
     }
-    let batches = slots.len().div_ceil(batch);
+    let batches = inputs.len().div_ceil(batch);
     Ok((0..batches)
-        .map(|first| (0..batch).map(|i| slots[(first * batch + i) % slots.len()].clone()).collect())
+        .map(|first| (0..batch).map(|i| inputs[(first * batch + i) % inputs.len()].clone()).collect())
         .collect())
 }
 
 /// Frames a second of the engine alone, all its lanes at work.
-fn bare(engine: &Arc<dyn Engine>, batches: &[Vec<Slot>], window: Duration) -> Result<Rate> {
+fn bare(engine: &Arc<dyn Engine>, batches: &[Vec<Vec<f32>>], window: Duration) -> Result<Rate> {
     let (counted, over) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         let lanes: Vec<_> = (0..engine.info().lanes.max(1))
             .map(|_| {
                 let mut lane = engine.lane()?;
-                let mut batches = batches.to_vec();
+                let slot = |input: &Vec<f32>| {
+                    let mut slot = Slot::new(engine.info());
+                    slot.input = Input::Values(input.clone());
+                    slot
+                };
+                let mut batches: Vec<Vec<Slot>> =
+                    batches.iter().map(|batch| batch.iter().map(slot).collect()).collect();
                 let (counted, over) = (&counted, &over);
                 Ok(scope.spawn(move || {
                     for batch in (0..batches.len()).cycle() {

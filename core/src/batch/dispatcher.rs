@@ -6,8 +6,9 @@ use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use super::pool::{Lease, Pool};
 use super::waiting::{CameraId, Due, WaitingRoom};
-use crate::engine::{Engine, EngineError, EngineInfo, EngineKind, Lane, Slot, Watch};
+use crate::engine::{Engine, EngineError, EngineInfo, EngineKind, Lane, Output, Watch};
 use crate::preprocess::InputSize;
 use crate::tensorrt::{Precision, Progress, TensorRtError};
 
@@ -25,10 +26,8 @@ pub struct BatchSettings {
 pub enum Outcome<'a> {
     /// The engine counted.
     Counted {
-        /// Vehicles per cell, row by row; nothing where counts were asked for instead.
-        density: &'a [f32],
-        /// Vehicles in the whole frame and in each region of [`Slot::weights`], where these were given.
-        counts: &'a [f32],
+        /// What it left: the density map, or its sums where the slot came with weights.
+        output: &'a Output,
         /// How long the engine worked on the batch.
         inference_time: Duration,
     },
@@ -42,14 +41,12 @@ type Report = Arc<dyn Fn(u64, Outcome<'_>) + Send + Sync>;
 
 struct Waiting {
     ticket: u64,
-    slot: Slot,
+    lease: Lease,
     report: Report,
 }
 
 struct State {
     room: WaitingRoom<Waiting>,
-    /// Slots to use again. There are never more than the cameras and lanes hold at one time.
-    spare: Vec<Slot>,
     batches: u64,
     frames: u64,
     stopping: bool,
@@ -57,6 +54,7 @@ struct State {
 
 struct Shared {
     engine: Arc<dyn Engine>,
+    pool: Arc<Pool>,
     state: Mutex<State>,
     wake: Condvar,
     epoch: Instant,
@@ -129,12 +127,17 @@ impl Dispatcher {
         let lanes: Vec<_> = (0..engine.info().lanes.max(1)).map(|_| engine.lane()).collect::<Result<_, _>>()?;
         let state = State {
             room: WaitingRoom::new(settings.batch_size, settings.timeout),
-            spare: Vec::new(),
             batches: 0,
             frames: 0,
             stopping: false,
         };
-        let shared = Arc::new(Shared { engine, state: Mutex::new(state), wake: Condvar::new(), epoch: Instant::now() });
+        let shared = Arc::new(Shared {
+            pool: Pool::new(engine.clone()),
+            engine,
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            epoch: Instant::now(),
+        });
         let mut dispatcher = Self { shared, settings, threads: Vec::new() };
         for (index, lane) in lanes.into_iter().enumerate() {
             let shared = dispatcher.shared.clone();
@@ -204,11 +207,16 @@ impl Dispatcher {
         (state.batches, state.frames)
     }
 
-    /// A new camera. `report` hears of every frame that it submits, exactly once, unless the frame is cancelled or the camera dropped
+    /// Slots that exist, in use or spare: memory follows the number of cameras and what they need.
+    pub fn slots(&self) -> usize {
+        self.shared.pool.total()
+    }
+
+    /// A seat for a new camera. `report` hears of every frame that it submits, exactly once, unless the frame is cancelled or the seat dropped
     /// before. It is called with no lock held, on a lane's thread, or on the submitting one for a frame that is dropped.
-    pub fn join(self: &Arc<Self>, report: impl Fn(u64, Outcome<'_>) + Send + Sync + 'static) -> Camera {
+    pub fn join(self: &Arc<Self>, report: impl Fn(u64, Outcome<'_>) + Send + Sync + 'static) -> Seat {
         let id = self.shared.lock().room.join();
-        Camera { dispatcher: self.clone(), id, report: Arc::new(report) }
+        Seat { dispatcher: self.clone(), id, report: Arc::new(report) }
     }
 }
 
@@ -226,35 +234,34 @@ impl Drop for Dispatcher {
     }
 }
 
-/// One camera's way to the engine. Dropping it takes its waiting frames back.
-pub struct Camera {
+/// One camera's place at the engine. Dropping it takes its waiting frames back, and frees the slots that it needed.
+pub struct Seat {
     dispatcher: Arc<Dispatcher>,
     id: CameraId,
     report: Report,
 }
 
-impl Camera {
+impl Seat {
     /// The dispatcher that it joined.
     pub fn dispatcher(&self) -> &Arc<Dispatcher> {
         &self.dispatcher
     }
 
-    /// A slot to write a frame into: one that was used before, if there is one.
-    pub fn slot(&self) -> Slot {
-        let spare = self.dispatcher.shared.lock().spare.pop();
-        spare.unwrap_or_else(|| Slot::best_for(&*self.dispatcher.shared.engine))
+    /// A slot to write a frame into: one that was used before, if there is one. Dropping it gives it back.
+    pub fn slot(&self) -> Lease {
+        self.dispatcher.shared.pool.lease(self.id)
     }
 
     /// Hands a frame to the engine. `ticket` comes back with its outcome. At most `keep` of this camera's frames wait, the newest.
-    pub fn submit(&self, ticket: u64, slot: Slot, keep: usize) {
+    pub fn submit(&self, ticket: u64, lease: Lease, keep: usize) {
         let shared = &self.dispatcher.shared;
-        let waiting = Waiting { ticket, slot, report: self.report.clone() };
+        let waiting = Waiting { ticket, lease, report: self.report.clone() };
         let mut state = shared.lock();
         let dropped = state.room.push(self.id, waiting, keep, shared.now());
         drop(state);
         shared.wake.notify_one();
-        if let Some(Waiting { ticket, slot, .. }) = dropped {
-            self.recycle(slot);
+        if let Some(Waiting { ticket, lease, .. }) = dropped {
+            drop(lease);
             (self.report)(ticket, Outcome::Dropped);
         }
     }
@@ -262,55 +269,40 @@ impl Camera {
     /// Takes back what waits. What the engine already works on is still reported.
     pub fn cancel(&self) {
         let waiting = self.dispatcher.shared.lock().room.clear(self.id);
-        waiting.into_iter().for_each(|waiting| self.recycle(waiting.slot));
-    }
-
-    /// Gives back a slot that was not submitted.
-    pub fn recycle(&self, mut slot: Slot) {
-        // With no lock held: what was lent with a picture may end here.
-        slot.clear();
-        self.dispatcher.shared.lock().spare.push(slot);
+        drop(waiting);
     }
 }
 
-impl Drop for Camera {
+impl Drop for Seat {
     fn drop(&mut self) {
-        let mut state = self.dispatcher.shared.lock();
-        // The slots go with the camera: memory follows the number of cameras down as well.
-        let slots = (state.room.leave(self.id), state.spare.pop());
-        drop(state);
-        drop(slots);
+        let waiting = self.dispatcher.shared.lock().room.leave(self.id);
+        drop(waiting);
+        self.dispatcher.shared.pool.leave(self.id);
     }
 }
 
 /// A lane's life: wait for a batch, infer, report, until the dispatcher goes.
 fn work(shared: &Shared, mut lane: Box<dyn Lane>) {
-    let mut batch = Vec::new();
-    let mut slots = Vec::new();
-    let mut orders = Vec::new();
+    let (mut batch, mut slots) = (Vec::new(), Vec::new());
     while next_batch(shared, &mut batch) {
-        for (_, Waiting { ticket, slot, report }) in batch.drain(..) {
-            slots.push(slot);
-            orders.push((ticket, report));
-        }
+        slots.extend(batch.iter_mut().filter_map(|(_, waiting)| waiting.lease.take()));
         let begin = shared.now();
         let result = lane.infer(&mut slots);
         let inference_time = shared.now() - begin;
-        for ((ticket, report), slot) in orders.drain(..).zip(&slots) {
+        for ((_, waiting), slot) in batch.iter_mut().zip(slots.drain(..)) {
+            waiting.lease.put(slot);
+        }
+        let frames = batch.len() as u64;
+        for (_, Waiting { ticket, lease, report }) in batch.drain(..) {
             let outcome = match &result {
-                Ok(()) if slot.weights.is_some() => {
-                    Outcome::Counted { density: &[], counts: &slot.counts, inference_time }
-                }
-                Ok(()) => Outcome::Counted { density: &slot.density, counts: &[], inference_time },
+                Ok(()) => Outcome::Counted { output: &lease.output, inference_time },
                 Err(error) => Outcome::Failed(error),
             };
             report(ticket, outcome);
         }
-        slots.iter_mut().for_each(Slot::clear);
         let mut state = shared.lock();
         state.batches += 1;
-        state.frames += slots.len() as u64;
-        state.spare.append(&mut slots);
+        state.frames += frames;
     }
 }
 

@@ -20,7 +20,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Engine, EngineError, EngineInfo, Lane, Slot};
+use super::{Engine, EngineError, EngineInfo, Input, Lane, Slot};
 use crate::cuda::{
     Context, CountOrder, CudaError, DeviceBuffer, Event, Graph, Kernels, MAX_REGIONS, PictureOrder, PinnedBuffer,
     Stream,
@@ -87,11 +87,6 @@ impl fmt::Debug for Picture {
 impl Picture {
     fn new(context: Arc<Context>) -> Self {
         Self { context, staging: None, format: None, content: Content::Nothing }
-    }
-
-    /// Room for another picture of the same engine.
-    pub(super) fn another(&self) -> Self {
-        Self::new(self.context.clone())
     }
 
     /// Takes a copy of a picture in host memory.
@@ -358,13 +353,10 @@ impl GpuLane {
     }
 
     fn batch(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
-        for slot in &*slots {
-            slot.check(&self.shared.info)?;
-        }
         let done = self.run(slots);
         // Whatever happened: when this returns, nothing of the batch is in use. A stream that cannot be waited for does nothing any more.
         let waited = self.stream.synchronize().map_err(|error| self.shared.failed(error));
-        for picture in slots.iter_mut().filter_map(|slot| slot.picture.as_mut()) {
+        for picture in slots.iter_mut().filter_map(|slot| slot.input.picture_mut()) {
             picture.clear();
         }
         waited?;
@@ -433,10 +425,11 @@ impl GpuLane {
     /// Brings one picture to the GPU, if it is not there, and says what is to be done with it.
     fn upload(&mut self, index: usize, slot: &Slot) -> Result<PictureOrder, EngineError> {
         let failed = |error| self.shared.failed(error);
-        let Some(picture) = &slot.picture else {
-            let (to, bytes) = (self.room.input(index), 4 * slot.input.len());
-            // SAFETY: the slot was checked: one input on both sides, which the batch waits for.
-            unsafe { self.stream.upload(to, slot.input.as_ptr().cast(), bytes) }.map_err(failed)?;
+        let Input::Picture(picture) = &slot.input else {
+            let values = slot.values(&self.shared.info)?;
+            // SAFETY: one input on both sides, which the batch waits for.
+            unsafe { self.stream.upload(self.room.input(index), values.as_ptr().cast(), size_of_val(values)) }
+                .map_err(failed)?;
             return Ok(PictureOrder::nothing(index));
         };
         let Some((format, placement)) = picture.format else {
@@ -472,11 +465,8 @@ impl GpuLane {
         let maps = self.room.host.maps.values::<f32>().chunks_exact(cells);
         for ((slot, sums), map) in slots.iter_mut().zip(sums).zip(maps) {
             match &slot.weights {
-                Some(weights) => {
-                    slot.counts.clear();
-                    slot.counts.extend_from_slice(&sums[..=weights.regions]);
-                }
-                None => slot.density.copy_from_slice(map),
+                Some(weights) => slot.output.set_sums(&sums[..=weights.regions]),
+                None => slot.output.map_of(cells).copy_from_slice(map),
             }
         }
         Ok(())

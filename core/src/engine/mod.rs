@@ -26,9 +26,11 @@ pub mod library;
 mod onnxruntime;
 mod openvino;
 pub mod scripted;
+mod slot;
 mod tensorrt;
 mod watch;
 
+pub use slot::{Input, Output, Slot};
 pub use watch::Watch;
 
 /// The engines that can be asked for by name.
@@ -106,94 +108,6 @@ pub struct EngineInfo {
     pub lanes: usize,
 }
 
-/// One frame's way through an engine: the input that preprocessing wrote, or the picture itself for an engine that preprocesses; and the
-/// density that inference leaves.
-#[derive(Debug)]
-pub struct Slot {
-    /// Three planes of raw RGB 0..255, `InputSize::values()` long; empty where there is a picture instead.
-    pub input: Vec<f32>,
-    /// The picture, for an engine that preprocesses it.
-    pub picture: Option<gpu::Picture>,
-    /// Vehicles per cell, `columns * rows` long.
-    pub density: Vec<f32>,
-    /// The regions to count in. With them the engine leaves `counts`, and `density` as it was.
-    pub weights: Option<Arc<gpu::RegionWeights>>,
-    /// Vehicles in the whole frame, then in each region of `weights`.
-    pub counts: Vec<f32>,
-}
-
-/// Of its input. A picture is not copied: the copy is empty and waits for one of its own.
-impl Clone for Slot {
-    fn clone(&self) -> Self {
-        let picture = self.picture.as_ref().map(gpu::Picture::another);
-        let Self { input, density, weights, counts, .. } = self;
-        Self {
-            input: input.clone(),
-            picture,
-            density: density.clone(),
-            weights: weights.clone(),
-            counts: counts.clone(),
-        }
-    }
-}
-
-impl Slot {
-    /// A slot for inputs of the right size for `info`'s engine, filled with zeros. Every engine takes it.
-    pub fn new(info: &EngineInfo) -> Self {
-        let (input, density) = (vec![0.0; info.input.values()], vec![0.0; info.columns * info.rows]);
-        Self { input, picture: None, density, weights: None, counts: Vec::new() }
-    }
-
-    /// A slot for what `engine` likes best: pictures where it preprocesses by itself, else inputs.
-    pub fn best_for(engine: &dyn Engine) -> Self {
-        let info = engine.info();
-        match engine.picture() {
-            Some(picture) => {
-                let density = vec![0.0; info.columns * info.rows];
-                Self { input: Vec::new(), picture: Some(picture), density, weights: None, counts: Vec::new() }
-            }
-            None => Self::new(info),
-        }
-    }
-
-    /// As it was made, for the next frame; memory is kept.
-    pub fn clear(&mut self) {
-        if let Some(picture) = &mut self.picture {
-            picture.clear();
-        }
-        self.weights = None;
-        self.counts.clear();
-    }
-
-    /// Whether it is a slot of `info`'s engine.
-    fn check(&self, info: &EngineInfo) -> Result<(), EngineError> {
-        let input = if self.picture.is_some() { 0 } else { info.input.values() };
-        let density = info.columns * info.rows;
-        if (self.input.len(), self.density.len()) == (input, density) {
-            return Ok(());
-        }
-        let reason = format!(
-            "a slot holds {} values and {} cells, where {input} and {density} are needed",
-            self.input.len(),
-            self.density.len()
-        );
-        Err(EngineError::Infer { kind: info.kind, reason })
-    }
-
-    /// Takes over what the network made, unless it is no number.
-    fn fill(&mut self, cells: &[f32], info: &EngineInfo) -> Result<(), EngineError> {
-        let failed = |reason| EngineError::Infer { kind: info.kind, reason };
-        if cells.len() != self.density.len() {
-            return Err(failed(format!("{} cells came, where {} are needed", cells.len(), self.density.len())));
-        }
-        if let Some(cell) = cells.iter().find(|cell| !cell.is_finite()) {
-            return Err(failed(format!("the density has a cell of {cell}")));
-        }
-        self.density.copy_from_slice(cells);
-        Ok(())
-    }
-}
-
 /// An opened model. Cheap to share; the work is done in its lanes.
 pub trait Engine: Send + Sync {
     /// What it is and the shapes it takes.
@@ -215,7 +129,7 @@ pub trait Engine: Send + Sync {
 
 /// One stream of work on an engine.
 pub trait Lane: Send {
-    /// Fills `density` of every slot from its `input`. Returns when all are done; on an error none of them counts.
+    /// Fills `output` of every slot from its `input`. Returns when all are done; on an error no output holds.
     fn infer(&mut self, slots: &mut [Slot]) -> Result<(), EngineError>;
 
     /// How long the last batch took on the device by the device's own clock, copies included; `None` where there is no such clock.

@@ -159,8 +159,8 @@ impl OnnxRuntimeLane {
     fn infer_one(&mut self, slot: &mut Slot) -> Result<(), EngineError> {
         let failed = |error: ort::Error| EngineError::Infer { kind: KIND, reason: error.to_string() };
         let EngineInfo { input, columns, rows, .. } = self.info;
-        slot.check(&self.info)?;
-        let tensor = TensorRef::from_array_view(([1, 3, input.height, input.width], slot.input.as_slice()));
+        let values = slot.values(&self.info)?;
+        let tensor = TensorRef::from_array_view(([1, 3, input.height, input.width], values));
         let tensor = tensor.map_err(failed)?;
         let outputs = self.session.run(ort::inputs![self.input.as_str() => tensor]).map_err(failed)?;
         let (shape, cells) = outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(failed)?;

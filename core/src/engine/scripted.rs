@@ -174,13 +174,16 @@ impl Lane for ScriptedLane {
         let EngineInfo { input, columns, rows, .. } = self.info;
         let (width, height) = (input.width / columns, input.height / rows);
         for slot in slots {
-            slot.check(&self.info)?;
-            for (index, cell) in slot.density.iter_mut().enumerate() {
-                let (left, top) = (index % columns * width, index / columns * height);
-                let red = |row: usize| &slot.input[row * input.width + left..][..width];
-                let sum: f32 = (top..top + height).flat_map(red).sum();
-                *cell = sum / (width * height) as f32 / 255.0;
-            }
+            let values = slot.values(&self.info)?;
+            let cells: Vec<f32> = (0..columns * rows)
+                .map(|index| {
+                    let (left, top) = (index % columns * width, index / columns * height);
+                    let red = |row: usize| &values[row * input.width + left..][..width];
+                    let sum: f32 = (top..top + height).flat_map(red).sum();
+                    sum / (width * height) as f32 / 255.0
+                })
+                .collect();
+            slot.fill(&cells, &self.info)?;
         }
         Ok(())
     }

@@ -171,7 +171,7 @@ impl Opening<'_> {
         let mut slots: Vec<Slot> = (0..self.request.max_batch.max(1)).map(|_| Slot::best_for(&engine)).collect();
         let mut best = Duration::MAX;
         for trial in 0..2 * TRIALS {
-            for room in slots.iter_mut().filter_map(|slot| slot.picture.as_mut()) {
+            for room in slots.iter_mut().filter_map(|slot| slot.input.picture_mut()) {
                 room.stage(&picture, placement).map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             }
             lane.infer(&mut slots)?;

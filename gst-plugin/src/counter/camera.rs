@@ -9,9 +9,9 @@ use std::time::{Duration, Instant, SystemTime};
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_video::prelude::*;
-use vehiclecount_core::batch::{self, Dispatcher, Outcome};
+use vehiclecount_core::batch::{Dispatcher, Lease, Outcome, Seat};
 use vehiclecount_core::density::Grid;
-use vehiclecount_core::engine::Slot;
+use vehiclecount_core::engine::Input;
 use vehiclecount_core::engine::gpu::RegionWeights;
 use vehiclecount_core::frame::{FrameFormat, FrameView, Plane};
 use vehiclecount_core::preprocess::{Placement, Preprocessor, Resize};
@@ -37,7 +37,7 @@ const MAX_ITEMS: usize = 256;
 #[derive(Clone)]
 pub struct Link {
     /// This camera's way to the engine.
-    pub way: Arc<batch::Camera>,
+    pub way: Arc<Seat>,
     /// How pictures are fitted into the model's input.
     pub resize: Resize,
     /// The engine's CUDA context, where frames in GPU memory can be taken.
@@ -273,9 +273,6 @@ impl Camera {
 
         let mut stream = self.lock();
         if stream.flushing {
-            if let (Some((slot, _)), Some(link)) = (input, &link) {
-                link.way.recycle(slot);
-            }
             return Err(gst::FlowError::Flushing);
         }
         let order = input.map(|(slot, _)| (stream.ticket(), slot));
@@ -359,7 +356,7 @@ impl Camera {
         format: FrameFormat,
         buffer: &gst::Buffer,
         in_gpu_memory: bool,
-    ) -> Result<(Slot, Grid), String> {
+    ) -> Result<(Lease, Grid), String> {
         if let Some(cuda) = link.cuda.as_ref().filter(|_| in_gpu_memory) {
             match cuda.map(buffer, info, format.pixels.planes()) {
                 Ok(lent) => return Self::lend(link, format, lent),
@@ -386,35 +383,32 @@ impl Camera {
         let view = FrameView::new(format, &planes[..count]).map_err(|error| error.to_string())?;
         let info = link.way.dispatcher().info();
         let mut slot = link.way.slot();
-        if let Some(picture) = &mut slot.picture {
-            let placement = Placement::new(link.resize, format.width, format.height, info.input);
-            if let Err(error) = picture.stage(&view, placement) {
-                link.way.recycle(slot);
-                return Err(error.to_string());
+        let values = match &mut slot.input {
+            Input::Values(values) => values,
+            Input::Picture(picture) => {
+                let placement = Placement::new(link.resize, format.width, format.height, info.input);
+                picture.stage(&view, placement).map_err(|error| error.to_string())?;
+                return Ok((slot, placement.grid(info.columns, info.rows)));
             }
-            return Ok((slot, placement.grid(info.columns, info.rows)));
-        }
+        };
         let mut preprocessor = self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |held: &&mut Preprocessor| held.format() == format && held.placement().input == info.input;
         let preprocessor = match preprocessor.as_mut().filter(fits) {
             Some(_) => preprocessor.as_mut().expect("just seen"),
             None => preprocessor.insert(Preprocessor::new(format, link.resize, info.input)),
         };
-        preprocessor.run(&view, &mut slot.input);
+        preprocessor.run(&view, values);
         Ok((slot, preprocessor.placement().grid(info.columns, info.rows)))
     }
 
     /// A frame that lies on the GPU already.
-    fn lend(link: &Link, format: FrameFormat, lent: Lent) -> Result<(Slot, Grid), String> {
+    fn lend(link: &Link, format: FrameFormat, lent: Lent) -> Result<(Lease, Grid), String> {
         let info = link.way.dispatcher().info();
         let placement = Placement::new(link.resize, format.width, format.height, info.input);
         let mut slot = link.way.slot();
-        let picture = slot.picture.as_mut().expect("an engine with a CUDA context takes pictures");
+        let picture = slot.input.picture_mut().expect("an engine with a CUDA context takes pictures");
         // SAFETY: the planes are those of the mapped frame, which `keep` keeps mapped, in the engine's own context.
-        if let Err(error) = unsafe { picture.lend(format, placement, &lent.planes, lent.keep) } {
-            link.way.recycle(slot);
-            return Err(error.to_string());
-        }
+        unsafe { picture.lend(format, placement, &lent.planes, lent.keep) }.map_err(|error| error.to_string())?;
         Ok((slot, placement.grid(info.columns, info.rows)))
     }
 

@@ -1,13 +1,12 @@
 //! What one camera's stream has made so far: the frames that are held, the last count, and the figures.
 
 use std::collections::VecDeque;
-use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use vehiclecount_core::batch::Outcome;
 use vehiclecount_core::count::{CountSettings, Counter, Counts};
 use vehiclecount_core::density::{DensityMap, Grid};
-use vehiclecount_core::engine::EngineError;
+use vehiclecount_core::engine::{EngineError, Output};
 use vehiclecount_core::frame::FrameFormat;
 use vehiclecount_core::region::Coverage;
 use vehiclecount_core::report::{FrameReport, RegionReport};
@@ -331,14 +330,12 @@ impl Stream {
             }
         }
         let measured = |place: Place| match outcome {
-            Outcome::Counted { density, counts, inference_time } => {
-                let density = match counts {
-                    [total, regions @ ..] => Density::Sums {
-                        total: f64::from(*total),
-                        regions: regions.iter().map(|sum| f64::from(*sum)).collect(),
-                        generation: place.generation,
-                    },
-                    [] => Density::Map(DensityMap { grid: place.grid, cells: Arc::from(*density) }),
+            Outcome::Counted { output, inference_time } => {
+                let density = match output {
+                    Output::Map(cells) => Density::Map(DensityMap { grid: place.grid, cells: cells.as_slice().into() }),
+                    Output::Sums { total, regions } => {
+                        Density::Sums { total: *total, regions: regions.clone(), generation: place.generation }
+                    }
                 };
                 Some(Measured { density, inference_time: *inference_time })
             }

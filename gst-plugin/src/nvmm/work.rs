@@ -4,9 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use vehiclecount_core::batch::{self, Outcome};
+use vehiclecount_core::batch::{Outcome, Seat};
 use vehiclecount_core::density::Grid;
-use vehiclecount_core::engine::EngineInfo;
+use vehiclecount_core::engine::{EngineInfo, Input, Output};
 use vehiclecount_core::preprocess::{Placement, Preprocessor};
 
 use crate::deepstream::DeepStreamError;
@@ -58,7 +58,12 @@ impl Results {
 
     fn put(&self, ticket: u64, outcome: &Outcome<'_>) {
         let result = match outcome {
-            Outcome::Counted { density, inference_time, .. } => Ok((Arc::from(*density), *inference_time)),
+            Outcome::Counted { output: Output::Map(cells), inference_time } => {
+                Ok((cells.as_slice().into(), *inference_time))
+            }
+            Outcome::Counted { output: Output::Sums { .. }, .. } => {
+                Err("the engine left sums, where a density map is needed".to_owned())
+            }
             Outcome::Dropped => Err("a newer frame took its place".to_owned()),
             Outcome::Failed(error) => Err(error.to_string()),
         };
@@ -82,7 +87,7 @@ impl Results {
 
 /// One source's way to the engine.
 struct Way {
-    camera: batch::Camera,
+    seat: Seat,
     preprocessor: Option<Preprocessor>,
 }
 
@@ -134,59 +139,50 @@ impl Work {
         let (dispatcher, results, resize) = (&self.opened.dispatcher, &self.results, self.opened.resize);
         let way = self.ways.entry(source).or_insert_with(|| {
             let results = results.clone();
-            let camera = dispatcher.join(move |ticket, outcome| results.put(ticket, &outcome));
-            Way { camera, preprocessor: None }
+            let seat = dispatcher.join(move |ticket, outcome| results.put(ticket, &outcome));
+            Way { seat, preprocessor: None }
         });
-        let mut slot = way.camera.slot();
-        let context = || slot.picture.as_ref().map(|room| room.context().clone());
-        let converter = self.converter.get_or_insert_with(|| Converter::new(context()));
-        let picture = match surfaces.picture(batch_id, converter) {
-            Ok(picture) => picture,
-            Err(error) => {
-                way.camera.recycle(slot);
-                return Err(WorkError::Picture(error));
-            }
+        let mut slot = way.seat.slot();
+        let context = match &slot.input {
+            Input::Picture(room) => Some(room.context().clone()),
+            Input::Values(_) => None,
         };
+        let converter = self.converter.get_or_insert_with(|| Converter::new(context));
+        let picture = surfaces.picture(batch_id, converter).map_err(WorkError::Picture)?;
         let placement = Placement::new(resize, picture.format.width, picture.format.height, input);
-        let read = match &mut slot.picture {
+        let read = match &mut slot.input {
             // An engine on a GPU preprocesses by itself, and reads the picture where it lies, or a copy.
-            Some(room) => match picture.lend(room, placement, buffer) {
+            Input::Picture(room) => match picture.lend(room, placement, buffer) {
                 Some(lent) => lent.map(Some).map_err(unreadable),
                 None => match picture.view(|frame| room.stage(frame, placement)) {
                     Ok(staged) => staged.transpose().map_err(|error| WorkError::Engine(error.to_string())),
                     Err(error) => Err(unreadable(error)),
                 },
             },
-            None => {
+            Input::Values(values) => {
                 let made = way.preprocessor.take().filter(|made| made.format() == picture.format);
                 let made = made.unwrap_or_else(|| Preprocessor::new(picture.format, resize, input));
                 let preprocessor = way.preprocessor.insert(made);
-                picture.view(|frame| preprocessor.run(frame, &mut slot.input)).map_err(unreadable)
+                picture.view(|frame| preprocessor.run(frame, values)).map_err(unreadable)
             }
         };
-        let refused = match read {
-            Ok(Some(())) => None,
-            Ok(None) => Some(WorkError::Engine(format!(
+        if read?.is_none() {
+            return Err(WorkError::Engine(format!(
                 "The pictures are in the memory of GPU {}, which engine {kind} cannot read: take engine=tensorrt with that gpu-id, set \
                  nvbuf-memory-type of nvstreammux to 1 (pinned) or 3 (unified), or count with source=tensor-meta",
                 picture.on_gpu().map_or(0, |on_gpu| on_gpu.gpu)
-            ))),
-            Err(error) => Some(error),
-        };
-        if let Some(error) = refused {
-            way.camera.recycle(slot);
-            return Err(error);
+            )));
         }
         let grid = placement.grid(columns, rows);
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        way.camera.submit(ticket, slot, keep);
+        way.seat.submit(ticket, slot, keep);
         Ok((ticket, grid))
     }
 
     /// Takes back what waits.
     pub fn cancel(&self) {
-        self.ways.values().for_each(|way| way.camera.cancel());
+        self.ways.values().for_each(|way| way.seat.cancel());
     }
 
     /// The source is gone.
