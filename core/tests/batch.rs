@@ -1,13 +1,16 @@
 //! The dispatcher at work with the scripted engine: who is served, what is reported, and whose memory is freed.
 
+use std::panic::{self, AssertUnwindSafe};
+use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
 use std::sync::{Arc, Weak};
 use std::time::Duration;
 
-use vehiclecount_core::batch::{BatchSettings, Dispatcher, Lease, Outcome, Seat};
+use vehiclecount_core::batch::{BatchSettings, Dispatcher, Lease, Outcome, Seat, SharedKey};
 use vehiclecount_core::engine::scripted::Control;
-use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Input};
+use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Input, Watch};
 use vehiclecount_core::model::Model;
+use vehiclecount_core::tensorrt::Precision;
 
 /// The longest that something may take that happens at once.
 const BOUND: Duration = Duration::from_secs(20);
@@ -168,4 +171,193 @@ fn slots_of_a_camera_that_goes_with_frames_under_way_are_freed_when_they_come_ba
     assert_eq!(next(&other_reports), (1, Told::Counted(64.0)));
     drop(other);
     rig.end();
+}
+
+/// Texts of failures that came for `tickets`.
+fn failures(reports: &Receiver<(u64, Told)>, tickets: impl IntoIterator<Item = u64>) -> Vec<String> {
+    let failure = |ticket| match next(reports) {
+        (got, Told::Failed(reason)) if got == ticket => reason,
+        other => panic!("{other:?}, where a failure of {ticket} is expected"),
+    };
+    tickets.into_iter().map(failure).collect()
+}
+
+#[test]
+fn engine_that_panics_fails_its_batch_and_counts_the_next_one() {
+    let rig = Rig::new("batch-panic", 1, 2);
+    let (a, a_reports) = rig.join();
+    let (b, b_reports) = rig.join();
+    rig.control.hold();
+    rig.control.panic_next("a test's own panic");
+    a.submit(0, full(&a), 1);
+    assert!(rig.control.wait_for_waiting(1, BOUND));
+    b.submit(0, full(&b), 1);
+    a.submit(1, full(&a), 1);
+    rig.control.open_gate();
+    let reason = failures(&a_reports, [0]).remove(0);
+    assert!(reason.contains("a test's own panic") && reason.contains("report it"), "{reason}");
+    assert_eq!(next(&b_reports), (0, Told::Counted(64.0)));
+    assert_eq!(next(&a_reports), (1, Told::Counted(64.0)));
+    drop((a, b));
+    rig.end();
+}
+
+#[test]
+fn every_lane_may_panic_again_and_again_and_each_frame_is_still_reported() {
+    let rig = Rig::new("batch-panics", 3, 1);
+    let (seat, reports) = rig.join();
+    (0..12).for_each(|number| rig.control.panic_next(&format!("panic {number}")));
+    for round in 0..4 {
+        (0..3).for_each(|lane| seat.submit(3 * round + lane, full(&seat), 8));
+        let mut tickets: Vec<_> = (0..3)
+            .map(|_| match next(&reports) {
+                (ticket, Told::Failed(_)) => ticket,
+                other => panic!("{other:?}"),
+            })
+            .collect();
+        tickets.sort_unstable();
+        assert_eq!(tickets, [3 * round, 3 * round + 1, 3 * round + 2]);
+    }
+    seat.submit(100, full(&seat), 8);
+    assert_eq!(next(&reports), (100, Told::Counted(64.0)));
+    drop(seat);
+    rig.end();
+}
+
+#[test]
+fn report_that_panics_concerns_its_own_camera() {
+    let rig = Rig::new("batch-report-panics", 1, 2);
+    let (send, a_reports) = channel();
+    let a = rig.dispatcher().join(move |ticket, outcome| match outcome {
+        Outcome::Counted { .. } if ticket == 1 => panic!("a report's own panic"),
+        Outcome::Failed(error) => send.send((ticket, Told::Failed(error.to_string()))).unwrap(),
+        Outcome::Counted { output, .. } => send.send((ticket, Told::Counted(output.total()))).unwrap(),
+        Outcome::Dropped => send.send((ticket, Told::Dropped)).unwrap(),
+    });
+    let (b, b_reports) = rig.join();
+    // Both are in one batch, behind a first one.
+    hold_one(&rig, &a, 0);
+    a.submit(1, full(&a), 1);
+    b.submit(1, full(&b), 1);
+    rig.control.open_gate();
+    assert_eq!(next(&a_reports), (0, Told::Counted(64.0)));
+    assert_eq!(next(&b_reports), (1, Told::Counted(64.0)));
+    let reason = failures(&a_reports, [1]).remove(0);
+    assert!(reason.contains("a report's own panic"), "{reason}");
+    a.submit(2, full(&a), 1);
+    assert_eq!(next(&a_reports), (2, Told::Counted(64.0)));
+    drop((a, b));
+    rig.end();
+}
+
+#[test]
+fn report_that_always_panics_does_not_stop_the_others() {
+    let rig = Rig::new("batch-report-always-panics", 1, 4);
+    let a = rig.dispatcher().join(|_, _| panic!("a report's own panic, always"));
+    let (b, b_reports) = rig.join();
+    for ticket in 0..3 {
+        a.submit(ticket, full(&a), 8);
+        b.submit(ticket, full(&b), 8);
+        assert_eq!(next(&b_reports), (ticket, Told::Counted(64.0)));
+    }
+    drop((a, b));
+    rig.end();
+}
+
+#[test]
+fn newest_frame_wins_and_the_older_one_is_reported_as_dropped() {
+    let rig = Rig::new("batch-newest", 1, 1);
+    let (seat, reports) = rig.join();
+    hold_one(&rig, &seat, 0);
+    (1..4).for_each(|ticket| seat.submit(ticket, full(&seat), 1));
+    assert_eq!(next(&reports), (1, Told::Dropped));
+    assert_eq!(next(&reports), (2, Told::Dropped));
+    rig.control.open_gate();
+    assert_eq!(next(&reports), (0, Told::Counted(64.0)));
+    assert_eq!(next(&reports), (3, Told::Counted(64.0)));
+    drop(seat);
+    rig.end();
+}
+
+#[test]
+fn cancelled_frames_are_not_reported_but_those_in_the_engine_are() {
+    let rig = Rig::new("batch-cancel", 1, 1);
+    let (seat, reports) = rig.join();
+    hold_one(&rig, &seat, 0);
+    seat.submit(1, full(&seat), 8);
+    seat.cancel();
+    rig.control.open_gate();
+    assert_eq!(next(&reports), (0, Told::Counted(64.0)));
+    seat.submit(2, full(&seat), 8);
+    assert_eq!(next(&reports), (2, Told::Counted(64.0)));
+    drop(seat);
+    rig.end();
+}
+
+#[test]
+fn frames_of_many_cameras_share_batches_in_turn() {
+    let rig = Rig::new("batch-turns", 1, 4);
+    let (first, first_reports) = rig.join();
+    let seats: Vec<_> = (0..3).map(|_| rig.join()).collect();
+    hold_one(&rig, &first, 0);
+    for (seat, _) in &seats {
+        (0..2).for_each(|ticket| seat.submit(ticket, full(seat), 8));
+    }
+    rig.control.open_gate();
+    assert_eq!(next(&first_reports), (0, Told::Counted(64.0)));
+    for (_, reports) in &seats {
+        assert_eq!(next(reports), (0, Told::Counted(64.0)));
+        assert_eq!(next(reports), (1, Told::Counted(64.0)));
+    }
+    assert_eq!(rig.control.calls(), [1, 4, 2]);
+    assert_eq!(rig.dispatcher().totals(), (3, 7));
+    drop((first, seats));
+    rig.end();
+}
+
+/// What elements have in common that share the engine called `engine_id`.
+fn key(engine_id: &str) -> SharedKey {
+    let (kind, model) = (EngineKind::Scripted, PathBuf::new());
+    SharedKey {
+        engine_id: engine_id.to_owned(),
+        kind,
+        model,
+        input: None,
+        gpu: 0,
+        precision: Precision::Auto,
+        context: 0,
+    }
+}
+
+fn start() -> Result<Arc<Dispatcher>, EngineError> {
+    let request = EngineRequest::new(EngineKind::Scripted, Arc::new(Model::scripted()));
+    Dispatcher::start(engine::open(&request)?.engine, BatchSettings { batch_size: 1, timeout: Duration::ZERO })
+}
+
+#[test]
+fn dispatcher_is_opened_once_for_those_who_share_it() {
+    let watch = Watch::default();
+    let (first, was_there) = Dispatcher::shared(key("batch-shared"), &watch, start).unwrap();
+    assert!(!was_there);
+    let nobody = || panic!("it is open already");
+    let (second, was_there) = Dispatcher::shared(key("batch-shared"), &watch, nobody).unwrap();
+    assert!(was_there && Arc::ptr_eq(&first, &second));
+    let (other, was_there) = Dispatcher::shared(key("batch-shared-not"), &watch, start).unwrap();
+    assert!(!was_there && !Arc::ptr_eq(&first, &other));
+    drop((first, second));
+    // When the last user is gone, so is the dispatcher.
+    let (_, was_there) = Dispatcher::shared(key("batch-shared"), &watch, start).unwrap();
+    assert!(!was_there);
+}
+
+#[test]
+fn opening_that_fails_or_panics_leaves_the_way_free_for_the_next() {
+    let key = key("batch-fails");
+    let watch = Watch::default();
+    let fails = || Err(EngineError::Infer { kind: EngineKind::Scripted, reason: "a test's own".to_owned() });
+    assert!(Dispatcher::shared(key.clone(), &watch, fails).is_err());
+    let panics = || panic!("a test's own panic in opening");
+    let unwound = panic::catch_unwind(AssertUnwindSafe(|| Dispatcher::shared(key.clone(), &watch, panics)));
+    assert!(unwound.is_err());
+    assert!(Dispatcher::shared(key, &watch, start).is_ok());
 }

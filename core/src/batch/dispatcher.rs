@@ -1,6 +1,7 @@
 //! Threads that take batches to the engine and results back to the cameras.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
 use std::thread::{self, JoinHandle};
@@ -8,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use super::pool::{Lease, Pool};
 use super::waiting::{CameraId, Due, WaitingRoom};
-use crate::engine::{Engine, EngineError, EngineInfo, EngineKind, Lane, Output, Watch};
+use crate::engine::{self, Engine, EngineError, EngineInfo, EngineKind, Lane, Output, Slot, Watch};
 use crate::preprocess::InputSize;
 use crate::tensorrt::{Precision, Progress, TensorRtError};
 
@@ -227,7 +228,7 @@ impl Drop for Dispatcher {
         for thread in self.threads.drain(..) {
             // A report may hold the last handle: a thread cannot wait for itself, and ends by itself then.
             if thread.thread().id() != thread::current().id() {
-                // A lane that panicked has said so already.
+                // Its panics are contained; one that was not has been printed.
                 let _ = thread.join();
             }
         }
@@ -281,28 +282,63 @@ impl Drop for Seat {
     }
 }
 
-/// A lane's life: wait for a batch, infer, report, until the dispatcher goes.
-fn work(shared: &Shared, mut lane: Box<dyn Lane>) {
+/// A lane's life: wait for a batch, infer, report, until the dispatcher goes. A panic of the engine fails its batch, one of a report fails that
+/// camera's frame; the thread goes on.
+fn work(shared: &Shared, lane: Box<dyn Lane>) {
+    let mut lane = Some(lane);
     let (mut batch, mut slots) = (Vec::new(), Vec::new());
     while next_batch(shared, &mut batch) {
         slots.extend(batch.iter_mut().filter_map(|(_, waiting)| waiting.lease.take()));
         let begin = shared.now();
-        let result = lane.infer(&mut slots);
+        let result = infer(&*shared.engine, &mut lane, &mut slots);
         let inference_time = shared.now() - begin;
         for ((_, waiting), slot) in batch.iter_mut().zip(slots.drain(..)) {
             waiting.lease.put(slot);
         }
-        let frames = batch.len() as u64;
+        {
+            let mut state = shared.lock();
+            state.batches += 1;
+            state.frames += batch.len() as u64;
+        }
         for (_, Waiting { ticket, lease, report }) in batch.drain(..) {
             let outcome = match &result {
                 Ok(()) => Outcome::Counted { output: &lease.output, inference_time },
                 Err(error) => Outcome::Failed(error),
             };
-            report(ticket, outcome);
+            tell(shared.engine.info().kind, &report, ticket, outcome);
         }
-        let mut state = shared.lock();
-        state.batches += 1;
-        state.frames += frames;
+    }
+}
+
+/// Runs a batch on `lane`, which is made anew where there is none.
+fn infer(engine: &dyn Engine, lane: &mut Option<Box<dyn Lane>>, slots: &mut [Slot]) -> Result<(), EngineError> {
+    let kind = engine.info().kind;
+    let result = engine::contain(kind, "a batch", || {
+        let lane = match lane {
+            Some(lane) => lane,
+            None => lane.insert(engine.lane()?),
+        };
+        lane.infer(slots)
+    });
+    if let Err(EngineError::Panicked { .. }) = result {
+        // What it left is not known. It goes before its slots are used again: it may have to wait for a device.
+        let broken = lane.take();
+        let _ = engine::contain(kind, "closing a lane", || {
+            drop(broken);
+            Ok(())
+        });
+    }
+    result
+}
+
+/// Reports an outcome. A report that panics is told that its frame failed; where it panics again, the panics have been printed.
+fn tell(kind: EngineKind, report: &Report, ticket: u64, outcome: Outcome<'_>) {
+    let told = engine::contain(kind, "what takes its counts", || {
+        report(ticket, outcome);
+        Ok(())
+    });
+    if let Err(error) = told {
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| report(ticket, Outcome::Failed(&error))));
     }
 }
 

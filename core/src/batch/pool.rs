@@ -62,9 +62,12 @@ impl Pool {
         let spare = slots.spare.pop();
         slots.total += usize::from(spare.is_none());
         drop(slots);
-        // Allocated without the lock.
-        let slot = spare.unwrap_or_else(|| Slot::best_for(&*self.engine));
-        Lease { pool: self.clone(), camera, slot: Some(slot) }
+        let mut lease = Lease { pool: self.clone(), camera, slot: spare };
+        if lease.slot.is_none() {
+            // Allocated without the lock.
+            lease.put(Slot::best_for(&*self.engine));
+        }
+        lease
     }
 
     /// The camera is gone, and with it the slots that it needed.

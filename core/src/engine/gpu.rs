@@ -473,6 +473,14 @@ impl GpuLane {
     }
 }
 
+/// What the device still does, it does with memory that goes next.
+impl Drop for GpuLane {
+    fn drop(&mut self) {
+        // A stream that cannot be waited for does nothing any more.
+        let _ = self.stream.synchronize();
+    }
+}
+
 impl Lane for GpuLane {
     fn infer(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
         if self.shared.lost.load(Ordering::Relaxed) {

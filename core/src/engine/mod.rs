@@ -6,6 +6,7 @@
 
 use std::fmt;
 use std::num::NonZero;
+use std::panic::{self, AssertUnwindSafe};
 use std::str::FromStr;
 use std::sync::Arc;
 use std::thread;
@@ -242,6 +243,18 @@ pub enum EngineError {
         /// What the library said.
         reason: String,
     },
+    /// Code of the engine panicked. It is contained: the batch fails, and the lane is replaced.
+    #[error(
+        "engine {kind}: {what} panicked: {reason}; this is a fault of the program or of the engine's library: report it with what the program printed, or take another engine"
+    )]
+    Panicked {
+        /// The engine.
+        kind: EngineKind,
+        /// What panicked.
+        what: &'static str,
+        /// The panic's message.
+        reason: String,
+    },
     /// TensorRT cannot be used, or would not do something.
     #[error("engine tensorrt: {0}")]
     TensorRt(crate::tensorrt::TensorRtError),
@@ -347,9 +360,24 @@ pub fn open(request: &EngineRequest) -> Result<Opened, EngineError> {
 
 /// Opens one engine, and sees once on a machine that it counts what the model is known to count ([`crate::golden`]).
 fn open_one(request: &EngineRequest, kind: EngineKind) -> Result<Arc<dyn Engine>, EngineError> {
-    let engine = open_unchecked(request, kind)?;
-    golden::check_once(request, &*engine)?;
-    Ok(engine)
+    contain(kind, "opening it", || {
+        let engine = open_unchecked(request, kind)?;
+        golden::check_once(request, &*engine)?;
+        Ok(engine)
+    })
+}
+
+/// Makes an error of a panic in `code`, which is `what` of the engine `kind`. State that it may have left half-made must not be used again.
+pub(crate) fn contain<T>(
+    kind: EngineKind,
+    what: &'static str,
+    code: impl FnOnce() -> Result<T, EngineError>,
+) -> Result<T, EngineError> {
+    panic::catch_unwind(AssertUnwindSafe(code)).unwrap_or_else(|payload| {
+        let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
+        let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
+        Err(EngineError::Panicked { kind, what, reason: text.unwrap_or_else(|| "no message".to_owned()) })
+    })
 }
 
 /// Opens the engine `kind` without a look at the golden picture: for those that compare it themselves.

@@ -20,6 +20,7 @@ struct Script {
     waiting: usize,
     failures: VecDeque<String>,
     broken: Option<String>,
+    panics: VecDeque<String>,
     calls: Vec<usize>,
 }
 
@@ -79,6 +80,11 @@ impl Control {
     /// The next batch fails.
     pub fn fail_next(&self, reason: &str) {
         self.0.change(|script| script.failures.push_back(reason.to_owned()));
+    }
+
+    /// The next batch makes its lane panic.
+    pub fn panic_next(&self, reason: &str) {
+        self.0.change(|script| script.panics.push_back(reason.to_owned()));
     }
 
     /// Every batch fails, until [`recover`](Self::recover).
@@ -160,6 +166,10 @@ impl ScriptedLane {
         }
         script.waiting -= 1;
         script.passes = script.passes.saturating_sub(1);
+        if let Some(reason) = script.panics.pop_front() {
+            drop(script);
+            panic!("{reason}");
+        }
         let failure = script.failures.pop_front().or_else(|| script.broken.clone());
         match failure {
             Some(reason) => Err(EngineError::Infer { kind: EngineKind::Scripted, reason }),
