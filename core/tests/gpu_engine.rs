@@ -358,6 +358,44 @@ fn lost_gpu_fails_what_it_holds_and_everything_after_it_at_once() {
     assert_eq!(device.sim.figure(Figure::Launches), launches);
 }
 
+/// What NVIDIA documents as leaving the process without the GPU, by hand.
+const FATAL: [i64; 19] = [4, 46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911, 999];
+
+#[test]
+fn every_fatal_result_is_a_lost_gpu_that_is_not_called_again() {
+    for code in FATAL {
+        let device = turn();
+        let engine = engine(device.sim, 1, Oddity::default());
+        let mut lane = engine.lane().unwrap();
+        lane.infer(&mut [Slot::new(engine.info())]).unwrap();
+        device.sim.lose(code);
+        let error = lane.infer(&mut [Slot::new(engine.info())]).unwrap_err();
+        assert!(matches!(&error, EngineError::Gpu { error, .. } if error.is_lost()), "{code}: {error}");
+        let text = error.to_string();
+        assert!(text.contains(&code.to_string()) && text.contains("start the process again"), "{code}: {text}");
+        // The driver has no name for it.
+        assert!(code != 226 || text.contains("CUDA_ERROR_CONTAINED"), "{text}");
+        device.sim.lose(0);
+        let error = lane.infer(&mut [Slot::new(engine.info())]).unwrap_err();
+        assert!(error.to_string().contains("lost before"), "{code}: {error}");
+    }
+}
+
+#[test]
+fn every_other_result_fails_its_batch_and_the_next_one_counts() {
+    let device = turn();
+    let engine = engine(device.sim, 1, Oddity::default());
+    let mut lane = engine.lane().unwrap();
+    // All numbers that cuda.h may use, those of drivers to come among them.
+    for code in (1..1200).filter(|code| !FATAL.contains(code)) {
+        device.sim.lose(code);
+        let error = lane.infer(&mut [Slot::new(engine.info())]).unwrap_err();
+        assert!(matches!(&error, EngineError::Gpu { error, .. } if !error.is_lost()), "{code}: {error}");
+        device.sim.lose(0);
+        lane.infer(&mut [Slot::new(engine.info())]).unwrap();
+    }
+}
+
 #[test]
 fn launch_that_fails_in_a_graph_is_a_lost_gpu() {
     let device = turn();

@@ -296,6 +296,8 @@ const char *const NAMES[][3] = {{"2", "CUDA_ERROR_OUT_OF_MEMORY", "out of memory
 int name_of(int code, const char **text, int column) {
     for (auto &row : NAMES)
         if (atoi(row[0]) == code) return *text = row[column], OK;
+    // Results of CUDA 12.8, which this driver does not know.
+    if (code == 226 || code == 721) return *text = nullptr, INVALID_VALUE;
     *text = column == 1 ? "CUDA_ERROR_OTHER" : "simulated error";
     return OK;
 }

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use libloading::Library;
 use once_cell::sync::OnceCell;
 
+use super::fault::fatal;
 use super::sys::{self, Code, Table};
 use super::{Context, CudaError};
 
@@ -147,7 +148,8 @@ impl Driver {
         };
         match (text(self.table.get_error_name), text(self.table.get_error_string)) {
             (Some(name), Some(string)) => format!("{string} ({name}, {code})"),
-            _ => format!("error {code}"),
+            // A driver may return a result that a library which is newer than itself has brought along.
+            _ => fatal(code).map_or_else(|| format!("error {code}"), |name| format!("CUDA_ERROR_{name}, {code}")),
         }
     }
 
@@ -155,7 +157,7 @@ impl Driver {
     pub(super) fn check(&self, call: &'static str, code: Code) -> Result<(), CudaError> {
         match code {
             sys::SUCCESS => Ok(()),
-            code if is_lost(code) => Err(CudaError::Lost { call, reason: self.describe(code) }),
+            code if fatal(code).is_some() => Err(CudaError::Lost { call, reason: self.describe(code) }),
             code => Err(CudaError::Call { call, reason: self.describe(code) }),
         }
     }
@@ -174,22 +176,6 @@ impl Driver {
             self.check(call, code)
         }
     }
-}
-
-/// Whether nothing works after this result.
-fn is_lost(code: Code) -> bool {
-    matches!(
-        code,
-        sys::ERROR_DEINITIALIZED
-            | sys::ERROR_DEVICE_UNAVAILABLE
-            | sys::ERROR_ECC_UNCORRECTABLE
-            | sys::ERROR_NVLINK_UNCORRECTABLE
-            | sys::ERROR_ILLEGAL_ADDRESS
-            | sys::ERROR_LAUNCH_TIMEOUT
-            | sys::ERROR_CONTEXT_IS_DESTROYED
-            | sys::ERROR_ASSERT
-            | sys::ERROR_HARDWARE_STACK_ERROR..=sys::ERROR_LAUNCH_FAILED | sys::ERROR_UNKNOWN
-    )
 }
 
 fn loader_said(error: &libloading::Error) -> String {

@@ -10,6 +10,7 @@
 mod context;
 mod driver;
 mod egl;
+mod fault;
 mod kernels;
 mod memory;
 mod stream;
