@@ -325,7 +325,7 @@ impl Frames {
             let keep: Vec<_> = picture.device.iter().map(|(buffer, _)| buffer.clone()).collect();
             let keep: Box<dyn Any + Send> = Box::new(keep);
             // SAFETY: the planes are those of the buffers that `keep` keeps.
-            unsafe { room.lend(picture.format, self.placement, &picture.on_device(), keep)? };
+            unsafe { room.lend(picture.format, self.placement, &picture.on_device(), None, keep)? };
         }
         Ok(&mut self.slots)
     }

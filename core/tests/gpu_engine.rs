@@ -7,13 +7,16 @@
 mod slots;
 
 use std::ffi::c_void;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use slots::{density, values};
 use vehiclecount_core::batch::{BatchSettings, Dispatcher, Outcome};
-use vehiclecount_core::cuda::{Context, CountOrder, CudaError, DeviceBuffer, Driver, PictureOrder};
+use vehiclecount_core::cuda::{
+    Context, CountOrder, CudaError, DeviceBuffer, Driver, PictureOrder, PinnedBuffer, Stream,
+};
 use vehiclecount_core::density::{DensityMap, Rect};
 use vehiclecount_core::engine::gpu::{GpuEngine, Network};
 use vehiclecount_core::engine::{Engine, EngineError, EngineInfo, EngineKind, Output, Slot};
@@ -191,7 +194,7 @@ fn picture_on_the_gpu_is_read_where_it_is_and_let_go_after_the_batch() {
             let plane = (buffer.address(), picture.stride, buffer.bytes());
             let keep = Box::new(Keep(gone.clone(), buffer));
             // SAFETY: the buffer holds the picture, and `keep` the buffer.
-            unsafe { held.lend(picture.format, picture.placement(), &[plane], keep) }.unwrap();
+            unsafe { held.lend(picture.format, picture.placement(), &[plane], None, keep) }.unwrap();
         }
         let uploaded = device.sim.figure(Figure::UploadedBytes);
         gone.store(0, Ordering::Relaxed);
@@ -200,6 +203,50 @@ fn picture_on_the_gpu_is_read_where_it_is_and_let_go_after_the_batch() {
         // The orders alone, two for each picture.
         let orders = 2 * (size_of::<PictureOrder>() + size_of::<CountOrder>());
         assert_eq!(device.sim.figure(Figure::UploadedBytes) - uploaded, orders as i64);
+        for (slot, picture) in slots.iter().zip(&pictures) {
+            assert_close(density(slot), &picture.expected());
+        }
+    }
+}
+
+#[test]
+fn picture_that_is_still_being_written_is_waited_for_on_the_gpu() {
+    let device = turn();
+    let engine = engine(device.sim, 2, Oddity::default());
+    let mut lane = engine.lane().unwrap();
+    let mut slots = [Slot::best_for(&*engine), Slot::best_for(&*engine)];
+    let context = slots[0].input.picture_mut().unwrap().context().clone();
+    let producers = [Stream::new(&context).unwrap(), Stream::new(&context).unwrap()];
+    // Plainly, recorded, replayed; producers and slots meet in turn.
+    for round in 0..4usize {
+        let reds = [40 * round as u8 + 80, 40 * round as u8 + 90];
+        let pictures = reds.map(|red| Picture::new(64, 48, red));
+        let black = Picture::new(64, 48, 0);
+        let mut written = Vec::new();
+        for (at, (slot, picture)) in slots.iter_mut().zip(&pictures).enumerate() {
+            let producer = &producers[(at + round) % 2];
+            let buffer = Arc::new(DeviceBuffer::holding(&context, &black.data, "a frame").unwrap());
+            let mut pinned = PinnedBuffer::new(&context, buffer.bytes(), "a frame").unwrap();
+            pinned.values_mut::<u8>().copy_from_slice(&picture.data);
+            device.sim.hold_stream(producer.handle());
+            // SAFETY: so many bytes on both sides, which stay until the end of the round.
+            unsafe { producer.upload(buffer.address(), pinned.pointer(), buffer.bytes()).unwrap() };
+            let plane = (buffer.address(), picture.stride, buffer.bytes());
+            let handle = NonNull::new(producer.handle());
+            let keep = Box::new(buffer.clone());
+            let held = slot.input.picture_mut().unwrap();
+            // SAFETY: the buffer holds the picture, and `keep` the buffer; the stream lives.
+            unsafe { held.lend(picture.format, picture.placement(), &[plane], handle, keep) }.unwrap();
+            written.push((buffer, pinned));
+        }
+        std::thread::scope(|scope| {
+            let counted = scope.spawn(|| lane.infer(&mut slots));
+            // A copy and a mark for each producer; behind its first wait, the lane has work of its own.
+            let waits = device.sim.wait_for_waiting(2 * 2 + 2, BOUND);
+            producers.iter().for_each(|producer| device.sim.release_stream(producer.handle()));
+            counted.join().unwrap().unwrap();
+            assert!(waits, "the lane does not wait");
+        });
         for (slot, picture) in slots.iter().zip(&pictures) {
             assert_close(density(slot), &picture.expected());
         }

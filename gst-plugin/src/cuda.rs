@@ -5,9 +5,13 @@
 //! `gst.cuda.context`. Where the application or another element has one when the counter asks (before it starts, or before it answers
 //! somebody else), the engine works in that. Else it works in the GPU's primary one, which is handed out to whoever asks, and to the whole
 //! pipeline when the counter starts. A frame of another context is copied through host memory.
+//!
+//! From GStreamer 1.24 on, an element pushes a frame that its GPU is still writing, and mapping does not wait for that. The engine's stream
+//! waits for the one that the memory names ([`Lent::producer`]), on the GPU, before it reads the frame.
 
 use std::ffi::{c_int, c_void};
 use std::mem::{self, MaybeUninit};
+use std::ptr::NonNull;
 use std::sync::{Arc, LazyLock};
 
 use glib::translate::FromGlibPtrFull;
@@ -27,12 +31,21 @@ const OWN: &str = "vehiclecount-context";
 /// `GST_MAP_CUDA`: map for the GPU.
 const MAP_CUDA: gst::ffi::GstMapFlags = gst::ffi::GST_MAP_FLAG_LAST << 1;
 
-/// The functions of libgstcuda that are used: part of its interface since 1.22.
+/// The functions of libgstcuda that are used: part of its interface since 1.22 and, for streams, since 1.24.
 struct GstCuda {
     is_cuda_memory: unsafe extern "C" fn(*mut gst::ffi::GstMemory) -> glib::ffi::gboolean,
     context_new_wrapped: unsafe extern "C" fn(*mut c_void, c_int) -> *mut glib::gobject_ffi::GObject,
     context_get_handle: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     context_new: unsafe extern "C" fn(*mut glib::gobject_ffi::GObject) -> *mut gst::ffi::GstContext,
+    streams: Option<Streams>,
+}
+
+/// Since 1.24 elements push frames that are still being written, on a stream that the memory names. Before, they wait for the end of the
+/// writing, and there is nothing to ask for.
+#[derive(Clone, Copy)]
+struct Streams {
+    memory_get_stream: unsafe extern "C" fn(*mut gst::ffi::GstMemory) -> *mut c_void,
+    stream_get_handle: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
 }
 
 /// What every `GstCudaMemory` begins with.
@@ -55,6 +68,13 @@ impl GstCuda {
                 context_new_wrapped: *library.get(b"gst_cuda_context_new_wrapped\0").ok()?,
                 context_get_handle: *library.get(b"gst_cuda_context_get_handle\0").ok()?,
                 context_new: *library.get(b"gst_context_new_cuda_context\0").ok()?,
+                streams: match (
+                    library.get(b"gst_cuda_memory_get_stream\0"),
+                    library.get(b"gst_cuda_stream_get_handle\0"),
+                ) {
+                    (Ok(get), Ok(handle)) => Some(Streams { memory_get_stream: *get, stream_get_handle: *handle }),
+                    _ => None,
+                },
             };
             mem::forget(library);
             if load() == glib::ffi::GFALSE {
@@ -62,6 +82,19 @@ impl GstCuda {
             }
             init();
             Some(functions)
+        }
+    }
+}
+
+impl GstCuda {
+    /// The `CUstream` on which `memory`, a GstCudaMemory, is written. `None` of memory that is written on the default stream, whose writers
+    /// wait for the end themselves, and of all memory before GStreamer 1.24, where every writer does.
+    fn producer(&self, memory: *mut gst::ffi::GstMemory) -> Option<NonNull<c_void>> {
+        let streams = self.streams?;
+        // SAFETY: the memory is a GstCudaMemory, which holds its GstCudaStream; the handle lives as long.
+        unsafe {
+            let stream = NonNull::new((streams.memory_get_stream)(memory))?;
+            NonNull::new((streams.stream_get_handle)(stream.as_ptr()))
         }
     }
 }
@@ -184,7 +217,9 @@ impl SharedContext {
             let bytes = lent.map.size.saturating_sub(offset);
             placed.push((lent.map.data as u64 + offset as u64, stride, bytes));
         }
-        Ok(Lent { planes: placed, keep: Box::new(lent) })
+        // After the mapping, which may have put a copy from the host on the stream.
+        let producer = self.library.producer(memory);
+        Ok(Lent { planes: placed, producer, keep: Box::new(lent) })
     }
 }
 
@@ -192,6 +227,8 @@ impl SharedContext {
 pub struct Lent {
     /// Of each plane: its address, the bytes from row to row, and the bytes that follow.
     pub planes: Vec<(u64, usize, usize)>,
+    /// The `CUstream` on which it is being written; `None` where it is complete.
+    pub producer: Option<NonNull<c_void>>,
     /// Keeps it mapped.
     pub keep: Box<dyn std::any::Any + Send>,
 }

@@ -55,7 +55,7 @@ struct Event {
 
 struct Stream {
     std::deque<Work> queue;
-    bool busy = false, ending = false;
+    bool busy = false, ending = false, held = false;
     Graph *capture = nullptr;
     bool spoilt = false;
     std::thread thread;
@@ -142,7 +142,7 @@ bool pinned(const void *pointer, size_t bytes) {
 void serve(Stream *stream) {
     std::unique_lock<std::mutex> lock(mutex);
     for (;;) {
-        changed.wait(lock, [&] { return stream->ending || (!stream->queue.empty() && !holding); });
+        changed.wait(lock, [&] { return stream->ending || (!stream->queue.empty() && !holding && !stream->held); });
         if (stream->queue.empty() && stream->ending) return;
         if (stream->queue.empty()) continue;
         Work work = std::move(stream->queue.front());
@@ -378,6 +378,15 @@ API int64_t sim_lose(int64_t code, int64_t, int64_t) {
 API int64_t sim_hold(int64_t on, int64_t, int64_t) {
     std::lock_guard<std::mutex> lock(mutex);
     holding = on;
+    changed.notify_all();
+    return 0;
+}
+
+// One stream stops before its next work, or goes on.
+API int64_t sim_hold_stream(int64_t stream, int64_t on, int64_t) {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (!streams.count((void *)stream)) return -1;
+    ((Stream *)stream)->held = on;
     changed.notify_all();
     return 0;
 }

@@ -162,6 +162,16 @@ impl Sim {
         self.call("sim_hold", 0, 0, 0);
     }
 
+    /// `stream` alone stops before its next work.
+    pub fn hold_stream(&self, stream: *mut c_void) {
+        assert_eq!(self.call("sim_hold_stream", stream as i64, 1, 0), 0, "no such stream");
+    }
+
+    /// `stream` goes on.
+    pub fn release_stream(&self, stream: *mut c_void) {
+        assert_eq!(self.call("sim_hold_stream", stream as i64, 0, 0), 0, "no such stream");
+    }
+
     /// Puts a network on `stream` that needs no TensorRT: the density of a cell is the mean of its red samples, 255 being one vehicle. `batch`
     /// inputs of `input` (width, height) lie at `from`, and maps of `grid` (columns, rows) go to `to`. Returns the driver's result.
     pub fn network(

@@ -179,22 +179,40 @@ unsafe impl Send for Event {}
 unsafe impl Sync for Event {}
 
 impl Event {
-    /// An event on which a waiting thread sleeps.
+    /// An event that has a time, and on which a waiting thread sleeps.
     pub fn new(context: &Arc<Context>) -> Result<Self, CudaError> {
+        Self::with_flags(context, sys::EVENT_BLOCKING_SYNC)
+    }
+
+    /// An event without a time, for one stream to wait for another.
+    pub fn marker(context: &Arc<Context>) -> Result<Self, CudaError> {
+        Self::with_flags(context, sys::EVENT_DISABLE_TIMING)
+    }
+
+    fn with_flags(context: &Arc<Context>, flags: u32) -> Result<Self, CudaError> {
         let _entered = context.enter()?;
         let mut handle = ptr::null_mut();
         // SAFETY: writes one handle; destroyed in `drop`.
-        let code = unsafe { (context.driver.table.event_create)(&mut handle, sys::EVENT_BLOCKING_SYNC) };
+        let code = unsafe { (context.driver.table.event_create)(&mut handle, flags) };
         context.driver.check_memory("cuEventCreate", code, "an event", 0)?;
         Ok(Self { context: context.clone(), handle })
     }
 
     /// Happens when `stream` comes to this point.
     pub fn record(&self, stream: &Stream) -> Result<(), CudaError> {
+        // SAFETY: a living stream.
+        unsafe { self.record_on(stream.handle) }
+    }
+
+    /// Happens when `stream`, which another library made, comes to this point.
+    ///
+    /// # Safety
+    /// `stream` is a living `CUstream` of the event's context.
+    pub unsafe fn record_on(&self, stream: *mut c_void) -> Result<(), CudaError> {
         let _entered = self.context.enter()?;
         let driver = self.context.driver;
-        // SAFETY: a living event and a living stream.
-        driver.check("cuEventRecord", unsafe { (driver.table.event_record)(self.handle, stream.handle) })
+        // SAFETY: a living event; the rest is the caller's.
+        driver.check("cuEventRecord", unsafe { (driver.table.event_record)(self.handle, stream) })
     }
 
     /// Waits, asleep, until it has happened.

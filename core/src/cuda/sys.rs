@@ -22,6 +22,8 @@ pub const ATTRIBUTE_MULTIPROCESSOR_COUNT: c_int = 16;
 pub const STREAM_NON_BLOCKING: c_uint = 1;
 /// A waiting thread sleeps instead of spinning.
 pub const EVENT_BLOCKING_SYNC: c_uint = 1;
+/// An event that has no time, which is cheaper.
+pub const EVENT_DISABLE_TIMING: c_uint = 2;
 /// Pinned memory that every context can use.
 pub const HOST_PORTABLE: c_uint = 1;
 /// Only what the capturing thread does may disturb the capture.

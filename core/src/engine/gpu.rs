@@ -16,6 +16,7 @@ use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::fmt;
+use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
@@ -60,6 +61,8 @@ pub struct Picture {
     staging: Option<PinnedBuffer>,
     format: Option<(FrameFormat, Placement)>,
     content: Content,
+    /// Happens when a lent picture has been written; made when the first producer is named, and used again.
+    written: Option<Event>,
 }
 
 /// Of each plane: where it is, bytes from row to row, bytes in all.
@@ -69,8 +72,8 @@ enum Content {
     Nothing,
     /// Offsets into the staging, and the bytes used of it.
     Host(Planes, usize),
-    /// Addresses on the GPU, and what keeps them.
-    Device(Planes, #[allow(dead_code, reason = "held until the batch is done")] Box<dyn Any + Send>),
+    /// Addresses on the GPU, whether `written` is to be waited for, and what keeps them.
+    Device(Planes, bool, #[allow(dead_code, reason = "held until the batch is done")] Box<dyn Any + Send>),
 }
 
 impl fmt::Debug for Picture {
@@ -86,7 +89,7 @@ impl fmt::Debug for Picture {
 
 impl Picture {
     fn new(context: Arc<Context>) -> Self {
-        Self { context, staging: None, format: None, content: Content::Nothing }
+        Self { context, staging: None, format: None, content: Content::Nothing, written: None }
     }
 
     /// Takes a copy of a picture in host memory.
@@ -120,22 +123,35 @@ impl Picture {
     /// Takes a picture that lies on the GPU; of each plane its address, the bytes from row to row, and the bytes in all. It is read where it
     /// is; `keep` is dropped when it has been.
     ///
+    /// Where the picture may still be being written, `producer` is the `CUstream` on which that happens: the batch waits, on the GPU, for what
+    /// has been put on it so far. `None` is for a picture that is complete.
+    ///
     /// # Safety
-    /// The planes hold the picture, in memory that the engine's context reaches, as long as `keep` lives.
+    /// The planes hold the picture, in memory that the engine's context reaches, as long as `keep` lives. `producer` is a living stream of
+    /// that context.
     pub unsafe fn lend(
         &mut self,
         format: FrameFormat,
         placement: Placement,
         planes: &[(u64, usize, usize)],
+        producer: Option<NonNull<c_void>>,
         keep: Box<dyn Any + Send>,
     ) -> Result<(), CudaError> {
         self.clear();
         // Checks them.
         PictureOrder::new(format, placement, planes, 0)?;
+        if let Some(producer) = producer {
+            let written = match self.written.take() {
+                Some(held) => held,
+                None => Event::marker(&self.context)?,
+            };
+            // SAFETY: the caller's word.
+            unsafe { self.written.insert(written).record_on(producer.as_ptr())? };
+        }
         let mut held = Planes::default();
         held[..planes.len()].copy_from_slice(planes);
         self.format = Some((format, placement));
-        self.content = Content::Device(held, keep);
+        self.content = Content::Device(held, producer.is_some(), keep);
         Ok(())
     }
 
@@ -438,7 +454,12 @@ impl GpuLane {
         };
         let count = format.pixels.planes();
         let planes = match &picture.content {
-            Content::Device(planes, _) => *planes,
+            Content::Device(planes, is_pending, _) => {
+                if let Some(written) = picture.written.as_ref().filter(|_| *is_pending) {
+                    self.stream.wait_for(written).map_err(failed)?;
+                }
+                *planes
+            }
             Content::Nothing => Planes::default(),
             Content::Host(planes, bytes) => {
                 let held = self.staged[index].take().filter(|held| held.bytes() >= *bytes);

@@ -304,7 +304,7 @@ impl Picture {
         // SAFETY: the planes were checked against the picture's size. DeepStream allocates in the GPU's primary context, which is the engine's
         // too, has finished writing when it pushes a buffer, and does not write again as long as the buffer is held; a copy is written once
         // and kept as well.
-        let lent = unsafe { to.lend(self.format, placement, &planes, keep) };
+        let lent = unsafe { to.lend(self.format, placement, &planes, None, keep) };
         Some(lent.map_err(|error| DeepStreamError::Unreadable { what: error.to_string(), remedy: REPORT }))
     }
 
