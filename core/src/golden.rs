@@ -18,6 +18,7 @@ use std::fs::{self, File as StdFile, OpenOptions};
 use std::io::{BufReader, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
@@ -184,7 +185,7 @@ impl Reference {
     /// Vehicles that `engine` counts on the input in `slot`, where it leaves the density. An inference that fails on the golden picture
     /// has failed it: scales that were lost may show as cells that are no number.
     fn infer(&self, engine: &dyn Engine, slot: &mut Slot) -> Result<f64, EngineError> {
-        engine.lane()?.infer(std::slice::from_mut(slot)).map_err(|error| match error {
+        engine.lane().and_then(|mut lane| lane.infer(std::slice::from_mut(slot))).map_err(|error| match error {
             EngineError::Infer { reason, .. } => {
                 self.failed(engine.info(), &format!("the inference of {} fails: {reason}", self.picture))
             }
@@ -262,6 +263,9 @@ struct Passed {
     /// A GPU runs one file in several.
     #[serde(default)]
     precision: String,
+    /// SHA-256 of the plan that was built of the file: another build is another plan.
+    #[serde(default)]
+    plan: String,
     device: String,
     /// A home folder may be one for many machines.
     processor: String,
@@ -271,12 +275,14 @@ struct Passed {
 }
 
 impl Passed {
-    fn new(info: &EngineInfo, input: InputSize, file: &File, golden: &Golden, expected: &GoldenCount) -> Self {
+    fn new(engine: &dyn Engine, input: InputSize, file: &File, golden: &Golden, expected: &GoldenCount) -> Self {
+        let info = engine.info();
         Self {
             file: file.sha256.clone(),
             engine: info.kind,
             version: info.version.clone(),
             precision: info.precision.clone(),
+            plan: engine.plan().unwrap_or_default().to_owned(),
             device: info.device.clone(),
             processor: processor(),
             input: format!("{}x{}", input.width, input.height),
@@ -331,14 +337,21 @@ impl State {
     }
 }
 
+/// Opens an engine once more, for another request.
+pub(crate) type Reopen<'a> = &'a dyn Fn(&EngineRequest) -> Result<Arc<dyn Engine>, EngineError>;
+
 /// Compares `engine`, opened for `request`, with the golden picture, unless it has agreed on this machine before. Nothing to do where the
-/// manifest has no golden picture for the file.
-pub(crate) fn check_once(request: &EngineRequest, engine: &dyn Engine) -> Result<(), EngineError> {
+/// manifest has no golden picture for the file. Where `reopen` is `None`, opening it at the golden size takes too long.
+pub(crate) fn check_once(
+    request: &EngineRequest,
+    engine: &dyn Engine,
+    reopen: Option<Reopen<'_>>,
+) -> Result<(), EngineError> {
     let (model, info) = (&request.model, engine.info());
     let Some(file) = engine::file_of(model, info) else { return Ok(()) };
     let Some((golden, expected)) = expectation(model, file) else { return Ok(()) };
     let state = State::read();
-    let passed = Passed::new(info, info.input, file, golden, expected);
+    let passed = Passed::new(engine, info.input, file, golden, expected);
     if state.has(&passed) {
         return Ok(());
     }
@@ -348,13 +361,9 @@ pub(crate) fn check_once(request: &EngineRequest, engine: &dyn Engine) -> Result
     if info.input == reference.size {
         reference.judge(engine)?;
     } else {
-        let passed = Passed::new(info, reference.size, file, golden, expected);
-        // Another plan for a GPU takes minutes to build.
-        if info.kind != EngineKind::TensorRt && !state.has(&passed) {
-            let engine = engine::open_unchecked(
-                &EngineRequest { input: Some(reference.size), max_batch: 1, ..request.clone() },
-                info.kind,
-            )?;
+        let passed = Passed::new(engine, reference.size, file, golden, expected);
+        if let Some(reopen) = reopen.filter(|_| !state.has(&passed)) {
+            let engine = reopen(&EngineRequest { input: Some(reference.size), max_batch: 1, ..request.clone() })?;
             reference.judge(&*engine)?;
             state.add(&passed);
         }
@@ -384,7 +393,7 @@ pub fn verify(
     let info = engine.info();
     let comparison = reference.compare(engine)?;
     if let Some((golden, expected)) = expectation(model, file).filter(|_| comparison.agrees()) {
-        let (state, passed) = (State::read(), Passed::new(info, info.input, file, golden, expected));
+        let (state, passed) = (State::read(), Passed::new(engine, info.input, file, golden, expected));
         if !state.has(&passed) {
             state.add(&passed);
         }

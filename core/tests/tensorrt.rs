@@ -163,6 +163,8 @@ fn runs() {
         input,
         max_batch: 4,
         capability: 89,
+        gpu: "",
+        refused: None,
         calibration: None,
         detailed: true,
     };

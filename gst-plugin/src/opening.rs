@@ -131,7 +131,7 @@ struct Told {
 impl Teller {
     /// Whether the opening is to go on.
     fn tell(&self, progress: Progress<'_>) -> bool {
-        let long = matches!(progress, Progress::Waiting | Progress::Building { .. });
+        let long = matches!(progress, Progress::Waiting | Progress::Building { .. } | Progress::Compiling);
         let begins = if long { lock(&self.takes_long).take() } else { None };
         let mut told = lock(&self.told);
         let text = match progress {
@@ -150,6 +150,7 @@ impl Teller {
                 None
             }
             Progress::Timing { precision } => Some(format!("timing {precision}")),
+            Progress::Compiling => Some("compiling the plan for this GPU".to_owned()),
             Progress::Begin { phase, steps, .. } => {
                 told.phases.push((phase.to_owned(), 0, steps));
                 told.phase()

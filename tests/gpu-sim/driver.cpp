@@ -428,7 +428,9 @@ API int cuDeviceGet(int *device, int index) {
 
 API int cuDeviceGetName(char *name, int length, int device) {
     ALIVE();
-    snprintf(name, length, "Simulated GPU %d (host memory, for tests)", device);
+    const char *model = getenv("VEHICLECOUNT_SIM_NAME");
+    if (model) snprintf(name, length, "%s", model);
+    else snprintf(name, length, "Simulated GPU %d (host memory, for tests)", device);
     return OK;
 }
 
@@ -437,7 +439,7 @@ API int cuDeviceGetAttribute(int *value, int attribute, int) {
     switch (attribute) {
         case 75: *value = 8; break;
         case 76: *value = 9; break;
-        case 16: *value = 2; break;
+        case 16: *value = setting("VEHICLECOUNT_SIM_MULTIPROCESSORS", 2); break;
         case 14: *value = 256; break;  // Texture alignment.
         case 41: *value = 1; break;    // Unified addressing.
         default: *value = 0;

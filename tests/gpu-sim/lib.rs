@@ -4,7 +4,8 @@
 //! addresses are checked on every copy and launch. Kernels are the host builds of the real ones. What it does not simulate: the speed of a
 //! GPU, races inside a block, and what the PTX becomes on a real one.
 //!
-//! In a process of its own, `VEHICLECOUNT_SIM_DEVICES`, `_VERSION`, `_INIT` and `_MEMORY` (bytes) say what the driver tells.
+//! In a process of its own, `VEHICLECOUNT_SIM_DEVICES`, `_VERSION`, `_INIT`, `_MEMORY` (bytes), `_NAME` and `_MULTIPROCESSORS` say what the
+//! driver tells.
 
 use std::ffi::{c_int, c_void};
 use std::path::Path;

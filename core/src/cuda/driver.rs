@@ -38,6 +38,15 @@ pub struct DeviceInfo {
     pub multiprocessors: u32,
 }
 
+impl DeviceInfo {
+    /// Its model: name, multiprocessors and memory. Cards of one compute capability differ in all
+    /// three, and what is fast or works on one may not be or do so on another.
+    pub fn model(&self) -> String {
+        let gib = (self.memory as f64 / f64::from(1 << 30)).round();
+        format!("{}, {} SMs, {gib} GiB", self.name, self.multiprocessors)
+    }
+}
+
 /// Opened once in a process; where that fails, the next one to ask tries again.
 static DRIVER: OnceCell<Driver> = OnceCell::new();
 

@@ -10,12 +10,15 @@
 //! 5. copies the sums to the host, and the maps where somebody asks for one;
 //! 6. waits, asleep.
 //!
-//! Steps 2 to 5 are recorded as a CUDA graph for each batch size when it comes for the second time, and replayed from then on.
+//! A batch is filled up to one of a few sizes: the powers of two, and the largest. A new lane runs each of them once, so that whatever the
+//! network compiles or allocates for a size is there before the first frame. Steps 2 to 5 are recorded as a CUDA graph when a size is first
+//! needed, and replayed from then on.
 
 use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::c_void;
 use std::fmt;
+use std::ops::Range;
 use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -205,6 +208,7 @@ impl Shared {
 pub struct GpuEngine {
     shared: Arc<Shared>,
     networks: Networks,
+    plan: Option<String>,
 }
 
 impl GpuEngine {
@@ -218,7 +222,13 @@ impl GpuEngine {
         let kernels = Kernels::load(&context).map_err(|error| EngineError::Gpu { kind: info.kind, error })?;
         let lost = AtomicBool::new(false);
         let shared = Arc::new(Shared { info, context, kernels, max_batch: max_batch.max(1), lost });
-        Ok(Self { shared, networks })
+        Ok(Self { shared, networks, plan: None })
+    }
+
+    /// Says that the network is that of the plan with this SHA-256.
+    pub fn of_plan(mut self, sha256: String) -> Self {
+        self.plan = Some(sha256);
+        self
     }
 }
 
@@ -229,6 +239,10 @@ impl Engine for GpuEngine {
 
     fn lane(&self) -> Result<Box<dyn Lane>, EngineError> {
         Ok(Box::new(GpuLane::new(self.shared.clone(), (self.networks)()?)?))
+    }
+
+    fn plan(&self) -> Option<&str> {
+        self.plan.as_deref()
     }
 
     fn picture(&self) -> Option<Picture> {
@@ -267,6 +281,22 @@ struct Host {
     count_orders: PinnedBuffer,
     maps: PinnedBuffer,
     sums: PinnedBuffer,
+}
+
+impl Host {
+    /// There are no pictures at these places of the batch: the network runs on what its input has there.
+    fn nothing(&mut self, places: Range<usize>) {
+        for place in places {
+            self.picture_orders.values_mut::<PictureOrder>()[place] = PictureOrder::nothing(place);
+            self.count_orders.values_mut::<CountOrder>()[place] = CountOrder::new(0, 0);
+        }
+    }
+}
+
+/// Tells `network` the size of the next batch, which lies in `room`.
+fn set_batch(shared: &Shared, network: &mut dyn Network, room: &Room, batch: usize) -> Result<(), EngineError> {
+    let set = network.set_batch(batch, room.inputs.address(), room.maps.address());
+    set.map_err(|reason| EngineError::Infer { kind: shared.info.kind, reason })
 }
 
 impl Room {
@@ -337,8 +367,10 @@ impl Room {
 
 /// One stream of work.
 struct GpuLane {
-    /// Work by batch size and whether maps are copied. Goes before what it names.
-    graphs: HashMap<(usize, bool), Recorded>,
+    /// Work by batch size and whether maps are copied; `None` where it cannot be recorded. Goes before what it names.
+    graphs: HashMap<(usize, bool), Option<Graph>>,
+    /// Batch sizes that are run, ascending.
+    sizes: Vec<usize>,
     network: Box<dyn Network>,
     stream: Stream,
     begin: Event,
@@ -349,12 +381,14 @@ struct GpuLane {
     shared: Arc<Shared>,
 }
 
-enum Recorded {
-    /// It has run once: next time it is recorded.
-    Seen,
-    Graph(Graph),
-    /// It cannot be recorded.
-    Never,
+/// The powers of two from `least` on, and `least` and `most` themselves.
+fn batch_sizes(least: usize, most: usize) -> Vec<usize> {
+    let (least, most) = (least.max(1), most.max(least).max(1));
+    let powers = (0..usize::BITS).map(|power| 1 << power).skip_while(|&size| size <= least);
+    let between = powers.take_while(|&size| size < most);
+    let mut sizes: Vec<_> = std::iter::once(least).chain(between).chain([most]).collect();
+    sizes.dedup();
+    sizes
 }
 
 impl GpuLane {
@@ -363,9 +397,33 @@ impl GpuLane {
         let context = &shared.context;
         let stream = Stream::new(context).map_err(failed)?;
         let (begin, end) = (Event::new(context).map_err(failed)?, Event::new(context).map_err(failed)?);
-        let room = Room::new(shared.clone(), shared.max_batch.max(network.min_batch())).map_err(failed)?;
+        let sizes = batch_sizes(network.min_batch(), shared.max_batch);
+        let most = sizes.last().copied().unwrap_or(1);
+        let room = Room::new(shared.clone(), most).map_err(failed)?;
         let staged = (0..shared.max_batch).map(|_| None).collect();
-        Ok(Self { graphs: HashMap::new(), network, stream, begin, end, room, staged, shared })
+        let mut lane = Self { graphs: HashMap::new(), sizes, network, stream, begin, end, room, staged, shared };
+        if !lane.shared.lost.load(Ordering::Relaxed) {
+            lane.warm_up()?;
+        }
+        Ok(lane)
+    }
+
+    /// Runs each batch size once, on inputs of zeros.
+    fn warm_up(&mut self) -> Result<(), EngineError> {
+        let shared = self.shared.clone();
+        let failed = |error| shared.failed(error);
+        let _entered = shared.context.enter().map_err(failed)?;
+        let most = self.room.host.picture_orders.values::<PictureOrder>().len();
+        self.room.host.nothing(0..most);
+        for &size in &self.sizes {
+            set_batch(&shared, &mut *self.network, &self.room, size)?;
+            // SAFETY: the room is this lane's alone, and nothing of it is used before the wait.
+            let run = unsafe { self.room.run(&mut *self.network, &self.stream, size, true) };
+            let waited = self.stream.synchronize().map_err(failed);
+            run.and(waited)?;
+        }
+        // Tells the network that the last run is done.
+        set_batch(&shared, &mut *self.network, &self.room, self.sizes[0])
     }
 
     fn batch(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
@@ -393,44 +451,35 @@ impl GpuLane {
             let (address, regions) = weights.map_or((0, 0), |weights| (weights.buffer.address(), weights.regions));
             self.room.host.count_orders.values_mut::<CountOrder>()[index] = CountOrder::new(address, regions);
         }
-        let batch = slots.len();
+        let batch = self.sizes.iter().copied().find(|&size| size >= slots.len()).unwrap_or(slots.len());
+        self.room.host.nothing(slots.len()..batch);
         let with_maps = slots.iter().any(|slot| slot.weights.is_none());
         let Self { graphs, network, stream, room, .. } = self;
         let network = &mut **network;
-        if !matches!(graphs.get(&(batch, with_maps)), Some(Recorded::Graph(_))) {
-            let inputs = batch.max(network.min_batch());
-            let set = network.set_batch(inputs, room.inputs.address(), room.maps.address());
-            set.map_err(|reason| EngineError::Infer { kind: shared.info.kind, reason })?;
-        }
         match graphs.get(&(batch, with_maps)) {
             // SAFETY: the room is this lane's alone, and is not touched before the wait below; pictures and weights are the slots'.
-            Some(Recorded::Graph(graph)) => unsafe { stream.replay(graph) }.map_err(failed)?,
-            Some(Recorded::Never) => {
+            Some(Some(graph)) => unsafe { stream.replay(graph) }.map_err(failed)?,
+            Some(None) => {
+                set_batch(&shared, network, room, batch)?;
                 // SAFETY: as above.
                 unsafe { room.run(network, stream, batch, with_maps)? };
             }
             None => {
-                // What a network allocates for a batch, it allocates when it runs it first: no graph may do that.
-                // SAFETY: as above.
-                unsafe { room.run(network, stream, batch, with_maps)? };
-                graphs.insert((batch, with_maps), Recorded::Seen);
-            }
-            Some(Recorded::Seen) => {
+                set_batch(&shared, network, room, batch)?;
                 // SAFETY: as above; the graph goes before the room does.
                 let graph = unsafe { stream.capture(|stream| room.run(network, stream, batch, with_maps), failed) };
-                match graph {
-                    Ok(graph) => {
-                        // SAFETY: as above.
-                        unsafe { stream.replay(&graph) }.map_err(failed)?;
-                        graphs.insert((batch, with_maps), Recorded::Graph(graph));
-                    }
+                let graph = match graph {
+                    Ok(graph) => Some(graph),
                     Err(error) if shared.lost.load(Ordering::Relaxed) => return Err(error),
-                    Err(_) => {
-                        graphs.insert((batch, with_maps), Recorded::Never);
-                        // SAFETY: as above.
-                        unsafe { room.run(network, stream, batch, with_maps)? };
-                    }
+                    Err(_) => None,
+                };
+                match &graph {
+                    // SAFETY: as above.
+                    Some(graph) => unsafe { stream.replay(graph) }.map_err(failed)?,
+                    // SAFETY: as above.
+                    None => unsafe { room.run(network, stream, batch, with_maps)? },
                 }
+                graphs.insert((batch, with_maps), graph);
             }
         }
         drop(entered);
@@ -515,5 +564,21 @@ impl Lane for GpuLane {
 
     fn device_time(&self) -> Option<Duration> {
         self.end.since(&self.begin).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::batch_sizes;
+
+    #[test]
+    fn few_sizes_serve_every_batch() {
+        assert_eq!(batch_sizes(1, 16), [1, 2, 4, 8, 16]);
+        assert_eq!(batch_sizes(1, 256), [1, 2, 4, 8, 16, 32, 64, 128, 256]);
+        assert_eq!(batch_sizes(1, 12), [1, 2, 4, 8, 12]);
+        assert_eq!((batch_sizes(1, 1), batch_sizes(0, 0)), (vec![1], vec![1]));
+        // A network that takes no fewer than three.
+        assert_eq!((batch_sizes(3, 16), batch_sizes(3, 2)), (vec![3, 4, 8, 16], vec![3]));
+        assert_eq!(batch_sizes(16, 16), [16]);
     }
 }

@@ -16,9 +16,10 @@ use super::gpu::{GpuEngine, Network, Networks};
 use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Slot};
 use crate::cuda::{Context, DeviceBuffer, Driver};
 use crate::frame::{FrameFormat, FrameView, PixelFormat, Plane};
-use crate::golden::Reference;
+use crate::golden;
 use crate::model::File;
 use crate::preprocess::{InputSize, Placement};
+use crate::tensorrt::cache::{Found, Origin, Refused};
 use crate::tensorrt::{
     self, Choice, Flavour, Library, Plan, Precision, Progress, Purpose, Severity, TensorRtError, cache, candidates,
     choose,
@@ -55,8 +56,19 @@ pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineErr
         [] => Err(EngineError::TensorRt(TensorRtError::NothingToBuild)),
         [(only, _)] => Ok(Arc::new(opening.engine(*only, None)?)),
         _ => {
-            let choice = opening.choose(&candidates)?;
-            Ok(Arc::new(opening.engine(choice.precision, Some(choice.to_string()))?))
+            let (choice, is_kept) = opening.choose(&candidates)?;
+            let engine = opening.engine(choice.precision, Some(choice.to_string()))?;
+            match golden::check_once(request, &engine, None) {
+                // What was right when it was chosen is so no longer: all are tried again.
+                Err(EngineError::Golden { .. }) if is_kept => {
+                    drop(engine);
+                    opening.forget(&candidates);
+                    let (choice, _) = opening.choose(&candidates)?;
+                    Ok(Arc::new(opening.engine(choice.precision, Some(choice.to_string()))?))
+                }
+                Err(error) => Err(error),
+                Ok(()) => Ok(Arc::new(engine)),
+            }
         }
     }
 }
@@ -79,12 +91,13 @@ impl Opening<'_> {
         major * 10 + minor
     }
 
-    /// The fastest precision that counts what it must: remembered, or found out now.
-    fn choose(&self, candidates: &[(Precision, &File)]) -> Result<Choice, EngineError> {
+    /// The fastest precision that counts what it must, and whether that was kept; else it is found out now.
+    fn choose(&self, candidates: &[(Precision, &File)]) -> Result<(Choice, bool), EngineError> {
         let remembered = self.remembered(candidates);
-        let read = || remembered.as_deref().and_then(Choice::read);
+        let purpose = self.purpose();
+        let read = || remembered.as_deref().and_then(Choice::read).filter(|choice| choice.purpose == purpose);
         if let Some(choice) = read() {
-            return Ok(choice);
+            return Ok((choice, true));
         }
         // Two processes that time at once disturb each other. Where nothing can be locked, they do.
         let lock = remembered
@@ -92,10 +105,10 @@ impl Opening<'_> {
             .map(|path| cache::alone(&path.with_extension("lock"), &|at| self.request.watch.tell(at)));
         let _lock = lock.transpose().map_err(EngineError::TensorRt)?;
         if let Some(choice) = read() {
-            return Ok(choice);
+            return Ok((choice, true));
         }
         let precisions: Vec<_> = candidates.iter().map(|(precision, _)| *precision).collect();
-        let choice = choose(self.purpose(), &precisions, |precision| {
+        let choice = choose(purpose.clone(), &precisions, |precision| {
             self.time(precision).map_err(|error| match error {
                 EngineError::TensorRt(error) => error,
                 error => TensorRtError::Run { library: self.library_name(), reason: error.to_string() },
@@ -107,7 +120,15 @@ impl Opening<'_> {
             let _ = choice.write(&path);
         }
         tensorrt::tell(Severity::Warning, &format!("precision of {}: {choice}", choice.purpose));
-        Ok(choice)
+        Ok((choice, false))
+    }
+
+    /// Removes the choice that was kept.
+    fn forget(&self, candidates: &[(Precision, &File)]) {
+        if let Some(path) = self.remembered(candidates) {
+            // One that stays is found wrong again.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     fn purpose(&self) -> Purpose {
@@ -116,6 +137,7 @@ impl Opening<'_> {
             library: self.library.flavour(),
             version: self.library.version().to_string(),
             capability: self.capability(),
+            gpu: self.context.device().model(),
             width: self.input.width,
             height: self.input.height,
             max_batch: self.request.max_batch.max(1),
@@ -126,11 +148,12 @@ impl Opening<'_> {
     fn remembered(&self, candidates: &[(Precision, &File)]) -> Option<PathBuf> {
         let files: Vec<_> = candidates.iter().map(|(_, file)| file.sha256.get(..16).unwrap_or_default()).collect();
         let name = format!(
-            "choice-{}-{}-{}-{}-{}x{}-b{}.json",
+            "choice-{}-{}-{}-{}-{}-{}x{}-b{}.json",
             files.join("-"),
             self.library.flavour(),
             self.library.version(),
             self.capability(),
+            cache::short_digest(&self.context.device().model()),
             self.input.width,
             self.input.height,
             self.request.max_batch.max(1),
@@ -148,19 +171,10 @@ impl Opening<'_> {
         if !self.request.watch.tell(Progress::Timing { precision }) {
             return Err(EngineError::TensorRt(TensorRtError::Ended));
         }
-        let file = self.file(precision)?;
-        let reference = Reference::read(&self.request.model, file).map_err(|error| refused(&error))?;
-        let reference = reference.map(|reference| reference.in_precision(precision.name()));
-        if let Some(reference) = reference.filter(|reference| reference.size() == self.input) {
-            let comparison = reference.compare(&engine)?;
-            if !comparison.agrees() {
-                let reason = format!(
-                    "it counts {:.2} on the golden picture, where {:.2} are expected",
-                    comparison.count, comparison.expected.count
-                );
-                return Err(EngineError::Infer { kind: KIND, reason });
-            }
-        }
+        golden::check_once(self.request, &engine, None).map_err(|error| match error {
+            EngineError::Golden { what, .. } => EngineError::Infer { kind: KIND, reason: what },
+            other => other,
+        })?;
         let mut lane = engine.lane()?;
         // Small pictures: what is copied to the GPU is the same for each precision, and would hide what differs.
         let (side, gray) = (64, [114u8; 64 * 64]);
@@ -192,13 +206,37 @@ impl Opening<'_> {
         })
     }
 
-    /// The engine of one precision, chosen for that reason, its plan built where there is none.
+    /// The engine of one precision, chosen for that reason, its plan built where there is none. A plan that was kept and fails its golden
+    /// picture is built anew, once.
     fn engine(&self, precision: Precision, choice: Option<String>) -> Result<GpuEngine, EngineError> {
+        let (engine, plan) = self.engine_but(precision, choice.clone(), None)?;
+        if plan.origin != Origin::Kept {
+            return Ok(engine);
+        }
+        match golden::check_once(self.request, &engine, None) {
+            Err(EngineError::Golden { what, .. }) => {
+                drop(engine);
+                let refused = Refused { sha256: plan.sha256, reason: format!("it fails its golden picture: {what}") };
+                Ok(self.engine_but(precision, choice, Some(&refused))?.0)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(engine),
+        }
+    }
+
+    /// The engine of one precision, and where its plan came from.
+    fn engine_but(
+        &self,
+        precision: Precision,
+        choice: Option<String>,
+        refused_plan: Option<&Refused>,
+    ) -> Result<(GpuEngine, Found<()>), EngineError> {
         let Self { request, context, library, input } = self;
         let model = &request.model;
         let file = self.file(precision)?;
         model.verify_once(file).map_err(|error| refused(&error))?;
         let path = model.path(file);
+        let gpu = context.device().model();
         let wanted = cache::PlanRequest {
             library,
             onnx: &path,
@@ -207,14 +245,17 @@ impl Opening<'_> {
             input: *input,
             max_batch: request.max_batch.max(1),
             capability: self.capability(),
+            gpu: &gpu,
+            refused: refused_plan,
             calibration: None,
             detailed: false,
         };
-        let plan = {
+        let Found { plan, origin, path: kept_at, sha256 } = {
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
-            cache::load(&wanted, &|at| request.watch.tell(at)).map_err(EngineError::TensorRt)?.plan
+            cache::load(&wanted, &|at| request.watch.tell(at)).map_err(EngineError::TensorRt)?
         };
-        self.run(plan, &path, precision.name(), choice)
+        let engine = self.run(plan, &path, precision.name(), choice)?.of_plan(sha256.clone());
+        Ok((engine, Found { plan: (), origin, path: kept_at, sha256 }))
     }
 
     /// The engine of a plan that the user built by hand.
@@ -228,7 +269,7 @@ impl Opening<'_> {
             let _entered = self.context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             self.library.load(&bytes).map_err(EngineError::TensorRt)?
         };
-        self.run(plan, path, "plan", None)
+        Ok(self.run(plan, path, "plan", None)?.of_plan(cache::digest(&bytes)))
     }
 
     /// The engine of a plan that was made from `path`.
@@ -243,7 +284,10 @@ impl Opening<'_> {
         let plan = Inside::new(plan, context);
         if let Some(folder) = cache::folder() {
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
-            plan.value().keep_kernels(&folder, &context.device().name);
+            let is_warm = plan.value().keep_kernels(&folder, &context.device().model());
+            if !is_warm && !request.watch.tell(Progress::Compiling) {
+                return Err(EngineError::TensorRt(TensorRtError::Ended));
+            }
         }
         let stride = request.model.manifest.output.stride;
         let (columns, rows) = (input.width / stride, input.height / stride);

@@ -63,6 +63,8 @@ pub enum Progress<'a> {
         /// Which one.
         precision: Precision,
     },
+    /// TensorRT-RTX compiles a plan's kernels for the GPU at hand, when its first lane is made: it takes seconds.
+    Compiling,
     /// A phase of a build begins, perhaps inside another one.
     Begin {
         /// Its name, TensorRT's own.

@@ -210,28 +210,29 @@ impl Plan {
         Ok(String::from_utf8_lossy(&json).into_owned())
     }
 
-    /// TensorRT-RTX compiles kernels for the GPU at hand, `gpu` by name, when a context first runs a batch size: seconds. From here on contexts
+    /// TensorRT-RTX compiles kernels for the GPU at hand, a GPU of the model `gpu`, when a context first runs a batch size: seconds. From here on contexts
     /// use those that lie in `folder` from earlier times, and [`write_kernels`](Self::write_kernels) and the plan's end leave them there. For
-    /// other libraries this does nothing. Call it before the first context is made.
-    pub fn keep_kernels(&self, folder: &Path, gpu: &str) {
+    /// other libraries this does nothing. Call it before the first context is made. Returns whether nothing must be compiled, as far as is known.
+    pub fn keep_kernels(&self, folder: &Path, gpu: &str) -> bool {
         if self.library.flavour() != Flavour::TensorRtRtx {
-            return;
+            return true;
         }
-        let short = |digest: &str| digest[..digest.len().min(12)].to_owned();
-        let name = format!("kernels-{}-{}.cache", short(&self.digest), short(&cache::digest(gpu.as_bytes())));
+        let plan = &self.digest[..self.digest.len().min(12)];
+        let name = format!("kernels-{plan}-{}.cache", cache::short_digest(gpu));
         let path = folder.join(name);
         let held = cache::read_checked(&path).unwrap_or_default();
         let mut taken = 0;
         // SAFETY: the engine lives, and the bytes live through the call.
         let made = unsafe { (self.library.shim.kernels)(self.engine, held.as_ptr().cast(), held.len(), &mut taken) };
         if made.is_null() {
-            return;
+            return false;
         }
         let written = if taken == 0 { String::new() } else { cache::digest(&held) };
         if let Some(before) = self.kernels().replace(Kernels { cache: made, path, written }) {
             // SAFETY: no context has been made of it, as the caller was told.
             unsafe { (self.library.shim.kernels_drop)(before.cache) };
         }
+        taken != 0
     }
 
     fn kernels(&self) -> MutexGuard<'_, Option<Kernels>> {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::cache::Label;
+use super::cache::{self, Label};
 use super::{Flavour, TensorRtError};
 use crate::model::{File, Model};
 
@@ -99,6 +99,9 @@ pub struct Purpose {
     pub version: String,
     /// Compute capability of the GPU times ten.
     pub capability: u32,
+    /// The GPU's model ([`crate::cuda::DeviceInfo::model`]).
+    #[serde(default)]
+    pub gpu: String,
     /// Input width in pixels.
     pub width: usize,
     /// Input height in pixels.
@@ -167,12 +170,9 @@ pub fn choose(
 
 impl fmt::Display for Purpose {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self { model, library, version, capability, width, height, max_batch } = self;
-        let (major, minor) = (capability / 10, capability % 10);
-        write!(
-            f,
-            "{model} {width}x{height}, batches of {max_batch}, {library} {version}, compute capability {major}.{minor}"
-        )
+        let Self { model, library, version, capability, gpu, width, height, max_batch } = self;
+        let target = cache::target(gpu, *capability);
+        write!(f, "{model} {width}x{height}, batches of {max_batch}, {library} {version}, {target}")
     }
 }
 
@@ -182,6 +182,7 @@ impl Purpose {
         let Label { library, version, capability, width, height, max_batch, .. } = label;
         (&self.library, &self.version, self.capability) == (library, version, *capability)
             && (self.width, self.height, self.max_batch) == (*width, *height, *max_batch)
+            && (label.gpu.is_empty() || self.gpu == label.gpu)
             && self.model == label.model()
     }
 }
@@ -206,7 +207,7 @@ impl Choice {
         if let Some(folder) = path.parent() {
             std::fs::create_dir_all(folder)?;
         }
-        super::cache::write_whole(path, text.as_bytes())
+        cache::write_whole(path, text.as_bytes())
     }
 }
 

@@ -76,13 +76,13 @@ pub fn run(options: &Options) -> Result<()> {
             table.display()
         );
     }
-    let capabilities = if options.compute_capability.is_empty() {
+    let (capabilities, gpu) = if options.compute_capability.is_empty() {
         let here = Driver::open().and_then(|driver| driver.device(options.gpu));
         let device = here.context("no --compute-capability was given, and no GPU is at hand")?;
         println!("building for {}", device.name);
-        vec![device.compute_capability.0 * 10 + device.compute_capability.1]
+        (vec![device.compute_capability.0 * 10 + device.compute_capability.1], device.model())
     } else if library.flavour() == Flavour::TensorRtRtx {
-        options.compute_capability.clone()
+        (options.compute_capability.clone(), String::new())
     } else {
         bail!(
             "{library} builds for the GPU at hand alone: leave --compute-capability out, or take --runtime tensorrt-rtx"
@@ -127,6 +127,8 @@ pub fn run(options: &Options) -> Result<()> {
             input,
             max_batch: options.batch as usize,
             capability: capabilities[0],
+            gpu: &gpu,
+            refused: None,
             calibration: options.calibration.as_deref(),
             detailed: true,
         };
@@ -207,7 +209,7 @@ impl Shown {
         match progress {
             Progress::Waiting if phases.is_empty() => phases.push(("waiting for another process".to_owned(), 0, 1)),
             Progress::Building { .. } => phases.clear(),
-            Progress::Waiting | Progress::Built { .. } | Progress::Timing { .. } => {}
+            Progress::Waiting | Progress::Built { .. } | Progress::Timing { .. } | Progress::Compiling => {}
             Progress::Begin { phase, steps, .. } => phases.push((phase.to_owned(), 0, steps)),
             Progress::Step { phase, step } => {
                 phases.iter_mut().filter(|(name, ..)| name == phase).for_each(|(_, done, _)| *done = step + 1);

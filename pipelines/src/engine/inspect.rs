@@ -38,7 +38,7 @@ pub fn run(options: &Options) -> Result<()> {
         println!("{}: {}", options.plan.display(), bytes(plan.len()));
         if let Some(label) = &label {
             println!(
-                "  {} in {}, {}x{}, batches 1 to {}, built by {} {} for compute capability {}.{}",
+                "  {} in {}, {}x{}, batches 1 to {}, built by {} {} for {}",
                 label.network,
                 label.precision,
                 label.width,
@@ -46,8 +46,7 @@ pub fn run(options: &Options) -> Result<()> {
                 label.max_batch,
                 label.library,
                 label.version,
-                label.capability / 10,
-                label.capability % 10
+                label.target()
             );
             let folder = options.plan.parent().unwrap_or(Path::new(""));
             for choice in Choice::all(folder).iter().filter(|choice| choice.purpose.is_of(label)) {
