@@ -23,10 +23,11 @@ use std::sync::Arc;
 use serde::{Deserialize, Serialize};
 
 use crate::cache;
-use crate::engine::{self, Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Slot};
+use crate::engine::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Slot};
 use crate::frame::{FrameFormat, FrameView, PixelFormat, Plane};
 use crate::model::{File, Golden, GoldenCount, Model, ModelError};
 use crate::preprocess::{InputSize, Preprocessor};
+use crate::tensorrt::Precision;
 
 /// The companion file: the density that each ONNX file makes of the golden picture.
 #[derive(Deserialize)]
@@ -197,6 +198,15 @@ impl Reference {
 
 const AGAIN: &str = "install the model again, or write its golden values anew (engines/verify.py --golden)";
 
+/// The file of the model that an engine which says `info` of itself runs.
+fn file_of<'a>(model: &'a Model, info: &EngineInfo) -> Option<&'a File> {
+    let own = match info.kind {
+        EngineKind::TensorRt => info.precision.parse::<Precision>().ok().and_then(|precision| precision.file(model)),
+        kind => model.file_in(kind, &info.precision),
+    };
+    own.or_else(|| model.file_for(info.kind))
+}
+
 /// What the manifest says of `file`.
 fn expectation<'a>(model: &'a Model, file: &File) -> Option<(&'a Golden, &'a GoldenCount)> {
     let golden = model.manifest.golden.as_ref()?;
@@ -255,7 +265,7 @@ fn read_density(model: &Model, golden: &Golden, name: &str, file: &File) -> Resu
 
 /// What has agreed, as a line of the state file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Passed {
+struct Agreement {
     /// SHA-256 of the ONNX file.
     file: String,
     engine: EngineKind,
@@ -274,7 +284,7 @@ struct Passed {
     golden: String,
 }
 
-impl Passed {
+impl Agreement {
     fn new(engine: &dyn Engine, input: InputSize, file: &File, golden: &Golden, expected: &GoldenCount) -> Self {
         let info = engine.info();
         Self {
@@ -314,13 +324,13 @@ impl State {
         Self { path, text }
     }
 
-    fn has(&self, passed: &Passed) -> bool {
-        self.text.lines().any(|line| serde_json::from_str(line).is_ok_and(|known: Passed| known == *passed))
+    fn has(&self, agreement: &Agreement) -> bool {
+        self.text.lines().any(|line| serde_json::from_str(line).is_ok_and(|known: Agreement| known == *agreement))
     }
 
     /// Appends a line, in one write: other processes may do the same.
-    fn add(&self, passed: &Passed) {
-        let (Some(path), Ok(line)) = (&self.path, serde_json::to_string(passed)) else { return };
+    fn add(&self, agreement: &Agreement) {
+        let (Some(path), Ok(line)) = (&self.path, serde_json::to_string(agreement)) else { return };
         let write = || -> std::io::Result<()> {
             fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
             let mut options = OpenOptions::new();
@@ -340,19 +350,20 @@ impl State {
 /// Opens an engine once more, for another request.
 pub(crate) type Reopen<'a> = &'a dyn Fn(&EngineRequest) -> Result<Arc<dyn Engine>, EngineError>;
 
-/// Compares `engine`, opened for `request`, with the golden picture, unless it has agreed on this machine before. Nothing to do where the
-/// manifest has no golden picture for the file. Where `reopen` is `None`, opening it at the golden size takes too long.
+/// Compares `engine`, opened for `request`, with the golden picture, unless it has agreed on this
+/// machine before. Nothing to do where the manifest has no golden picture for the file. Where
+/// `reopen` is `None`, opening it at the golden size takes too long.
 pub(crate) fn check_once(
     request: &EngineRequest,
     engine: &dyn Engine,
     reopen: Option<Reopen<'_>>,
 ) -> Result<(), EngineError> {
     let (model, info) = (&request.model, engine.info());
-    let Some(file) = engine::file_of(model, info) else { return Ok(()) };
+    let Some(file) = file_of(model, info) else { return Ok(()) };
     let Some((golden, expected)) = expectation(model, file) else { return Ok(()) };
     let state = State::read();
-    let passed = Passed::new(engine, info.input, file, golden, expected);
-    if state.has(&passed) {
+    let agreement = Agreement::new(engine, info.input, file, golden, expected);
+    if state.has(&agreement) {
         return Ok(());
     }
     let unreadable = |error: ModelError| EngineError::Model { kind: info.kind, reason: error.to_string() };
@@ -361,11 +372,11 @@ pub(crate) fn check_once(
     if info.input == reference.size {
         reference.judge(engine)?;
     } else {
-        let passed = Passed::new(engine, reference.size, file, golden, expected);
-        if let Some(reopen) = reopen.filter(|_| !state.has(&passed)) {
+        let agreement = Agreement::new(engine, reference.size, file, golden, expected);
+        if let Some(reopen) = reopen.filter(|_| !state.has(&agreement)) {
             let engine = reopen(&EngineRequest { input: Some(reference.size), max_batch: 1, ..request.clone() })?;
             reference.judge(&*engine)?;
-            state.add(&passed);
+            state.add(&agreement);
         }
         let rough = reference.roughly(model, engine)?;
         if let Some((count, bounds)) = rough.filter(|(count, bounds)| !bounds.contains(count)) {
@@ -378,7 +389,7 @@ pub(crate) fn check_once(
             return Err(reference.failed(info, &what));
         }
     }
-    state.add(&passed);
+    state.add(&agreement);
     Ok(())
 }
 
@@ -393,9 +404,9 @@ pub fn verify(
     let info = engine.info();
     let comparison = reference.compare(engine)?;
     if let Some((golden, expected)) = expectation(model, file).filter(|_| comparison.agrees()) {
-        let (state, passed) = (State::read(), Passed::new(engine, info.input, file, golden, expected));
-        if !state.has(&passed) {
-            state.add(&passed);
+        let (state, agreement) = (State::read(), Agreement::new(engine, info.input, file, golden, expected));
+        if !state.has(&agreement) {
+            state.add(&agreement);
         }
     }
     Ok(comparison)

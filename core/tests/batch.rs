@@ -1,4 +1,5 @@
-//! The dispatcher at work with the scripted engine: who is served, what is reported, and whose memory is freed.
+//! The dispatcher at work with the scripted engine: who is served, what is reported, and whose
+//! memory is freed.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
@@ -8,7 +9,7 @@ use std::time::Duration;
 
 use vehiclecount_core::batch::{BatchSettings, Dispatcher, Lease, Outcome, Seat, SharedKey};
 use vehiclecount_core::engine::scripted::Control;
-use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Input, Watch};
+use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Input, ProgressSink};
 use vehiclecount_core::model::Model;
 use vehiclecount_core::tensorrt::Precision;
 
@@ -91,14 +92,16 @@ fn next(reports: &Receiver<(u64, Told)>) -> (u64, Told) {
     reports.recv_timeout(BOUND).expect("a report")
 }
 
-/// The next frame of `seat` is held in the engine: what its lane worked on before has been given back.
+/// The next frame of `seat` is held in the engine: what its lane worked on before has been given
+/// back.
 fn hold_one(rig: &Rig, seat: &Seat, ticket: u64) {
     rig.control.hold();
     seat.submit(ticket, full(seat), 1);
     assert!(rig.control.wait_for_waiting(1, BOUND));
 }
 
-/// Slots of one camera that has one frame at a time. A slot comes back after its report: the next frame may have needed another one.
+/// Slots of one camera that has one frame at a time. A slot comes back after its report: the next
+/// frame may have needed another one.
 #[track_caller]
 fn assert_one_camera(rig: &Rig) {
     let slots = rig.dispatcher().slots();
@@ -336,7 +339,7 @@ fn start() -> Result<Arc<Dispatcher>, EngineError> {
 
 #[test]
 fn dispatcher_is_opened_once_for_those_who_share_it() {
-    let watch = Watch::default();
+    let watch = ProgressSink::default();
     let (first, was_there) = Dispatcher::shared(key("batch-shared"), &watch, start).unwrap();
     assert!(!was_there);
     let nobody = || panic!("it is open already");
@@ -353,7 +356,7 @@ fn dispatcher_is_opened_once_for_those_who_share_it() {
 #[test]
 fn opening_that_fails_or_panics_leaves_the_way_free_for_the_next() {
     let key = key("batch-fails");
-    let watch = Watch::default();
+    let watch = ProgressSink::default();
     let fails = || Err(EngineError::Infer { kind: EngineKind::Scripted, reason: "a test's own".to_owned() });
     assert!(Dispatcher::shared(key.clone(), &watch, fails).is_err());
     let panics = || panic!("a test's own panic in opening");

@@ -16,7 +16,7 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use slots::{density, values};
 use vehiclecount_core::engine::scripted::Control;
-use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Input, Slot};
+use vehiclecount_core::engine::{self, Device, Engine, EngineError, EngineKind, EngineRequest, Input, Slot};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::InputSize;
 use vehiclecount_core::scene::{Scene, SceneSettings, Viewpoint, Weather};
@@ -24,8 +24,15 @@ use vehiclecount_core::tensorrt::Precision;
 
 mod child;
 
-/// The engines that run networks.
-const KINDS: [EngineKind; 3] = [EngineKind::OpenVino, EngineKind::OnnxRuntime, EngineKind::TensorRt];
+/// The engines that run networks, which is all that these tests know of them.
+fn kinds() -> impl Iterator<Item = EngineKind> {
+    EngineKind::networks()
+}
+
+/// Those of them that run on the processor.
+fn on_processor() -> impl Iterator<Item = EngineKind> {
+    kinds().filter(|kind| kind.device() == Some(Device::Cpu))
+}
 
 /// Largest difference of a count, of its whole, between FP32 engines: they sum in different orders.
 const FP32: f64 = 1e-3;
@@ -88,7 +95,7 @@ fn refusal(request: &EngineRequest) -> Option<EngineError> {
 
 /// Runs `test` on every engine that opens.
 fn on_every_engine(model: &Arc<Model>, (width, height): (usize, usize), mut test: impl FnMut(&dyn Engine)) {
-    for kind in KINDS {
+    for kind in kinds() {
         if let Some(engine) = open(&request(kind, model, width, height)) {
             test(&*engine);
         }
@@ -203,7 +210,7 @@ fn lanes_at_the_same_time_give_what_one_gives() {
 
 #[test]
 fn lane_outlives_its_engine() {
-    for kind in KINDS {
+    for kind in kinds() {
         let Some(engine) = open(&request(kind, &model("tiny.onnx"), 256, 256)) else { continue };
         let mut slot = picture(&*engine, 0);
         let mut lane = engine.lane().expect("a lane");
@@ -278,7 +285,7 @@ fn tiny() -> Vec<u8> {
 
 /// Every engine refuses the model with one line that names the file and has `words`.
 fn assert_refused(model: &Arc<Model>, words: &[&str]) {
-    for kind in [EngineKind::OpenVino, EngineKind::OnnxRuntime] {
+    for kind in on_processor() {
         let Some(error) = refusal(&request(kind, model, 256, 256)) else { continue };
         let text = error.to_string();
         eprintln!("{text}");
@@ -337,7 +344,7 @@ fn stride_must_be_that_of_the_manifest() {
 
 #[test]
 fn input_size_must_suit_the_model() {
-    for kind in [EngineKind::OpenVino, EngineKind::OnnxRuntime, EngineKind::Scripted] {
+    for kind in on_processor().chain([EngineKind::Scripted]) {
         let Some(error) = refusal(&request(kind, &model("tiny.onnx"), 250, 256)) else { continue };
         assert!(error.to_string().contains("multiples of 32"), "{error}");
     }
@@ -347,7 +354,7 @@ fn input_size_must_suit_the_model() {
 fn engine_without_a_file_says_which_engines_have_one() {
     let (_folder, model) =
         model_of(&tiny(), |manifest| manifest["files"][0]["engines"] = serde_json::json!(["tensorrt"]));
-    for kind in [EngineKind::OpenVino, EngineKind::OnnxRuntime] {
+    for kind in on_processor() {
         let error = refusal(&request(kind, &model, 256, 256)).expect("no library is needed to see that");
         assert!(
             matches!(error, EngineError::NoFile { .. }) && error.to_string().ends_with("files for tensorrt"),
@@ -361,7 +368,7 @@ fn engine_without_a_file_says_which_engines_have_one() {
 /// Opens every engine and prints what they say. Runs alone in a process, since a library stays open
 /// once it is.
 fn say_how_engines_open() {
-    for kind in KINDS {
+    for kind in kinds() {
         match engine::open(&request(kind, &model("tiny.onnx"), 256, 256)) {
             Ok(_) => println!("<{kind} opens>"),
             Err(error) => println!("<{error}>"),
@@ -492,7 +499,7 @@ fn default_model_counts_the_same_on_every_engine() {
 #[test]
 fn precision_that_an_engine_does_not_have_is_refused_with_what_it_has() {
     let model = model("tiny.json");
-    for kind in [EngineKind::OpenVino, EngineKind::OnnxRuntime] {
+    for kind in on_processor() {
         let asked = |precision| EngineRequest { precision, ..request(kind, &model, 256, 256) };
         let error = engine::open(&asked(Precision::Fp16)).err().unwrap().to_string();
         let words = format!("engine {kind}: it does not run tiny in fp16: its manifest has files for {kind} in fp32;");
@@ -603,7 +610,7 @@ fn networks_in_half_precision_count_what_they_counted_before() {
         fs::write(folder.path().join(file), half).unwrap();
         let converted = folder.path().join("model.json");
         fs::write(&converted, value.to_string()).unwrap();
-        for kind in [EngineKind::OnnxRuntime, EngineKind::OpenVino] {
+        for kind in on_processor() {
             let count = |manifest: &Path, file: &str| {
                 let model = Model::open(manifest.with_file_name(file).to_str().unwrap(), &[]).unwrap();
                 let input = Some(InputSize { width: 384, height: 384 });

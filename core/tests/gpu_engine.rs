@@ -7,7 +7,6 @@
 mod slots;
 
 use std::ffi::c_void;
-use std::ptr::NonNull;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
@@ -15,7 +14,7 @@ use std::time::Duration;
 use slots::{density, values};
 use vehiclecount_core::batch::{BatchSettings, Dispatcher, Outcome};
 use vehiclecount_core::cuda::{
-    Context, CountOrder, CudaError, DeviceBuffer, Driver, PictureOrder, PinnedBuffer, Stream,
+    Context, CountOrder, CudaError, DeviceBuffer, Driver, ForeignStream, PictureOrder, PinnedBuffer, Stream,
 };
 use vehiclecount_core::density::{DensityMap, Rect};
 use vehiclecount_core::engine::gpu::{GpuEngine, Network};
@@ -168,7 +167,8 @@ fn batches_of_every_size_count_as_the_processor_does_and_become_graphs() {
             }
         }
     }
-    // 7 goes as 4 and 3, and 3 as 4. Each batch is replayed, the first of a size right after it was recorded.
+    // 7 goes as 4 and 3, and 3 as 4. Each batch is replayed, the first of a size right after it was
+    // recorded.
     let after = figures();
     assert_eq!([after[0] - before[0], after[1] - before[1]], [4 * 6, 3]);
     assert!(lane.device_time().is_some());
@@ -233,7 +233,7 @@ fn picture_that_is_still_being_written_is_waited_for_on_the_gpu() {
             // SAFETY: so many bytes on both sides, which stay until the end of the round.
             unsafe { producer.upload(buffer.address(), pinned.pointer(), buffer.bytes()).unwrap() };
             let plane = (buffer.address(), picture.stride, buffer.bytes());
-            let handle = NonNull::new(producer.handle());
+            let handle = Some(ForeignStream(producer.handle()));
             let keep = Box::new(buffer.clone());
             let held = slot.input.picture_mut().unwrap();
             // SAFETY: the buffer holds the picture, and `keep` the buffer; the stream lives.
@@ -242,7 +242,8 @@ fn picture_that_is_still_being_written_is_waited_for_on_the_gpu() {
         }
         std::thread::scope(|scope| {
             let counted = scope.spawn(|| lane.infer(&mut slots));
-            // A copy and a mark for each producer; behind its first wait, the lane has work of its own.
+            // A copy and a mark for each producer; behind its first wait, the lane has work of its
+            // own.
             let waits = device.sim.wait_for_waiting(2 * 2 + 2, BOUND);
             producers.iter().for_each(|producer| device.sim.release_stream(producer.handle()));
             counted.join().unwrap().unwrap();

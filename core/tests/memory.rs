@@ -1,7 +1,8 @@
-//! Memory does not grow with starts: an engine that is opened, used and closed leaves nothing, nor does one that does not open.
+//! Memory does not grow with starts: an engine that is opened, used and closed leaves nothing, nor
+//! does one that does not open.
 //!
-//! What `malloc` has handed out is counted for the whole process, so that libraries' own memory shows. One test after the other: hence the
-//! lock.
+//! What `malloc` has handed out is counted for the whole process, so that libraries' own memory
+//! shows. One test after the other: hence the lock.
 #![cfg(all(target_os = "linux", target_env = "gnu"))]
 
 use std::path::{Path, PathBuf};
@@ -10,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use vehiclecount_core::batch::{BatchSettings, Dispatcher};
-use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::engine::{self, Device, EngineError, EngineKind, EngineRequest, Slot};
 use vehiclecount_core::golden::{self, Reference};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::InputSize;
@@ -50,7 +51,7 @@ fn assert_does_not_grow(what: &str, mut start: impl FnMut()) {
 
 /// Engines that run on the processor and are installed.
 fn kinds(model: &Arc<Model>) -> Vec<EngineKind> {
-    let on_processor = [EngineKind::OpenVino, EngineKind::OnnxRuntime];
+    let on_processor = EngineKind::networks().filter(|kind| kind.device() == Some(Device::Cpu));
     let required = std::env::var("VEHICLECOUNT_REQUIRE_ENGINES").unwrap_or_default();
     let opens = |kind: &EngineKind| match engine::open_unchecked(&EngineRequest::new(*kind, model.clone()), *kind) {
         Ok(_) => true,

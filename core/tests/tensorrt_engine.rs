@@ -10,10 +10,10 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use slots::{density, values};
-use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest, Slot, Watch};
+use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest, ProgressSink, Slot};
 use vehiclecount_core::model::Model;
 use vehiclecount_core::preprocess::InputSize;
-use vehiclecount_core::tensorrt::{Choice, Precision, TensorRtError};
+use vehiclecount_core::tensorrt::{Precision, PrecisionTrials};
 use vehiclecount_gpu_sim::{Figure, install};
 use vehiclecount_tensorrt_sim::{self as tensorrt_sim, Family, Fault};
 
@@ -87,7 +87,8 @@ fn counts_in_this_process() {
                 }
             }
         }
-        // Batches of 3 run as 4. What a new lane runs plainly is no frame: all of them are replayed.
+        // Batches of 3 run as 4. What a new lane runs plainly is no frame: all of them are
+        // replayed.
         assert_eq!(sim.figure(Figure::Replays) - replays, 4 * 2 * 3);
     }
     assert_eq!(sim.alive(), []);
@@ -121,7 +122,7 @@ fn takes_precisions_in_this_process() {
     let why = info.choice.clone().unwrap();
     assert!(why.contains("int8 takes ") && why.contains("fp16 takes "), "{why}");
     assert!(["int8", "fp16"].contains(&info.precision.as_str()), "{info:?}");
-    let kept = Choice::all(&vehiclecount_core::tensorrt::cache::folder().unwrap());
+    let kept = PrecisionTrials::all(&vehiclecount_core::tensorrt::cache::folder().unwrap());
     assert_eq!(kept.len(), 1);
     assert!(kept[0].purpose.to_string().starts_with("tiny 256x128, batches of 2, TensorRT"), "{}", kept[0].purpose);
     // The next one takes it as it is: that choice, and those times.
@@ -238,7 +239,7 @@ fn ends_in_this_process() {
     // It is ended at each single thing that it tells, until it gets through.
     for limit in 0.. {
         let told = Arc::new(AtomicUsize::new(0));
-        let watch = Watch::new({
+        let watch = ProgressSink::new({
             let told = told.clone();
             move |_| told.fetch_add(1, Ordering::Relaxed) < limit
         });
@@ -250,7 +251,7 @@ fn ends_in_this_process() {
                 drop(opened);
                 break;
             }
-            Err(EngineError::TensorRt(TensorRtError::Ended)) => {}
+            Err(EngineError::Ended) => {}
             // TensorRT has no way to say so between its last step and its plan.
             Err(error) => panic!("{limit}: {error}"),
         }
@@ -310,6 +311,10 @@ fn survives_faults_in_this_process() {
 
 #[test]
 fn plans_are_for_one_model_of_gpu_and_those_of_tensorrt_rtx_for_one_compute_capability() {
+    if child::is_this() {
+        return is_for_this_gpu_in_this_process();
+    }
+    let test = child::this_test!();
     for (family, runtime) in families() {
         let cache = tempfile::tempdir().unwrap();
         let run = |name: &str, multiprocessors: &str, memory: &str, builds: usize| {
@@ -319,7 +324,7 @@ fn plans_are_for_one_model_of_gpu_and_those_of_tensorrt_rtx_for_one_compute_capa
                 ("VEHICLECOUNT_SIM_MEMORY", memory),
                 ("EXPECTED", &builds.to_string()),
             ];
-            in_a_process_with("is_for_this_gpu_in_this_process", &runtime, cache.path(), &settings);
+            in_a_process_with(test, &runtime, cache.path(), &settings);
         };
         let (small, large) = ("2147483648", "4294967296");
         // INT8 and FP16, which are timed.
@@ -333,7 +338,7 @@ fn plans_are_for_one_model_of_gpu_and_those_of_tensorrt_rtx_for_one_compute_capa
         run("NVIDIA L4", "58", small, 0);
         // The choice is timed on each.
         let folder = cache.path().join("engines");
-        let mut gpus: Vec<_> = Choice::all(&folder).into_iter().map(|choice| choice.purpose.gpu).collect();
+        let mut gpus: Vec<_> = PrecisionTrials::all(&folder).into_iter().map(|choice| choice.purpose.gpu).collect();
         gpus.sort();
         let (l4, l40s) = ("NVIDIA L4, 58 SMs, 2 GiB", "NVIDIA L40S, 142 SMs, 2 GiB");
         assert_eq!(gpus, ["NVIDIA L4, 29 SMs, 2 GiB", l4, "NVIDIA L4, 58 SMs, 4 GiB", l40s], "{family:?}");
@@ -343,8 +348,6 @@ fn plans_are_for_one_model_of_gpu_and_those_of_tensorrt_rtx_for_one_compute_capa
     }
 }
 
-#[test]
-#[ignore = "run by another one, in a process of its own"]
 fn is_for_this_gpu_in_this_process() {
     let sim = install();
     let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
@@ -358,7 +361,8 @@ fn is_for_this_gpu_in_this_process() {
     assert_eq!(sim.alive(), []);
 }
 
-/// The small model with a grey golden picture at the size of [`request`], on which it is said to count `count`.
+/// The small model with a grey golden picture at the size of [`request`], on which it is said to
+/// count `count`.
 fn golden_request(folder: &Path, files: &[&str], count: f64) -> EngineRequest {
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines");
     for name in ["tiny.onnx", "tiny-int8.onnx"] {
@@ -383,14 +387,15 @@ fn golden_request(folder: &Path, files: &[&str], count: f64) -> EngineRequest {
 
 #[test]
 fn kept_plan_that_fails_its_golden_picture_is_built_anew_once() {
+    if child::is_this() {
+        return builds_anew_in_this_process();
+    }
     for (_, runtime) in families() {
         let cache = tempfile::tempdir().unwrap();
-        in_a_process("builds_anew_in_this_process", &runtime, cache.path());
+        in_a_process(child::this_test!(), &runtime, cache.path());
     }
 }
 
-#[test]
-#[ignore = "run by another one, in a process of its own"]
 fn builds_anew_in_this_process() {
     let sim = install();
     let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
@@ -400,7 +405,7 @@ fn builds_anew_in_this_process() {
     let state = vehiclecount_core::tensorrt::cache::folder().unwrap().parent().unwrap().join("golden.jsonl");
     let forget = || std::fs::remove_file(&state).unwrap();
     let instead = Arc::new(std::sync::Mutex::new(Vec::new()));
-    let watch = Watch::new({
+    let watch = ProgressSink::new({
         let instead = instead.clone();
         move |progress| {
             if let vehiclecount_core::tensorrt::Progress::Building { instead: Some(reason), .. } = progress {
@@ -418,7 +423,8 @@ fn builds_anew_in_this_process() {
     opened(&request).unwrap();
     opened(&request).unwrap();
     assert_eq!(builds(), 1);
-    // What is kept was seen to count right: it is not looked at again. Where that is not known, it is. The first run is the new lane's own.
+    // What is kept was seen to count right: it is not looked at again. Where that is not known, it
+    // is. The first run is the new lane's own.
     tensorrt.fail(Fault::Nan, 2);
     opened(&request).unwrap();
     assert_eq!(builds(), 1);
@@ -443,7 +449,8 @@ fn builds_anew_in_this_process() {
         assert_eq!(builds(), expected);
     }
 
-    // A choice that was kept, and whose plan has become wrong for good: the other precision is taken.
+    // A choice that was kept, and whose plan has become wrong for good: the other precision is
+    // taken.
     let both = tempfile::tempdir().unwrap();
     let files = ["tiny.onnx", "tiny-int8.onnx"];
     let both = |int8: f64| {
@@ -455,17 +462,17 @@ fn builds_anew_in_this_process() {
         EngineRequest { model: Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap()), ..asked }
     };
     let chosen = opened(&both(right)).unwrap();
-    let kept = Choice::all(&vehiclecount_core::tensorrt::cache::folder().unwrap());
+    let kept = PrecisionTrials::all(&vehiclecount_core::tensorrt::cache::folder().unwrap());
     assert_eq!(kept.iter().filter(|choice| choice.precision.name() == chosen).count(), 1, "{kept:?}");
     // As if INT8 had been the faster one.
     let folder = vehiclecount_core::tensorrt::cache::folder().unwrap();
     let path = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
-    let path = path.into_iter().find(|path| Choice::read(path).is_some()).unwrap();
-    let mut choice = Choice::read(&path).unwrap();
+    let path = path.into_iter().find(|path| PrecisionTrials::read(path).is_some()).unwrap();
+    let mut choice = PrecisionTrials::read(&path).unwrap();
     choice.precision = Precision::Int8;
     choice.write(&path).unwrap();
     assert_eq!(opened(&both(right)).unwrap(), "int8");
     assert_eq!(opened(&both(3.0)).unwrap(), "fp16");
-    assert_eq!(Choice::read(&path).unwrap().precision, Precision::Fp16);
+    assert_eq!(PrecisionTrials::read(&path).unwrap().precision, Precision::Fp16);
     assert_eq!(sim.alive(), []);
 }

@@ -3,10 +3,11 @@
 pub mod counter;
 mod cuda;
 pub mod deepstream;
-mod dispatch;
+mod engine;
+#[cfg(feature = "cudarc")]
+pub mod interop;
 pub mod meta;
 pub mod nvmm;
-mod opening;
 pub mod overlay;
 pub mod publish;
 pub mod testsrc;

@@ -492,6 +492,8 @@ API int cuCtxCreate_v2(void **context, unsigned, int device) {
     return *context = made, OK;
 }
 
+API int cuCtxCreate_v3(void **context, void *, int, unsigned flags, int device) { return cuCtxCreate_v2(context, flags, device); }
+
 API int cuCtxDestroy_v2(void *context) {
     std::lock_guard<std::mutex> lock(mutex);
     CHECK(contexts.erase(context), INVALID_CONTEXT);

@@ -3,15 +3,17 @@
 use std::collections::{HashMap, HashSet};
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
 use super::pool::{Lease, Pool};
 use super::waiting::{CameraId, Due, WaitingRoom};
-use crate::engine::{self, Engine, EngineError, EngineInfo, EngineKind, Lane, Output, Slot, Watch};
+use crate::engine::{self, Engine, EngineError, EngineInfo, EngineKind, Lane, Output, Progress, ProgressSink, Slot};
 use crate::preprocess::InputSize;
-use crate::tensorrt::{Precision, Progress, TensorRtError};
+use crate::tensorrt::Precision;
 
 /// How frames are batched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -63,7 +65,7 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn now(&self) -> Duration {
@@ -113,11 +115,11 @@ static SETTLED: Condvar = Condvar::new();
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A dispatcher is being opened for this key; no more when this is dropped.
-struct Opening(SharedKey);
+struct KeyGuard(SharedKey);
 
-impl Drop for Opening {
+impl Drop for KeyGuard {
     fn drop(&mut self) {
-        SHARED.lock().unwrap_or_else(PoisonError::into_inner).opening.remove(&self.0);
+        SHARED.lock().opening.remove(&self.0);
         SETTLED.notify_all();
     }
 }
@@ -156,33 +158,33 @@ impl Dispatcher {
     /// want it wait meanwhile, and `watch` is asked whether to go on. The flag says whether it was there before.
     pub fn shared(
         key: SharedKey,
-        watch: &Watch,
+        watch: &ProgressSink,
         start: impl FnOnce() -> Result<Arc<Self>, EngineError>,
     ) -> Result<(Arc<Self>, bool), EngineError> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = SHARED.lock();
         while !shared.opening.insert(key.clone()) {
             // The lock is free while `watch` is asked.
-            (shared, _) = SETTLED.wait_timeout(shared, PATIENCE).unwrap_or_else(PoisonError::into_inner);
+            SETTLED.wait_for(&mut shared, PATIENCE);
             if !shared.opening.contains(&key) {
                 continue;
             }
             drop(shared);
             if !watch.tell(Progress::Waiting) {
-                return Err(EngineError::TensorRt(TensorRtError::Ended));
+                return Err(EngineError::Ended);
             }
-            shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+            shared = SHARED.lock();
         }
         let found = shared.open.get(&key).and_then(Weak::upgrade);
         shared.open.retain(|_, dispatcher| dispatcher.strong_count() > 0);
         drop(shared);
-        // From here on the key is this caller's, until `opening` goes.
-        let opening = Opening(key);
+        // From here on the key is this caller's, until `guard` is dropped.
+        let guard = KeyGuard(key);
         if let Some(dispatcher) = found {
             return Ok((dispatcher, true));
         }
         let dispatcher = start()?;
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.open.insert(opening.0.clone(), Arc::downgrade(&dispatcher));
+        let mut shared = SHARED.lock();
+        shared.open.insert(guard.0.clone(), Arc::downgrade(&dispatcher));
         drop(shared);
         Ok((dispatcher, false))
     }
@@ -213,8 +215,9 @@ impl Dispatcher {
         self.shared.pool.total()
     }
 
-    /// A seat for a new camera. `report` hears of every frame that it submits, exactly once, unless the frame is cancelled or the seat dropped
-    /// before. It is called with no lock held, on a lane's thread, or on the submitting one for a frame that is dropped.
+    /// A seat for a new camera. `report` hears of every frame that it submits, exactly once, unless
+    /// the frame is cancelled or the seat dropped before. It is called with no lock held, on a
+    /// lane's thread, or on the submitting one for a frame that is dropped.
     pub fn join(self: &Arc<Self>, report: impl Fn(u64, Outcome<'_>) + Send + Sync + 'static) -> Seat {
         let id = self.shared.lock().room.join();
         Seat { dispatcher: self.clone(), id, report: Arc::new(report) }
@@ -235,7 +238,8 @@ impl Drop for Dispatcher {
     }
 }
 
-/// One camera's place at the engine. Dropping it takes its waiting frames back, and frees the slots that it needed.
+/// One camera's place at the engine. Dropping it takes its waiting frames back, and frees the slots
+/// that it needed.
 pub struct Seat {
     dispatcher: Arc<Dispatcher>,
     id: CameraId,
@@ -248,7 +252,8 @@ impl Seat {
         &self.dispatcher
     }
 
-    /// A slot to write a frame into: one that was used before, if there is one. Dropping it gives it back.
+    /// A slot to write a frame into: one that was used before, if there is one. Dropping it gives
+    /// it back.
     pub fn slot(&self) -> Lease {
         self.dispatcher.shared.pool.lease(self.id)
     }
@@ -282,8 +287,8 @@ impl Drop for Seat {
     }
 }
 
-/// A lane's life: wait for a batch, infer, report, until the dispatcher goes. A panic of the engine fails its batch, one of a report fails that
-/// camera's frame; the thread goes on.
+/// A lane's life: wait for a batch, infer, report, until the dispatcher goes. A panic of the engine
+/// fails its batch, one of a report fails that camera's frame; the thread goes on.
 fn work(shared: &Shared, lane: Box<dyn Lane>) {
     let mut lane = Some(lane);
     let (mut batch, mut slots) = (Vec::new(), Vec::new());
@@ -321,7 +326,8 @@ fn infer(engine: &dyn Engine, lane: &mut Option<Box<dyn Lane>>, slots: &mut [Slo
         lane.infer(slots)
     });
     if let Err(EngineError::Panicked { .. }) = result {
-        // What it left is not known. It goes before its slots are used again: it may have to wait for a device.
+        // What it left is not known. It goes before its slots are used again: it may have to wait
+        // for a device.
         let broken = lane.take();
         let _ = engine::contain(kind, "closing a lane", || {
             drop(broken);
@@ -331,7 +337,8 @@ fn infer(engine: &dyn Engine, lane: &mut Option<Box<dyn Lane>>, slots: &mut [Slo
     result
 }
 
-/// Reports an outcome. A report that panics is told that its frame failed; where it panics again, the panics have been printed.
+/// Reports an outcome. A report that panics is told that its frame failed; where it panics again,
+/// the panics have been printed.
 fn tell(kind: EngineKind, report: &Report, ticket: u64, outcome: Outcome<'_>) {
     let told = engine::contain(kind, "what takes its counts", || {
         report(ticket, outcome);
@@ -350,7 +357,7 @@ fn next_batch(shared: &Shared, batch: &mut Vec<(CameraId, Waiting)>) -> bool {
             return false;
         }
         let now = shared.now();
-        state = match state.room.due(now) {
+        match state.room.due(now) {
             Due::Now => {
                 state.room.take(batch);
                 // More may wait than one lane takes.
@@ -359,11 +366,10 @@ fn next_batch(shared: &Shared, batch: &mut Vec<(CameraId, Waiting)>) -> bool {
                 }
                 return true;
             }
-            Due::Never => shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Due::Never => shared.wake.wait(&mut state),
             Due::At(at) => {
-                let (state, _) = shared.wake.wait_timeout(state, at - now).unwrap_or_else(PoisonError::into_inner);
-                state
+                shared.wake.wait_for(&mut state, at - now);
             }
-        };
+        }
     }
 }

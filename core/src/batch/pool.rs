@@ -1,14 +1,18 @@
-//! The slots of an engine: made when they are needed, used again, and freed with the cameras that needed them.
+//! The slots of an engine: made when they are needed, used again, and freed with the cameras that
+//! needed them.
 
 use std::collections::HashMap;
 use std::fmt;
 use std::ops::{Deref, DerefMut};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::waiting::CameraId;
 use crate::engine::{Engine, Slot};
 
-/// Makes slots and keeps those that are not in use, at most as many as the present cameras have needed at one time.
+/// Makes slots and keeps those that are not in use, at most as many as the present cameras have
+/// needed at one time.
 pub(super) struct Pool {
     engine: Arc<dyn Engine>,
     slots: Mutex<Slots>,
@@ -50,7 +54,7 @@ impl Pool {
     }
 
     fn lock(&self) -> MutexGuard<'_, Slots> {
-        self.slots.lock().unwrap_or_else(PoisonError::into_inner)
+        self.slots.lock()
     }
 
     /// A slot for a frame of `camera`: a spare one where there is one.
@@ -95,7 +99,8 @@ pub struct Lease {
 }
 
 impl Lease {
-    /// Takes the slot out, to be put back with [`put`](Self::put). Where it never is, it is not counted any more.
+    /// Takes the slot out, to be put back with [`put`](Self::put). Where it never is, it is not
+    /// counted any more.
     pub(super) fn take(&mut self) -> Option<Slot> {
         self.slot.take()
     }

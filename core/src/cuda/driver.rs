@@ -2,14 +2,13 @@
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
-use std::sync::Arc;
 
 use libloading::Library;
 use once_cell::sync::OnceCell;
 
+use super::CudaError;
 use super::fault::fatal;
 use super::sys::{self, Code, Table};
-use super::{Context, CudaError};
 
 /// The CUDA version that a driver must offer at least: 12.0, driver 525, the oldest that loads the kernels that ship.
 pub const OLDEST_DRIVER: i32 = 12000;
@@ -100,13 +99,7 @@ impl Driver {
         self.describe_device(self.device_handle(index)?, index)
     }
 
-    /// The primary context of GPU `index`, which every library of the process that uses the CUDA runtime shares, TensorRT among them.
-    pub fn context(&'static self, index: u32) -> Result<Arc<Context>, CudaError> {
-        let device = self.device_handle(index)?;
-        Context::primary(self, device, self.describe_device(device, index)?)
-    }
-
-    fn device_handle(&self, index: u32) -> Result<sys::Device, CudaError> {
+    pub(super) fn device_handle(&self, index: u32) -> Result<sys::Device, CudaError> {
         let count = self.device_count()?;
         if count == 0 {
             return Err(CudaError::NoDevice);
@@ -157,7 +150,8 @@ impl Driver {
         };
         match (text(self.table.get_error_name), text(self.table.get_error_string)) {
             (Some(name), Some(string)) => format!("{string} ({name}, {code})"),
-            // A driver may return a result that a library which is newer than itself has brought along.
+            // A driver may return a result that a library which is newer than itself has brought
+            // along.
             _ => fatal(code).map_or_else(|| format!("error {code}"), |name| format!("CUDA_ERROR_{name}, {code}")),
         }
     }

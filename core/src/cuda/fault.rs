@@ -2,9 +2,10 @@
 
 use super::sys::Code;
 
-/// Each such result, by its number and name in `cuda.h`. NVIDIA's documentation says of them that the process must be terminated and
-/// launched again, that the context cannot be used, or that the fault stays until the GPU is reset; 4 is what the driver returns while
-/// the process ends. Results that are missing here concern one call alone.
+/// Each such result, by its number and name in `cuda.h`. NVIDIA's documentation says of them that
+/// the process must be terminated and launched again, that the context cannot be used, or that the
+/// fault stays until the GPU is reset; 4 is what the driver returns while the process ends. Results
+/// that are missing here concern one call alone.
 const FATAL: [(Code, &str); 19] = [
     (4, "DEINITIALIZED"),
     (46, "DEVICE_UNAVAILABLE"),

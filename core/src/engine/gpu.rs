@@ -1,43 +1,43 @@
-//! Batches of pictures on an NVIDIA GPU: staging, preprocessing, the network, counting, all on one stream for each lane.
+//! Batches of pictures on an NVIDIA GPU: staging, preprocessing, the network, counting, all on one
+//! stream for each lane.
 //!
-//! What runs the network is behind [`Network`]; everything else is here. A lane is a stream with memory of its own, so that one lane copies
-//! while another infers. For a batch, a lane
+//! What runs the network is behind [`Network`]; everything else is here. A lane is a stream with
+//! memory of its own, so that one lane copies while another infers. For a batch, a lane
 //!
-//! 1. copies host pictures from their pinned staging to the GPU; pictures that lie on the GPU stay where they are;
+//! 1. copies host pictures from their pinned staging to the GPU; pictures that lie on the GPU stay
+//!    where they are;
 //! 2. preprocesses all pictures in one launch, into the batch;
 //! 3. runs the network;
 //! 4. sums the maps, for the whole and for each region, in one launch;
 //! 5. copies the sums to the host, and the maps where somebody asks for one;
 //! 6. waits, asleep.
 //!
-//! A batch is filled up to one of a few sizes: the powers of two, and the largest. A new lane runs each of them once, so that whatever the
-//! network compiles or allocates for a size is there before the first frame. Steps 2 to 5 are recorded as a CUDA graph when a size is first
-//! needed, and replayed from then on.
+//! A batch is filled up to one of a few sizes: the powers of two, and the largest. A new lane runs
+//! each of them once, so that whatever the network compiles or allocates for a size is there before
+//! the first frame. Steps 2 to 5 are recorded as a CUDA graph when a size is first needed, and
+//! replayed from then on.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::fmt;
 use std::ops::Range;
-use std::ptr::NonNull;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Engine, EngineError, EngineInfo, Input, Lane, Slot};
+use super::error::EngineError;
+use super::info::EngineInfo;
+use super::interface::{Engine, Lane};
+use super::picture::{Content, Planes};
+pub use super::picture::{Picture, RegionWeights};
+use super::slot::{Input, Slot};
 use crate::cuda::{
     Context, CountOrder, CudaError, DeviceBuffer, Event, Graph, Kernels, MAX_REGIONS, PictureOrder, PinnedBuffer,
     Stream,
 };
-use crate::frame::{FrameFormat, FrameView};
-use crate::preprocess::Placement;
 use crate::region::Coverage;
 
 /// Sums of one frame: the whole, then the regions.
 const SUMS: usize = MAX_REGIONS + 1;
-
-/// Planes begin at multiples of this in staging memory, as CUDA's own allocations do.
-const ALIGNMENT: usize = 256;
 
 /// The network of one lane. Whoever calls it has entered the engine's context.
 pub trait Network: Send {
@@ -57,130 +57,6 @@ pub trait Network: Send {
 
 /// Makes the network of a lane.
 pub type Networks = Box<dyn Fn() -> Result<Box<dyn Network>, EngineError> + Send + Sync>;
-
-/// A picture on its way to a GPU: staged in pinned memory of its own, or lent where it lies on the GPU.
-pub struct Picture {
-    context: Arc<Context>,
-    staging: Option<PinnedBuffer>,
-    format: Option<(FrameFormat, Placement)>,
-    content: Content,
-    /// Happens when a lent picture has been written; made when the first producer is named, and used again.
-    written: Option<Event>,
-}
-
-/// Of each plane: where it is, bytes from row to row, bytes in all.
-type Planes = [(u64, usize, usize); 3];
-
-enum Content {
-    Nothing,
-    /// Offsets into the staging, and the bytes used of it.
-    Host(Planes, usize),
-    /// Addresses on the GPU, whether `written` is to be waited for, and what keeps them.
-    Device(Planes, bool, #[allow(dead_code, reason = "held until the batch is done")] Box<dyn Any + Send>),
-}
-
-impl fmt::Debug for Picture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = match self.content {
-            Content::Nothing => "nowhere",
-            Content::Host(..) => "host",
-            Content::Device(..) => "device",
-        };
-        f.debug_struct("Picture").field("format", &self.format).field("place", &place).finish_non_exhaustive()
-    }
-}
-
-impl Picture {
-    fn new(context: Arc<Context>) -> Self {
-        Self { context, staging: None, format: None, content: Content::Nothing, written: None }
-    }
-
-    /// Takes a copy of a picture in host memory.
-    pub fn stage(&mut self, frame: &FrameView<'_>, placement: Placement) -> Result<(), CudaError> {
-        let format = frame.format();
-        let mut planes = Planes::default();
-        let mut bytes = 0;
-        for (index, plane) in planes.iter_mut().enumerate().take(format.pixels.planes()) {
-            let (samples, rows, size) = format.plane_size(index);
-            *plane = (bytes as u64, samples * size, samples * size * rows);
-            bytes += plane.2.next_multiple_of(ALIGNMENT);
-        }
-        self.clear();
-        let staging = match self.staging.take().filter(|held| held.bytes() >= bytes) {
-            Some(held) => held,
-            None => PinnedBuffer::new(&self.context, bytes, "staging of a frame")?,
-        };
-        let staging = self.staging.insert(staging);
-        let memory = staging.values_mut::<u8>();
-        for (index, &(offset, stride, length)) in planes.iter().enumerate().take(format.pixels.planes()) {
-            let plane = &mut memory[offset as usize..][..length];
-            for (y, row) in plane.chunks_exact_mut(stride).enumerate() {
-                row.copy_from_slice(frame.row(index, y));
-            }
-        }
-        self.format = Some((format, placement));
-        self.content = Content::Host(planes, bytes);
-        Ok(())
-    }
-
-    /// Takes a picture that lies on the GPU; of each plane its address, the bytes from row to row, and the bytes in all. It is read where it
-    /// is; `keep` is dropped when it has been.
-    ///
-    /// Where the picture may still be being written, `producer` is the `CUstream` on which that happens: the batch waits, on the GPU, for what
-    /// has been put on it so far. `None` is for a picture that is complete.
-    ///
-    /// # Safety
-    /// The planes hold the picture, in memory that the engine's context reaches, as long as `keep` lives. `producer` is a living stream of
-    /// that context.
-    pub unsafe fn lend(
-        &mut self,
-        format: FrameFormat,
-        placement: Placement,
-        planes: &[(u64, usize, usize)],
-        producer: Option<NonNull<c_void>>,
-        keep: Box<dyn Any + Send>,
-    ) -> Result<(), CudaError> {
-        self.clear();
-        // Checks them.
-        PictureOrder::new(format, placement, planes, 0)?;
-        if let Some(producer) = producer {
-            let written = match self.written.take() {
-                Some(held) => held,
-                None => Event::marker(&self.context)?,
-            };
-            // SAFETY: the caller's word.
-            unsafe { self.written.insert(written).record_on(producer.as_ptr())? };
-        }
-        let mut held = Planes::default();
-        held[..planes.len()].copy_from_slice(planes);
-        self.format = Some((format, placement));
-        self.content = Content::Device(held, producer.is_some(), keep);
-        Ok(())
-    }
-
-    /// Lets go of what was lent. Staging memory is kept for the next picture.
-    pub fn clear(&mut self) {
-        self.format = None;
-        self.content = Content::Nothing;
-    }
-
-    /// The context that it is for.
-    pub fn context(&self) -> &Arc<Context> {
-        &self.context
-    }
-}
-
-/// The regions of one camera as weights on the GPU: with them, the engine counts there and the map stays there.
-pub struct RegionWeights {
-    buffer: DeviceBuffer,
-    regions: usize,
-}
-
-impl fmt::Debug for RegionWeights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RegionWeights").field("regions", &self.regions).finish_non_exhaustive()
-    }
-}
 
 struct Shared {
     info: EngineInfo,
@@ -265,7 +141,7 @@ impl Engine for GpuEngine {
 }
 
 /// The memory of a lane, at places that do not change: graphs name them.
-struct Room {
+struct LaneBuffers {
     shared: Arc<Shared>,
     inputs: DeviceBuffer,
     maps: DeviceBuffer,
@@ -284,7 +160,8 @@ struct Host {
 }
 
 impl Host {
-    /// There are no pictures at these places of the batch: the network runs on what its input has there.
+    /// There are no pictures at these places of the batch: the network runs on what its input has
+    /// there.
     fn nothing(&mut self, places: Range<usize>) {
         for place in places {
             self.picture_orders.values_mut::<PictureOrder>()[place] = PictureOrder::nothing(place);
@@ -293,14 +170,19 @@ impl Host {
     }
 }
 
-/// Tells `network` the size of the next batch, which lies in `room`.
-fn set_batch(shared: &Shared, network: &mut dyn Network, room: &Room, batch: usize) -> Result<(), EngineError> {
-    let set = network.set_batch(batch, room.inputs.address(), room.maps.address());
+/// Tells `network` the size of the next batch, which lies in `buffers`.
+fn set_batch(
+    shared: &Shared,
+    network: &mut dyn Network,
+    buffers: &LaneBuffers,
+    batch: usize,
+) -> Result<(), EngineError> {
+    let set = network.set_batch(batch, buffers.inputs.address(), buffers.maps.address());
     set.map_err(|reason| EngineError::Infer { kind: shared.info.kind, reason })
 }
 
-impl Room {
-    /// Room for `batch` pictures.
+impl LaneBuffers {
+    /// Memory for `batch` pictures.
     fn new(shared: Arc<Shared>, batch: usize) -> Result<Self, CudaError> {
         let (values, cells, context) = (shared.info.input.values(), shared.cells(), shared.context.clone());
         let device = |bytes, what| DeviceBuffer::new(&context, bytes * batch, what);
@@ -367,7 +249,8 @@ impl Room {
 
 /// One stream of work.
 struct GpuLane {
-    /// Work by batch size and whether maps are copied; `None` where it cannot be recorded. Goes before what it names.
+    /// Work by batch size and whether maps are copied; `None` where it cannot be recorded. Goes
+    /// before what it names.
     graphs: HashMap<(usize, bool), Option<Graph>>,
     /// Batch sizes that are run, ascending.
     sizes: Vec<usize>,
@@ -375,7 +258,7 @@ struct GpuLane {
     stream: Stream,
     begin: Event,
     end: Event,
-    room: Room,
+    buffers: LaneBuffers,
     /// Where host pictures of a batch lie on the GPU, each as large as the largest that came.
     staged: Vec<Option<DeviceBuffer>>,
     shared: Arc<Shared>,
@@ -399,9 +282,9 @@ impl GpuLane {
         let (begin, end) = (Event::new(context).map_err(failed)?, Event::new(context).map_err(failed)?);
         let sizes = batch_sizes(network.min_batch(), shared.max_batch);
         let most = sizes.last().copied().unwrap_or(1);
-        let room = Room::new(shared.clone(), most).map_err(failed)?;
+        let buffers = LaneBuffers::new(shared.clone(), most).map_err(failed)?;
         let staged = (0..shared.max_batch).map(|_| None).collect();
-        let mut lane = Self { graphs: HashMap::new(), sizes, network, stream, begin, end, room, staged, shared };
+        let mut lane = Self { graphs: HashMap::new(), sizes, network, stream, begin, end, buffers, staged, shared };
         if !lane.shared.lost.load(Ordering::Relaxed) {
             lane.warm_up()?;
         }
@@ -413,17 +296,18 @@ impl GpuLane {
         let shared = self.shared.clone();
         let failed = |error| shared.failed(error);
         let _entered = shared.context.enter().map_err(failed)?;
-        let most = self.room.host.picture_orders.values::<PictureOrder>().len();
-        self.room.host.nothing(0..most);
+        let most = self.buffers.host.picture_orders.values::<PictureOrder>().len();
+        self.buffers.host.nothing(0..most);
         for &size in &self.sizes {
-            set_batch(&shared, &mut *self.network, &self.room, size)?;
-            // SAFETY: the room is this lane's alone, and nothing of it is used before the wait.
-            let run = unsafe { self.room.run(&mut *self.network, &self.stream, size, true) };
+            set_batch(&shared, &mut *self.network, &self.buffers, size)?;
+            // SAFETY: the buffers are this lane's alone, and nothing of them is used before the
+            // wait.
+            let run = unsafe { self.buffers.run(&mut *self.network, &self.stream, size, true) };
             let waited = self.stream.synchronize().map_err(failed);
             run.and(waited)?;
         }
         // Tells the network that the last run is done.
-        set_batch(&shared, &mut *self.network, &self.room, self.sizes[0])
+        set_batch(&shared, &mut *self.network, &self.buffers, self.sizes[0])
     }
 
     fn batch(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
@@ -446,28 +330,29 @@ impl GpuLane {
         self.begin.record(&self.stream).map_err(failed)?;
         for (index, slot) in slots.iter().enumerate() {
             let order = self.upload(index, slot)?;
-            self.room.host.picture_orders.values_mut::<PictureOrder>()[index] = order;
+            self.buffers.host.picture_orders.values_mut::<PictureOrder>()[index] = order;
             let weights = slot.weights.as_ref();
             let (address, regions) = weights.map_or((0, 0), |weights| (weights.buffer.address(), weights.regions));
-            self.room.host.count_orders.values_mut::<CountOrder>()[index] = CountOrder::new(address, regions);
+            self.buffers.host.count_orders.values_mut::<CountOrder>()[index] = CountOrder::new(address, regions);
         }
         let batch = self.sizes.iter().copied().find(|&size| size >= slots.len()).unwrap_or(slots.len());
-        self.room.host.nothing(slots.len()..batch);
+        self.buffers.host.nothing(slots.len()..batch);
         let with_maps = slots.iter().any(|slot| slot.weights.is_none());
-        let Self { graphs, network, stream, room, .. } = self;
+        let Self { graphs, network, stream, buffers, .. } = self;
         let network = &mut **network;
         match graphs.get(&(batch, with_maps)) {
-            // SAFETY: the room is this lane's alone, and is not touched before the wait below; pictures and weights are the slots'.
+            // SAFETY: the buffers are this lane's alone, and are not touched before the wait below;
+            // pictures and weights are the slots'.
             Some(Some(graph)) => unsafe { stream.replay(graph) }.map_err(failed)?,
             Some(None) => {
-                set_batch(&shared, network, room, batch)?;
+                set_batch(&shared, network, buffers, batch)?;
                 // SAFETY: as above.
-                unsafe { room.run(network, stream, batch, with_maps)? };
+                unsafe { buffers.run(network, stream, batch, with_maps)? };
             }
             None => {
-                set_batch(&shared, network, room, batch)?;
-                // SAFETY: as above; the graph goes before the room does.
-                let graph = unsafe { stream.capture(|stream| room.run(network, stream, batch, with_maps), failed) };
+                set_batch(&shared, network, buffers, batch)?;
+                // SAFETY: as above; the graph goes before the buffers do.
+                let graph = unsafe { stream.capture(|stream| buffers.run(network, stream, batch, with_maps), failed) };
                 let graph = match graph {
                     Ok(graph) => Some(graph),
                     Err(error) if shared.lost.load(Ordering::Relaxed) => return Err(error),
@@ -477,7 +362,7 @@ impl GpuLane {
                     // SAFETY: as above.
                     Some(graph) => unsafe { stream.replay(graph) }.map_err(failed)?,
                     // SAFETY: as above.
-                    None => unsafe { room.run(network, stream, batch, with_maps)? },
+                    None => unsafe { buffers.run(network, stream, batch, with_maps)? },
                 }
                 graphs.insert((batch, with_maps), graph);
             }
@@ -493,7 +378,7 @@ impl GpuLane {
         let Input::Picture(picture) = &slot.input else {
             let values = slot.values(&self.shared.info)?;
             // SAFETY: one input on both sides, which the batch waits for.
-            unsafe { self.stream.upload(self.room.input(index), values.as_ptr().cast(), size_of_val(values)) }
+            unsafe { self.stream.upload(self.buffers.input(index), values.as_ptr().cast(), size_of_val(values)) }
                 .map_err(failed)?;
             return Ok(PictureOrder::nothing(index));
         };
@@ -527,12 +412,12 @@ impl GpuLane {
     /// Hands out what came back.
     fn collect(&self, slots: &mut [Slot]) -> Result<(), EngineError> {
         let cells = self.shared.cells();
-        let sums = self.room.host.sums.values::<f32>().chunks_exact(SUMS);
+        let sums = self.buffers.host.sums.values::<f32>().chunks_exact(SUMS);
         if let Some(whole) = sums.clone().take(slots.len()).map(|sums| sums[0]).find(|whole| !whole.is_finite()) {
             let reason = format!("a density map sums to {whole}");
             return Err(EngineError::Infer { kind: self.shared.info.kind, reason });
         }
-        let maps = self.room.host.maps.values::<f32>().chunks_exact(cells);
+        let maps = self.buffers.host.maps.values::<f32>().chunks_exact(cells);
         for ((slot, sums), map) in slots.iter_mut().zip(sums).zip(maps) {
             match &slot.weights {
                 Some(weights) => slot.output.set_sums(&sums[..=weights.regions]),

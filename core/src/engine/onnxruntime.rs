@@ -3,14 +3,20 @@
 use std::ffi::CStr;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::{Outlet, TensorRef};
+use parking_lot::Mutex;
 
-use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Lane, Slot, library};
+use super::error::EngineError;
+use super::info::EngineInfo;
+use super::interface::{Engine, EngineRequest, Lane};
+use super::kind::EngineKind;
+use super::slot::Slot;
+use super::{library, processor};
 use crate::model::File;
 
 const KIND: EngineKind = EngineKind::OnnxRuntime;
@@ -84,11 +90,11 @@ pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engin
             expected: format!("one input {input:?} and an output {output:?}"),
         });
     }
-    let lanes = super::processors();
+    let lanes = processor::processors();
     let info = EngineInfo {
         kind: KIND,
         version: library.version.clone(),
-        device: super::device(lanes),
+        device: processor::device(lanes),
         model: manifest.name.clone(),
         precision: file.precision.clone(),
         choice: None,
@@ -140,7 +146,7 @@ impl Engine for OnnxRuntime {
     }
 
     fn lane(&self) -> Result<Box<dyn Lane>, EngineError> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = self.first.lock().take();
         let session = first.map_or_else(|| open_session(&self.path, self.info.precision == HALF), Ok)?;
         let (input, output) = (self.input.clone(), self.output.clone());
         Ok(Box::new(OnnxRuntimeLane { info: self.info.clone(), path: self.path.clone(), session, input, output }))

@@ -2,15 +2,21 @@
 
 use std::ffi::CStr;
 use std::fmt::Display;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::{mem, panic, ptr};
 
 use once_cell::sync::OnceCell;
 use openvino::{
     CompiledModel, Core, DeviceType, InferRequest, InferenceError, Model, Node, PartialShape, RwPropertyKey,
 };
+use parking_lot::Mutex;
 
-use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Lane, Slot, library};
+use super::error::EngineError;
+use super::info::EngineInfo;
+use super::interface::{Engine, EngineRequest, Lane};
+use super::kind::EngineKind;
+use super::slot::Slot;
+use super::{library, processor};
 use crate::model::File;
 
 const KIND: EngineKind = EngineKind::OpenVino;
@@ -66,7 +72,7 @@ pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engin
     model.reshape_input_by_name(&input, &shape).map_err(|error| refused(&error))?;
     check_output(&model, &output, [1, 1, rows as i64, columns as i64], &path)?;
 
-    let lanes = super::processors();
+    let lanes = processor::processors();
     for (key, value) in [
         // bf16, the default where the processor has it, is faster on some processors and slower on others, and counts differently
         // on each. INT8 stays INT8.
@@ -82,7 +88,7 @@ pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engin
     let info = EngineInfo {
         kind: KIND,
         version: version.to_owned(),
-        device: super::device(lanes),
+        device: processor::device(lanes),
         model: manifest.name.clone(),
         precision: file.precision.clone(),
         choice: None,
@@ -116,13 +122,15 @@ impl Outlet {
     }
 }
 
-/// An input or output of the model as OpenVINO hands it out. It keeps the whole model in memory until it is freed, which the crate's `Node`
-/// never does; nor does that free the names that it asks for.
+/// An input or output of the model as OpenVINO hands it out. It keeps the whole model in memory
+/// until it is freed, which the crate's `Node` never does; nor does that free the names that it
+/// asks for.
 struct Port {
     node: Node,
 }
 
-// What `Port::pointer` relies on: a `Node` is the pointer that OpenVINO handed out, and frees nothing. The crate's version is pinned.
+// What `Port::pointer` relies on: a `Node` is the pointer that OpenVINO handed out, and frees
+// nothing. The crate's version is pinned.
 const _: () = assert!(size_of::<Node>() == size_of::<*mut ()>() && align_of::<Node>() == align_of::<*mut ()>());
 const _: () = assert!(!mem::needs_drop::<Node>(), "Node frees its port now: Port is not needed any more");
 
@@ -135,7 +143,8 @@ impl Port {
     /// One of the port's names; empty where it has none.
     fn name(&self) -> String {
         let mut name = ptr::null_mut();
-        // SAFETY: the port lives as long as `self`; the string is OpenVINO's copy, which is ours to free when it has been read.
+        // SAFETY: the port lives as long as `self`; the string is OpenVINO's copy, which is ours to
+        // free when it has been read.
         unsafe {
             let status = openvino_sys::ov_port_get_any_name(self.pointer(), &mut name);
             if status != openvino_sys::ov_status_e::OK || name.is_null() {
@@ -150,7 +159,8 @@ impl Port {
 
 impl Drop for Port {
     fn drop(&mut self) {
-        // SAFETY: the port is this one's alone, and is freed once: the `Node` that is dropped next frees nothing.
+        // SAFETY: the port is this one's alone, and is freed once: the `Node` that is dropped next
+        // frees nothing.
         unsafe { openvino_sys::ov_output_const_port_free(self.pointer()) };
     }
 }
@@ -206,7 +216,7 @@ impl Engine for OpenVino {
         let refused =
             |error: InferenceError| EngineError::Open { kind: KIND, file: self.file.clone(), reason: one_line(&error) };
         let request = {
-            let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut model = self.model.lock();
             model.create_infer_request().map_err(refused)?
         };
         Ok(Box::new(OpenVinoLane {

@@ -4,10 +4,16 @@
 //! frame it came from.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Lane, Slot};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::error::EngineError;
+use super::info::EngineInfo;
+use super::interface::{Engine, EngineRequest, Lane};
+use super::kind::EngineKind;
+use super::slot::Slot;
 use crate::model::ModelError;
 
 #[derive(Default)]
@@ -32,7 +38,7 @@ struct Gate {
 
 impl Gate {
     fn lock(&self) -> MutexGuard<'_, Script> {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+        self.script.lock()
     }
 
     fn change(&self, change: impl FnOnce(&mut Script)) {
@@ -50,7 +56,7 @@ pub struct Control(Arc<Gate>);
 impl Control {
     /// The control of the scripted engines called `name`.
     pub fn of(name: &str) -> Self {
-        let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = GATES.lock();
         Self(gates.entry(name.to_owned()).or_default().clone())
     }
 
@@ -105,9 +111,8 @@ impl Control {
     /// Waits until `lanes` lanes are held at the gate. `false` when that did not happen within `bound`.
     #[must_use]
     pub fn wait_for_waiting(&self, lanes: usize, bound: Duration) -> bool {
-        let script = self.0.lock();
-        let waited = self.0.changed.wait_timeout_while(script, bound, |script| script.waiting < lanes);
-        let (script, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut script = self.0.lock();
+        self.0.changed.wait_while_for(&mut script, |script| script.waiting < lanes, bound);
         script.waiting >= lanes
     }
 }
@@ -162,7 +167,7 @@ impl ScriptedLane {
         script.waiting += 1;
         self.gate.changed.notify_all();
         while script.holding && script.passes == 0 {
-            script = self.gate.changed.wait(script).unwrap_or_else(PoisonError::into_inner);
+            self.gate.changed.wait(&mut script);
         }
         script.waiting -= 1;
         script.passes = script.passes.saturating_sub(1);

@@ -2,16 +2,18 @@
 
 use std::sync::Arc;
 
-use super::{Engine, EngineError, EngineInfo, gpu};
+use super::error::EngineError;
+use super::info::EngineInfo;
+use super::picture::{Picture, RegionWeights};
 
 /// One frame at an engine: what it reads, and what it leaves.
 #[derive(Debug)]
 pub struct Slot {
     /// What the engine reads.
     pub input: Input,
-    /// The regions to count in on the engine's device ([`Engine::weights`]). With them the engine leaves
-    /// [`Output::Sums`], without them [`Output::Map`].
-    pub weights: Option<Arc<gpu::RegionWeights>>,
+    /// The regions to count in on the engine's device ([`super::Engine::weights`]). With them the
+    /// engine leaves [`Output::Sums`], without them [`Output::Map`].
+    pub weights: Option<Arc<RegionWeights>>,
     /// What the engine left of the last frame.
     pub output: Output,
 }
@@ -22,7 +24,7 @@ pub enum Input {
     /// The model's input, preprocessed: three planes of raw RGB 0..255, `InputSize::values()` long.
     Values(Vec<f32>),
     /// The picture, for an engine that preprocesses it.
-    Picture(gpu::Picture),
+    Picture(Picture),
 }
 
 /// What an engine leaves of a frame.
@@ -57,7 +59,7 @@ impl Input {
     }
 
     /// The picture; `None` where there are values.
-    pub fn picture_mut(&mut self) -> Option<&mut gpu::Picture> {
+    pub fn picture_mut(&mut self) -> Option<&mut Picture> {
         match self {
             Self::Values(_) => None,
             Self::Picture(picture) => Some(picture),
@@ -111,15 +113,7 @@ impl Slot {
         Self::with(Input::Values(vec![0.0; info.input.values()]), info)
     }
 
-    /// A slot for what `engine` prefers: pictures where it preprocesses, else preprocessed inputs.
-    pub fn best_for(engine: &dyn Engine) -> Self {
-        match engine.picture() {
-            Some(picture) => Self::with(Input::Picture(picture), engine.info()),
-            None => Self::new(engine.info()),
-        }
-    }
-
-    fn with(input: Input, info: &EngineInfo) -> Self {
+    pub(super) fn with(input: Input, info: &EngineInfo) -> Self {
         Self { input, weights: None, output: Output::Map(vec![0.0; info.columns * info.rows]) }
     }
 

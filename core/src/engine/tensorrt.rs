@@ -12,17 +12,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::error::EngineError;
 use super::gpu::{GpuEngine, Network, Networks};
-use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Slot};
+use super::info::EngineInfo;
+use super::interface::{Engine, EngineRequest};
+use super::kind::{Device, EngineKind};
+use super::slot::Slot;
 use crate::cuda::{Context, DeviceBuffer, Driver};
+use crate::digest;
 use crate::frame::{FrameFormat, FrameView, PixelFormat, Plane};
 use crate::golden;
 use crate::model::File;
 use crate::preprocess::{InputSize, Placement};
-use crate::tensorrt::cache::{Found, Origin, Refused};
+use crate::tensorrt::cache::{CachedPlan, Origin, Refused};
 use crate::tensorrt::{
-    self, Choice, Flavour, Library, Plan, Precision, Progress, Purpose, Severity, TensorRtError, cache, candidates,
-    choose,
+    self, Flavour, Library, Plan, Precision, PrecisionTrials, Progress, Purpose, Severity, TensorRtError, cache,
+    candidates, choose,
 };
 
 const KIND: EngineKind = EngineKind::TensorRt;
@@ -42,29 +47,29 @@ pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineErr
         Some(context) => context.clone(),
         None => driver.context(request.gpu).map_err(failed)?,
     };
-    let library = Library::open(Flavour::Auto).map_err(EngineError::TensorRt)?;
+    let library = Library::open(Flavour::Auto).map_err(EngineError::from)?;
     let input = request.model.input_size(request.input).map_err(|error| refused(&error))?;
-    let opening = Opening { request, context, library, input };
+    let opener = TensorRtOpener { request, context, library, input };
     if let Some(path) = request.model.plan() {
-        return Ok(Arc::new(opening.engine_of_plan(path)?));
+        return Ok(Arc::new(opener.engine_of_plan(path)?));
     }
     if request.precision != Precision::Auto {
-        return Ok(Arc::new(opening.engine(request.precision, None)?));
+        return Ok(Arc::new(opener.engine(request.precision, None)?));
     }
     let candidates = candidates(&request.model);
     match candidates.as_slice() {
         [] => Err(EngineError::TensorRt(TensorRtError::NothingToBuild)),
-        [(only, _)] => Ok(Arc::new(opening.engine(*only, None)?)),
+        [(only, _)] => Ok(Arc::new(opener.engine(*only, None)?)),
         _ => {
-            let (choice, is_kept) = opening.choose(&candidates)?;
-            let engine = opening.engine(choice.precision, Some(choice.to_string()))?;
+            let (choice, is_kept) = opener.choose(&candidates)?;
+            let engine = opener.engine(choice.precision, Some(choice.to_string()))?;
             match golden::check_once(request, &engine, None) {
                 // What was right when it was chosen is so no longer: all are tried again.
                 Err(EngineError::Golden { .. }) if is_kept => {
                     drop(engine);
-                    opening.forget(&candidates);
-                    let (choice, _) = opening.choose(&candidates)?;
-                    Ok(Arc::new(opening.engine(choice.precision, Some(choice.to_string()))?))
+                    opener.forget(&candidates);
+                    let (choice, _) = opener.choose(&candidates)?;
+                    Ok(Arc::new(opener.engine(choice.precision, Some(choice.to_string()))?))
                 }
                 Err(error) => Err(error),
                 Ok(()) => Ok(Arc::new(engine)),
@@ -77,25 +82,31 @@ fn refused(error: &dyn Display) -> EngineError {
     EngineError::Model { kind: KIND, reason: error.to_string() }
 }
 
-struct Opening<'a> {
+struct TensorRtOpener<'a> {
     request: &'a EngineRequest,
     context: Arc<Context>,
     library: Arc<Library>,
     input: InputSize,
 }
 
-impl Opening<'_> {
+impl TensorRtOpener<'_> {
+    /// The largest batch.
+    fn max_batch(&self) -> usize {
+        self.request.batch_on(Device::Gpu)
+    }
+
     /// Compute capability of the GPU times ten.
     fn capability(&self) -> u32 {
         let (major, minor) = self.context.device().compute_capability;
         major * 10 + minor
     }
 
-    /// The fastest precision that counts what it must, and whether that was kept; else it is found out now.
-    fn choose(&self, candidates: &[(Precision, &File)]) -> Result<(Choice, bool), EngineError> {
+    /// The fastest precision that counts what it must, and whether that was kept; else it is found
+    /// out now.
+    fn choose(&self, candidates: &[(Precision, &File)]) -> Result<(PrecisionTrials, bool), EngineError> {
         let remembered = self.remembered(candidates);
         let purpose = self.purpose();
-        let read = || remembered.as_deref().and_then(Choice::read).filter(|choice| choice.purpose == purpose);
+        let read = || remembered.as_deref().and_then(PrecisionTrials::read).filter(|choice| choice.purpose == purpose);
         if let Some(choice) = read() {
             return Ok((choice, true));
         }
@@ -103,7 +114,7 @@ impl Opening<'_> {
         let lock = remembered
             .as_ref()
             .map(|path| cache::alone(&path.with_extension("lock"), &|at| self.request.watch.tell(at)));
-        let _lock = lock.transpose().map_err(EngineError::TensorRt)?;
+        let _lock = lock.transpose().map_err(EngineError::from)?;
         if let Some(choice) = read() {
             return Ok((choice, true));
         }
@@ -111,10 +122,11 @@ impl Opening<'_> {
         let choice = choose(purpose.clone(), &precisions, |precision| {
             self.time(precision).map_err(|error| match error {
                 EngineError::TensorRt(error) => error,
+                EngineError::Ended => TensorRtError::Ended,
                 error => TensorRtError::Run { library: self.library_name(), reason: error.to_string() },
             })
         });
-        let choice = choice.map_err(EngineError::TensorRt)?;
+        let choice = choice.map_err(EngineError::from)?;
         if let Some(path) = remembered {
             // It is found out again the next time.
             let _ = choice.write(&path);
@@ -140,7 +152,7 @@ impl Opening<'_> {
             gpu: self.context.device().model(),
             width: self.input.width,
             height: self.input.height,
-            max_batch: self.request.max_batch.max(1),
+            max_batch: self.max_batch(),
         }
     }
 
@@ -153,10 +165,10 @@ impl Opening<'_> {
             self.library.flavour(),
             self.library.version(),
             self.capability(),
-            cache::short_digest(&self.context.device().model()),
+            tensorrt::short_digest(&self.context.device().model()),
             self.input.width,
             self.input.height,
-            self.request.max_batch.max(1),
+            self.max_batch(),
         );
         Some(cache::folder()?.join(name))
     }
@@ -169,7 +181,7 @@ impl Opening<'_> {
     fn time(&self, precision: Precision) -> Result<Duration, EngineError> {
         let engine = self.engine(precision, None)?;
         if !self.request.watch.tell(Progress::Timing { precision }) {
-            return Err(EngineError::TensorRt(TensorRtError::Ended));
+            return Err(EngineError::Ended);
         }
         golden::check_once(self.request, &engine, None).map_err(|error| match error {
             EngineError::Golden { what, .. } => EngineError::Infer { kind: KIND, reason: what },
@@ -182,7 +194,7 @@ impl Opening<'_> {
         let format = FrameFormat::new(pixels, side, side);
         let picture = FrameView::new(format, &[Plane { data: &gray, stride: side }]).expect("so large it is");
         let placement = Placement::new(self.request.model.manifest.input.resize, side, side, self.input);
-        let mut slots: Vec<Slot> = (0..self.request.max_batch.max(1)).map(|_| Slot::best_for(&engine)).collect();
+        let mut slots: Vec<Slot> = (0..self.max_batch()).map(|_| Slot::best_for(&engine)).collect();
         let mut best = Duration::MAX;
         for trial in 0..2 * TRIALS {
             for room in slots.iter_mut().filter_map(|slot| slot.input.picture_mut()) {
@@ -206,8 +218,8 @@ impl Opening<'_> {
         })
     }
 
-    /// The engine of one precision, chosen for that reason, its plan built where there is none. A plan that was kept and fails its golden
-    /// picture is built anew, once.
+    /// The engine of one precision, chosen for that reason, its plan built where there is none. A
+    /// plan that was kept and fails its golden picture is built anew, once.
     fn engine(&self, precision: Precision, choice: Option<String>) -> Result<GpuEngine, EngineError> {
         let (engine, plan) = self.engine_but(precision, choice.clone(), None)?;
         if plan.origin != Origin::Kept {
@@ -230,7 +242,7 @@ impl Opening<'_> {
         precision: Precision,
         choice: Option<String>,
         refused_plan: Option<&Refused>,
-    ) -> Result<(GpuEngine, Found<()>), EngineError> {
+    ) -> Result<(GpuEngine, CachedPlan<()>), EngineError> {
         let Self { request, context, library, input } = self;
         let model = &request.model;
         let file = self.file(precision)?;
@@ -243,19 +255,19 @@ impl Opening<'_> {
             sha256: &file.sha256,
             precision,
             input: *input,
-            max_batch: request.max_batch.max(1),
+            max_batch: self.max_batch(),
             capability: self.capability(),
             gpu: &gpu,
             refused: refused_plan,
             calibration: None,
             detailed: false,
         };
-        let Found { plan, origin, path: kept_at, sha256 } = {
+        let CachedPlan { plan, origin, path: kept_at, sha256 } = {
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
-            cache::load(&wanted, &|at| request.watch.tell(at)).map_err(EngineError::TensorRt)?
+            cache::load(&wanted, &|at| request.watch.tell(at)).map_err(EngineError::from)?
         };
         let engine = self.run(plan, &path, precision.name(), choice)?.of_plan(sha256.clone());
-        Ok((engine, Found { plan: (), origin, path: kept_at, sha256 }))
+        Ok((engine, CachedPlan { plan: (), origin, path: kept_at, sha256 }))
     }
 
     /// The engine of a plan that the user built by hand.
@@ -267,9 +279,10 @@ impl Opening<'_> {
         let bytes = std::fs::read(path).map_err(|error| refused(&format!("{}: {error}", path.display())))?;
         let plan = {
             let _entered = self.context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
-            self.library.load(&bytes).map_err(EngineError::TensorRt)?
+            self.library.load_plugins();
+            self.library.load(&bytes).map_err(EngineError::from)?
         };
-        Ok(self.run(plan, path, "plan", None)?.of_plan(cache::digest(&bytes)))
+        Ok(self.run(plan, path, "plan", None)?.of_plan(digest::sha256(&bytes)))
     }
 
     /// The engine of a plan that was made from `path`.
@@ -286,7 +299,7 @@ impl Opening<'_> {
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             let is_warm = plan.value().keep_kernels(&folder, &context.device().model());
             if !is_warm && !request.watch.tell(Progress::Compiling) {
-                return Err(EngineError::TensorRt(TensorRtError::Ended));
+                return Err(EngineError::Ended);
             }
         }
         let stride = request.model.manifest.output.stride;
@@ -314,7 +327,7 @@ impl Opening<'_> {
             lanes: LANES,
         };
         // A larger batch goes in parts.
-        let max_batch = request.max_batch.max(1).min(plan.value().max_batch());
+        let max_batch = self.max_batch().min(plan.value().max_batch());
         let networks: Networks = Box::new(move || {
             let context = &plan.context;
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
@@ -371,7 +384,7 @@ impl TensorRtNetwork {
         let plan = Inside::new(plan.clone(), context);
         let mut network = Self { contexts: HashMap::new(), batch: 0, compiled: false, plan, scratch };
         // Whether there is a context at all shows now.
-        network.context(network.min_batch()).map_err(EngineError::TensorRt)?;
+        network.context(network.min_batch()).map_err(EngineError::from)?;
         Ok(network)
     }
 

@@ -1,30 +1,33 @@
-//! Plans that were built, kept for the next start: the first one takes minutes, later ones a moment.
+//! Plans that were built, kept for the next start: the first one takes minutes, later ones a
+//! moment.
 //!
-//! A plan is good for one network, one version of the library, one model of GPU (those of TensorRT-RTX: one compute capability), one
-//! precision and one profile. All of that is in the plan's name, and again in a small JSON file beside it, which also has the plan's SHA-256. A plan whose JSON says otherwise, or which the library
-//! does not load, is explained and built anew. Files are written under another name and moved into place; while one process builds, others
-//! that need the same plan wait for it.
+//! A plan is good for one network, one version of the library, one model of GPU (those of
+//! TensorRT-RTX: one compute capability), one precision and one profile. All of that is in the
+//! plan's name, and again in a small JSON file beside it, which also has the plan's SHA-256. A plan
+//! whose JSON says otherwise, or which the library does not load, is explained and built anew.
+//! Files are written under another name and moved into place; while one process builds, others that
+//! need the same plan wait for it.
 //!
-//! Two more things are kept there, each in one file that begins with its own SHA-256, and each only saving time: what TensorRT 10 and 11 measured
-//! while they built ([`super::Built::timings`]), for one version and model of GPU; and the kernels that TensorRT-RTX compiled for a plan on a GPU
-//! ([`Plan::keep_kernels`]). The library itself refuses what does not fit, another driver's too, and both are then made anew. Of two processes that
-//! write one, the later stays.
+//! Two more things are kept there, each in one file that begins with its own SHA-256, and each only
+//! saving time: what TensorRT 10 and 11 measured while they built ([`super::Built::timings`]), for
+//! one version and model of GPU; and the kernels that TensorRT-RTX compiled for a plan on a GPU
+//! ([`Plan::keep_kernels`]). The library itself refuses what does not fit, another driver's too,
+//! and both are then made anew. Of two processes that write one, the later stays.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::files::{read_checked, short_digest, write_checked, write_whole};
 use super::half::to_half;
 use super::log::{self, Severity};
 use super::{Build, Flavour, Library, Plan, Precision, Progress, TensorRtError};
-use crate::model::hex;
+use crate::digest::sha256 as digest;
 use crate::preprocess::InputSize;
 
 /// What a plan is wanted for.
@@ -100,7 +103,7 @@ pub struct Label {
     pub plan_sha256: String,
 }
 
-type Watch<'a> = &'a (dyn Fn(Progress<'_>) -> bool + Sync);
+type OnProgress<'a> = &'a (dyn Fn(Progress<'_>) -> bool + Sync);
 
 /// How often somebody who waits for another process asks whether to go on.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -121,7 +124,7 @@ pub enum Origin {
 
 /// A plan, and where it came from.
 #[derive(Debug)]
-pub struct Found<T> {
+pub struct CachedPlan<T> {
     /// The plan.
     pub plan: T,
     /// Where it came from.
@@ -135,15 +138,6 @@ pub struct Found<T> {
 /// The folder of plans: `engines` in the cache folder.
 pub fn folder() -> Option<PathBuf> {
     Some(crate::cache::folder()?.join("engines"))
-}
-
-pub(crate) fn digest(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
-/// Tells texts apart in file names.
-pub(crate) fn short_digest(text: &str) -> String {
-    digest(text.as_bytes())[..12].to_owned()
 }
 
 impl Label {
@@ -253,7 +247,7 @@ fn read(path: &Path) -> Result<Vec<u8>, TensorRtError> {
 }
 
 /// Builds what is asked for, and nothing else.
-pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: Watch<'_>) -> Result<Vec<u8>, TensorRtError> {
+pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: OnProgress<'_>) -> Result<Vec<u8>, TensorRtError> {
     let mut onnx = read(request.onnx)?;
     let library = request.library;
     let takes_flags = (library.flavour(), library.version().major) == (Flavour::TensorRt, 10);
@@ -293,7 +287,8 @@ pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: Watch<'_>) 
     Ok(built.plan)
 }
 
-/// Where the times lie that builds of this library on this model of GPU have measured; `None` for TensorRT-RTX, which measures nothing.
+/// Where the times lie that builds of this library on this model of GPU have measured; `None` for
+/// TensorRT-RTX, which measures nothing.
 fn timings_path(request: &PlanRequest<'_>) -> Option<PathBuf> {
     let library = request.library;
     let (capability, model) = (request.capability, short_digest(request.gpu));
@@ -301,31 +296,14 @@ fn timings_path(request: &PlanRequest<'_>) -> Option<PathBuf> {
     (library.flavour() == Flavour::TensorRt).then_some(folder()?.join(name))
 }
 
-/// The content of a file of [`write_checked`]; `None` where it is not there, or damaged.
-pub(super) fn read_checked(path: &Path) -> Option<Vec<u8>> {
-    let mut bytes = fs::read(path).ok()?;
-    let begin = bytes.iter().position(|&byte| byte == b'\n')? + 1;
-    let content = bytes.split_off(begin);
-    (bytes.trim_ascii_end() == digest(&content).as_bytes()).then_some(content)
-}
-
-/// Writes a file whose first line is the SHA-256 of the rest, whole or not at all.
-pub(super) fn write_checked(path: &Path, content: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-    let mut bytes = digest(content).into_bytes();
-    bytes.push(b'\n');
-    bytes.extend_from_slice(content);
-    write_whole(path, &bytes)
-}
-
 /// The plan that is asked for, loaded onto the GPU whose context is current: from the cache, or built, which takes minutes and is watched by
 /// `watch`.
-pub fn load(request: &PlanRequest<'_>, watch: Watch<'_>) -> Result<Found<Arc<Plan>>, TensorRtError> {
+pub fn load(request: &PlanRequest<'_>, watch: OnProgress<'_>) -> Result<CachedPlan<Arc<Plan>>, TensorRtError> {
     find(request, folder().as_deref(), &|plan| request.library.load(plan), watch)
 }
 
 /// As [`load`], but the plan's bytes, which need no GPU.
-pub fn plan_for(request: &PlanRequest<'_>, watch: Watch<'_>) -> Result<Found<Vec<u8>>, TensorRtError> {
+pub fn plan_for(request: &PlanRequest<'_>, watch: OnProgress<'_>) -> Result<CachedPlan<Vec<u8>>, TensorRtError> {
     find(request, folder().as_deref(), &|plan| Ok(plan.to_vec()), watch)
 }
 
@@ -334,16 +312,16 @@ fn find<T>(
     request: &PlanRequest<'_>,
     folder: Option<&Path>,
     open: &dyn Fn(&[u8]) -> Result<T, TensorRtError>,
-    watch: Watch<'_>,
-) -> Result<Found<T>, TensorRtError> {
+    watch: OnProgress<'_>,
+) -> Result<CachedPlan<T>, TensorRtError> {
     // TensorRT-RTX builds for any GPU; TensorRT for the one at hand.
     let wanted = [request.capability];
     let capabilities: &[u32] = if request.library.flavour() == Flavour::TensorRtRtx { &wanted } else { &[] };
     let label = Label::of(request)?;
-    let unkept = |instead, reason: String| -> Result<Found<T>, TensorRtError> {
+    let unkept = |instead, reason: String| -> Result<CachedPlan<T>, TensorRtError> {
         let bytes = build(request, capabilities, watch)?;
         let origin = Origin::Built { instead, unkept: Some(reason) };
-        Ok(Found { plan: open(&bytes)?, origin, path: None, sha256: digest(&bytes) })
+        Ok(CachedPlan { plan: open(&bytes)?, origin, path: None, sha256: digest(&bytes) })
     };
     let Some(folder) = folder else {
         return unkept(None, "no folder to keep it in: set HOME or VEHICLECOUNT_CACHE".to_owned());
@@ -359,7 +337,7 @@ fn find<T>(
             request.refused.map(|refused| format!("{}: {}", path.display(), refused.reason))
         }
         Ok(Some((bytes, sha256))) => match open(&bytes) {
-            Ok(plan) => return Ok(Found { plan, origin: Origin::Kept, path: Some(path), sha256 }),
+            Ok(plan) => return Ok(CachedPlan { plan, origin: Origin::Kept, path: Some(path), sha256 }),
             // Another plan would need as much memory.
             Err(TensorRtError::Load { reason, .. }) if !reason.to_lowercase().contains("memory") => {
                 Some(format!("{} does not load ({reason})", path.display()))
@@ -395,12 +373,12 @@ fn find<T>(
         return Err(TensorRtError::Ended);
     }
     let path = written.is_ok().then_some(path);
-    Ok(Found { plan, origin: Origin::Built { instead, unkept }, path, sha256: digest(&bytes) })
+    Ok(CachedPlan { plan, origin: Origin::Built { instead, unkept }, path, sha256: digest(&bytes) })
 }
 
 /// The file at `path`, locked against other processes. While another one has it, `watch` is asked whether to go on waiting. The inner error
 /// is that nothing can be locked there.
-pub fn alone(path: &Path, watch: Watch<'_>) -> Result<io::Result<File>, TensorRtError> {
+pub fn alone(path: &Path, watch: OnProgress<'_>) -> Result<io::Result<File>, TensorRtError> {
     let made = fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).and_then(|()| File::create(path));
     let file = match made {
         Ok(file) => file,
@@ -416,7 +394,8 @@ pub fn alone(path: &Path, watch: Watch<'_>) -> Result<io::Result<File>, TensorRt
     }
 }
 
-/// The plan at `path` and its SHA-256, if its label is `wanted`; the reason, where something is there that cannot be used.
+/// The plan at `path` and its SHA-256, if its label is `wanted`; the reason, where something is
+/// there that cannot be used.
 fn kept(path: &Path, wanted: &Label) -> Result<Option<(Vec<u8>, String)>, String> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
@@ -463,21 +442,4 @@ pub fn write(path: &Path, plan: &[u8], label: &Label) -> io::Result<()> {
     write_whole(path, plan)?;
     let text = serde_json::to_string_pretty(&label).expect("a label is plain");
     write_whole(&label_path(path), text.as_bytes())
-}
-
-/// Writes a file under another name beside it, and moves it into place.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Its own for each process and each writer in it.
-    static WRITERS: AtomicU64 = AtomicU64::new(0);
-    let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
-    let beside = path.with_added_extension(format!("{}-{writer}.part", std::process::id()));
-    let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let moved = written.and_then(|()| fs::rename(&beside, path));
-    if moved.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    moved
 }

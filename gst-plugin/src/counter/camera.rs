@@ -407,7 +407,8 @@ impl Camera {
         let placement = Placement::new(link.resize, format.width, format.height, info.input);
         let mut slot = link.way.slot();
         let picture = slot.input.picture_mut().expect("an engine with a CUDA context takes pictures");
-        // SAFETY: the planes are those of the mapped frame, which `keep` keeps mapped, in the engine's own context; so is the stream.
+        // SAFETY: the planes are those of the mapped frame, which `keep` keeps mapped, in the
+        // engine's own context; so is the stream.
         unsafe { picture.lend(format, placement, &lent.planes, lent.producer, lent.keep) }
             .map_err(|error| error.to_string())?;
         Ok((slot, placement.grid(info.columns, info.rows)))

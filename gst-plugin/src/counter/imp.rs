@@ -8,7 +8,6 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use vehiclecount_core::batch::Dispatcher;
 use vehiclecount_core::count::CountSettings;
-use vehiclecount_core::engine::EngineKind;
 use vehiclecount_core::preprocess::Resize;
 use vehiclecount_core::region::RegionsFile;
 
@@ -16,8 +15,7 @@ use super::VehicleCounterPad;
 use super::camera::Camera;
 use super::formats::{FORMATS, GPU_FORMATS};
 use crate::cuda::{self, SharedContext};
-use crate::dispatch::{Choice, Opened};
-use crate::opening::{Opening, Start};
+use crate::engine::{Choice, Opened, Opening, Start};
 
 /// The log category of the element and its cameras.
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -342,7 +340,7 @@ impl VehicleCounter {
 
 /// Whether the engine may be one on a GPU.
 fn on_gpu(choice: &Choice) -> bool {
-    matches!(EngineKind::from(choice.engine), EngineKind::TensorRt | EngineKind::Auto)
+    choice.may_use_gpu()
 }
 
 struct Regions {

@@ -33,8 +33,8 @@
 //! prints them. Meanwhile live cameras pass uncounted, and files wait. Going to READY or NULL ends the build.
 
 use gst::prelude::*;
-use vehiclecount_core::engine::EngineKind;
-use vehiclecount_core::tensorrt::Precision;
+
+use crate::engine;
 
 mod camera;
 mod formats;
@@ -52,77 +52,9 @@ glib::wrapper! {
     pub struct VehicleCounterPad(ObjectSubclass<pad::VehicleCounterPad>) @extends gst::Pad, gst::Object;
 }
 
-/// The property `engine`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstVehicleCountEngine")]
-pub enum EngineChoice {
-    /// The fastest that opens.
-    #[default]
-    #[enum_value(name = "The fastest that opens", nick = "auto")]
-    Auto,
-    /// OpenVINO.
-    #[enum_value(name = "OpenVINO, for x86-64 processors", nick = "openvino")]
-    OpenVino,
-    /// ONNX Runtime.
-    #[enum_value(name = "ONNX Runtime, for any processor", nick = "onnxruntime")]
-    OnnxRuntime,
-    /// TensorRT.
-    #[enum_value(name = "TensorRT, for NVIDIA GPUs", nick = "tensorrt")]
-    TensorRt,
-    /// No network.
-    #[enum_value(name = "No network: density is the red of the picture, for tests", nick = "scripted")]
-    Scripted,
-}
-
-impl From<EngineChoice> for EngineKind {
-    fn from(choice: EngineChoice) -> Self {
-        match choice {
-            EngineChoice::Auto => Self::Auto,
-            EngineChoice::OpenVino => Self::OpenVino,
-            EngineChoice::OnnxRuntime => Self::OnnxRuntime,
-            EngineChoice::TensorRt => Self::TensorRt,
-            EngineChoice::Scripted => Self::Scripted,
-        }
-    }
-}
-
-/// The property `precision`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstVehicleCountPrecision")]
-pub enum PrecisionChoice {
-    /// The best.
-    #[default]
-    #[enum_value(
-        name = "On a GPU, the faster of INT8 and FP16 that counts right; on a processor, the manifest's",
-        nick = "auto"
-    )]
-    Auto,
-    /// FP32.
-    #[enum_value(name = "FP32", nick = "fp32")]
-    Fp32,
-    /// FP16.
-    #[enum_value(name = "FP16, with TensorRT", nick = "fp16")]
-    Fp16,
-    /// INT8.
-    #[enum_value(name = "INT8 where the network is quantized, FP16 between", nick = "int8")]
-    Int8,
-}
-
-impl From<PrecisionChoice> for Precision {
-    fn from(choice: PrecisionChoice) -> Self {
-        match choice {
-            PrecisionChoice::Auto => Self::Auto,
-            PrecisionChoice::Fp32 => Self::Fp32,
-            PrecisionChoice::Fp16 => Self::Fp16,
-            PrecisionChoice::Int8 => Self::Int8,
-        }
-    }
-}
-
 /// Makes the element known to GStreamer.
 pub fn register(plugin: Option<&gst::Plugin>) -> Result<(), glib::BoolError> {
-    EngineChoice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
-    PrecisionChoice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    engine::register();
     VehicleCounterPad::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     gst::Element::register(plugin, "vehiclecounter", gst::Rank::NONE, VehicleCounter::static_type())
 }

@@ -15,7 +15,8 @@ use crate::deepstream::abi::custom_message_type;
 use crate::deepstream::batch::{Batch, Frame, Locked, PoolExhausted};
 use crate::deepstream::display::{self, DisplayLayout, Style};
 use crate::deepstream::meta::{self, Piece};
-use crate::deepstream::surface::{PictureError, Surfaces};
+use crate::deepstream::picture::PictureError;
+use crate::deepstream::surface::Surfaces;
 use crate::deepstream::tensor::{self, TensorError};
 use crate::deepstream::{Api, DeepStreamError};
 

@@ -18,8 +18,7 @@ use super::work::{Results, Work};
 use super::{DensitySource, OsdMode};
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
-use crate::dispatch::{Choice, Opened};
-use crate::opening::{Opening, Start};
+use crate::engine::{Choice, Opened, Opening, Start};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(

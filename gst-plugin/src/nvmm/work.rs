@@ -11,8 +11,9 @@ use vehiclecount_core::preprocess::{Placement, Preprocessor};
 
 use crate::deepstream::DeepStreamError;
 use crate::deepstream::convert::Converter;
-use crate::deepstream::surface::{PictureError, Surfaces};
-use crate::dispatch::Opened;
+use crate::deepstream::picture::PictureError;
+use crate::deepstream::surface::Surfaces;
+use crate::engine::Opened;
 
 /// What came of a picture.
 pub type Outcomes = Result<(Arc<[f32]>, Duration), String>;

@@ -40,8 +40,8 @@ pub struct Options {
     /// File to write, a JSON line for each picture: file, scene, count, truth, GAME
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Engine: auto, openvino, onnxruntime, tensorrt or scripted
-    #[arg(long, default_value = "auto")]
+    /// Engine
+    #[arg(long, default_value = "auto", help = crate::engine::help())]
     engine: EngineKind,
     /// Size of the model's input in pixels, such as 512x512; by default the manifest's
     #[arg(long, value_name = "WxH")]
