@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gst_video::prelude::*;
 use gstvehiclecount::meta;
-use vehiclecount_core::engine::{self, Device, Engine, EngineKind, EngineRequest, Input, Slot};
+use vehiclecount_core::engine::{self, Device, Engine, EngineKind, EngineRequest, Slot};
 use vehiclecount_core::frame::{ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{Placement, Preprocessor};
@@ -196,28 +196,51 @@ impl Prepared {
         Ok(Self { model: model.clone(), video, format, frames: frames.to_vec(), batches })
     }
 
-    /// The batches, ready to infer again and again.
+    /// Shows frame `index` to `read`.
+    fn view<T>(&self, index: usize, read: impl FnOnce(&FrameView<'_>) -> Result<T>) -> Result<T> {
+        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&self.frames[index], &self.video)?;
+        let planes: Vec<Plane<'_>> = (0..3)
+            .map(|plane| {
+                let stride = frame.plane_stride()[plane as usize] as usize;
+                Ok(Plane { data: frame.plane_data(plane)?, stride })
+            })
+            .collect::<Result<_, glib::BoolError>>()?;
+        read(&FrameView::new(self.format, &planes)?)
+    }
+
+    /// A slot for each frame of each batch, with its input where `engine` takes preprocessed ones.
     fn slots(&self, engine: &dyn Engine) -> Result<Vec<Vec<Slot>>> {
+        let resize = self.model.manifest.input.resize;
+        let mut preprocessor = Preprocessor::new(self.format, resize, engine.info().input);
+        let mut all = Vec::new();
+        for batch in &self.batches {
+            let mut slots = Vec::new();
+            for &index in batch {
+                let mut slot = Slot::best_for(engine);
+                if let Some(values) = slot.input.values_mut() {
+                    self.view(index, |view| {
+                        preprocessor.run(view, values);
+                        Ok(())
+                    })?;
+                }
+                slots.push(slot);
+            }
+            all.push(slots);
+        }
+        Ok(all)
+    }
+
+    /// Stages the pictures of batch `batch`, for an engine that takes these: it lets go of them after
+    /// each run.
+    fn stage(&self, engine: &dyn Engine, batch: usize, slots: &mut [Slot]) -> Result<()> {
         let (resize, input) = (self.model.manifest.input.resize, engine.info().input);
         let placement = Placement::new(resize, self.format.width, self.format.height, input);
-        let mut preprocessor = Preprocessor::new(self.format, resize, input);
-        let mut slot = |&index: &usize| {
-            let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&self.frames[index], &self.video)?;
-            let planes: Vec<Plane<'_>> = (0..3)
-                .map(|plane| {
-                    let stride = frame.plane_stride()[plane as usize] as usize;
-                    Ok(Plane { data: frame.plane_data(plane)?, stride })
-                })
-                .collect::<Result<_, glib::BoolError>>()?;
-            let view = FrameView::new(self.format, &planes)?;
-            let mut slot = Slot::best_for(engine);
-            match &mut slot.input {
-                Input::Picture(picture) => picture.stage(&view, placement)?,
-                Input::Values(values) => preprocessor.run(&view, values),
+        for (slot, &index) in slots.iter_mut().zip(&self.batches[batch]) {
+            if let Some(picture) = slot.input.picture_mut() {
+                self.view(index, |view| Ok(picture.stage(view, placement)?))?;
             }
-            Ok(slot)
-        };
-        self.batches.iter().map(|batch| batch.iter().map(&mut slot).collect::<Result<Vec<_>>>()).collect()
+        }
+        Ok(())
     }
 }
 
@@ -235,10 +258,11 @@ fn bare(engine: &Arc<dyn Engine>, prepared: &Prepared, window: Duration) -> Resu
                         if over.load(Ordering::Relaxed) {
                             break;
                         }
+                        prepared.stage(&**engine, batch, &mut batches[batch])?;
                         lane.infer(&mut batches[batch])?;
                         counted.fetch_add(batches[batch].len() as u64, Ordering::Relaxed);
                     }
-                    Ok::<_, engine::EngineError>(())
+                    Ok::<_, anyhow::Error>(())
                 }))
             })
             .collect::<Result<_>>()?;
