@@ -51,7 +51,7 @@ pub struct EngineEntry {
 /// Every engine, in the order in which `auto` tries them: the fastest first, as measured on x86-64
 /// (docs/engines.md). To add an engine, add it here, to [`EngineKind`] and to the functions that
 /// open one (`open.rs`).
-pub const ENGINES: [EngineEntry; 4] = [
+pub static ENGINES: [EngineEntry; 4] = [
     EngineEntry {
         kind: EngineKind::TensorRt,
         name: "tensorrt",
