@@ -147,7 +147,9 @@ pub fn unwrap(context: &gst::Context) -> Option<(glib::Object, *mut c_void, u32)
     }
     // SAFETY: the object is a GstCudaContext.
     let handle = unsafe { (library.context_get_handle)(object.as_ptr().cast()) };
-    let index = object.property::<u32>("cuda-device-id");
+    // A signed number in old versions.
+    let index = object.property_value("cuda-device-id");
+    let index = index.get::<u32>().ok().or_else(|| u32::try_from(index.get::<i32>().ok()?).ok())?;
     Some((object, handle, index))
 }
 
