@@ -225,7 +225,7 @@ impl GstCuda {
                 let open = library.get::<unsafe extern "C" fn(*const std::ffi::c_char) -> c_int>(b"sim_gstcuda_open");
                 let opened = open.expect("a function of gstcuda.c")(path.as_ptr());
                 assert_ne!(opened, 0, "the installed libgstcuda does not open");
-                Some(Self { library })
+                Some(GstCuda { library })
             }
         });
         GST_CUDA.as_ref()
