@@ -15,7 +15,7 @@ use slots::density;
 use vehiclecount_core::cuda::{Context, CudaError, DeviceBuffer, Driver, ForeignStream, Stream};
 use vehiclecount_core::engine::gpu::{GpuEngine, Network};
 use vehiclecount_core::engine::{Engine, EngineInfo, EngineKind, Slot};
-use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, PixelFormat};
+use vehiclecount_core::frame::{FrameFormat, PixelFormat};
 use vehiclecount_core::preprocess::{InputSize, Placement, Resize};
 use vehiclecount_gpu_sim::{Figure, Sim, turn};
 
@@ -78,13 +78,7 @@ fn contexts() -> [Arc<CudaContext>; 2] {
 /// A grey frame of [`INPUT`]'s size in red, green and blue, in cudarc's memory, written on
 /// `stream`; the count of its map.
 fn count_a_frame(sim: &'static Sim, engine: &GpuEngine, stream: &Arc<CudaStream>, grey: u8) -> f64 {
-    let format = FrameFormat {
-        pixels: PixelFormat::Rgb,
-        width: INPUT.width,
-        height: INPUT.height,
-        matrix: ColorMatrix::Bt709,
-        range: ColorRange::Full,
-    };
+    let format = FrameFormat::new(PixelFormat::Rgb, INPUT.width, INPUT.height);
     let stride = INPUT.width * 3;
     let placement = Placement::new(Resize::Letterbox, INPUT.width, INPUT.height, INPUT);
     let pixels = vec![grey; stride * INPUT.height];
