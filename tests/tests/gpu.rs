@@ -470,6 +470,12 @@ fn precision_is_a_property() {
 
 // ---- frames in GPU memory ----
 
+/// Says that a test is skipped, unless VEHICLECOUNT_REQUIRE_GSTCUDA asks for it.
+fn skip_without_libgstcuda() {
+    assert!(std::env::var_os("VEHICLECOUNT_REQUIRE_GSTCUDA").is_none(), "there is no libgstcuda-1.0");
+    eprintln!("skipped: no libgstcuda");
+}
+
 /// A function of libgstcuda; `None` where that is not there.
 fn libgstcuda<T: Copy>(name: &str) -> Option<T> {
     // SAFETY: GStreamer's library, which stays; the caller knows the function's type.
@@ -603,7 +609,7 @@ fn frames_in_gpu_memory_are_read_where_they_lie() {
     // The plan is there, so that building makes no traffic.
     count("tensorrt", 1, true);
     let Some(object) = counters_context() else {
-        eprintln!("skipped: no libgstcuda");
+        skip_without_libgstcuda();
         return;
     };
     let (warnings, downloaded) = through_the_counter(&device, &object, None, Set::Never);
@@ -616,7 +622,7 @@ fn context_of_the_application_is_the_engines_too() {
     let Some(device) = device() else { return };
     count("tensorrt", 1, true);
     let Some((object, context)) = application_context(0) else {
-        eprintln!("skipped: no libgstcuda");
+        skip_without_libgstcuda();
         return;
     };
     for set in [Set::Before, Set::WhenAsked, Set::Before] {
@@ -634,7 +640,7 @@ fn frame_that_the_gpu_still_writes_is_counted_as_it_is_when_it_is_written() {
     let Some(device) = device() else { return };
     count("tensorrt", 1, true);
     let (Some(gstcuda), Some(object)) = (GstCuda::install(), counters_context()) else {
-        eprintln!("skipped: no libgstcuda");
+        skip_without_libgstcuda();
         return;
     };
     let context = Driver::open().unwrap().context(0).unwrap();
@@ -730,7 +736,7 @@ fn context_of_cudarc_is_the_engines_too_and_comes_back() {
         (object, context)
     });
     let Some((counters, mut held)) = counters else {
-        eprintln!("skipped: no libgstcuda");
+        skip_without_libgstcuda();
         return;
     };
     for application in [CudaContext::new_non_primary(0, 0).unwrap(), CudaContext::new(0).unwrap()] {
@@ -758,7 +764,7 @@ fn context_that_cannot_be_the_engines_is_told_and_its_frames_go_through_the_host
     count("tensorrt", 1, true);
     device.sim.configure(2, 12040, 0);
     let Some((object, context)) = application_context(0) else {
-        eprintln!("skipped: no libgstcuda");
+        skip_without_libgstcuda();
         return;
     };
     let (mut warnings, _) = through_the_counter(&device, &object, Some(&context), Set::Late);
