@@ -11,6 +11,7 @@ pub mod nvmm;
 pub mod overlay;
 pub mod publish;
 pub mod testsrc;
+mod time;
 
 use std::sync::LazyLock;
 

@@ -4,11 +4,12 @@
 //! the queue in order, each when it is counted or when its deadline has come. Neither ever waits for another camera.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Instant, SystemTime};
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_video::prelude::*;
+use vehiclecount_core::account::{FailureEdge, GridPlacement, Labels, ReportSettings};
 use vehiclecount_core::batch::{Dispatcher, Lease, Outcome, Seat};
 use vehiclecount_core::density::Grid;
 use vehiclecount_core::engine::Input;
@@ -20,9 +21,10 @@ use vehiclecount_core::report::unix_nanoseconds;
 use super::VehicleCounterPad;
 use super::formats::format_of;
 use super::imp::{CAT, VehicleCounter};
-use super::stream::{Frame, FrameState, Item, Labels, Place, Stream, Turn};
+use super::stream::{Deadline, Frame, FrameState, Item, Stream};
 use crate::cuda::{self, Lent, SharedContext};
 use crate::meta;
+use crate::time::StreamTime;
 
 /// Frames of a live camera that are held at most. 32 frames at 60 frames/s are half a second: more than the default `max-latency`.
 const LIVE_FRAMES: usize = 32;
@@ -44,7 +46,8 @@ pub struct Link {
     pub cuda: Option<Arc<SharedContext>>,
 }
 
-/// One camera. Lock order: `stream`, then `link` or the dispatcher's own. No lock is held while pushing, posting or preprocessing.
+/// One camera. Lock order: `stream`, then `link`, the dispatcher's own or the settings of element
+/// and pad. No lock is held while pushing, posting or preprocessing.
 pub struct Camera {
     /// The pad's number.
     pub index: u32,
@@ -177,7 +180,7 @@ impl Camera {
         let mut stream = self.lock();
         stream.restart();
         stream.opening = true;
-        stream.labels.camera = self.id();
+        stream.account.labels.camera = self.id();
     }
 
     /// The engine will not come.
@@ -203,7 +206,8 @@ impl Camera {
         let on_gpu = cuda.is_some();
         *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Link { way: Arc::new(way), resize, cuda });
         let mut stream = self.lock();
-        stream.labels = Labels { camera: self.id(), model: info.model.clone(), engine: info.kind.name().to_owned() };
+        stream.account.labels =
+            Labels { camera: self.id(), model: info.model.clone(), engine: info.kind.name().to_owned() };
         stream.opening = false;
         let in_vain = !on_gpu && stream.format.as_ref().is_some_and(|(.., in_gpu_memory)| *in_gpu_memory);
         self.wake(&mut stream);
@@ -244,7 +248,12 @@ impl Camera {
         let (arrival, received_time) = (Instant::now(), unix_nanoseconds(SystemTime::now()));
         let timing = imp.timing();
         let live = self.is_live();
-        let deadline = live.then(|| imp.clock().time() + timing.max_latency);
+        let clock = imp.clock();
+        let deadline = live.then(|| Deadline {
+            time: clock.time() + timing.max_latency,
+            clock: clock.clone(),
+            held: timing.max_latency.into(),
+        });
         let link = self.await_link(live)?;
         let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(timing.interval);
 
@@ -252,24 +261,24 @@ impl Camera {
         let Some((info, format, in_gpu_memory)) = stream.format.clone() else {
             return Err(gst::FlowError::NotNegotiated);
         };
-        let (sequence, due) = stream.number(interval);
-        let time = buffer.pts().or(buffer.dts());
-        let time = stream.segment.to_running_time(time).map(Duration::from).unwrap_or_default();
+        let stamp = stream.begin(&buffer, &clock, interval);
         drop(stream);
 
         // The picture is read here and nowhere else: what is queued is never mapped again.
         let mut input = None;
-        if due && let Some(link) = &link {
+        if stamp.due
+            && let Some(link) = &link
+        {
             match self.preprocess(imp, link, &info, format, &buffer, in_gpu_memory) {
                 Ok((mut slot, grid)) => {
                     let (weights, generation) = self.weights(link, &grid, timing.density_map);
                     slot.weights = weights;
-                    input = Some((slot, Place { grid, generation }));
+                    input = Some((slot, GridPlacement { grid, generation }));
                 }
                 Err(reason) => self.complain(imp, &reason),
             }
         }
-        let place = input.as_ref().map(|&(_, place)| place);
+        let placement = input.as_ref().map(|&(_, placement)| placement);
 
         let mut stream = self.lock();
         if stream.flushing {
@@ -278,13 +287,10 @@ impl Camera {
         let order = input.map(|(slot, _)| (stream.ticket(), slot));
         let state = match &order {
             Some((ticket, _)) => FrameState::Waiting(*ticket),
-            None if due => {
-                stream.figures.failed += u64::from(link.is_some());
-                FrameState::Missed
-            }
+            None if stamp.due => FrameState::Missed,
             None => FrameState::NotDue,
         };
-        stream.push(Item::Frame(Frame { buffer, sequence, time, arrival, received_time, deadline, place, state }));
+        stream.push(Item::Frame(Box::new(Frame { buffer, stamp, arrival, received_time, deadline, placement, state })));
         self.wake(&mut stream);
         drop(stream);
         if let (Some((ticket, slot)), Some(link)) = (order, &link) {
@@ -416,14 +422,15 @@ impl Camera {
 
     /// The regions for an engine that counts in them by itself, where nobody wants the map; and which settings they are of.
     fn weights(&self, link: &Link, grid: &Grid, with_map: bool) -> (Option<Arc<RegionWeights>>, u64) {
-        let generation = self.with_stream(|stream| stream.generation());
+        let generation = self.with_stream(|stream| stream.account.generation());
         let engine = link.way.dispatcher().engine();
         if with_map || engine.picture().is_none() {
             return (None, generation);
         }
         let mut held = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
         if held.as_ref().is_none_or(|held| held.generation != generation || held.grid != *grid) {
-            let (generation, coverage) = self.with_stream(|stream| (stream.generation(), stream.coverage(grid)));
+            let (generation, coverage) =
+                self.with_stream(|stream| (stream.account.generation(), stream.account.coverage(grid).to_vec()));
             let weights = match engine.weights(&coverage) {
                 Some(Ok(weights)) => Some(weights),
                 Some(Err(error)) => {
@@ -440,8 +447,7 @@ impl Camera {
 
     /// One camera's broken frames are that camera's event: a warning, and the video goes on.
     fn complain(&self, imp: &VehicleCounter, reason: &str) {
-        let first = self.with_stream(|stream| stream.figures.failed == 0);
-        if first {
+        if self.with_stream(|stream| stream.account.note_failed()).is_some() {
             gst::element_imp_warning!(
                 imp,
                 gst::StreamError::Failed,
@@ -502,6 +508,7 @@ impl Camera {
             gst::EventView::StreamStart(_) => {
                 stream.eos = false;
                 stream.live = None;
+                stream.account.flush();
                 if stream.flow == Err(gst::FlowError::Eos) {
                     stream.flow = Ok(gst::FlowSuccess::Ok);
                 }
@@ -513,18 +520,7 @@ impl Camera {
                     return Err(gst::FlowError::NotNegotiated);
                 }
             }
-            gst::EventView::Segment(segment) => match segment.segment().downcast_ref::<gst::ClockTime>() {
-                Some(time) => stream.segment = time.clone(),
-                None => {
-                    gst::warning!(
-                        CAT,
-                        obj = self.sinkpad,
-                        "Segment in {:?}: only times are taken",
-                        segment.segment().format()
-                    );
-                    return Err(gst::FlowError::Error);
-                }
-            },
+            gst::EventView::Segment(segment) => stream.time = StreamTime::of(segment.segment()),
             gst::EventView::Eos(_) => stream.eos = true,
             _ => {}
         }
@@ -597,17 +593,18 @@ impl Camera {
 
     fn report(&self, ticket: u64, outcome: &Outcome<'_>) {
         let mut stream = self.lock();
-        let turn = stream.report(ticket, outcome);
+        let edge = stream.report(ticket, outcome, Instant::now());
         self.wake(&mut stream);
         drop(stream);
-        let (Some(turn), Some(element)) = (turn, self.element.upgrade()) else { return };
-        match turn {
-            Turn::Failing(error) => gst::element_warning!(
+        let (Some(edge), Some(element)) = (edge, self.element.upgrade()) else { return };
+        match (edge, outcome) {
+            (FailureEdge::Begin, Outcome::Failed(error)) => gst::element_warning!(
                 element,
                 gst::LibraryError::Failed,
                 ("Camera {}: {error}; its last count is passed on, marked stale", self.id())
             ),
-            Turn::Recovered => {
+            (FailureEdge::Begin, _) => {}
+            (FailureEdge::End, _) => {
                 gst::element_info!(element, gst::LibraryError::Failed, ("Camera {}: counting again", self.id()));
             }
         }
@@ -652,19 +649,20 @@ impl Camera {
                 continue;
             }
             let deadline = match stream.items.front() {
-                Some(Item::Frame(Frame { state: FrameState::Waiting(_), deadline, .. })) if !stream.hurry => *deadline,
+                Some(Item::Frame(frame)) if matches!(frame.state, FrameState::Waiting(_)) && !stream.hurry => {
+                    frame.deadline.clone()
+                }
                 Some(_) => break stream.pop().expect("the front was just seen"),
                 None => None,
             };
-            let Some(deadline) = deadline else {
+            let Some(Deadline { clock, time, .. }) = deadline else {
                 stream = self.wait(stream);
                 continue;
             };
-            let clock = imp.clock();
-            if clock.time() >= deadline {
+            if clock.time() >= time {
                 break stream.pop().expect("the front was just seen");
             }
-            let alarm = clock.new_single_shot_id(deadline);
+            let alarm = clock.new_single_shot_id(time);
             stream.alarm = Some(alarm.clone());
             drop(stream);
             // Ended early by `wake`, also when that comes before the wait.
@@ -682,7 +680,9 @@ impl Camera {
             }
             Item::Frame(mut frame) => {
                 let timing = imp.timing();
-                let report = stream.leave(&mut frame, timing.density_map, timing.unique_id, Instant::now());
+                let settings = ReportSettings { unique_id: timing.unique_id, density: timing.density_map };
+                // In one with taking it from the queue: its count may come at any time.
+                let report = stream.leave(&mut frame, settings, Instant::now());
                 drop(stream);
                 let mut buffer = frame.buffer;
                 // Copies the buffer's header where somebody else holds it too, never the picture.

@@ -86,8 +86,9 @@ struct State {
     cuda: Option<Arc<SharedContext>>,
 }
 
-/// See [`super::VehicleCounter`]. Lock order: `cameras`, `state`, `settings`, `cuda`, then a camera's own; `opening` is held with none of them.
-/// None is held while posting, adding or activating pads, or opening an engine.
+/// See [`super::VehicleCounter`]. Lock order: `cameras`, `state`, a camera's own, then `settings` or
+/// `cuda`, under which no other is taken; `opening` is held with none of them. None is held while
+/// posting, adding or activating pads, or opening an engine.
 #[derive(Default)]
 pub struct VehicleCounter {
     cameras: Mutex<BTreeMap<u32, Arc<Camera>>>,
@@ -275,8 +276,8 @@ impl VehicleCounter {
         let regions = regions.own.get(&camera.index).unwrap_or(&regions.common).for_camera(&id);
         let scale = camera.sinkpad.imp().settings().scale_factor;
         camera.with_stream(|stream| {
-            stream.labels.camera = id;
-            stream.configure(CountSettings { regions, scale, smoothing });
+            stream.account.labels.camera = id;
+            stream.account.configure(CountSettings { regions, scale, smoothing });
         });
     }
 
@@ -307,7 +308,7 @@ impl VehicleCounter {
     fn statistics(&self) -> gst::Structure {
         let cameras = self.cameras().into_iter().map(|camera| {
             let id = camera.id();
-            let (figures, live) = camera.with_stream(|stream| (stream.figures.clone(), stream.live));
+            let (figures, live) = camera.with_stream(|stream| (stream.account.statistics.clone(), stream.live));
             let mut entry = gst::Structure::builder("camera")
                 .field("camera", id)
                 .field("pad", camera.index)
@@ -504,6 +505,8 @@ impl ElementImpl for VehicleCounter {
             let mut caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS.map(|(format, _)| format)).build();
             let gpu = gst_video::VideoCapsBuilder::new().features([cuda::FEATURE]).format_list(GPU_FORMATS).build();
             caps.make_mut().append(gpu);
+            // Counting needs no rate, and applications push frames whose caps have none.
+            caps.make_mut().iter_mut().for_each(|structure| structure.remove_field("framerate"));
             let sink = gst::PadTemplate::with_gtype(
                 "sink_%u",
                 gst::PadDirection::Sink,

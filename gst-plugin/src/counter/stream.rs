@@ -1,43 +1,47 @@
-//! What one camera's stream has made so far: the frames that are held, the last count, and the figures.
+//! What one camera's stream has made so far: the frames that are held, and the account of their counts.
 
 use std::collections::VecDeque;
 use std::time::{Duration, Instant};
 
+use vehiclecount_core::account::{
+    Account, Density, Departure, FailureEdge, Finding, FrameStamp, FrameTime, GridPlacement, Measurement,
+    ReportSettings,
+};
 use vehiclecount_core::batch::Outcome;
-use vehiclecount_core::count::{CountSettings, Counter, Counts};
-use vehiclecount_core::density::{DensityMap, Grid};
-use vehiclecount_core::engine::{EngineError, Output};
+use vehiclecount_core::density::DensityMap;
+use vehiclecount_core::engine::Output;
 use vehiclecount_core::frame::FrameFormat;
-use vehiclecount_core::region::Coverage;
-use vehiclecount_core::report::{FrameReport, RegionReport};
+use vehiclecount_core::report::FrameReport;
+
+use crate::time::{ArrivalClock, StreamTime, duration_of};
 
 /// A frame between the camera and whoever is downstream.
 pub struct Frame {
     /// The frame itself, untouched.
     pub buffer: gst::Buffer,
-    /// Its number in the camera's stream.
-    pub sequence: u64,
-    /// Its running time.
-    pub time: Duration,
+    /// Its place in the camera's stream.
+    pub stamp: FrameStamp,
     /// When it came.
     pub arrival: Instant,
     /// The same by the system clock, nanoseconds since 1970.
     pub received_time: u64,
-    /// Clock time at which it is let go uncounted; `None` waits as long as it takes.
-    pub deadline: Option<gst::ClockTime>,
+    /// When it is let go uncounted; `None` waits as long as it takes.
+    pub deadline: Option<Deadline>,
     /// Where the density grid lies in it.
-    pub place: Option<Place>,
+    pub placement: Option<GridPlacement>,
     /// What is known of its count.
     pub state: FrameState,
 }
 
-/// Where the density grid lies in a frame, and which regions it is counted in.
-#[derive(Clone, Copy)]
-pub struct Place {
-    /// The grid.
-    pub grid: Grid,
-    /// [`Stream::generation`] when the frame came.
-    pub generation: u64,
+/// When a frame is let go uncounted.
+#[derive(Clone)]
+pub struct Deadline {
+    /// The clock that was the pipeline's when the frame came.
+    pub clock: gst::Clock,
+    /// Time on that clock.
+    pub time: gst::ClockTime,
+    /// How long the frame is held till then.
+    pub held: Duration,
 }
 
 /// What is known of a frame's count.
@@ -49,93 +53,16 @@ pub enum FrameState {
     /// It should have been counted and was not.
     Missed,
     /// Counted.
-    Counted(Measured),
-}
-
-/// What the engine made of a frame.
-pub struct Measured {
-    density: Density,
-    inference_time: Duration,
-}
-
-/// The density map, or its sums where nobody wants the map.
-enum Density {
-    Map(DensityMap),
-    Sums { total: f64, regions: Vec<f64>, generation: u64 },
+    Counted(Measurement),
 }
 
 /// What goes through the camera's queue, in order.
 #[allow(clippy::large_enum_variant, reason = "nearly every item is a frame")]
 pub enum Item {
     /// A frame.
-    Frame(Frame),
+    Frame(Box<Frame>),
     /// A serialized event.
     Event(gst::Event),
-}
-
-/// The last picture that was counted.
-struct Latest {
-    time: Duration,
-    counts: Counts,
-    map: Option<DensityMap>,
-    inference_time: Duration,
-}
-
-/// A frame that left before its count came.
-struct Late {
-    ticket: u64,
-    time: Duration,
-    place: Place,
-}
-
-/// Names that stand in every report.
-#[derive(Clone, Debug, Default)]
-pub struct Labels {
-    /// The camera's id.
-    pub camera: String,
-    /// The model's name.
-    pub model: String,
-    /// The engine's name.
-    pub engine: String,
-}
-
-/// Figures since the stream began.
-#[derive(Clone, Debug, Default)]
-pub struct Figures {
-    /// Frames that came in.
-    pub received: u64,
-    /// Frames that the engine counted.
-    pub inferred: u64,
-    /// Frames that left with an older count than they should have had.
-    pub stale: u64,
-    /// Frames that the engine never saw, because a newer one took their place.
-    pub dropped: u64,
-    /// Frames that the engine failed on, or whose memory could not be read.
-    pub failed: u64,
-    latencies: VecDeque<Duration>,
-}
-
-/// Number of frames over which percentiles are taken.
-const LATENCY_WINDOW: usize = 1024;
-
-/// Late frames that are remembered: far more than an engine can hold of one camera.
-const LATE_LIMIT: usize = 64;
-
-impl Figures {
-    fn note_latency(&mut self, latency: Duration) {
-        if self.latencies.len() == LATENCY_WINDOW {
-            self.latencies.pop_front();
-        }
-        self.latencies.push_back(latency);
-    }
-
-    /// The time that `shares` (0..1) of the last frames stayed under between their coming and going, by the nearest-rank method.
-    pub fn latency<const N: usize>(&self, shares: [f64; N]) -> Option<[Duration; N]> {
-        let mut sorted: Vec<_> = self.latencies.iter().copied().collect();
-        sorted.sort_unstable();
-        let last = sorted.len().checked_sub(1)?;
-        Some(shares.map(|share| sorted[((share * sorted.len() as f64).ceil() as usize).saturating_sub(1).min(last)]))
-    }
 }
 
 /// See the module.
@@ -166,36 +93,15 @@ pub struct Stream {
     pub alarm: Option<gst::SingleShotClockId>,
     /// The format of the frames that come in, and whether they come in GPU memory.
     pub format: Option<(gst_video::VideoInfo, FrameFormat, bool)>,
-    /// For running times.
-    pub segment: gst::FormattedSegment<gst::ClockTime>,
-    /// Names for the reports.
-    pub labels: Labels,
-    /// Figures since the stream began.
-    pub figures: Figures,
-    /// The engine fails on this camera's frames; said once.
-    failing: bool,
-    /// Frames to skip before the next one is due.
-    skip: u32,
+    /// How the times on buffers become times of the stream.
+    pub time: StreamTime,
+    /// When frames came.
+    pub arrivals: ArrivalClock,
+    /// Which count belongs to which frame.
+    pub account: Account,
     next_ticket: u64,
-    next_sequence: u64,
     /// Tickets below belong to a time before a flush.
     first_ticket: u64,
-    /// The last frame that was due has its own count.
-    fresh: bool,
-    counter: Counter,
-    /// Grows when the settings change: counts in old regions are told from those in new ones.
-    generation: u64,
-    latest: Option<Latest>,
-    late: VecDeque<Late>,
-}
-
-/// What a report from the engine changes for the camera as a whole.
-#[derive(Clone, Debug)]
-pub enum Turn {
-    /// The engine has begun to fail.
-    Failing(EngineError),
-    /// It counts again.
-    Recovered,
 }
 
 impl Stream {
@@ -215,19 +121,11 @@ impl Stream {
             hurry: false,
             alarm: None,
             format: None,
-            segment: gst::FormattedSegment::new(),
-            labels: Labels::default(),
-            figures: Figures::default(),
-            failing: false,
-            skip: 0,
+            time: StreamTime::default(),
+            arrivals: ArrivalClock::default(),
+            account: Account::default(),
             next_ticket: 0,
-            next_sequence: 0,
             first_ticket: 0,
-            fresh: false,
-            counter: Counter::new(CountSettings::default()),
-            generation: 0,
-            latest: None,
-            late: VecDeque::new(),
         }
     }
 
@@ -238,13 +136,10 @@ impl Stream {
         self.flow = Ok(gst::FlowSuccess::Ok);
         self.eos = false;
         self.hurry = false;
-        self.segment = gst::FormattedSegment::new();
-        self.skip = 0;
+        self.time = StreamTime::default();
         self.first_ticket = self.next_ticket;
-        self.fresh = false;
-        self.counter.reset();
-        self.latest = None;
-        self.late.clear();
+        self.account.flush();
+        self.account.forget_late();
     }
 
     /// As after [`Stream::new`], but for the settings.
@@ -253,43 +148,22 @@ impl Stream {
         self.live = None;
         self.through_host = false;
         self.format = None;
-        self.figures = Figures::default();
-        self.failing = false;
-        self.next_sequence = 0;
+        self.account.restart();
     }
 
-    /// Takes new settings; where they are the old ones, smoothing goes on. The last picture is counted anew.
-    pub fn configure(&mut self, settings: CountSettings) {
-        if *self.counter.settings() == settings {
-            return;
-        }
-        self.counter = Counter::new(settings);
-        self.generation += 1;
-        match &mut self.latest {
-            Some(Latest { map: Some(map), counts, time, .. }) => *counts = self.counter.update(map, *time),
-            // Without its map the last picture cannot be counted anew.
-            _ => self.latest = None,
-        }
-    }
-
-    /// Which settings it counts with.
-    pub fn generation(&self) -> u64 {
-        self.generation
-    }
-
-    /// The share of each cell of `grid` in each region.
-    pub fn coverage(&mut self, grid: &Grid) -> Vec<Coverage> {
-        self.counter.coverage(grid).to_vec()
-    }
-
-    /// Number of the frame that comes now, and whether it is due, `interval` frames being skipped after each counted one.
-    pub fn number(&mut self, interval: u32) -> (u64, bool) {
-        let sequence = self.next_sequence;
-        self.next_sequence += 1;
-        self.figures.received += 1;
-        let due = self.skip == 0;
-        self.skip = if due { interval } else { (self.skip - 1).min(interval) };
-        (sequence, due)
+    /// A frame comes now, by `clock`: its place in the stream.
+    pub fn begin(&mut self, buffer: &gst::BufferRef, clock: &gst::Clock, interval: u32) -> FrameStamp {
+        let duration = buffer.duration().map(Duration::from).or_else(|| {
+            let (info, ..) = self.format.as_ref()?;
+            duration_of(info.fps())
+        });
+        let time = FrameTime {
+            stream: self.time.of_buffer(buffer),
+            arrival: self.arrivals.now(clock),
+            duration,
+            live: self.live.unwrap_or(false),
+        };
+        self.account.begin(time, interval)
     }
 
     /// A new ticket for a frame that goes to the engine.
@@ -312,32 +186,30 @@ impl Stream {
         item
     }
 
-    /// The engine says what became of the frame with `ticket`.
-    pub fn report(&mut self, ticket: u64, outcome: &Outcome<'_>) -> Option<Turn> {
+    /// The engine says what became of the frame with `ticket`. Says whether failures begin or end with that.
+    pub fn report(&mut self, ticket: u64, outcome: &Outcome<'_>, now: Instant) -> Option<FailureEdge> {
         if ticket < self.first_ticket {
             return None;
         }
-        let mut turn = None;
-        match outcome {
-            Outcome::Counted { .. } => {
-                self.figures.inferred += 1;
-                turn = std::mem::take(&mut self.failing).then_some(Turn::Recovered);
+        let edge = match outcome {
+            Outcome::Counted { .. } => self.account.note_counted(),
+            Outcome::Dropped => {
+                self.account.statistics.dropped += 1;
+                None
             }
-            Outcome::Dropped => self.figures.dropped += 1,
-            Outcome::Failed(error) => {
-                self.figures.failed += 1;
-                turn = (!std::mem::replace(&mut self.failing, true)).then(|| Turn::Failing((*error).clone()));
-            }
-        }
-        let measured = |place: Place| match outcome {
+            Outcome::Failed(_) => self.account.note_failed(),
+        };
+        let measured = |placement: GridPlacement| match outcome {
             Outcome::Counted { output, inference_time } => {
                 let density = match output {
-                    Output::Map(cells) => Density::Map(DensityMap { grid: place.grid, cells: cells.as_slice().into() }),
+                    Output::Map(cells) => {
+                        Density::Map(DensityMap { grid: placement.grid, cells: cells.as_slice().into() })
+                    }
                     Output::Sums { total, regions } => {
-                        Density::Sums { total: *total, regions: regions.clone(), generation: place.generation }
+                        Density::Sums { total: *total, regions: regions.clone(), generation: placement.generation }
                     }
                 };
-                Some(Measured { density, inference_time: *inference_time })
+                Some(Measurement { density, inference_time: *inference_time })
             }
             Outcome::Dropped | Outcome::Failed(_) => None,
         };
@@ -347,79 +219,39 @@ impl Stream {
             }
             _ => None,
         });
-        if let Some(frame) = held {
-            frame.state = frame.place.and_then(measured).map_or(FrameState::Missed, FrameState::Counted);
-        } else if let Some(index) = self.late.iter().position(|late| late.ticket == ticket) {
-            let late = self.late.remove(index).expect("the index was found in this queue");
-            if let Some(measured) = measured(late.place) {
-                self.learn(measured, late.time);
+        match held {
+            Some(frame) => {
+                frame.state = frame.placement.and_then(measured).map_or(FrameState::Missed, FrameState::Counted);
+                self.account.statistics.note_latency(now - frame.arrival);
+            }
+            None => {
+                self.account.late(ticket, measured);
             }
         }
-        turn
-    }
-
-    /// Takes a count in, unless a newer picture has been counted.
-    fn learn(&mut self, measured: Measured, time: Duration) {
-        if self.latest.as_ref().is_some_and(|latest| latest.time > time) {
-            return;
-        }
-        let Measured { density, inference_time } = measured;
-        let (counts, map) = match density {
-            Density::Map(map) => (self.counter.update(&map, time), Some(map)),
-            Density::Sums { generation, .. } if generation != self.generation => return,
-            Density::Sums { total, regions, .. } => (self.counter.update_sums(total, &regions, time), None),
-        };
-        self.latest = Some(Latest { time, counts, map, inference_time });
+        edge
     }
 
     /// What is said of a frame that leaves now.
-    pub fn leave(&mut self, frame: &mut Frame, with_density: bool, unique_id: u32, now: Instant) -> FrameReport {
-        match std::mem::replace(&mut frame.state, FrameState::Missed) {
-            FrameState::NotDue => {}
-            FrameState::Waiting(ticket) => {
-                self.fresh = false;
-                if let Some(place) = frame.place {
-                    if self.late.len() == LATE_LIMIT {
-                        self.late.pop_front();
-                    }
-                    self.late.push_back(Late { ticket, time: frame.time, place });
-                }
+    pub fn leave(&mut self, frame: &mut Frame, settings: ReportSettings, now: Instant) -> FrameReport {
+        let finding = match (std::mem::replace(&mut frame.state, FrameState::Missed), frame.placement) {
+            (FrameState::NotDue, _) => Finding::NotDue,
+            (FrameState::Waiting(ticket), Some(placement)) => {
+                // Downstream may have kept it longer than that.
+                let held = frame.deadline.as_ref().map_or(Duration::MAX, |deadline| deadline.held);
+                self.account.statistics.note_latency((now - frame.arrival).min(held));
+                Finding::Late { ticket, placement }
             }
-            FrameState::Missed => self.fresh = false,
-            FrameState::Counted(measured) => {
-                self.learn(measured, frame.time);
-                self.fresh = true;
-            }
-        }
-        self.figures.stale += u64::from(!self.fresh);
-        self.figures.note_latency(now - frame.arrival);
-        let regions = &self.counter.settings().regions.regions;
-        let regions = regions.iter().enumerate().map(|(index, region)| RegionReport {
-            name: region.name.clone(),
-            polygon: region.polygon.clone(),
-            count: self.latest.as_ref().and_then(|latest| latest.counts.regions.get(index)).copied(),
-        });
-        FrameReport {
-            camera: self.labels.camera.clone(),
-            sequence: frame.sequence,
-            unique_id,
+            (FrameState::Waiting(_) | FrameState::Missed, _) => Finding::Missed,
+            (FrameState::Counted(measurement), _) => Finding::Counted(measurement),
+        };
+        let departure = Departure {
+            stamp: frame.stamp,
             pts: frame.buffer.pts().map(gst::ClockTime::nseconds),
             capture_time: capture_time(&frame.buffer),
             received_time: frame.received_time,
-            count: self.latest.as_ref().map(|latest| latest.counts.total),
-            stale: !self.fresh,
-            age: self.latest.as_ref().map_or(0, |latest| nanoseconds(frame.time.saturating_sub(latest.time))),
-            regions: regions.collect(),
-            density: self.latest.as_ref().filter(|_| with_density).and_then(|latest| latest.map.clone()),
-            model: self.labels.model.clone(),
-            engine: self.labels.engine.clone(),
-            inference_time: self.latest.as_ref().map_or(0, |latest| nanoseconds(latest.inference_time)),
-        }
+        };
+        self.account.report(departure, finding, settings)
     }
-}
-
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
 }
 
 /// Seconds from 1900, NTP's epoch, to 1970 (RFC 868).

@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use vehiclecount_core::account::{Density, Departure, Finding, FrameTime, Measurement, ReportSettings};
 use vehiclecount_core::density::{DensityMap, Grid};
 use vehiclecount_core::report::{FrameReport, unix_nanoseconds};
 
 use super::OsdMode;
 use super::imp::Settings;
-use super::source::{Config, Finding, Labels, Passed, Source};
+use super::source::{Config, Notices, Source};
 use super::work::{Outcomes, Work, WorkError};
 use crate::deepstream::abi::custom_message_type;
 use crate::deepstream::batch::{Batch, Frame, Locked, PoolExhausted};
@@ -59,7 +60,7 @@ enum Trouble {
 /// A frame on its way through the element.
 pub struct Order<'a> {
     frame: Frame<'a>,
-    passed: Passed,
+    departure: Departure,
     /// Where its finding is.
     pub finding: Found,
 }
@@ -88,8 +89,16 @@ impl From<DeepStreamError> for Fatal {
     }
 }
 
-/// What is to be said once no lock is held.
-pub type Remarks = Vec<String>;
+/// When a batch came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchTime {
+    /// On the pipeline's clock.
+    pub arrival: Duration,
+    /// How long a frame lasts, where that is known.
+    pub duration: Option<Duration>,
+    /// Whether the sources are live.
+    pub live: bool,
+}
 
 impl State {
     /// Nothing has come yet.
@@ -120,13 +129,31 @@ impl State {
         source
     }
 
+    /// The source has ended, and what comes under its number next is another stream; `gone`: its pad has been
+    /// removed.
+    pub fn source_ended(&mut self, id: u32, gone: bool) {
+        if gone {
+            self.sources.remove(&id);
+            self.work.iter_mut().for_each(|work| work.forget(id));
+        } else if let Some(source) = self.sources.get_mut(&id) {
+            source.account.flush();
+        }
+    }
+
     /// The frames of the batch, each taken in by its source: whether it is due, too.
-    fn begin<'a>(&mut self, locked: &Locked<'_, 'a>, buffer: &gst::BufferRef) -> Vec<(Frame<'a>, Passed, bool)> {
+    fn begin<'a>(
+        &mut self,
+        locked: &Locked<'_, 'a>,
+        buffer: &gst::BufferRef,
+        time: BatchTime,
+    ) -> Vec<(Frame<'a>, Departure)> {
         let received_time = unix_nanoseconds(SystemTime::now());
         let frames = locked.frames().into_iter().map(|frame| {
             let pts = frame.pts.or_else(|| buffer.pts().map(gst::ClockTime::nseconds));
-            let (sequence, time, due) = self.source(frame.source_id).begin(pts);
-            (frame, Passed { sequence, time, pts, ntp: frame.ntp, received_time }, due)
+            let BatchTime { arrival, duration, live } = time;
+            let time = FrameTime { stream: pts.map(i128::from), arrival, duration, live };
+            let stamp = self.source(frame.source_id).begin(time);
+            (frame, Departure { stamp, pts, capture_time: frame.ntp, received_time })
         });
         frames.collect()
     }
@@ -136,17 +163,21 @@ impl State {
         &mut self,
         batch: &Batch<'a>,
         buffer: &gst::BufferRef,
+        time: BatchTime,
         settings: &Settings,
-        remarks: &mut Remarks,
+        notices: &mut Notices,
     ) -> Result<Vec<Order<'a>>, Fatal> {
         // Also tells whether this DeepStream has the layouts that its version has.
         let surfaces = Surfaces::of(buffer, self.api.version)?;
         let locked = batch.lock();
-        let frames = self.begin(&locked, buffer);
-        let orders = frames.into_iter().map(|(frame, passed, due)| {
-            let finding =
-                if due { self.tensor(&locked, &frame, &surfaces, settings, remarks)? } else { Finding::NotDue };
-            Ok(Order { frame, passed, finding: Found::Here(finding) })
+        let frames = self.begin(&locked, buffer, time);
+        let orders = frames.into_iter().map(|(frame, departure)| {
+            let finding = if departure.stamp.due {
+                self.tensor(&locked, &frame, &surfaces, settings, notices)?
+            } else {
+                Finding::NotDue
+            };
+            Ok(Order { frame, departure, finding: Found::Here(finding) })
         });
         orders.collect()
     }
@@ -156,22 +187,23 @@ impl State {
         &mut self,
         batch: &Batch<'a>,
         buffer: &gst::Buffer,
-        remarks: &mut Remarks,
+        time: BatchTime,
+        notices: &mut Notices,
     ) -> Result<Vec<Order<'a>>, Fatal> {
-        let frames = self.begin(&batch.lock(), buffer);
+        let frames = self.begin(&batch.lock(), buffer, time);
         if self.work.is_none() {
             return Ok(Vec::new());
         }
         let surfaces = Surfaces::of(buffer, self.api.version)?;
         let keep = frames.len();
         let mut orders = Vec::with_capacity(keep);
-        for (frame, passed, due) in frames {
-            let finding = if due {
-                self.hand_over(&frame, &surfaces, buffer, keep, remarks)?
+        for (frame, departure) in frames {
+            let finding = if departure.stamp.due {
+                self.hand_over(&frame, &surfaces, buffer, keep, notices)?
             } else {
                 Found::Here(Finding::NotDue)
             };
-            orders.push(Order { frame, passed, finding });
+            orders.push(Order { frame, departure, finding });
         }
         Ok(orders)
     }
@@ -183,7 +215,7 @@ impl State {
         surfaces: &Surfaces<'_>,
         buffer: &gst::Buffer,
         keep: usize,
-        remarks: &mut Remarks,
+        notices: &mut Notices,
     ) -> Result<Found, Fatal> {
         let Some(work) = self.work.as_mut() else { return Ok(Found::Here(Finding::NotDue)) };
         let submitted = work.submit(frame.source_id, (surfaces, frame.batch_id), buffer, keep);
@@ -191,7 +223,7 @@ impl State {
             Ok((ticket, grid)) => return Ok(Found::Waiting(ticket, grid)),
             Err(WorkError::Picture(PictureError::Now(reason))) => reason,
             Err(error) => {
-                let camera = &self.source(frame.source_id).camera;
+                let camera = self.source(frame.source_id).camera();
                 return Err(Fatal::Other(match error {
                     WorkError::Picture(PictureError::Setup(error)) => format!("{camera}: {error}"),
                     WorkError::Picture(PictureError::Now(reason)) | WorkError::Engine(reason) => {
@@ -200,23 +232,24 @@ impl State {
                 }));
             }
         };
-        self.source(frame.source_id).fail(&reason, remarks);
+        self.source(frame.source_id).note_failed(&reason, notices);
         Ok(Found::Here(Finding::Missed))
     }
 
     /// Takes in what the engine counted.
-    pub fn take_in(&mut self, orders: &mut [Order<'_>], outcomes: Vec<Outcomes>, remarks: &mut Remarks) {
+    pub fn take_in(&mut self, orders: &mut [Order<'_>], outcomes: Vec<Outcomes>, notices: &mut Notices) {
         let mut outcomes = outcomes.into_iter();
         for order in orders {
             let Found::Waiting(_, grid) = order.finding else { continue };
             let source = self.source(order.frame.source_id);
             let finding = match outcomes.next() {
                 Some(Ok((cells, inference_time))) => {
-                    source.failing = false;
-                    Finding::Counted(DensityMap { grid, cells }, inference_time)
+                    source.note_counted(notices);
+                    let density = Density::Map(DensityMap { grid, cells });
+                    Finding::Counted(Measurement { density, inference_time })
                 }
                 Some(Err(reason)) => {
-                    source.fail(&reason, remarks);
+                    source.note_failed(&reason, notices);
                     Finding::Missed
                 }
                 None => Finding::Missed,
@@ -237,11 +270,11 @@ impl State {
         frame: &Frame<'a>,
         surfaces: &Surfaces<'_>,
         settings: &Settings,
-        remarks: &mut Remarks,
+        notices: &mut Notices,
     ) -> Result<Finding, Fatal> {
         let all = locked.tensors(frame);
         let Some(tensors) = all.iter().find(|tensors| tensors.unique_id() == settings.infer_on_gie_id) else {
-            self.say_what_is_missing(&all.iter().map(|tensors| tensors.unique_id()).collect(), settings, remarks);
+            self.say_what_is_missing(&all.iter().map(|tensors| tensors.unique_id()).collect(), settings, notices);
             return Ok(Finding::NotDue);
         };
         self.tensors_seen = true;
@@ -255,35 +288,35 @@ impl State {
         let id = settings.infer_on_gie_id;
         match read {
             Ok(map) => {
-                self.source(frame.source_id).failing = false;
-                Ok(Finding::Counted(map, Duration::ZERO))
+                self.source(frame.source_id).note_counted(notices);
+                Ok(Finding::Counted(Measurement { density: Density::Map(map), inference_time: Duration::ZERO }))
             }
             Err(TensorError::Setup(reason)) => {
-                let camera = &self.source(frame.source_id).camera;
+                let camera = self.source(frame.source_id).camera();
                 Err(Fatal::Other(format!(
                     "{camera}: the tensors of nvinfer with gie-unique-id={id} cannot be read: {reason}"
                 )))
             }
             Err(TensorError::Value(reason)) => {
-                self.source(frame.source_id).fail(&reason, remarks);
+                self.source(frame.source_id).note_failed(&reason, notices);
                 Ok(Finding::Missed)
             }
         }
     }
 
-    fn say_what_is_missing(&mut self, foreign: &BTreeSet<u32>, settings: &Settings, remarks: &mut Remarks) {
+    fn say_what_is_missing(&mut self, foreign: &BTreeSet<u32>, settings: &Settings, notices: &mut Notices) {
         let id = settings.infer_on_gie_id;
         if self.tensors_seen {
             return;
         }
         if !foreign.is_empty() {
             if self.first(Trouble::ForeignTensor) {
-                remarks.push(format!(
+                notices.warn(format!(
                     "Frames carry tensors of nvinfer with gie-unique-id {foreign:?}, none of {id}: set infer-on-gie-id"
                 ));
             }
         } else if self.batches >= PATIENCE && self.first(Trouble::NoTensor) {
-            remarks.push(format!(
+            notices.warn(format!(
                 "{PATIENCE} batches came without a tensor of nvinfer with gie-unique-id={id}: it needs output-tensor-meta=1 and network-type=100, \
                  and must stand before this element"
             ));
@@ -291,24 +324,23 @@ impl State {
     }
 
     /// Counts and attaches.
-    pub fn finish(&mut self, batch: &Batch<'_>, orders: Vec<Order<'_>>, settings: &Settings, remarks: &mut Remarks) {
+    pub fn finish(&mut self, batch: &Batch<'_>, orders: Vec<Order<'_>>, settings: &Settings, notices: &mut Notices) {
         let info = self.work.as_ref().map(Work::info);
-        let labels = Labels {
-            model: info.map_or_else(|| format!("gie-{}", settings.infer_on_gie_id), |info| info.model.clone()),
-            engine: info.map_or("nvinfer", |info| info.kind.name()).to_owned(),
-            unique_id: settings.unique_id,
-            density: settings.density_map,
-        };
-        self.choose_layouts(batch, settings, remarks);
+        let model = info.map_or_else(|| format!("gie-{}", settings.infer_on_gie_id), |info| info.model.clone());
+        let engine = info.map_or("nvinfer", |info| info.kind.name());
+        let asked = ReportSettings { unique_id: settings.unique_id, density: settings.density_map };
+        self.choose_layouts(batch, settings, notices);
         let reports: Vec<_> = orders
             .into_iter()
-            .map(|Order { frame, passed, finding }| {
+            .map(|Order { frame, departure, finding }| {
                 let finding = match finding {
                     Found::Here(finding) => finding,
                     Found::Waiting(..) => Finding::Missed,
                 };
                 let inferred = matches!(finding, Finding::Counted(..));
-                let report = self.source(frame.source_id).report(passed, finding, &labels);
+                let source = self.source(frame.source_id);
+                source.label(&model, engine);
+                let report = source.account.report(departure, finding, asked);
                 // What costs time is made before the lock is taken.
                 let message = self.message_type.filter(|_| settings.message_blob && report.count.is_some());
                 let message = message.and_then(|kind| {
@@ -331,12 +363,11 @@ impl State {
             }
             attached = attached.and(self.draw(&locked, &frame, &report, settings));
             if attached.is_err() {
-                self.source(frame.source_id).figures.unattached += 1;
+                self.source(frame.source_id).unattached += 1;
                 if self.first(Trouble::PoolExhausted) {
-                    remarks.push(
+                    notices.warn(
                         "The batch's pool of metadata is exhausted: frames pass without a count, see `unattached` in `statistics`; \
                          let fewer elements attach user metadata, or turn message-blob or osd-mode off"
-                            .to_owned(),
                     );
                 }
             }
@@ -356,13 +387,13 @@ impl State {
     }
 
     /// Settles what depends on the version, when it is first asked for.
-    fn choose_layouts(&mut self, batch: &Batch<'_>, settings: &Settings, remarks: &mut Remarks) {
+    fn choose_layouts(&mut self, batch: &Batch<'_>, settings: &Settings, notices: &mut Notices) {
         if settings.osd_mode != OsdMode::Off && self.display.is_none() && !self.said.contains(&Trouble::Display) {
             match DisplayLayout::verify(&batch.figures(), self.api.version) {
                 Ok(layout) => self.display = Some(layout),
                 Err(error) => {
                     self.first(Trouble::Display);
-                    remarks.push(format!("Nothing is drawn: {error}"));
+                    notices.warn(format!("Nothing is drawn: {error}"));
                 }
             }
         }
@@ -373,7 +404,7 @@ impl State {
             };
             if self.message_type.is_none() {
                 let version = self.api.version.map_or("of no known version".to_owned(), |(a, b)| format!("{a}.{b}"));
-                remarks.push(format!(
+                notices.warn(format!(
                     "No messages are attached: the number of NVDS_CUSTOM_MSG_BLOB in DeepStream {version} is not known; take it from nvdsmeta.h and set \
                      message-type"
                 ));

@@ -11,14 +11,15 @@ use gst_base::subclass::prelude::*;
 use vehiclecount_core::region::RegionsFile;
 use vehiclecount_core::region::nvdsanalytics::SourcesFile;
 
-use super::batch::{Fatal, Found, Remarks, State};
+use super::batch::{BatchTime, Fatal, Found, State};
 use super::latency::Holding;
-use super::source::{Config, Source};
+use super::source::{Config, Notice, Notices};
 use super::work::{Results, Work};
 use super::{DensitySource, OsdMode};
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
 use crate::engine::{Choice, Opened, Opening, Start};
+use crate::time::{ArrivalClock, duration_of};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -83,7 +84,7 @@ impl Default for Settings {
     }
 }
 
-/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own; `holding` and `opening` are held with none of them. None is
+/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own; `holding`, `timing` and `opening` are held with none of them. None is
 /// held while posting, opening an engine or waiting for it.
 #[derive(Default)]
 pub struct VehicleCounterNvmm {
@@ -93,6 +94,17 @@ pub struct VehicleCounterNvmm {
     /// The engine's opening, where it takes long.
     opening: Mutex<Option<Opening>>,
     holding: Mutex<Holding>,
+    timing: Mutex<Timing>,
+}
+
+/// What is known of the time of batches.
+#[derive(Default)]
+struct Timing {
+    arrivals: ArrivalClock,
+    /// How long a frame lasts, as the caps say.
+    duration: Option<Duration>,
+    /// Whether the sources are live; `None` until that was asked.
+    live: Option<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -111,18 +123,21 @@ impl VehicleCounterNvmm {
 
     /// A setting changed. While the element runs, what cannot be used is said and left as it was.
     fn configure_while_running(&self) {
+        if lock(&self.state).is_none() {
+            return;
+        }
         let settings = lock(&self.settings).clone();
-        let mut state = lock(&self.state);
-        let Some(running) = state.as_mut() else { return };
+        // Reads files: no lock is held meanwhile.
         match Self::parse(&settings) {
             Ok(config) => {
+                let mut state = lock(&self.state);
+                let Some(running) = state.as_mut() else { return };
                 running.config = config;
                 for (&id, source) in &mut running.sources {
                     source.configure(id, &running.config);
                 }
             }
             Err(error) => {
-                drop(state);
                 gst::element_imp_warning!(
                     self,
                     gst::ResourceError::Settings,
@@ -133,14 +148,15 @@ impl VehicleCounterNvmm {
     }
 
     /// A batch: find the density of each frame, count, and attach.
-    fn count(&self, buffer: &gst::Buffer, remarks: &mut Remarks) -> Result<(), Fatal> {
+    fn count(&self, buffer: &gst::Buffer, notices: &mut Notices) -> Result<(), Fatal> {
         let settings = lock(&self.settings).clone();
         if settings.source == DensitySource::Engine && !self.results.wait_for_engine() {
             return Err(Fatal::Flushing);
         }
         // The engine's opening is no part of what every batch takes.
-        let clock = self.obj().clock();
-        let came = clock.as_ref().map(gst::prelude::ClockExt::time);
+        let clock = self.obj().clock().unwrap_or_else(gst::SystemClock::obtain);
+        let came = clock.time();
+        let time = self.batch_time(buffer, &clock);
         let (batch, mut orders) = {
             let mut guard = lock(&self.state);
             let Some(state) = guard.as_mut() else { return Ok(()) };
@@ -150,8 +166,8 @@ impl VehicleCounterNvmm {
             let batch = Batch::of(state.api, buffer)?;
             state.batches += 1;
             let orders = match settings.source {
-                DensitySource::TensorMeta => state.read_tensors(&batch, buffer, &settings, remarks)?,
-                DensitySource::Engine => state.submit(&batch, buffer, remarks)?,
+                DensitySource::TensorMeta => state.read_tensors(&batch, buffer, time, &settings, notices)?,
+                DensitySource::Engine => state.submit(&batch, buffer, time, notices)?,
             };
             (batch, orders)
         };
@@ -169,10 +185,10 @@ impl VehicleCounterNvmm {
             state.work.iter().for_each(Work::cancel);
             return Err(Fatal::Flushing);
         };
-        state.take_in(&mut orders, outcomes, remarks);
-        state.finish(&batch, orders, &settings, remarks);
+        state.take_in(&mut orders, outcomes, notices);
+        state.finish(&batch, orders, &settings, notices);
         drop(guard);
-        if let (DensitySource::Engine, Some(clock), Some(came)) = (settings.source, clock, came) {
+        if settings.source == DensitySource::Engine {
             let held = clock.time().saturating_sub(came);
             if lock(&self.holding).note(held.into()) {
                 let element = self.obj();
@@ -180,6 +196,19 @@ impl VehicleCounterNvmm {
             }
         }
         Ok(())
+    }
+
+    /// What is known of the time of the batch that comes now.
+    fn batch_time(&self, buffer: &gst::BufferRef, clock: &gst::Clock) -> BatchTime {
+        let live = lock(&self.timing).live;
+        let live = live.unwrap_or_else(|| {
+            let mut query = gst::query::Latency::new();
+            self.obj().sink_pad().peer_query(&mut query) && query.result().0
+        });
+        let mut timing = lock(&self.timing);
+        timing.live = Some(live);
+        let duration = buffer.duration().map(Duration::from).or(timing.duration);
+        BatchTime { arrival: timing.arrivals.now(clock), duration, live }
     }
 
     /// Opens the engine of ours, where it is asked for: now, or in a thread of its own, for which batches wait.
@@ -229,15 +258,15 @@ impl VehicleCounterNvmm {
     fn statistics(&self) -> gst::Structure {
         let state = lock(&self.state);
         let sources = state.iter().flat_map(|state| &state.sources).map(|(&id, source)| {
-            let figures = source.figures;
+            let figures = &source.account.statistics;
             gst::Structure::builder("camera")
-                .field("camera", &source.camera)
+                .field("camera", source.camera())
                 .field("source-id", id)
                 .field("received", figures.received)
                 .field("inferred", figures.inferred)
                 .field("stale", figures.stale)
                 .field("failed", figures.failed)
-                .field("unattached", figures.unattached)
+                .field("unattached", source.unattached)
                 .build()
         });
         gst::Structure::builder("vehiclecount-statistics")
@@ -508,9 +537,16 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         self.results.set_opening(false);
         let state = lock(&self.state).take();
         *lock(&self.holding) = Holding::default();
+        *lock(&self.timing) = Timing::default();
         // Waits for the engine's threads where this was its last user, with no lock held.
         drop(state);
         Ok(())
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let fps = incaps.structure(0).and_then(|structure| structure.get("framerate").ok());
+        lock(&self.timing).duration = fps.and_then(duration_of);
+        self.parent_set_caps(incaps, outcaps)
     }
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
@@ -534,19 +570,37 @@ impl BaseTransformImpl for VehicleCounterNvmm {
             gst::EventType::FlushStop => {
                 self.results.set_flushing(false);
                 if let Some(state) = lock(&self.state).as_mut() {
-                    state.sources.values_mut().for_each(Source::flush);
+                    state.sources.values_mut().for_each(|source| source.account.flush());
                 }
             }
-            _ => {}
+            gst::EventType::StreamStart => lock(&self.timing).live = None,
+            _ => {
+                if let (Some((id, gone)), Some(state)) = (source_ended(&event), lock(&self.state).as_mut()) {
+                    gst::log!(
+                        CAT,
+                        imp = self,
+                        "Source {id}: {}",
+                        if gone { "removed" } else { "another stream begins" }
+                    );
+                    state.source_ended(id, gone);
+                }
+            }
         }
         self.parent_sink_event(event)
     }
 
     fn transform_ip_passthrough(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let mut remarks = Remarks::new();
-        let result = self.count(buffer, &mut remarks);
-        for remark in remarks {
-            gst::element_imp_warning!(self, gst::StreamError::Failed, ("{remark}"));
+        let mut notices = Notices::default();
+        let result = self.count(buffer, &mut notices);
+        for notice in notices {
+            match notice {
+                Notice::Warning(text) => {
+                    gst::element_imp_warning!(self, gst::StreamError::Failed, ("{text}"));
+                }
+                Notice::Info(text) => {
+                    gst::element_imp_info!(self, gst::StreamError::Failed, ("{text}"));
+                }
+            }
         }
         let error = match result {
             Ok(()) => return Ok(gst::FlowSuccess::Ok),
@@ -556,5 +610,17 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         };
         gst::element_imp_error!(self, gst::StreamError::Format, ("{error}"));
         Err(gst::FlowError::Error)
+    }
+}
+
+/// The source whose stream has ended with `event`, and whether its pad has been removed: nvstreammux says so
+/// by events of its own (`GST_NVEVENT_PAD_ADDED` and so on, gst-nvevent.h).
+fn source_ended(event: &gst::EventRef) -> Option<(u32, bool)> {
+    let id = event.structure().and_then(|structure| structure.get::<u32>("source-id").ok());
+    match gst::glib::translate::IntoGlib::into_glib(event.type_()) >> gst::ffi::GST_EVENT_NUM_SHIFT {
+        // Pad added, stream ended, reset, started.
+        400 | 402 | 404 | 405 => Some((id?, false)),
+        401 => Some((id?, true)),
+        _ => None,
     }
 }
