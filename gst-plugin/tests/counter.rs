@@ -436,3 +436,119 @@ fn stopped_element_counts_from_the_beginning_when_it_starts_again() {
     assert_eq!(rig.statistic(0, "received"), 1);
     rig.end();
 }
+
+#[test]
+fn frames_are_held_for_the_whole_of_a_long_latency() {
+    let mut rig = Rig::new("long-latency", 1, |element| element.set_property("max-latency", 5000u32));
+    rig.control.hold();
+    for number in 0..125 {
+        rig.push(0, 255, number);
+    }
+    assert_eq!(rig.cameras[0].buffers_received(), 0, "none leaves before its time");
+    assert_eq!(rig.cameras[0].query_latency(), Some(gst::ClockTime::from_seconds(5)));
+    // The first of them at its deadline.
+    rig.pass_the_deadline();
+    assert_eq!(rig.cameras[0].testclock().unwrap().time(), gst::ClockTime::from_seconds(5));
+    assert_eq!(rig.pull(0).sequence, 0);
+    rig.end();
+}
+
+#[test]
+fn latency_that_does_not_fit_into_memory_is_limited_and_told() {
+    let mut rig = Rig::new("limited-latency", 1, |element| element.set_property("max-latency", 60_000u32));
+    // 48 MiB a frame.
+    rig.cameras[0].set_src_caps_str("video/x-raw, format=RGB, width=4096, height=4096, framerate=10/1");
+    while rig.bus.pop_filtered(&[gst::MessageType::Latency]).is_some() {}
+    for _ in 0..3 {
+        rig.cameras[0].push(gst::Buffer::from_mut_slice([0u8; 10])).unwrap();
+        rig.pull(0);
+    }
+    let text = rig.warning();
+    assert!(text.contains("max-latency=60000") && text.contains("10 frames") && text.contains("800 ms"), "{text}");
+    rig.message(gst::MessageType::Latency);
+    assert_eq!(rig.cameras[0].query_latency(), Some(gst::ClockTime::from_mseconds(800)));
+    rig.end();
+}
+
+/// Asks how frames for the camera are to be allocated: the pools of the answer, as minimum and maximum.
+fn allocation(rig: &Rig) -> Vec<(u32, u32)> {
+    let caps = CAPS.parse::<gst::Caps>().unwrap();
+    let mut query = gst::query::Allocation::new(Some(&caps), true);
+    assert!(rig.element.static_pad("sink_0").unwrap().query(query.query_mut()));
+    query
+        .allocation_pools()
+        .map(|(_, size, min, max)| {
+            assert_eq!(size, 64 * 64 * 3);
+            (min, max)
+        })
+        .collect()
+}
+
+#[test]
+fn frames_that_are_held_are_announced_to_those_who_allocate_them() {
+    let mut rig = Rig::new("allocation", 1, |element| element.set_property("max-latency", 1000u32));
+    // Downstream offers nothing.
+    assert_eq!(allocation(&rig), [(27, 0)]);
+    // So many can be held, and no more.
+    rig.control.hold();
+    for number in 0..27 {
+        rig.push(0, 255, number);
+    }
+    assert_eq!(rig.cameras[0].buffers_received(), 0);
+    rig.push(0, 255, 27);
+    assert_eq!(rig.pull(0).sequence, 0);
+    rig.control.open_gate();
+    (1..28).for_each(|_| drop(rig.pull(0)));
+    // Downstream offers pools.
+    rig.element.static_pad("src_0").unwrap().add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
+        if let Some(gst::QueryViewMut::Allocation(allocation)) = info.query_mut().map(|query| query.view_mut()) {
+            allocation.add_allocation_pool(None::<&gst::BufferPool>, 64 * 64 * 3, 2, 4);
+            allocation.add_allocation_pool(None::<&gst::BufferPool>, 64 * 64 * 3, 1, 0);
+            return gst::PadProbeReturn::Handled;
+        }
+        gst::PadProbeReturn::Ok
+    });
+    assert_eq!(allocation(&rig), [(29, 31), (28, 0)]);
+    rig.end();
+}
+
+#[test]
+fn different_batches_of_a_shared_engine_are_told_with_both_values() {
+    let first = Rig::new("batches", 1, |element| {
+        element.set_property("batch-size", 8u32);
+        element.set_property("batched-push-timeout", 500u32);
+    });
+    let second = Rig::new("batches", 1, |element| element.set_property("batch-size", 2u32));
+    let text = second.warning();
+    for value in ["batch-size=2", "batched-push-timeout=0", "batch-size=8", "batched-push-timeout=500"] {
+        assert!(text.contains(value), "{text}");
+    }
+    // Who leaves it to the engine, or asks for the same, is told nothing.
+    let third = Rig::new("batches", 1, |element| element.set_property("batched-push-timeout", 500u32));
+    let zero = gst::ClockTime::ZERO;
+    for rig in [&first, &third] {
+        assert!(rig.bus.timed_pop_filtered(zero, &[gst::MessageType::Warning]).is_none());
+    }
+    [first, second, third].into_iter().for_each(Rig::end);
+}
+
+#[test]
+fn cameras_of_one_id_are_told_apart_by_a_warning() {
+    let mut rig = Rig::new("namesakes", 3, |_| {});
+    let pad = |index: u32| rig.element.static_pad(&format!("sink_{index}")).unwrap();
+    pad(0).set_property("camera-id", "gate");
+    pad(2).set_property("camera-id", "gate");
+    let text = rig.warning();
+    assert!(text.contains("\"gate\"") && text.contains("sink_0, sink_2"), "{text}");
+    // Once, until they were told apart.
+    pad(1).set_property("interval", 1i32);
+    let zero = gst::ClockTime::ZERO;
+    assert!(rig.bus.timed_pop_filtered(zero, &[gst::MessageType::Warning]).is_none());
+    pad(2).set_property("camera-id", "yard");
+    // A name that another one has by default.
+    pad(2).set_property("camera-id", "camera-1");
+    assert!(rig.warning().contains("sink_1, sink_2"));
+    rig.push(0, 255, 0);
+    rig.pull(0);
+    rig.end();
+}

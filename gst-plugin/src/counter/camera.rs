@@ -3,8 +3,10 @@
 //! The streaming thread preprocesses a frame, queues it and hands it to the engine; the pusher, the source pad's task, takes frames from
 //! the queue in order, each when it is counted or when its deadline has come. Neither ever waits for another camera.
 
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Instant, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -20,20 +22,21 @@ use vehiclecount_core::report::unix_nanoseconds;
 
 use super::VehicleCounterPad;
 use super::formats::format_of;
+use super::holding::Holding;
 use super::imp::{CAT, VehicleCounter};
 use super::stream::{Deadline, Frame, FrameState, Item, Stream};
 use crate::cuda::{self, Lent, SharedContext};
 use crate::meta;
 use crate::time::StreamTime;
 
-/// Frames of a live camera that are held at most. 32 frames at 60 frames/s are half a second: more than the default `max-latency`.
-const LIVE_FRAMES: usize = 32;
-
 /// Frames of a file that are held at most: enough to fill two batches for each lane, within reason for full-size frames.
 const MAX_FRAMES: usize = 32;
 
-/// Items, events included, that are held at most.
-const MAX_ITEMS: usize = 256;
+/// Events that are held at most.
+const MAX_EVENTS: usize = 256;
+
+/// How long a camera that is released waits for a push in progress before downstream is flushed.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// What is needed to count, from READY to PAUSED and back.
 #[derive(Clone)]
@@ -64,6 +67,8 @@ pub struct Camera {
     preprocessor: Mutex<Option<Preprocessor>>,
     /// Used by the streaming thread alone.
     weights: Mutex<Option<Weights>>,
+    /// A function of this camera has panicked.
+    broken: AtomicBool,
 }
 
 /// The regions as the engine's device holds them; `None` where it cannot.
@@ -73,15 +78,19 @@ struct Weights {
     weights: Option<Arc<RegionWeights>>,
 }
 
-/// The pad functions of a camera that may be gone: a closure that upgrades it, catches panics, and calls the method.
+/// The pad functions of a camera that may be gone: a closure that upgrades it, contains panics, and
+/// calls the method.
 macro_rules! pad_function {
     ($camera:ident, $gone:expr, |$this:ident, $imp:ident, $pad:ident $(, $argument:ident)*| $body:expr) => {{
         let $camera = $camera.clone();
         move |$pad, parent: Option<&gst::Object> $(, $argument)*| {
-            VehicleCounter::catch_panic_pad_function(parent, || $gone, |$imp| {
-                let Some($this) = Weak::upgrade(&$camera) else { return $gone };
-                $body
-            })
+            let (Some($this), Some(element)) =
+                (Weak::upgrade(&$camera), parent.and_then(|parent| parent.downcast_ref::<super::VehicleCounter>()))
+            else {
+                return $gone;
+            };
+            let $imp = element.imp();
+            $this.contain(|| $body).unwrap_or_else(|| $gone)
         }
     }};
 }
@@ -105,6 +114,7 @@ impl Camera {
             link: Mutex::new(None),
             preprocessor: Mutex::new(None),
             weights: Mutex::new(None),
+            broken: AtomicBool::new(false),
         })
     }
 
@@ -118,7 +128,7 @@ impl Camera {
                 this.sink_event(pad, event)
             }))
             .query_function(pad_function!(camera, false, |this, imp, pad, query| this.sink_query(imp, pad, query)))
-            .activatemode_function(pad_function!(camera, gone(), |this, _imp, _pad, _mode, active| {
+            .activatemode_function(activation(camera, |this, _pad, active| {
                 this.set_flushing(!active);
                 Ok(())
             }))
@@ -136,7 +146,7 @@ impl Camera {
             .name(format!("src_{index}"))
             .event_function(pad_function!(camera, false, |this, imp, pad, event| this.src_event(imp, pad, event)))
             .query_function(pad_function!(camera, false, |this, imp, pad, query| this.src_query(imp, pad, query)))
-            .activatemode_function(pad_function!(camera, gone(), |this, _imp, pad, _mode, active| {
+            .activatemode_function(activation(camera, |this, pad, active| {
                 if active { this.start_pusher(pad) } else { this.stop_pusher(pad) }
             }))
             .iterate_internal_links_function(pad_function!(
@@ -170,6 +180,35 @@ impl Camera {
         if id.is_empty() { format!("camera-{}", self.index) } else { id }
     }
 
+    /// Calls `body`. Where that panics, the camera is broken: an error names it once, and from then on
+    /// nothing of it is called; other cameras go on. `None` where the camera is broken.
+    fn contain<T>(&self, body: impl FnOnce() -> T) -> Option<T> {
+        if self.broken.load(Ordering::Relaxed) {
+            return None;
+        }
+        let panic = match panic::catch_unwind(AssertUnwindSafe(body)) {
+            Ok(value) => return Some(value),
+            Err(panic) => panic,
+        };
+        self.broken.store(true, Ordering::Relaxed);
+        {
+            let mut stream = self.lock();
+            stream.flow = Err(gst::FlowError::Error);
+            stream.pushing = false;
+            self.wake(&mut stream);
+        }
+        let cause = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+        let cause = cause.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        if let Some(element) = self.element.upgrade() {
+            gst::element_error!(
+                element,
+                gst::LibraryError::Failed,
+                ("Camera {}: a fault of the counter has stopped it: {cause}; other cameras go on", self.id())
+            );
+        }
+        None
+    }
+
     /// Reads from the stream's state.
     pub fn with_stream<T>(&self, read: impl FnOnce(&mut Stream) -> T) -> T {
         read(&mut self.lock())
@@ -177,6 +216,7 @@ impl Camera {
 
     /// The engine will come: until then live frames pass uncounted, and others wait.
     pub fn await_engine(&self) {
+        self.broken.store(false, Ordering::Relaxed);
         let mut stream = self.lock();
         stream.restart();
         stream.opening = true;
@@ -193,18 +233,21 @@ impl Camera {
 
     /// Joins the engine, if it has not: from now on frames are counted.
     pub fn join(self: &Arc<Self>, dispatcher: &Arc<Dispatcher>, resize: Resize, cuda: Option<Arc<SharedContext>>) {
-        if self.link().is_some() {
-            return;
-        }
-        let camera = Arc::downgrade(self);
-        let way = dispatcher.join(move |ticket, outcome| {
-            if let Some(camera) = camera.upgrade() {
-                camera.report(ticket, &outcome);
-            }
-        });
         let info = dispatcher.info();
         let on_gpu = cuda.is_some();
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Link { way: Arc::new(way), resize, cuda });
+        {
+            let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+            if link.is_some() {
+                return;
+            }
+            let camera = Arc::downgrade(self);
+            let way = dispatcher.join(move |ticket, outcome| {
+                if let Some(camera) = camera.upgrade() {
+                    camera.report(ticket, &outcome);
+                }
+            });
+            *link = Some(Link { way: Arc::new(way), resize, cuda });
+        }
         let mut stream = self.lock();
         stream.account.labels =
             Labels { camera: self.id(), model: info.model.clone(), engine: info.kind.name().to_owned() };
@@ -232,6 +275,33 @@ impl Camera {
         *self.weights.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
+    /// Ends both pads, for good. A push in progress gets time to end while downstream `runs`; then downstream
+    /// is flushed.
+    pub fn release(&self, runs: bool) {
+        let mut stream = self.lock();
+        stream.stopped = true;
+        stream.flushing = true;
+        self.wake(&mut stream);
+        if runs {
+            let busy = |stream: &mut Stream| stream.pushing || stream.querying;
+            let waited = self.changed.wait_timeout_while(stream, GRACE, busy);
+            (stream, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        let stuck = stream.pushing || stream.querying;
+        drop(stream);
+        if stuck {
+            gst::debug!(CAT, obj = self.srcpad, "Flushing downstream, which holds a frame, to release the camera");
+            self.srcpad.push_event(gst::event::FlushStart::new());
+        }
+        let _ = self.sinkpad.set_active(false);
+        if stuck {
+            let _ = self.srcpad.stop_task();
+            // What is linked downstream may be linked to another camera later.
+            self.srcpad.push_event(gst::event::FlushStop::new(false));
+        }
+        let _ = self.srcpad.set_active(false);
+    }
+
     fn link(&self) -> Option<Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
@@ -249,15 +319,18 @@ impl Camera {
         let timing = imp.timing();
         let live = self.is_live();
         let clock = imp.clock();
-        let deadline = live.then(|| Deadline {
-            time: clock.time() + timing.max_latency,
-            clock: clock.clone(),
-            held: timing.max_latency.into(),
-        });
+        let came = clock.time();
         let link = self.await_link(live)?;
         let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(timing.interval);
 
-        let mut stream = self.wait_for_room(link.as_ref(), live)?;
+        let holding = live.then(|| self.holding(imp, timing.max_latency.into()));
+        let limit = holding.map_or_else(|| link.as_ref().map_or(MAX_FRAMES, depth), |holding| holding.frames);
+        let deadline = holding.map(|Holding { latency, .. }| Deadline {
+            time: came + gst::ClockTime::from_nseconds(latency.as_nanos() as u64),
+            clock: clock.clone(),
+            held: latency,
+        });
+        let mut stream = self.wait_for_room(limit, live)?;
         let Some((info, format, in_gpu_memory)) = stream.format.clone() else {
             return Err(gst::FlowError::NotNegotiated);
         };
@@ -320,8 +393,7 @@ impl Camera {
     }
 
     /// Waits until the queue takes another frame. The head of a full live queue leaves uncounted: the video goes on.
-    fn wait_for_room(&self, link: Option<&Link>, live: bool) -> Result<MutexGuard<'_, Stream>, gst::FlowError> {
-        let limit = if live { LIVE_FRAMES } else { link.map_or(MAX_FRAMES, depth) };
+    fn wait_for_room(&self, limit: usize, live: bool) -> Result<MutexGuard<'_, Stream>, gst::FlowError> {
         let mut stream = self.lock();
         loop {
             if stream.flushing {
@@ -331,7 +403,7 @@ impl Camera {
             if stream.eos {
                 return Err(gst::FlowError::Eos);
             }
-            if stream.frames < limit && stream.items.len() < MAX_ITEMS {
+            if stream.frames < limit && stream.events() < MAX_EVENTS {
                 stream.hurry = false;
                 return Ok(stream);
             }
@@ -341,6 +413,35 @@ impl Camera {
             }
             stream = self.wait(stream);
         }
+    }
+
+    /// How frames of a live camera are held for `max_latency`. Where they cannot be held that long, that is
+    /// said, once for each `max_latency` and format.
+    fn holding(&self, imp: &VehicleCounter, max_latency: Duration) -> Holding {
+        let mut stream = self.lock();
+        let holding = stream.holding(max_latency);
+        let said = holding.limited.map(|_| (max_latency, holding.frames));
+        let changed = std::mem::replace(&mut stream.limit_said, said) != said;
+        drop(stream);
+        if changed {
+            if let Some((bytes, rate)) = holding.limited {
+                gst::element_imp_warning!(
+                    imp,
+                    gst::ResourceError::Settings,
+                    (
+                        "Camera {}: max-latency={} does not fit: {} frames of {bytes} bytes are held at most, at {rate} \
+                         frames a second {} ms; then they leave with the last count",
+                        self.id(),
+                        max_latency.as_millis(),
+                        holding.frames,
+                        holding.latency.as_millis()
+                    )
+                );
+            }
+            let element = imp.obj();
+            let _ = element.post_message(gst::message::Latency::builder().src(&*element).build());
+        }
+        holding
     }
 
     /// Asks upstream once whether it is live.
@@ -501,7 +602,7 @@ impl Camera {
     /// A serialized event takes its place behind the frames that came before it.
     fn enqueue(&self, event: gst::Event) -> Result<gst::FlowSuccess, gst::FlowError> {
         let mut stream = self.lock();
-        while !stream.flushing && stream.flow.is_ok() && stream.items.len() >= MAX_ITEMS {
+        while !stream.flushing && stream.flow.is_ok() && stream.events() >= MAX_EVENTS {
             stream = self.wait(stream);
         }
         match event.view() {
@@ -515,6 +616,7 @@ impl Camera {
             }
             gst::EventView::Caps(caps) => {
                 stream.format = format_of(caps.caps());
+                stream.fps = rate_of(caps.caps());
                 if stream.format.is_none() {
                     gst::warning!(CAT, obj = self.sinkpad, "Cannot read frames of {}", caps.caps());
                     return Err(gst::FlowError::NotNegotiated);
@@ -537,6 +639,16 @@ impl Camera {
         if query.is_serialized() && !self.wait_until_empty() {
             return false;
         }
+        let answered = self.answer_sink_query(imp, pad, query);
+        if query.is_serialized() {
+            let mut stream = self.lock();
+            stream.querying = false;
+            self.wake(&mut stream);
+        }
+        answered
+    }
+
+    fn answer_sink_query(&self, imp: &VehicleCounter, pad: &VehicleCounterPad, query: &mut gst::QueryRef) -> bool {
         if let gst::QueryViewMut::Context(asked) = query.view_mut()
             && let Some(context) = imp.shared_context(asked.context_type())
         {
@@ -545,17 +657,9 @@ impl Camera {
         }
         match query.view_mut() {
             gst::QueryViewMut::Allocation(allocation) => {
-                let answered = self.srcpad.peer_query(allocation.query_mut());
-                // Of an engine that is still being opened, nothing is known but this.
-                let unknown = if self.lock().opening { MAX_FRAMES } else { 0 };
-                let held = self.link().map_or(unknown, |link| depth(&link)) as u32;
-                let pools: Vec<_> = allocation.allocation_pools().collect();
-                for (index, (pool, size, min, max)) in pools.into_iter().enumerate() {
-                    // What is held here is missing in the pool.
-                    let max = if max == 0 { 0 } else { max + held };
-                    allocation.set_nth_allocation_pool(index as u32, pool.as_ref(), size, min + held, max);
-                }
-                answered
+                let _ = self.srcpad.peer_query(allocation.query_mut());
+                self.announce_held(imp, allocation);
+                true
             }
             gst::QueryViewMut::Drain(drain) => self.srcpad.peer_query(drain.query_mut()),
             gst::QueryViewMut::AcceptCaps(accept) if cuda::is_in(accept.caps()) && !self.takes_gpu_memory() => {
@@ -575,18 +679,44 @@ impl Camera {
         }
     }
 
+    /// Tells upstream how many of its frames are held here: so many more must there be.
+    fn announce_held(&self, imp: &VehicleCounter, allocation: &mut gst::query::Allocation) {
+        let (caps, _) = allocation.get();
+        let info = caps.and_then(|caps| gst_video::VideoInfo::from_caps(caps).ok().map(|info| (info, rate_of(caps))));
+        let held = if self.is_live() {
+            let (bytes, fps) = info.as_ref().map_or((None, None), |(info, fps)| (Some(info.size()), *fps));
+            Holding::new(imp.timing().max_latency.into(), fps, bytes).frames
+        } else {
+            self.link().map_or(MAX_FRAMES, |link| depth(&link))
+        };
+        let held = u32::try_from(held).unwrap_or(u32::MAX);
+        let pools: Vec<_> = allocation.allocation_pools().collect();
+        for (index, (pool, size, min, max)) in pools.iter().enumerate() {
+            let max = if *max == 0 { 0 } else { max.saturating_add(held) };
+            let min = min.saturating_add(held);
+            allocation.set_nth_allocation_pool(index as u32, pool.as_ref(), *size, min, max);
+        }
+        if let ([], Some((info, _))) = (pools.as_slice(), &info) {
+            let size = u32::try_from(info.size()).unwrap_or(u32::MAX);
+            allocation.add_allocation_pool(None::<&gst::BufferPool>, size, held, 0);
+        }
+        gst::debug!(CAT, obj = self.sinkpad, "{held} frames are held at most");
+    }
+
     /// Whether frames in GPU memory can be read where they are; before the engine has opened, whether that may come.
     fn takes_gpu_memory(&self) -> bool {
         self.link().map_or_else(cuda::is_available, |link| link.cuda.is_some())
     }
 
-    /// Waits until everything that came before has been pushed. `false` while flushing.
+    /// Waits until everything that came before has been pushed: downstream is asked now. `false` while
+    /// flushing.
     fn wait_until_empty(&self) -> bool {
         let mut stream = self.lock();
         while !stream.flushing && stream.flow.is_ok() && (stream.pushing || !stream.items.is_empty()) {
             stream = self.wait(stream);
         }
-        !stream.flushing
+        stream.querying = !stream.flushing;
+        stream.querying
     }
 
     // ---- back from the engine ----
@@ -622,7 +752,10 @@ impl Camera {
         let task = move || {
             let Some(camera) = camera.upgrade() else { return };
             let Some(element) = camera.element.upgrade() else { return };
-            element.imp().catch_panic(|| (), |imp| camera.push_next(imp));
+            if camera.contain(|| camera.push_next(element.imp())).is_none() {
+                // Called again it would do nothing, and at once.
+                let _ = camera.srcpad.pause_task();
+            }
         };
         pad.start_task(task).map_err(|error| gst::loggable_error!(CAT, "Cannot start the pusher: {error}"))
     }
@@ -732,7 +865,8 @@ impl Camera {
         let (live, min, max) = latency.result();
         if live {
             // A live frame is held this long at most, and no frame is thrown away before.
-            let own = imp.timing().max_latency;
+            let own = self.lock().holding(imp.timing().max_latency.into()).latency;
+            let own = gst::ClockTime::from_nseconds(own.as_nanos() as u64);
             latency.set(live, min + own, max.map(|max| max + own));
         }
         self.lock().live = Some(live);
@@ -740,12 +874,74 @@ impl Camera {
     }
 }
 
-fn gone() -> Result<(), gst::LoggableError> {
-    Err(gst::loggable_error!(CAT, "The camera is gone"))
+/// The activation function of a pad. It also runs where the camera is broken: what it started must end.
+fn activation<P: IsA<gst::Pad>>(
+    camera: &Weak<Camera>,
+    activate: impl Fn(&Camera, &P, bool) -> Result<(), gst::LoggableError> + Send + Sync + 'static,
+) -> impl Fn(&P, Option<&gst::Object>, gst::PadMode, bool) -> Result<(), gst::LoggableError> + Send + Sync + 'static {
+    let camera = camera.clone();
+    move |pad, _parent, _mode, active| match camera.upgrade() {
+        Some(camera) => activate(&camera, pad, active),
+        None => Err(gst::loggable_error!(CAT, "The camera is gone")),
+    }
 }
 
 /// Frames of a file that are held at most.
 fn depth(link: &Link) -> usize {
     let dispatcher = link.way.dispatcher();
     (2 * dispatcher.info().lanes * dispatcher.settings().batch_size).clamp(2, MAX_FRAMES)
+}
+
+/// Frames a second, as the caps say: at most so many, where the rate varies.
+fn rate_of(caps: &gst::CapsRef) -> Option<f64> {
+    let structure = caps.structure(0)?;
+    let rate = |field| structure.get::<gst::Fraction>(field).ok().filter(|rate| rate.numer() > 0);
+    let rate = rate("framerate").or_else(|| rate("max-framerate"))?;
+    Some(f64::from(rate.numer()) / f64::from(rate.denom()))
+}
+
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panic_stops_its_camera_and_is_told_once() {
+        gst::init().unwrap();
+        let element = glib::Object::builder::<super::super::VehicleCounter>().build();
+        element.set_property_from_str("engine", "scripted");
+        element.set_property("engine-id", "panic");
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        let pads = [0, 1].map(|index| element.request_pad_simple(&format!("sink_{index}")).unwrap());
+        element.set_state(gst::State::Playing).unwrap();
+        let camera = element.imp().camera(0).unwrap();
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        assert!(pads[0].send_event(gst::event::StreamStart::new("0")));
+        assert!(pads[0].send_event(gst::event::Segment::new(&segment)));
+        // As the pusher, a pad function and a second pad function.
+        for number in 0..3 {
+            assert_eq!(camera.contain(|| assert_eq!(number, 9, "out of order")), None);
+        }
+        let errors: Vec<_> = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Error])).collect();
+        let [error] = errors.as_slice() else { panic!("{errors:?}") };
+        let gst::MessageView::Error(error) = error.view() else { unreachable!() };
+        let text = error.error().to_string();
+        assert!(text.contains("camera-0") && text.contains("out of order"), "{text}");
+        // Nothing of it is called any more.
+        assert_eq!(pads[0].chain(gst::Buffer::new()), Err(gst::FlowError::Flushing));
+        assert_eq!(element.imp().camera(1).unwrap().contain(|| 7), Some(7), "other cameras go on");
+        // It ends, and works again when it starts again.
+        element.set_state(gst::State::Ready).unwrap();
+        element.set_state(gst::State::Playing).unwrap();
+        assert_eq!(camera.contain(|| 8), Some(8));
+        drop(errors);
+        element.set_state(gst::State::Null).unwrap();
+        element.set_bus(None);
+        bus.set_flushing(true);
+        drop((pads, camera));
+        let weak = element.downgrade();
+        drop(element);
+        assert!(weak.upgrade().is_none(), "the element is leaked");
+    }
 }

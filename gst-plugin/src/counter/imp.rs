@@ -1,6 +1,6 @@
 //! The element: its settings, its pads, and the engine that they share.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -69,6 +69,8 @@ enum Phase {
     Stopped,
     /// Its engine is being opened: live cameras pass uncounted, files wait.
     Opening,
+    /// Its engine has not opened: cameras end with an error.
+    Failed,
     /// It counts.
     Running(State),
 }
@@ -86,8 +88,8 @@ struct State {
     cuda: Option<Arc<SharedContext>>,
 }
 
-/// See [`super::VehicleCounter`]. Lock order: `cameras`, `state`, a camera's own, then `settings` or
-/// `cuda`, under which no other is taken; `opening` is held with none of them. None is held while
+/// See [`super::VehicleCounter`]. Lock order: `cameras`, `state`, a camera's own, then `settings`,
+/// `shared_ids` or `cuda`, under which no other is taken; `opening` is held with none of them. None is held while
 /// posting, adding or activating pads, or opening an engine.
 #[derive(Default)]
 pub struct VehicleCounter {
@@ -96,6 +98,8 @@ pub struct VehicleCounter {
     /// The engine's opening, where it takes long.
     opening: Mutex<Option<Opening>>,
     settings: Mutex<Settings>,
+    /// Ids that several cameras have; said once.
+    shared_ids: Mutex<BTreeSet<String>>,
     /// The CUDA context for decoders, from the first that asks for it, or the start, until NULL.
     cuda: Mutex<Option<Arc<SharedContext>>>,
 }
@@ -115,6 +119,11 @@ impl VehicleCounter {
         self.obj().clock().unwrap_or_else(gst::SystemClock::obtain)
     }
 
+    #[cfg(test)]
+    pub(super) fn camera(&self, index: u32) -> Option<Arc<Camera>> {
+        lock(&self.cameras).get(&index).cloned()
+    }
+
     fn cameras(&self) -> Vec<Arc<Camera>> {
         lock(&self.cameras).values().cloned().collect()
     }
@@ -130,6 +139,7 @@ impl VehicleCounter {
             camera.await_engine();
             self.apply(&camera, &regions, settings.timing.smoothing);
         }
+        self.tell_shared_ids();
         let mut choice = settings.choice.clone();
         choice.context = self.adopted(&choice).and_then(|shared| shared.foreign().cloned());
         let element = self.obj().downgrade();
@@ -183,6 +193,13 @@ impl VehicleCounter {
         match opened {
             Ok(opened) => self.run(opened),
             Err(error) => {
+                {
+                    let mut state = lock(&self.state);
+                    if !matches!(*state, Phase::Opening) {
+                        return;
+                    }
+                    *state = Phase::Failed;
+                }
                 self.post_error_message(error);
                 self.cameras().iter().for_each(|camera| camera.give_up());
             }
@@ -251,6 +268,7 @@ impl VehicleCounter {
         for camera in self.cameras() {
             camera.leave();
         }
+        lock(&self.shared_ids).clear();
         // Waits for the engine's threads where this was its last user, with no lock held.
         drop(state);
     }
@@ -281,6 +299,26 @@ impl VehicleCounter {
         });
     }
 
+    /// Warns of each id that several cameras have, when it begins to be so.
+    fn tell_shared_ids(&self) {
+        let mut pads = BTreeMap::<String, Vec<String>>::new();
+        for camera in self.cameras() {
+            pads.entry(camera.id()).or_default().push(camera.sinkpad.name().to_string());
+        }
+        pads.retain(|_, pads| pads.len() > 1);
+        let before = std::mem::replace(&mut *lock(&self.shared_ids), pads.keys().cloned().collect());
+        for (id, pads) in pads.iter().filter(|(id, _)| !before.contains(*id)) {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                (
+                    "Several cameras have the camera-id {id:?}: {}; nothing tells their counts apart: give each its own",
+                    pads.join(", ")
+                )
+            );
+        }
+    }
+
     /// A setting changed. Before the element runs there is nothing to do; while it runs, what cannot be used is said and left as it was.
     pub fn configure_while_running(&self) {
         if matches!(*lock(&self.state), Phase::Stopped) {
@@ -292,6 +330,7 @@ impl VehicleCounter {
                 for camera in self.cameras() {
                     self.apply(&camera, &regions, settings.timing.smoothing);
                 }
+                self.tell_shared_ids();
             }
             Err(error) => {
                 gst::element_imp_warning!(
@@ -549,6 +588,10 @@ impl ElementImpl for VehicleCounter {
                 camera.await_engine();
                 Some(None)
             }
+            Phase::Failed => {
+                camera.give_up();
+                None
+            }
             Phase::Running(state) => Some(Some((state.dispatcher.clone(), state.resize, state.cuda.clone()))),
         };
         if let Some(running) = joined {
@@ -576,12 +619,12 @@ impl ElementImpl for VehicleCounter {
         };
         let Some(camera) = camera else { return };
         let element = self.obj();
-        let _ = pad.set_active(false);
-        let _ = camera.srcpad.set_active(false);
+        camera.release(element.current_state() == gst::State::Playing);
         camera.leave();
         let _ = element.remove_pad(pad);
         let _ = element.remove_pad(&camera.srcpad);
         element.child_removed(&camera.sinkpad, &pad.name());
+        self.tell_shared_ids();
     }
 
     fn set_context(&self, context: &gst::Context) {

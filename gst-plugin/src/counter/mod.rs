@@ -38,6 +38,7 @@ use crate::engine;
 
 mod camera;
 mod formats;
+mod holding;
 mod imp;
 mod pad;
 mod stream;

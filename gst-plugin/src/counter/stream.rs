@@ -13,7 +13,8 @@ use vehiclecount_core::engine::Output;
 use vehiclecount_core::frame::FrameFormat;
 use vehiclecount_core::report::FrameReport;
 
-use crate::time::{ArrivalClock, StreamTime, duration_of};
+use super::holding::Holding;
+use crate::time::{ArrivalClock, StreamTime};
 
 /// A frame between the camera and whoever is downstream.
 pub struct Frame {
@@ -73,6 +74,8 @@ pub struct Stream {
     pub frames: usize,
     /// An item has been taken and is being pushed.
     pub pushing: bool,
+    /// Downstream is being asked something in the place of a frame.
+    pub querying: bool,
     /// Nothing goes in or out.
     pub flushing: bool,
     /// The pusher ends.
@@ -93,6 +96,10 @@ pub struct Stream {
     pub alarm: Option<gst::SingleShotClockId>,
     /// The format of the frames that come in, and whether they come in GPU memory.
     pub format: Option<(gst_video::VideoInfo, FrameFormat, bool)>,
+    /// Frames a second, where the caps say it.
+    pub fps: Option<f64>,
+    /// The `max-latency` that cannot be held, and the frames that are held instead; said once.
+    pub limit_said: Option<(Duration, usize)>,
     /// How the times on buffers become times of the stream.
     pub time: StreamTime,
     /// When frames came.
@@ -111,6 +118,7 @@ impl Stream {
             items: VecDeque::new(),
             frames: 0,
             pushing: false,
+            querying: false,
             flushing: true,
             stopped: true,
             flow: Ok(gst::FlowSuccess::Ok),
@@ -121,6 +129,8 @@ impl Stream {
             hurry: false,
             alarm: None,
             format: None,
+            fps: None,
+            limit_said: None,
             time: StreamTime::default(),
             arrivals: ArrivalClock::default(),
             account: Account::default(),
@@ -148,15 +158,15 @@ impl Stream {
         self.live = None;
         self.through_host = false;
         self.format = None;
+        self.fps = None;
+        self.limit_said = None;
         self.account.restart();
     }
 
     /// A frame comes now, by `clock`: its place in the stream.
     pub fn begin(&mut self, buffer: &gst::BufferRef, clock: &gst::Clock, interval: u32) -> FrameStamp {
-        let duration = buffer.duration().map(Duration::from).or_else(|| {
-            let (info, ..) = self.format.as_ref()?;
-            duration_of(info.fps())
-        });
+        let duration = buffer.duration().map(Duration::from);
+        let duration = duration.or_else(|| self.fps.map(|fps| Duration::from_secs_f64(1.0 / fps)));
         let time = FrameTime {
             stream: self.time.of_buffer(buffer),
             arrival: self.arrivals.now(clock),
@@ -171,6 +181,16 @@ impl Stream {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         ticket
+    }
+
+    /// Events among the items.
+    pub fn events(&self) -> usize {
+        self.items.len() - self.frames
+    }
+
+    /// How frames of a live camera are held for `max_latency`.
+    pub fn holding(&self, max_latency: Duration) -> Holding {
+        Holding::new(max_latency, self.fps, self.format.as_ref().map(|(info, ..)| info.size()))
     }
 
     /// Appends to the queue.

@@ -47,6 +47,8 @@ pub struct Opened {
     pub resize: Resize,
     /// Other elements had it open already.
     shared: bool,
+    /// How batches were to be made; a `batch_size` of 0 left it to the engine.
+    asked: BatchSettings,
     /// What `auto` would have preferred, and why it does not open.
     passed_over: Vec<(EngineKind, String)>,
 }
@@ -198,7 +200,8 @@ impl Choice {
             Dispatcher::start(opened.engine, BatchSettings { batch_size, timeout: self.batched_push_timeout })
         })
         .map_err(|error| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
-        Ok(Opened { dispatcher, resize, shared, passed_over })
+        let asked = BatchSettings { batch_size: self.batch_size as usize, timeout: self.batched_push_timeout };
+        Ok(Opened { dispatcher, resize, shared, asked, passed_over })
     }
 }
 
@@ -212,6 +215,21 @@ impl Opened {
                 element,
                 gst::LibraryError::Init,
                 ("Counting with {} {} on {}; passed over: {}", info.kind, info.version, info.device, passed.join("; "))
+            );
+        }
+        let BatchSettings { batch_size, timeout } = self.asked;
+        if self.shared && (batch_size != 0 && batch_size != settings.batch_size || timeout != settings.timeout) {
+            let timeouts = [timeout, settings.timeout].map(|timeout| timeout.as_micros());
+            gst::element_warning!(
+                element,
+                gst::ResourceError::Settings,
+                (
+                    "batch-size={batch_size} batched-push-timeout={} are not used: the engine is shared with an element that opened it \
+                     with batch-size={} batched-push-timeout={}; set the same on both, or another engine-id",
+                    timeouts[0],
+                    settings.batch_size,
+                    timeouts[1]
+                )
             );
         }
         let message = gst::Structure::builder("vehiclecount-engine")

@@ -130,6 +130,7 @@ impl VehicleCounterNvmm {
         // Reads files: no lock is held meanwhile.
         match Self::parse(&settings) {
             Ok(config) => {
+                self.tell_shared_ids(&config);
                 let mut state = lock(&self.state);
                 let Some(running) = state.as_mut() else { return };
                 running.config = config;
@@ -144,6 +145,17 @@ impl VehicleCounterNvmm {
                     ("{error}; the settings stay as they were")
                 );
             }
+        }
+    }
+
+    /// Warns of ids that several sources have.
+    fn tell_shared_ids(&self, config: &Config) {
+        for (id, sources) in config.shared_ids() {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                ("Several sources have the camera-id {id:?}: {sources:?}; nothing tells their counts apart: give each its own")
+            );
         }
     }
 
@@ -526,6 +538,7 @@ impl BaseTransformImpl for VehicleCounterNvmm {
                 ("{}: left out {}", settings.config_file_path, config.sources.left_out.join("; "))
             );
         }
+        self.tell_shared_ids(&config);
         *lock(&self.state) = Some(State::new(api, config, None));
         self.open_engine(&settings).inspect_err(|_| drop(lock(&self.state).take()))
     }

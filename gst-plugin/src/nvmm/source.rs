@@ -1,5 +1,6 @@
 //! One source of the batch: a camera, what is set for it, and the account of its counts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use vehiclecount_core::account::{Account, FailureEdge, FrameStamp, FrameTime};
@@ -21,6 +22,18 @@ pub struct Config {
 }
 
 impl Config {
+    /// Ids that several of the configured sources have, with the sources' numbers.
+    pub fn shared_ids(&self) -> BTreeMap<&str, Vec<u32>> {
+        let mut sources = BTreeMap::<&str, Vec<u32>>::new();
+        for (&number, entry) in &self.sources.sources {
+            if let Some(camera) = &entry.camera {
+                sources.entry(camera).or_default().push(number);
+            }
+        }
+        sources.retain(|_, numbers| numbers.len() > 1);
+        sources
+    }
+
     /// The camera's id, its interval, and what its counts go through.
     fn of(&self, id: u32) -> (String, u32, CountSettings) {
         let entry = self.sources.sources.get(&id).cloned().unwrap_or_default();
