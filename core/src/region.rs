@@ -8,12 +8,15 @@ use thiserror::Error;
 
 use crate::density::{DensityMap, Grid, Rect};
 
+mod crossing;
 pub mod nvdsanalytics;
+
+pub use crossing::Crossings;
 
 /// A point of the frame, which spans 0..1 both ways.
 pub type Point = [f64; 2];
 
-/// A simple polygon in the frame, in either direction, closed by itself.
+/// A polygon in the frame, in either direction, closed by itself; it does not cross itself.
 pub type Polygon = Vec<Point>;
 
 /// How full a frame or a region is.
@@ -146,6 +149,14 @@ pub enum RegionError {
         /// What is wrong.
         what: String,
     },
+    /// A polygon that crosses itself, or whose outline goes around more than once.
+    #[error("region {region:?}: {crossings}; give its corners in their order around the region")]
+    Crossing {
+        /// The region.
+        region: String,
+        /// The edges.
+        crossings: Crossings,
+    },
     /// Two regions of the same name, or none.
     #[error("region {region:?}: {what}; every region of a camera needs a name of its own")]
     Name {
@@ -244,6 +255,9 @@ impl Regions {
             }
             if let Some([x, y]) = region.polygon.iter().find(|p| p.iter().any(|c| !(0.0..=1.0).contains(c))) {
                 return wrong(format!("corner [{x}, {y}] lies outside the frame"));
+            }
+            if let Some(crossings) = crossing::crossings(&region.polygon) {
+                return Err(RegionError::Crossing { region: name.clone(), crossings });
             }
             if area(&region.polygon).abs() < 1e-9 {
                 return wrong("it covers no area".to_owned());
@@ -408,6 +422,8 @@ mod tests {
         assert!(error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1], [0, 7]]}]}"#).contains("[0, 7]"));
         assert!(error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1], [0.5, 0.5]]}]}"#).contains("no area"));
         assert!(error(r#"{"region": []}"#).contains("unknown field"));
+        let crossed = r#"{"regions": [{"name": "a", "polygon": [[0.2, 0.2], [0.8, 0.2], [0.2, 0.8], [0.8, 0.8]]}]}"#;
+        assert!(error(crossed).contains("region \"a\": its edges cross between corners 2-3 and 4-1"));
         assert!(error("/nowhere/regions.json").contains("/nowhere/regions.json"));
         assert!(error(r#"{"levels": {"moderate": 5, "dense": 5, "jammed": 6}}"#).contains("must rise"));
     }

@@ -552,3 +552,34 @@ fn cameras_of_one_id_are_told_apart_by_a_warning() {
     rig.pull(0);
     rig.end();
 }
+
+#[test]
+fn counters_in_a_row_are_told_apart_by_their_unique_ids() {
+    common::init();
+    let pipeline = gst::parse::launch(
+        "videotestsrc num-buffers=1 ! vehiclecounter name=first engine=scripted engine-id=row \
+         ! vehiclecounter name=second engine=scripted engine-id=row ! fakesink",
+    );
+    let pipeline = pipeline.unwrap().downcast::<gst::Pipeline>().unwrap();
+    let bus = pipeline.bus().unwrap();
+    let warnings = || {
+        pipeline.set_state(gst::State::Paused).unwrap();
+        let done = [gst::MessageType::AsyncDone, gst::MessageType::Warning];
+        let bound = gst::ClockTime::try_from(common::BOUND).unwrap();
+        let messages = std::iter::from_fn(|| bus.timed_pop_filtered(bound, &done));
+        let texts: Vec<_> = messages
+            .map_while(|message| match message.view() {
+                gst::MessageView::Warning(warning) => Some(warning.error().to_string()),
+                _ => None,
+            })
+            .collect();
+        pipeline.set_state(gst::State::Ready).unwrap();
+        texts
+    };
+    let texts = warnings();
+    let [text] = texts.as_slice() else { panic!("{texts:?}") };
+    assert!(text.contains("\"camera-0\": sink_0, second.sink_0"), "{text}");
+    pipeline.by_name("second").unwrap().set_property("unique-id", 1u32);
+    assert_eq!(warnings(), Vec::<String>::new());
+    pipeline.set_state(gst::State::Null).unwrap();
+}

@@ -299,11 +299,19 @@ impl VehicleCounter {
         });
     }
 
-    /// Warns of each id that several cameras have, when it begins to be so.
+    /// Warns of each id that several cameras have, when it begins to be so: of this element, or of
+    /// others of the pipeline that run and have its unique id.
     fn tell_shared_ids(&self) {
         let mut pads = BTreeMap::<String, Vec<String>>::new();
         for camera in self.cameras() {
             pads.entry(camera.id()).or_default().push(camera.sinkpad.name().to_string());
+        }
+        for other in self.others() {
+            for camera in other.imp().cameras() {
+                if let Some(pads) = pads.get_mut(&camera.id()) {
+                    pads.push(format!("{}.{}", other.name(), camera.sinkpad.name()));
+                }
+            }
         }
         pads.retain(|_, pads| pads.len() > 1);
         let before = std::mem::replace(&mut *lock(&self.shared_ids), pads.keys().cloned().collect());
@@ -312,11 +320,26 @@ impl VehicleCounter {
                 self,
                 gst::ResourceError::Settings,
                 (
-                    "Several cameras have the camera-id {id:?}: {}; nothing tells their counts apart: give each its own",
+                    "Several cameras have the camera-id {id:?}: {}; nothing tells their counts apart: give each its \
+                     own, or counters in a row another unique-id",
                     pads.join(", ")
                 )
             );
         }
+    }
+
+    /// The other counters of the pipeline that run and have the unique id of this one.
+    fn others(&self) -> Vec<super::VehicleCounter> {
+        let own = self.obj();
+        let Some(pipeline) = std::iter::successors(own.parent(), GstObjectExt::parent).last() else {
+            return Vec::new();
+        };
+        let Ok(pipeline) = pipeline.downcast::<gst::Bin>() else { return Vec::new() };
+        let counters = pipeline.iterate_all_by_element_factory_name("vehiclecounter").into_iter().flatten();
+        let counters = counters.filter_map(|element| element.downcast::<super::VehicleCounter>().ok());
+        let unique_id = self.timing().unique_id;
+        let runs = |other: &super::VehicleCounter| !matches!(*lock(&other.imp().state), Phase::Stopped);
+        counters.filter(|other| *other != *own && other.imp().timing().unique_id == unique_id && runs(other)).collect()
     }
 
     /// A setting changed. Before the element runs there is nothing to do; while it runs, what cannot be used is said and left as it was.
