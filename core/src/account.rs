@@ -22,15 +22,19 @@ use std::collections::VecDeque;
 use std::time::Duration;
 
 use crate::count::{CountSettings, Counter, Counts};
-use crate::density::{DensityMap, Grid};
+use crate::density::Grid;
 use crate::region::Coverage;
 use crate::report::{FrameReport, RegionReport};
 
+mod device;
 mod failures;
+mod measurement;
 mod statistics;
 mod timeline;
 
+pub use device::DeviceRegions;
 pub use failures::FailureEdge;
+pub use measurement::{Density, GridPlacement, Measurement};
 pub use statistics::Statistics;
 pub use timeline::FrameTime;
 
@@ -81,41 +85,6 @@ pub struct Departure {
     pub capture_time: Option<u64>,
     /// When it was received, nanoseconds since 1970 (UTC).
     pub received_time: u64,
-}
-
-/// Where the density grid lies in a frame, and the settings that the frame was handed to the engine
-/// with.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct GridPlacement {
-    /// The grid.
-    pub grid: Grid,
-    /// [`Account::generation`] at that time.
-    pub generation: u64,
-}
-
-/// What an engine made of a frame.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Measurement {
-    /// The density.
-    pub density: Density,
-    /// How long the engine worked on the frame's batch.
-    pub inference_time: Duration,
-}
-
-/// A density map, or its sums where nobody asked for the map.
-#[derive(Clone, Debug, PartialEq)]
-pub enum Density {
-    /// Vehicles in each cell.
-    Map(DensityMap),
-    /// Vehicles in the whole frame and in each region.
-    Sums {
-        /// Vehicles in the whole frame.
-        total: f64,
-        /// Vehicles in each region, in the order of the settings.
-        regions: Vec<f64>,
-        /// The settings that the regions are of: [`Account::generation`].
-        generation: u64,
-    },
 }
 
 /// What became of a frame.
@@ -303,7 +272,7 @@ impl Account {
         let regions = regions.map(|(index, region)| RegionReport {
             name: region.name.clone(),
             polygon: region.polygon.clone(),
-            count: latest.and_then(|latest| latest.counts.regions.get(index)).copied(),
+            count: latest.and_then(|latest| latest.counts.regions.as_ref()?.get(index)).copied(),
         });
         FrameReport {
             camera: self.labels.camera.clone(),
@@ -362,7 +331,7 @@ impl Account {
         match density {
             Density::Map(map) => self.counter.update(map, moment.position),
             Density::Sums { total, regions, generation } => {
-                let regions = if *generation == self.generation { regions.as_slice() } else { &[] };
+                let regions = (*generation == self.generation).then_some(regions.as_slice());
                 self.counter.update_sums(*total, regions, moment.position)
             }
         }

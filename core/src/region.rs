@@ -1,4 +1,5 @@
-//! Regions: polygons in the frame, the share of each density cell that lies inside them, and how full they are.
+//! Regions: polygons in the frame, the share of each density cell that lies inside them, and how
+//! full they are.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -9,91 +10,17 @@ use thiserror::Error;
 use crate::density::{DensityMap, Grid, Rect};
 
 mod crossing;
+mod level;
 pub mod nvdsanalytics;
 
 pub use crossing::Crossings;
+pub use level::{HYSTERESIS, Level, Levels};
 
 /// A point of the frame, which spans 0..1 both ways.
 pub type Point = [f64; 2];
 
 /// A polygon in the frame, in either direction, closed by itself; it does not cross itself.
 pub type Polygon = Vec<Point>;
-
-/// How full a frame or a region is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Next to nothing on the road.
-    #[default]
-    Free,
-    /// Traffic flows.
-    Moderate,
-    /// Traffic is thick.
-    Dense,
-    /// Traffic stands.
-    Jammed,
-}
-
-impl Level {
-    /// All levels, from empty to full.
-    pub const ALL: [Self; 4] = [Self::Free, Self::Moderate, Self::Dense, Self::Jammed];
-
-    /// The name used in metadata and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Moderate => "moderate",
-            Self::Dense => "dense",
-            Self::Jammed => "jammed",
-        }
-    }
-
-    /// The level of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| level.name() == name)
-    }
-}
-
-/// From how many vehicles on a level holds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Levels {
-    /// From here on traffic is moderate.
-    pub moderate: f64,
-    /// From here on it is dense.
-    pub dense: f64,
-    /// From here on it is jammed.
-    pub jammed: f64,
-}
-
-impl Default for Levels {
-    fn default() -> Self {
-        Self { moderate: 5.0, dense: 15.0, jammed: 30.0 }
-    }
-}
-
-/// A level falls only when the count is this share below the level's threshold, so that it does not flicker.
-pub const HYSTERESIS: f64 = 0.15;
-
-impl Levels {
-    /// The level of `count` vehicles where the level was `before`: it rises at a threshold and falls [`HYSTERESIS`] below it.
-    pub fn next(&self, before: Level, count: f64) -> Level {
-        let thresholds = [(Level::Jammed, self.jammed), (Level::Dense, self.dense), (Level::Moderate, self.moderate)];
-        let holds = |&&(level, from): &&(Level, f64)| {
-            let from = if before >= level { from * (1.0 - HYSTERESIS) } else { from };
-            count >= from
-        };
-        thresholds.iter().find(holds).map_or(Level::Free, |&(level, _)| level)
-    }
-
-    fn check(&self, what: &str) -> Result<(), RegionError> {
-        let Self { moderate, dense, jammed } = *self;
-        if 0.0 < moderate && moderate < dense && dense < jammed && jammed.is_finite() {
-            return Ok(());
-        }
-        Err(RegionError::Levels { region: what.to_owned(), moderate, dense, jammed })
-    }
-}
 
 /// A named polygon with its levels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -203,7 +130,8 @@ pub struct RegionsFile {
 }
 
 impl RegionsFile {
-    /// Reads inline JSON (it begins with a brace) or the file that is named. Nothing at all means no regions.
+    /// Reads inline JSON (it begins with a brace) or the file that is named. Nothing at all means
+    /// no regions.
     pub fn parse(text_or_path: &str) -> Result<Self, RegionError> {
         let text = text_or_path.trim();
         if text.is_empty() {
@@ -276,8 +204,8 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Clips `polygon` to every cell of `grid` (Sutherland and Hodgman 1974) and takes the area by the shoelace formula: exact for simple
-    /// polygons, convex or not.
+    /// Clips `polygon` to every cell of `grid` (Sutherland and Hodgman 1974) and takes the area by
+    /// the shoelace formula: exact for simple polygons, convex or not.
     pub fn new(polygon: &[Point], grid: &Grid) -> Self {
         let mut cells = Vec::new();
         let (mut clipped, mut scratch) = (Vec::new(), Vec::new());
@@ -311,8 +239,8 @@ fn area(polygon: &[Point]) -> f64 {
     polygon.iter().zip(next).map(|(a, b)| a[0] * b[1] - b[0] * a[1]).sum::<f64>() / 2.0
 }
 
-/// Leaves in `clipped` the part of `polygon` inside `cell`. Where a concave polygon falls apart, the pieces stay joined by edges of no
-/// area, which the shoelace formula does not see.
+/// Leaves in `clipped` the part of `polygon` inside `cell`. Where a concave polygon falls apart,
+/// the pieces stay joined by edges of no area, which the shoelace formula does not see.
 fn clip(polygon: &[Point], cell: &Rect, clipped: &mut Vec<Point>, scratch: &mut Vec<Point>) {
     clipped.clear();
     clipped.extend_from_slice(polygon);
@@ -389,19 +317,6 @@ mod tests {
         let boxed = Grid { rect: Rect { x: 0.0, y: -0.5, width: 1.0, height: 2.0 }, ..grid() };
         let all = Coverage::new(&[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], &boxed);
         assert_eq!(all.cells().iter().map(|c| c.0).collect::<Vec<_>>(), (4..12).collect::<Vec<_>>());
-    }
-
-    #[test]
-    fn level_rises_at_its_threshold_and_falls_below_it() {
-        let levels = Levels { moderate: 10.0, dense: 20.0, jammed: 40.0 };
-        let mut level = Level::Free;
-        let counts = [9.9, 10.0, 9.0, 8.6, 8.4, 45.0, 35.0, 33.0, 19.0, 16.0, 2.0];
-        use Level::*;
-        let expected = [Free, Moderate, Moderate, Moderate, Free, Jammed, Jammed, Dense, Dense, Moderate, Free];
-        for (count, expected) in counts.into_iter().zip(expected) {
-            level = levels.next(level, count);
-            assert_eq!(level, expected, "at {count}");
-        }
     }
 
     #[test]

@@ -63,8 +63,10 @@ impl Stage {
         });
         end.recv_timeout(BOUND).expect("the camera is removed");
         assert!(self.counter.static_pad(&format!("src_{camera}")).is_none());
-        // Of the source nobody takes frames any more; its thread ends with an error of its own.
+        // The source is linked to nothing now; its thread ends with an error of its own.
         self.sources[camera].set_state(gst::State::Null).unwrap();
+        // Else it would be started again, and end again.
+        self.pipeline.remove(&self.sources[camera]).unwrap();
     }
 
     /// Waits for a frame that reaches the sink of `camera` from now on.
@@ -110,19 +112,22 @@ fn camera_is_removed_while_its_sink_is_prerolled() {
 
 #[test]
 fn camera_is_removed_while_its_downstream_is_blocked() {
-    let stage = Stage::new("blocked", false, 2, "fakesink", |sink| sink.set_property("async", false));
-    let pad = stage.sinks[0].static_pad("sink").unwrap();
-    let (send, receive) = mpsc::channel();
-    pad.add_probe(gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER, move |_, _| {
-        let _ = send.send(());
-        gst::PadProbeReturn::Ok
-    });
-    stage.pipeline.set_state(gst::State::Playing).unwrap();
-    receive.recv_timeout(BOUND).expect("a frame is blocked");
-    stage.see_a_frame(1);
-    stage.release(0);
-    stage.see_a_frame(1);
-    stage.end();
+    // At the sink, and at the counter's own pad.
+    for own in [false, true] {
+        let stage = Stage::new("blocked", false, 2, "fakesink", |sink| sink.set_property("async", false));
+        let pad = if own { stage.counter.static_pad("src_0") } else { stage.sinks[0].static_pad("sink") };
+        let (send, receive) = mpsc::channel();
+        pad.unwrap().add_probe(gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER, move |_, _| {
+            let _ = send.send(());
+            gst::PadProbeReturn::Ok
+        });
+        stage.pipeline.set_state(gst::State::Playing).unwrap();
+        receive.recv_timeout(BOUND).expect("a frame is blocked");
+        stage.see_a_frame(1);
+        stage.release(0);
+        stage.see_a_frame(1);
+        stage.end();
+    }
 }
 
 #[test]

@@ -5,7 +5,7 @@
 
 use std::path::Path;
 use std::process::Command;
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
 
 use glib::translate::IntoGlibPtr;
 use gst::prelude::*;
@@ -268,6 +268,41 @@ fn every_frame_of_a_partly_filled_batch_gets_its_own_source_s_count() {
     drop(passed);
     stage.end();
     assert_eq!((meta::live(), standin.live_batches(), standin.unlocked_calls()), (0, 0, 0));
+}
+
+#[test]
+fn log_tells_what_is_decided_about_each_frame() {
+    let standin = standin();
+    let lines = Arc::new(Mutex::new(Vec::new()));
+    let heard = lines.clone();
+    let listener = gst::log::add_log_function(move |category, _level, _file, _function, _line, _object, message| {
+        if category.name() == "vehiclecounternvmm" {
+            heard.lock().unwrap().push(message.get().unwrap().to_string());
+        }
+    });
+    gst::log::set_threshold_for_name("vehiclecounternvmm", gst::DebugLevel::Log);
+    let stage = Stage::new("interval=1");
+    for number in 0..2 {
+        let frames = [FrameSpec { pts: number * 40, ..FrameSpec::new(3, 0, 2, &[1.5, 1.0]) }];
+        drop(stage.pass(standin.buffer(&BatchSpec::default(), &frames)));
+    }
+    let broken = FrameSpec { pts: 80, ..FrameSpec::new(3, 0, 2, &[f32::NAN, 1.0]) };
+    drop(stage.pass(standin.buffer(&BatchSpec::default(), &[broken])));
+    stage.end();
+    gst::log::set_threshold_for_name("vehiclecounternvmm", gst::DebugLevel::None);
+    gst::log::remove_log_function(listener);
+    let lines: Vec<_> = lines.lock().unwrap().iter().filter(|line| line.starts_with("camera-3")).cloned().collect();
+    let expected = [
+        "camera-3: counted, from the tensor of nvinfer",
+        "camera-3, frame 0: leaves with 2.50, age 0:00:00",
+        "camera-3, frame 1: leaves with 2.50, age 0:00:00",
+        "camera-3: uncounted, ",
+        "camera-3, frame 2: leaves with 2.50, stale, age 0:00:00",
+    ];
+    assert_eq!(lines.len(), expected.len(), "{lines:#?}");
+    for (line, expected) in lines.iter().zip(expected) {
+        assert!(line.starts_with(expected), "{line:?}, not {expected:?}");
+    }
 }
 
 #[test]

@@ -39,8 +39,8 @@ impl fmt::Display for Crossings {
     }
 }
 
-/// Where the outline of `polygon` crosses itself or goes around more than once; `None` where it does
-/// not.
+/// Where the outline of `polygon` crosses itself or goes around more than once; `None` where it
+/// does not.
 pub(super) fn crossings(polygon: &[Point]) -> Option<Crossings> {
     let around = (0..polygon.len()).flat_map(|edge| windings(polygon, edge));
     let (min, max) = around.fold((0, 0), |(min, max): (i32, i32), winding| (min.min(winding), max.max(winding)));

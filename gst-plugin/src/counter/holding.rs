@@ -27,8 +27,8 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// Holds frames for `max_latency`. `fps`: frames a second, where the camera says so; `bytes`: memory of a
-    /// frame, where that is known.
+    /// Holds frames for `max_latency`. `fps`: frames a second, where the camera says so; `bytes`:
+    /// memory of a frame, where that is known.
     pub fn new(max_latency: Duration, fps: Option<f64>, bytes: Option<usize>) -> Self {
         let rate = fps.unwrap_or(UNKNOWN_RATE);
         let needed = ((max_latency.as_secs_f64() * rate).ceil() as usize).saturating_add(MARGIN).max(LEAST);

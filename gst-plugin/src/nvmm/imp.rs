@@ -11,17 +11,19 @@ use gst_base::subclass::prelude::*;
 use vehiclecount_core::region::RegionsFile;
 use vehiclecount_core::region::nvdsanalytics::SourcesFile;
 
+use super::DensitySource;
 use super::batch::{BatchTime, Fatal, Found, State};
 use super::latency::Holding;
+use super::settings::Settings;
 use super::source::{Config, Notice, Notices};
 use super::work::{Results, Work};
-use super::{DensitySource, OsdMode};
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
-use crate::engine::{Choice, Opened, Opening, Start};
+use crate::engine::{Opened, Opening, Start};
 use crate::time::{ArrivalClock, duration_of};
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+/// The log category of the element.
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "vehiclecounternvmm",
         gst::DebugColorFlags::empty(),
@@ -29,63 +31,9 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
-/// What the user chose.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where the density comes from.
-    pub source: DensitySource,
-    choice: Choice,
-    /// Whose tensors are read.
-    pub infer_on_gie_id: u32,
-    /// Which of them; empty: the one that is called as our models call it.
-    pub tensor_layer: String,
-    config_file_path: String,
-    regions: String,
-    interval: u32,
-    smoothing: Duration,
-    /// Whether densities go into the metadata.
-    pub density_map: bool,
-    /// Goes into the metadata.
-    pub unique_id: u32,
-    /// Entry of `misc_frame_info`; -1: none.
-    pub misc_index: i32,
-    /// What the count is multiplied by there.
-    pub misc_scale: f64,
-    /// Whether the report is attached as JSON.
-    pub message_blob: bool,
-    /// The type of that metadata; 0: what the version of DeepStream says.
-    pub message_type: u32,
-    /// What is drawn.
-    pub osd_mode: OsdMode,
-    /// Points.
-    pub display_font_size: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            source: DensitySource::default(),
-            choice: Choice::default(),
-            infer_on_gie_id: 1,
-            tensor_layer: String::new(),
-            config_file_path: String::new(),
-            regions: String::new(),
-            interval: 0,
-            smoothing: Duration::from_secs(1),
-            density_map: true,
-            unique_id: 0,
-            misc_index: 0,
-            misc_scale: 1000.0,
-            message_blob: false,
-            message_type: 0,
-            osd_mode: OsdMode::default(),
-            display_font_size: 12,
-        }
-    }
-}
-
-/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own; `holding`, `timing` and `opening` are held with none of them. None is
-/// held while posting, opening an engine or waiting for it.
+/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own; `holding`,
+/// `timing` and `opening` are held with none of them. None is held while posting, opening an engine
+/// or waiting for it.
 #[derive(Default)]
 pub struct VehicleCounterNvmm {
     settings: Mutex<Settings>,
@@ -179,7 +127,7 @@ impl VehicleCounterNvmm {
             state.batches += 1;
             let orders = match settings.source {
                 DensitySource::TensorMeta => state.read_tensors(&batch, buffer, time, &settings, notices)?,
-                DensitySource::Engine => state.submit(&batch, buffer, time, notices)?,
+                DensitySource::Engine => state.submit(&batch, buffer, time, settings.density_map, notices)?,
             };
             (batch, orders)
         };
@@ -223,7 +171,8 @@ impl VehicleCounterNvmm {
         BatchTime { arrival: timing.arrivals.now(clock), duration, live }
     }
 
-    /// Opens the engine of ours, where it is asked for: now, or in a thread of its own, for which batches wait.
+    /// Opens the engine of ours, where it is asked for: now, or in a thread of its own, for which
+    /// batches wait.
     fn open_engine(&self, settings: &Settings) -> Result<(), gst::ErrorMessage> {
         if settings.source != DensitySource::Engine {
             return Ok(());
@@ -298,184 +247,27 @@ impl ObjectSubclass for VehicleCounterNvmm {
 impl ObjectImpl for VehicleCounterNvmm {
     fn constructed(&self) {
         self.parent_constructed();
-        // Batches are read-only and pass as they are; only their metadata, which has a lock of its own, is added to.
+        // Batches are read-only and pass as they are; only their metadata, which has a lock of its
+        // own, is added to.
         self.obj().set_passthrough(true);
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            let defaults = Settings::default();
-            let mut properties = Choice::properties("; source=engine");
-            properties.extend([
-                glib::ParamSpecEnum::builder_with_default("source", defaults.source)
-                    .nick("Source")
-                    .blurb("Where the density comes from")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecUInt::builder("batch-size")
-                    .nick("Batch size")
-                    .blurb("Frames in a batch of the engine at most (0: what suits the engine); source=engine")
-                    .maximum(256)
-                    .default_value(defaults.choice.batch_size)
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecUInt::builder("infer-on-gie-id")
-                    .nick("Infer on GIE id")
-                    .blurb("Read the tensors of the nvinfer with this gie-unique-id (source=tensor-meta)")
-                    .default_value(defaults.infer_on_gie_id)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecString::builder("tensor-layer")
-                    .nick("Tensor layer")
-                    .blurb("Name of nvinfer's output that is the density (empty: its only output, or the one called density)")
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecString::builder("config-file-path")
-                    .nick("Configuration file")
-                    .blurb("Regions of each source in nvdsanalytics' form, and in [vehiclecount-stream-N] its camera-id, scale-factor, interval and levels")
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecString::builder("regions")
-                    .nick("Regions")
-                    .blurb("Regions of sources without any in config-file-path, as a JSON file's path or inline JSON")
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecUInt::builder("interval")
-                    .nick("Interval")
-                    .blurb("Frames of each source skipped between two counted ones; they carry the last count")
-                    .maximum(i32::MAX as u32)
-                    .default_value(defaults.interval)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecDouble::builder("smoothing")
-                    .nick("Smoothing")
-                    .blurb("Time constant of the smoothed counts in seconds (0: not smoothed)")
-                    .minimum(0.0)
-                    .maximum(3600.0)
-                    .default_value(defaults.smoothing.as_secs_f64())
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecBoolean::builder("density-map")
-                    .nick("Density map")
-                    .blurb("Attach the density map to the metadata")
-                    .default_value(defaults.density_map)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecUInt::builder("unique-id")
-                    .nick("Unique id")
-                    .blurb("Goes into the metadata, to tell counters in one pipeline apart")
-                    .default_value(defaults.unique_id)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecInt::builder("misc-index")
-                    .nick("Index in misc_frame_info")
-                    .blurb("Write the count times misc-scale into this entry of the frame's misc_frame_info (-1: into none)")
-                    .minimum(-1)
-                    .maximum(3)
-                    .default_value(defaults.misc_index)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecDouble::builder("misc-scale")
-                    .nick("Scale in misc_frame_info")
-                    .blurb("The count is multiplied by this and rounded before it goes into misc_frame_info")
-                    .minimum(1.0)
-                    .maximum(1e9)
-                    .default_value(defaults.misc_scale)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecBoolean::builder("message-blob")
-                    .nick("Message blob")
-                    .blurb("Attach the report as JSON (NVDS_CUSTOM_MSG_BLOB), which nvmsgconv puts into its payload")
-                    .default_value(defaults.message_blob)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecUInt::builder("message-type")
-                    .nick("Message type")
-                    .blurb("Number of NVDS_CUSTOM_MSG_BLOB in DeepStream's nvdsmeta.h (0: the one of its version, where that is known)")
-                    .maximum(4096)
-                    .default_value(defaults.message_type)
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecEnum::builder_with_default("osd-mode", defaults.osd_mode)
-                    .nick("OSD mode")
-                    .blurb("What nvdsosd draws")
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecUInt::builder("display-font-size")
-                    .nick("Font size")
-                    .blurb("Size of what nvdsosd writes, in points")
-                    .minimum(4)
-                    .maximum(100)
-                    .default_value(defaults.display_font_size)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecBoxed::builder::<gst::Structure>("statistics")
-                    .nick("Statistics")
-                    .blurb("Per source: frames received, inferred, stale, failed, and unattached (the metadata's pool was exhausted)")
-                    .read_only()
-                    .build(),
-            ]);
-            properties
-        });
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(Settings::properties);
         &PROPERTIES
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        const TYPED: &str = "type checked upstream";
-        let text = || value.get::<Option<String>>().expect(TYPED).unwrap_or_default();
-        let mut settings = lock(&self.settings);
-        if settings.choice.set(pspec.name(), value) {
-            return;
-        }
-        match pspec.name() {
-            "source" => settings.source = value.get().expect(TYPED),
-            "infer-on-gie-id" => settings.infer_on_gie_id = value.get().expect(TYPED),
-            "tensor-layer" => settings.tensor_layer = text(),
-            "config-file-path" => settings.config_file_path = text(),
-            "regions" => settings.regions = text(),
-            "interval" => settings.interval = value.get().expect(TYPED),
-            "smoothing" => settings.smoothing = Duration::from_secs_f64(value.get().expect(TYPED)),
-            "density-map" => settings.density_map = value.get().expect(TYPED),
-            "unique-id" => settings.unique_id = value.get().expect(TYPED),
-            "misc-index" => settings.misc_index = value.get().expect(TYPED),
-            "misc-scale" => settings.misc_scale = value.get().expect(TYPED),
-            "message-blob" => settings.message_blob = value.get().expect(TYPED),
-            "message-type" => settings.message_type = value.get().expect(TYPED),
-            "osd-mode" => settings.osd_mode = value.get().expect(TYPED),
-            "display-font-size" => settings.display_font_size = value.get().expect(TYPED),
-            _ => unimplemented!("property {}", pspec.name()),
-        }
-        drop(settings);
+        lock(&self.settings).set(pspec.name(), value);
         if matches!(pspec.name(), "config-file-path" | "regions" | "interval" | "smoothing") {
             self.configure_while_running();
         }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        if pspec.name() == "statistics" {
-            return self.statistics().to_value();
-        }
-        let settings = lock(&self.settings);
-        if let Some(value) = settings.choice.get(pspec.name()) {
-            return value;
-        }
         match pspec.name() {
-            "source" => settings.source.to_value(),
-            "infer-on-gie-id" => settings.infer_on_gie_id.to_value(),
-            "tensor-layer" => settings.tensor_layer.to_value(),
-            "config-file-path" => settings.config_file_path.to_value(),
-            "regions" => settings.regions.to_value(),
-            "interval" => settings.interval.to_value(),
-            "smoothing" => settings.smoothing.as_secs_f64().to_value(),
-            "density-map" => settings.density_map.to_value(),
-            "unique-id" => settings.unique_id.to_value(),
-            "misc-index" => settings.misc_index.to_value(),
-            "misc-scale" => settings.misc_scale.to_value(),
-            "message-blob" => settings.message_blob.to_value(),
-            "message-type" => settings.message_type.to_value(),
-            "osd-mode" => settings.osd_mode.to_value(),
-            "display-font-size" => settings.display_font_size.to_value(),
-            _ => unimplemented!("property {}", pspec.name()),
+            "statistics" => self.statistics().to_value(),
+            _ => lock(&self.settings).get(pspec.name()),
         }
     }
 }
@@ -569,7 +361,8 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         if let (gst::PadDirection::Src, gst::QueryViewMut::Latency(latency)) = (direction, query.view_mut()) {
             let (live, min, max) = latency.result();
             if live {
-                // Nothing comes in meanwhile, so nothing is kept here that others would have to make room for.
+                // Nothing comes in meanwhile, so nothing is kept here that others would have to
+                // make room for.
                 let own = gst::ClockTime::from_nseconds(lock(&self.holding).told().as_nanos() as u64);
                 latency.set(live, min + own, max.map(|max| max + own));
             }
@@ -610,6 +403,7 @@ impl BaseTransformImpl for VehicleCounterNvmm {
                 Notice::Warning(text) => {
                     gst::element_imp_warning!(self, gst::StreamError::Failed, ("{text}"));
                 }
+                Notice::Log(text) => gst::log!(CAT, imp = self, "{text}"),
                 Notice::Info(text) => {
                     gst::element_imp_info!(self, gst::StreamError::Failed, ("{text}"));
                 }
@@ -626,8 +420,8 @@ impl BaseTransformImpl for VehicleCounterNvmm {
     }
 }
 
-/// The source whose stream has ended with `event`, and whether its pad has been removed: nvstreammux says so
-/// by events of its own (`GST_NVEVENT_PAD_ADDED` and so on, gst-nvevent.h).
+/// The source whose stream has ended with `event`, and whether its pad has been removed:
+/// nvstreammux says so by events of its own (`GST_NVEVENT_PAD_ADDED` and so on, gst-nvevent.h).
 fn source_ended(event: &gst::EventRef) -> Option<(u32, bool)> {
     let id = event.structure().and_then(|structure| structure.get::<u32>("source-id").ok());
     match gst::glib::translate::IntoGlib::into_glib(event.type_()) >> gst::ffi::GST_EVENT_NUM_SHIFT {

@@ -3,10 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vehiclecount_core::account::{Account, FailureEdge, FrameStamp, FrameTime};
+use gst::prelude::*;
+use vehiclecount_core::account::{Account, DeviceRegions, FailureEdge, FrameStamp, FrameTime};
 use vehiclecount_core::count::CountSettings;
 use vehiclecount_core::region::RegionsFile;
 use vehiclecount_core::region::nvdsanalytics::SourcesFile;
+
+use super::imp::CAT;
 
 /// What is set for the sources.
 #[derive(Clone, Debug, Default)]
@@ -22,13 +25,16 @@ pub struct Config {
 }
 
 impl Config {
-    /// Ids that several of the configured sources have, with the sources' numbers.
-    pub fn shared_ids(&self) -> BTreeMap<&str, Vec<u32>> {
-        let mut sources = BTreeMap::<&str, Vec<u32>>::new();
-        for (&number, entry) in &self.sources.sources {
-            if let Some(camera) = &entry.camera {
-                sources.entry(camera).or_default().push(number);
-            }
+    /// Ids that several sources have, with the sources' numbers: configured ones, and those whose
+    /// default id was given to another.
+    pub fn shared_ids(&self) -> BTreeMap<String, Vec<u32>> {
+        let mut sources = BTreeMap::<String, Vec<u32>>::new();
+        for &number in self.sources.sources.keys() {
+            sources.entry(self.of(number).0).or_default().push(number);
+        }
+        for (id, numbers) in &mut sources {
+            let default = id.strip_prefix("camera-").and_then(|number| number.parse::<u32>().ok());
+            numbers.extend(default.filter(|number| !self.sources.sources.contains_key(number)));
         }
         sources.retain(|_, numbers| numbers.len() > 1);
         sources
@@ -45,13 +51,15 @@ impl Config {
     }
 }
 
-/// What the element tells the application.
+/// What the element tells the application, and the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Notice {
     /// Something is wrong.
     Warning(String),
     /// It is over.
     Info(String),
+    /// What was decided about a frame, for the log.
+    Log(String),
 }
 
 /// Collects notices under locks, to be posted when none is held.
@@ -62,6 +70,13 @@ impl Notices {
     /// Something is wrong.
     pub fn warn(&mut self, text: impl Into<String>) {
         self.0.push(Notice::Warning(text.into()));
+    }
+
+    /// What was decided about a frame. `text` is made where it is logged.
+    pub fn log(&mut self, text: impl FnOnce() -> String) {
+        if CAT.above_threshold(gst::DebugLevel::Log) {
+            self.0.push(Notice::Log(text()));
+        }
     }
 
     /// Something is over.
@@ -83,6 +98,8 @@ impl IntoIterator for Notices {
 pub struct Source {
     /// Which count belongs to which frame. Its labels name the camera.
     pub account: Account,
+    /// Its regions in the memory of the engine's device.
+    pub device_regions: DeviceRegions,
     /// Frames to which nothing could be attached.
     pub unattached: u64,
     /// Number of the last batch that it was in.
@@ -93,7 +110,13 @@ pub struct Source {
 impl Source {
     /// A source of which nothing has come.
     pub fn new(id: u32, config: &Config) -> Self {
-        let mut source = Self { account: Account::default(), unattached: 0, last_batch: 0, interval: 0 };
+        let mut source = Self {
+            account: Account::default(),
+            device_regions: DeviceRegions::default(),
+            unattached: 0,
+            last_batch: 0,
+            interval: 0,
+        };
         source.configure(id, config);
         source
     }
@@ -133,8 +156,30 @@ impl Source {
 
     /// A frame that was due cannot be counted, for `reason`.
     pub fn note_failed(&mut self, reason: &str, notices: &mut Notices) {
+        notices.log(|| format!("{}: uncounted, {reason}", self.camera()));
         if self.account.note_failed() == Some(FailureEdge::Begin) {
             notices.warn(format!("{}: {reason}; its frames keep the last count", self.camera()));
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sources_of_one_id_are_found_also_where_it_is_the_default_of_another() {
+        let shared = |text: &str| {
+            let sources = SourcesFile::parse(text, "inline").expect("a configuration");
+            Config { sources, ..Config::default() }.shared_ids().into_iter().collect::<Vec<_>>()
+        };
+        let group = |number: u32, id: &str| format!("[vehiclecount-stream-{number}]\n{id}\n");
+        let gate = "camera-id=gate";
+        let both = group(0, gate) + &group(7, gate) + &group(2, "camera-id=yard");
+        assert_eq!(shared(&both), [("gate".to_owned(), vec![0, 7])]);
+        // Source 3 is configured without an id, source 5 is not configured.
+        let default = group(0, "camera-id=camera-3") + &group(3, "interval=1") + &group(4, "camera-id=camera-5");
+        assert_eq!(shared(&default), [("camera-3".to_owned(), vec![0, 3]), ("camera-5".to_owned(), vec![4, 5])]);
+        assert!(shared(&(group(1, "camera-id=camera-1") + &group(2, "interval=1"))).is_empty());
     }
 }

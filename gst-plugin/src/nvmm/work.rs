@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use vehiclecount_core::account::GridPlacement;
 use vehiclecount_core::batch::{Outcome, Seat};
-use vehiclecount_core::density::Grid;
 use vehiclecount_core::engine::{EngineInfo, Input, Output};
 use vehiclecount_core::preprocess::{Placement, Preprocessor};
 
+use super::source::{Notices, Source};
 use crate::deepstream::DeepStreamError;
 use crate::deepstream::convert::Converter;
 use crate::deepstream::picture::PictureError;
@@ -16,7 +17,7 @@ use crate::deepstream::surface::Surfaces;
 use crate::engine::Opened;
 
 /// What came of a picture.
-pub type Outcomes = Result<(Arc<[f32]>, Duration), String>;
+pub type Outcomes = Result<(Output, Duration), String>;
 
 /// Where the engine's threads leave what they counted, and the streaming thread waits for it.
 #[derive(Default)]
@@ -59,12 +60,7 @@ impl Results {
 
     fn put(&self, ticket: u64, outcome: &Outcome<'_>) {
         let result = match outcome {
-            Outcome::Counted { output: Output::Map(cells), inference_time } => {
-                Ok((cells.as_slice().into(), *inference_time))
-            }
-            Outcome::Counted { output: Output::Sums { .. }, .. } => {
-                Err("the engine left sums, where a density map is needed".to_owned())
-            }
+            Outcome::Counted { output, inference_time } => Ok(((*output).clone(), *inference_time)),
             Outcome::Dropped => Err("a newer frame took its place".to_owned()),
             Outcome::Failed(error) => Err(error.to_string()),
         };
@@ -72,7 +68,8 @@ impl Results {
         self.changed.notify_all();
     }
 
-    /// What came of `tickets`, in their order; what belongs to others is forgotten. `None` when flushing.
+    /// What came of `tickets`, in their order; what belongs to others is forgotten. `None` when
+    /// flushing.
     pub fn wait(&self, tickets: &[u64]) -> Option<Vec<Outcomes>> {
         let waiting =
             |inner: &mut Inner| !inner.flushing && tickets.iter().any(|ticket| !inner.done.contains_key(ticket));
@@ -86,17 +83,29 @@ impl Results {
     }
 }
 
-/// One source's way to the engine.
-struct Way {
+/// One source's seat at the engine.
+struct SourceSeat {
     seat: Seat,
     preprocessor: Option<Preprocessor>,
 }
 
-/// The engine, and each source's way to it.
+/// A picture in a batch.
+pub struct Picture<'a> {
+    /// The number of its source.
+    pub source: u32,
+    /// The pictures of the batch.
+    pub surfaces: &'a Surfaces<'a>,
+    /// Its place among them.
+    pub batch_id: u32,
+    /// The batch.
+    pub buffer: &'a gst::Buffer,
+}
+
+/// The engine, and each source's seat at it.
 pub struct Work {
     opened: Opened,
     results: Arc<Results>,
-    ways: BTreeMap<u32, Way>,
+    seats: BTreeMap<u32, SourceSeat>,
     next_ticket: u64,
     converter: Option<Converter>,
 }
@@ -116,9 +125,9 @@ fn unreadable(error: DeepStreamError) -> WorkError {
 }
 
 impl Work {
-    /// Nobody has a way to the engine yet.
+    /// No source has a seat yet.
     pub fn new(opened: Opened, results: Arc<Results>) -> Self {
-        Self { opened, results, ways: BTreeMap::new(), next_ticket: 0, converter: None }
+        Self { opened, results, seats: BTreeMap::new(), next_ticket: 0, converter: None }
     }
 
     /// What the engine says of itself.
@@ -126,24 +135,25 @@ impl Work {
         self.opened.dispatcher.info()
     }
 
-    /// Hands the picture at `batch_id`, a frame of `source`, in `buffer` to the engine, of whose frames `keep` wait at most: its ticket, and
-    /// where the density will lie.
+    /// Hands a picture to the engine, of whose source's frames `keep` wait at most: its ticket, and
+    /// where the density will lie. `with_map`: the density map is asked for.
     pub fn submit(
         &mut self,
-        source: u32,
-        (surfaces, batch_id): (&Surfaces<'_>, u32),
-        buffer: &gst::Buffer,
+        Picture { source: id, surfaces, batch_id, buffer }: Picture<'_>,
         keep: usize,
-    ) -> Result<(u64, Grid), WorkError> {
+        source: &mut Source,
+        with_map: bool,
+        notices: &mut Notices,
+    ) -> Result<(u64, GridPlacement), WorkError> {
         let info = self.opened.dispatcher.info();
         let (input, columns, rows, kind) = (info.input, info.columns, info.rows, info.kind);
         let (dispatcher, results, resize) = (&self.opened.dispatcher, &self.results, self.opened.resize);
-        let way = self.ways.entry(source).or_insert_with(|| {
+        let held = self.seats.entry(id).or_insert_with(|| {
             let results = results.clone();
             let seat = dispatcher.join(move |ticket, outcome| results.put(ticket, &outcome));
-            Way { seat, preprocessor: None }
+            SourceSeat { seat, preprocessor: None }
         });
-        let mut slot = way.seat.slot();
+        let mut slot = held.seat.slot();
         let context = match &slot.input {
             Input::Picture(room) => Some(room.context().clone()),
             Input::Values(_) => None,
@@ -152,7 +162,8 @@ impl Work {
         let picture = surfaces.picture(batch_id, converter).map_err(WorkError::Picture)?;
         let placement = Placement::new(resize, picture.format.width, picture.format.height, input);
         let read = match &mut slot.input {
-            // An engine on a GPU preprocesses by itself, and reads the picture where it lies, or a copy.
+            // An engine on a GPU preprocesses by itself, and reads the picture where it lies, or a
+            // copy.
             Input::Picture(room) => match picture.lend(room, placement, buffer) {
                 Some(lent) => lent.map(Some).map_err(unreadable),
                 None => match picture.view(|frame| room.stage(frame, placement)) {
@@ -161,9 +172,9 @@ impl Work {
                 },
             },
             Input::Values(values) => {
-                let made = way.preprocessor.take().filter(|made| made.format() == picture.format);
+                let made = held.preprocessor.take().filter(|made| made.format() == picture.format);
                 let made = made.unwrap_or_else(|| Preprocessor::new(picture.format, resize, input));
-                let preprocessor = way.preprocessor.insert(made);
+                let preprocessor = held.preprocessor.insert(made);
                 picture.view(|frame| preprocessor.run(frame, values)).map_err(unreadable)
             }
         };
@@ -175,19 +186,36 @@ impl Work {
             )));
         }
         let grid = placement.grid(columns, rows);
+        let generation = source.account.generation();
+        let mut asked = GridPlacement { grid, generation };
+        // An engine on a GPU sums the density there, where no map is asked for.
+        if !with_map && matches!(slot.input, Input::Picture(_)) {
+            let Source { account, device_regions, .. } = source;
+            let coverage = || (generation, account.coverage(&grid).to_vec());
+            match device_regions.of(dispatcher.engine(), &grid, generation, coverage) {
+                Ok((weights, generation)) => {
+                    slot.weights = weights;
+                    asked.generation = generation;
+                }
+                Err(error) => {
+                    let camera = source.camera();
+                    notices.warn(format!("{camera}: {error}; its regions are counted on the processor"));
+                }
+            }
+        }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        way.seat.submit(ticket, slot, keep);
-        Ok((ticket, grid))
+        held.seat.submit(ticket, slot, keep);
+        Ok((ticket, asked))
     }
 
     /// Takes back what waits.
     pub fn cancel(&self) {
-        self.ways.values().for_each(|way| way.seat.cancel());
+        self.seats.values().for_each(|held| held.seat.cancel());
     }
 
     /// The source is gone.
     pub fn forget(&mut self, source: u32) {
-        self.ways.remove(&source);
+        self.seats.remove(&source);
     }
 }

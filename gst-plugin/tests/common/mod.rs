@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, dead_code)]
 
+use std::ops::Deref;
 use std::sync::Once;
 use std::time::Duration;
 
@@ -37,10 +38,28 @@ pub fn picture(red: u8, number: u64) -> gst::Buffer {
     buffer
 }
 
+/// The engine's gate, which opens when a test ends, however it ends: a closed one would hold it.
+pub struct Gate(Control);
+
+impl Deref for Gate {
+    type Target = Control;
+
+    fn deref(&self) -> &Control {
+        &self.0
+    }
+}
+
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.0.open_gate();
+    }
+}
+
 /// One counter with its cameras, each with a source and a sink of the test's own. Upstream is live, time stands still until it is moved.
 pub struct Rig {
+    /// Dropped first.
+    pub control: Gate,
     pub cameras: Vec<Harness>,
-    pub control: Control,
     pub element: gst::Element,
     pub bus: gst::Bus,
 }
@@ -49,7 +68,7 @@ impl Rig {
     /// `name` must be the test's own: it names the engine, which is shared within the process.
     pub fn new(name: &str, cameras: usize, configure: impl FnOnce(&gst::Element)) -> Self {
         init();
-        let control = Control::of(name);
+        let control = Gate(Control::of(name));
         let element = gst::ElementFactory::make("vehiclecounter")
             .property_from_str("engine", "scripted")
             .property("engine-id", name)
