@@ -65,7 +65,8 @@ fn drive(engine: &dyn Engine, lanes: &mut [Box<dyn Lane>], seconds: f64) -> (Vec
             .map(|lane| {
                 scope.spawn(move || {
                     let mut slot = Slot::new(engine.info());
-                    for (index, value) in slot.input.iter_mut().enumerate() {
+                    let values = slot.input.values_mut().expect("made for values");
+                    for (index, value) in values.iter_mut().enumerate() {
                         *value = (index * 7919 % 256) as f32;
                     }
                     let mut times = Vec::new();

@@ -9,6 +9,7 @@
 //! network ran (`skipped`), else 1.
 
 use std::any::Any;
+use std::iter;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -18,7 +19,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 use vehiclecount_core::cuda::{Context, CountOrder, DeviceBuffer, Driver, Event, Kernels, PictureOrder, Stream};
 use vehiclecount_core::density::DensityMap;
-use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Output, Slot};
 use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::golden::Reference;
 use vehiclecount_core::model::{self, Model};
@@ -320,11 +321,11 @@ impl Frames {
     /// Puts the pictures into the slots, as a camera's frames come.
     fn fill(&mut self) -> Result<&mut [Slot], Failure> {
         for (slot, picture) in self.slots.iter_mut().zip(&self.pictures) {
-            let room = slot.picture.as_mut().ok_or("the engine takes no pictures")?;
+            let room = slot.input.picture_mut().ok_or("the engine takes no pictures")?;
             let keep: Vec<_> = picture.device.iter().map(|(buffer, _)| buffer.clone()).collect();
             let keep: Box<dyn Any + Send> = Box::new(keep);
             // SAFETY: the planes are those of the buffers that `keep` keeps.
-            unsafe { room.lend(picture.format, self.placement, &picture.on_device(), keep)? };
+            unsafe { room.lend(picture.format, self.placement, &picture.on_device(), None, keep)? };
         }
         Ok(&mut self.slots)
     }
@@ -341,8 +342,8 @@ fn regions(engine: &Arc<dyn Engine>, context: &Arc<Context>, faults: &mut Vec<St
     let regions = [left, wedge];
     let weights = engine.weights(&regions).ok_or("the engine counts in no regions")??;
     lane.infer(frames.fill()?)?;
-    let maps: Vec<_> =
-        frames.slots.iter().map(|slot| DensityMap { grid, cells: slot.density.clone().into() }).collect();
+    let map = |slot: &Slot| slot.output.map().map(|cells| DensityMap { grid, cells: cells.into() });
+    let maps: Vec<_> = frames.slots.iter().filter_map(map).collect();
     let mut largest = 0.0f64;
     // Plainly, recorded, and replayed.
     for _ in 0..3 {
@@ -352,11 +353,16 @@ fn regions(engine: &Arc<dyn Engine>, context: &Arc<Context>, faults: &mut Vec<St
         lane.infer(&mut frames.slots)?;
         for (slot, map) in frames.slots.iter_mut().zip(&maps) {
             let expected = [map.count(), regions[0].count(map), regions[1].count(map)];
-            for (&got, expected) in slot.counts.iter().zip(expected) {
-                largest = largest.max((f64::from(got) - expected).abs() / map.count().abs().max(1.0));
+            let Output::Sums { total, regions } = &slot.output else {
+                faults.push("a map came, where sums were asked for".to_owned());
+                continue;
+            };
+            let got: Vec<f64> = iter::once(total).chain(regions).copied().collect();
+            for (got, expected) in got.iter().zip(expected) {
+                largest = largest.max((got - expected).abs() / map.count().abs().max(1.0));
             }
-            if slot.counts.len() != expected.len() {
-                faults.push(format!("{} counts came, where {} were asked for", slot.counts.len(), expected.len()));
+            if got.len() != expected.len() {
+                faults.push(format!("{} counts came, where {} were asked for", got.len(), expected.len()));
             }
             slot.weights = None;
         }

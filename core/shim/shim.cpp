@@ -120,6 +120,7 @@ int32_t engine_tensor(void *it, int32_t index, VcTensor *tensor) {
     if (!tensor->name) return 0;
     tensor->input = engine->getTensorIOMode(tensor->name) == TensorIOMode::kINPUT;
     tensor->type = static_cast<int32_t>(engine->getTensorDataType(tensor->name));
+    tensor->format = static_cast<int32_t>(engine->getTensorFormat(tensor->name));
     tensor->dims = dims_out(engine->getTensorShape(tensor->name));
     return 1;
 }

@@ -11,7 +11,7 @@ extern "C" {
 #endif
 
 // Changes with every change of this file.
-#define VC_SHIM_ABI 4
+#define VC_SHIM_ABI 5
 
 // Most dimensions of a tensor, as in TensorRT.
 #define VC_MAX_DIMS 8
@@ -25,6 +25,7 @@ typedef struct VcTensor {
     const char *name; // the plan's own
     int32_t input; // 1: input, 0: output
     int32_t type; // nvinfer1::DataType
+    int32_t format; // nvinfer1::TensorFormat: how its values lie in memory
     VcDims dims;
 } VcTensor;
 

@@ -28,8 +28,8 @@ impl Default for CountSettings {
 pub struct Counts {
     /// The whole frame.
     pub total: Counted,
-    /// Each region, in the order of the settings.
-    pub regions: Vec<Counted>,
+    /// Each region, in the order of the settings; `None` where the regions were not counted.
+    pub regions: Option<Vec<Counted>>,
 }
 
 /// Follows one camera's counts through time.
@@ -79,17 +79,20 @@ impl Counter {
     /// Counts the picture taken at `time` on the camera's own clock. Pictures come in order.
     pub fn update(&mut self, map: &DensityMap, time: Duration) -> Counts {
         let regions: Vec<f64> = self.coverage(&map.grid).iter().map(|share| share.count(map)).collect();
-        self.update_sums(map.count(), &regions, time)
+        self.update_sums(map.count(), Some(&regions), time)
     }
 
-    /// As [`update`](Self::update), from the sums of the whole map and of each region, in the order of the settings.
-    pub fn update_sums(&mut self, total: f64, regions: &[f64], time: Duration) -> Counts {
+    /// As [`update`](Self::update), from the sums of the whole map and of each region, in the order of
+    /// the settings; `None` where the regions' sums are not known.
+    pub fn update_sums(&mut self, total: f64, regions: Option<&[f64]>, time: Duration) -> Counts {
         let weight = self.weight(time);
         let scale = self.settings.scale;
         self.last = Some(time);
         let total = self.tracks[0].follow(total * scale, weight, &self.settings.regions.levels);
-        let counted = self.settings.regions.regions.iter().zip(regions).zip(&mut self.tracks[1..]);
-        let regions = counted.map(|((region, sum), track)| track.follow(sum * scale, weight, &region.levels)).collect();
+        let regions = regions.map(|sums| {
+            let counted = self.settings.regions.regions.iter().zip(sums).zip(&mut self.tracks[1..]);
+            counted.map(|((region, sum), track)| track.follow(sum * scale, weight, &region.levels)).collect()
+        });
         Counts { total, regions }
     }
 
@@ -137,7 +140,7 @@ mod tests {
         let counts = counter.update(&map([1.0, 3.0]), Duration::ZERO);
         assert_eq!(counts.total.raw, 8.0);
         assert_eq!(counts.total.level, Level::Moderate);
-        assert_eq!(counts.regions[0].raw, 2.0);
+        assert_eq!(counts.regions.unwrap()[0].raw, 2.0);
     }
 
     #[test]

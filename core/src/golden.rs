@@ -18,14 +18,16 @@ use std::fs::{self, File as StdFile, OpenOptions};
 use std::io::{BufReader, Write};
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cache;
-use crate::engine::{self, Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Slot};
+use crate::engine::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Slot};
 use crate::frame::{FrameFormat, FrameView, PixelFormat, Plane};
 use crate::model::{File, Golden, GoldenCount, Model, ModelError};
 use crate::preprocess::{InputSize, Preprocessor};
+use crate::tensorrt::Precision;
 
 /// The companion file: the density that each ONNX file makes of the golden picture.
 #[derive(Deserialize)]
@@ -114,7 +116,8 @@ impl Reference {
     /// Runs the picture through `engine`, which must have been opened at [`size`](Self::size).
     pub fn compare(&self, engine: &dyn Engine) -> Result<Comparison, EngineError> {
         let mut slot = Slot::new(engine.info());
-        for (plane, values) in slot.input.chunks_exact_mut(self.size.width * self.size.height).enumerate() {
+        let values = slot.input.values_mut().expect("made for values");
+        for (plane, values) in values.chunks_exact_mut(self.size.width * self.size.height).enumerate() {
             for (value, pixel) in values.iter_mut().zip(self.rgb.as_chunks::<3>().0) {
                 *value = f32::from(pixel[plane]);
             }
@@ -122,7 +125,8 @@ impl Reference {
         let count = self.infer(engine, &mut slot)?;
         let cell = self.density.as_ref().map(|cells| {
             let expected = cells.density.iter().flatten();
-            let differences = slot.density.iter().zip(expected).map(|(got, expected)| (got - expected).abs());
+            let got = slot.output.map().unwrap_or_default();
+            let differences = got.iter().zip(expected).map(|(got, expected)| (got - expected).abs());
             (differences.fold(0.0, f32::max), cells.tolerance)
         });
         Ok(Comparison { count, expected: self.expected, cell })
@@ -146,7 +150,8 @@ impl Reference {
         let plane = Plane { data: &self.rgb, stride: width * 3 };
         let frame = FrameView::new(format, &[plane]).expect("the picture has been read in this size");
         let mut slot = Slot::new(engine.info());
-        Preprocessor::new(format, model.manifest.input.resize, input).run(&frame, &mut slot.input);
+        Preprocessor::new(format, model.manifest.input.resize, input)
+            .run(&frame, slot.input.values_mut().expect("made for values"));
         let count = self.infer(engine, &mut slot)?;
         Ok(Some((count, expected / 4.0..=expected * 4.0)))
     }
@@ -181,17 +186,26 @@ impl Reference {
     /// Vehicles that `engine` counts on the input in `slot`, where it leaves the density. An inference that fails on the golden picture
     /// has failed it: scales that were lost may show as cells that are no number.
     fn infer(&self, engine: &dyn Engine, slot: &mut Slot) -> Result<f64, EngineError> {
-        engine.lane()?.infer(std::slice::from_mut(slot)).map_err(|error| match error {
+        engine.lane().and_then(|mut lane| lane.infer(std::slice::from_mut(slot))).map_err(|error| match error {
             EngineError::Infer { reason, .. } => {
                 self.failed(engine.info(), &format!("the inference of {} fails: {reason}", self.picture))
             }
             other => other,
         })?;
-        Ok(slot.density.iter().map(|&cell| f64::from(cell)).sum())
+        Ok(slot.output.total())
     }
 }
 
 const AGAIN: &str = "install the model again, or write its golden values anew (engines/verify.py --golden)";
+
+/// The file of the model that an engine which says `info` of itself runs.
+fn file_of<'a>(model: &'a Model, info: &EngineInfo) -> Option<&'a File> {
+    let own = match info.kind {
+        EngineKind::TensorRt => info.precision.parse::<Precision>().ok().and_then(|precision| precision.file(model)),
+        kind => model.file_in(kind, &info.precision),
+    };
+    own.or_else(|| model.file_for(info.kind))
+}
 
 /// What the manifest says of `file`.
 fn expectation<'a>(model: &'a Model, file: &File) -> Option<(&'a Golden, &'a GoldenCount)> {
@@ -251,7 +265,7 @@ fn read_density(model: &Model, golden: &Golden, name: &str, file: &File) -> Resu
 
 /// What has agreed, as a line of the state file.
 #[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Passed {
+struct Agreement {
     /// SHA-256 of the ONNX file.
     file: String,
     engine: EngineKind,
@@ -259,6 +273,9 @@ struct Passed {
     /// A GPU runs one file in several.
     #[serde(default)]
     precision: String,
+    /// SHA-256 of the plan that was built of the file: another build is another plan.
+    #[serde(default)]
+    plan: String,
     device: String,
     /// A home folder may be one for many machines.
     processor: String,
@@ -267,13 +284,15 @@ struct Passed {
     golden: String,
 }
 
-impl Passed {
-    fn new(info: &EngineInfo, input: InputSize, file: &File, golden: &Golden, expected: &GoldenCount) -> Self {
+impl Agreement {
+    fn new(engine: &dyn Engine, input: InputSize, file: &File, golden: &Golden, expected: &GoldenCount) -> Self {
+        let info = engine.info();
         Self {
             file: file.sha256.clone(),
             engine: info.kind,
             version: info.version.clone(),
             precision: info.precision.clone(),
+            plan: engine.plan().unwrap_or_default().to_owned(),
             device: info.device.clone(),
             processor: processor(),
             input: format!("{}x{}", input.width, input.height),
@@ -305,13 +324,13 @@ impl State {
         Self { path, text }
     }
 
-    fn has(&self, passed: &Passed) -> bool {
-        self.text.lines().any(|line| serde_json::from_str(line).is_ok_and(|known: Passed| known == *passed))
+    fn has(&self, agreement: &Agreement) -> bool {
+        self.text.lines().any(|line| serde_json::from_str(line).is_ok_and(|known: Agreement| known == *agreement))
     }
 
     /// Appends a line, in one write: other processes may do the same.
-    fn add(&self, passed: &Passed) {
-        let (Some(path), Ok(line)) = (&self.path, serde_json::to_string(passed)) else { return };
+    fn add(&self, agreement: &Agreement) {
+        let (Some(path), Ok(line)) = (&self.path, serde_json::to_string(agreement)) else { return };
         let write = || -> std::io::Result<()> {
             fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
             let mut options = OpenOptions::new();
@@ -328,15 +347,23 @@ impl State {
     }
 }
 
-/// Compares `engine`, opened for `request`, with the golden picture, unless it has agreed on this machine before. Nothing to do where the
-/// manifest has no golden picture for the file.
-pub(crate) fn check_once(request: &EngineRequest, engine: &dyn Engine) -> Result<(), EngineError> {
+/// Opens an engine once more, for another request.
+pub(crate) type Reopen<'a> = &'a dyn Fn(&EngineRequest) -> Result<Arc<dyn Engine>, EngineError>;
+
+/// Compares `engine`, opened for `request`, with the golden picture, unless it has agreed on this
+/// machine before. Nothing to do where the manifest has no golden picture for the file. Where
+/// `reopen` is `None`, opening it at the golden size takes too long.
+pub(crate) fn check_once(
+    request: &EngineRequest,
+    engine: &dyn Engine,
+    reopen: Option<Reopen<'_>>,
+) -> Result<(), EngineError> {
     let (model, info) = (&request.model, engine.info());
-    let Some(file) = engine::file_of(model, info) else { return Ok(()) };
+    let Some(file) = file_of(model, info) else { return Ok(()) };
     let Some((golden, expected)) = expectation(model, file) else { return Ok(()) };
     let state = State::read();
-    let passed = Passed::new(info, info.input, file, golden, expected);
-    if state.has(&passed) {
+    let agreement = Agreement::new(engine, info.input, file, golden, expected);
+    if state.has(&agreement) {
         return Ok(());
     }
     let unreadable = |error: ModelError| EngineError::Model { kind: info.kind, reason: error.to_string() };
@@ -345,15 +372,11 @@ pub(crate) fn check_once(request: &EngineRequest, engine: &dyn Engine) -> Result
     if info.input == reference.size {
         reference.judge(engine)?;
     } else {
-        let passed = Passed::new(info, reference.size, file, golden, expected);
-        // Another plan for a GPU takes minutes to build.
-        if info.kind != EngineKind::TensorRt && !state.has(&passed) {
-            let engine = engine::open_unchecked(
-                &EngineRequest { input: Some(reference.size), max_batch: 1, ..request.clone() },
-                info.kind,
-            )?;
+        let agreement = Agreement::new(engine, reference.size, file, golden, expected);
+        if let Some(reopen) = reopen.filter(|_| !state.has(&agreement)) {
+            let engine = reopen(&EngineRequest { input: Some(reference.size), max_batch: 1, ..request.clone() })?;
             reference.judge(&*engine)?;
-            state.add(&passed);
+            state.add(&agreement);
         }
         let rough = reference.roughly(model, engine)?;
         if let Some((count, bounds)) = rough.filter(|(count, bounds)| !bounds.contains(count)) {
@@ -366,7 +389,7 @@ pub(crate) fn check_once(request: &EngineRequest, engine: &dyn Engine) -> Result
             return Err(reference.failed(info, &what));
         }
     }
-    state.add(&passed);
+    state.add(&agreement);
     Ok(())
 }
 
@@ -381,9 +404,9 @@ pub fn verify(
     let info = engine.info();
     let comparison = reference.compare(engine)?;
     if let Some((golden, expected)) = expectation(model, file).filter(|_| comparison.agrees()) {
-        let (state, passed) = (State::read(), Passed::new(info, info.input, file, golden, expected));
-        if !state.has(&passed) {
-            state.add(&passed);
+        let (state, agreement) = (State::read(), Agreement::new(engine, info.input, file, golden, expected));
+        if !state.has(&agreement) {
+            state.add(&agreement);
         }
     }
     Ok(comparison)

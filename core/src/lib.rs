@@ -9,7 +9,8 @@
 //! 4. [`model`] and [`engine`]: which network, and what runs it.
 //!    [`golden`]: whether that counts what it must.
 //! 5. [`density`]: vehicles per cell, and where each cell lies in the frame.
-//! 6. [`region`] and [`count`]: cells inside polygons, smoothing, levels, a count's age.
+//! 6. [`region`] and [`count`]: cells inside polygons, smoothing, levels.
+//!    [`account`]: which count belongs to which frame of a camera, and how old it is.
 //! 7. [`report`]: what is said of a frame, as JSON.
 //! 8. [`publish`]: reports leave the process, through a queue into files and pipes.
 //!
@@ -17,16 +18,19 @@
 //!
 //! [`cuda`] is what these need of an NVIDIA GPU: the driver, memory, streams, and the kernels that stand beside their CPU twins.
 
+pub mod account;
 pub mod batch;
 pub mod cache;
 pub mod count;
 pub mod cuda;
 pub mod density;
+pub mod digest;
 pub mod engine;
 pub mod frame;
 pub mod golden;
 pub mod heat;
 pub mod model;
+mod places;
 pub mod preprocess;
 pub mod publish;
 pub mod region;

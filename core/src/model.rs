@@ -4,14 +4,16 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
 use std::time::SystemTime;
 
+use parking_lot::Mutex;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 use thiserror::Error;
 
-use crate::engine::{EngineKind, library};
+use crate::digest::hex;
+use crate::engine::EngineKind;
+use crate::places;
 use crate::preprocess::{InputSize, Resize};
 
 /// Name of the model that is used when none is named.
@@ -363,11 +365,11 @@ impl Model {
         let stamp = fs::metadata(&path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?)));
         let (length, modified) = stamp.map_err(|source| io_error(&path, source))?;
         let key = (path, length, modified, file.sha256.clone());
-        if RIGHT.lock().unwrap_or_else(PoisonError::into_inner).contains(&key) {
+        if RIGHT.lock().contains(&key) {
             return Ok(());
         }
         self.verify(file)?;
-        RIGHT.lock().unwrap_or_else(PoisonError::into_inner).insert(key);
+        RIGHT.lock().insert(key);
         Ok(())
     }
 
@@ -391,12 +393,7 @@ impl Model {
 /// Folders in which models are looked for by name: that in `VEHICLECOUNT_MODELS`, `engines/models` above the plugin or the program, and
 /// `share/vehiclecount/models` in its prefix, `/usr/local` and `/usr`.
 pub fn folders() -> Vec<PathBuf> {
-    library::folders("VEHICLECOUNT_MODELS", "engines/models", "share/vehiclecount/models")
-}
-
-/// A digest as manifests and labels write it: lower-case hexadecimal.
-pub(crate) fn hex(digest: &[u8]) -> String {
-    digest.iter().map(|byte| format!("{byte:02x}")).collect()
+    places::folders("VEHICLECOUNT_MODELS", "engines/models", "share/vehiclecount/models")
 }
 
 /// Largest side of a model's input in pixels.

@@ -1,4 +1,5 @@
-//! Regions: polygons in the frame, the share of each density cell that lies inside them, and how full they are.
+//! Regions: polygons in the frame, the share of each density cell that lies inside them, and how
+//! full they are.
 
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
@@ -8,89 +9,18 @@ use thiserror::Error;
 
 use crate::density::{DensityMap, Grid, Rect};
 
+mod crossing;
+mod level;
 pub mod nvdsanalytics;
+
+pub use crossing::Crossings;
+pub use level::{HYSTERESIS, Level, Levels};
 
 /// A point of the frame, which spans 0..1 both ways.
 pub type Point = [f64; 2];
 
-/// A simple polygon in the frame, in either direction, closed by itself.
+/// A polygon in the frame, in either direction, closed by itself; it does not cross itself.
 pub type Polygon = Vec<Point>;
-
-/// How full a frame or a region is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Level {
-    /// Next to nothing on the road.
-    #[default]
-    Free,
-    /// Traffic flows.
-    Moderate,
-    /// Traffic is thick.
-    Dense,
-    /// Traffic stands.
-    Jammed,
-}
-
-impl Level {
-    /// All levels, from empty to full.
-    pub const ALL: [Self; 4] = [Self::Free, Self::Moderate, Self::Dense, Self::Jammed];
-
-    /// The name used in metadata and JSON.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::Free => "free",
-            Self::Moderate => "moderate",
-            Self::Dense => "dense",
-            Self::Jammed => "jammed",
-        }
-    }
-
-    /// The level of that name.
-    pub fn from_name(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|level| level.name() == name)
-    }
-}
-
-/// From how many vehicles on a level holds.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct Levels {
-    /// From here on traffic is moderate.
-    pub moderate: f64,
-    /// From here on it is dense.
-    pub dense: f64,
-    /// From here on it is jammed.
-    pub jammed: f64,
-}
-
-impl Default for Levels {
-    fn default() -> Self {
-        Self { moderate: 5.0, dense: 15.0, jammed: 30.0 }
-    }
-}
-
-/// A level falls only when the count is this share below the level's threshold, so that it does not flicker.
-pub const HYSTERESIS: f64 = 0.15;
-
-impl Levels {
-    /// The level of `count` vehicles where the level was `before`: it rises at a threshold and falls [`HYSTERESIS`] below it.
-    pub fn next(&self, before: Level, count: f64) -> Level {
-        let thresholds = [(Level::Jammed, self.jammed), (Level::Dense, self.dense), (Level::Moderate, self.moderate)];
-        let holds = |&&(level, from): &&(Level, f64)| {
-            let from = if before >= level { from * (1.0 - HYSTERESIS) } else { from };
-            count >= from
-        };
-        thresholds.iter().find(holds).map_or(Level::Free, |&(level, _)| level)
-    }
-
-    fn check(&self, what: &str) -> Result<(), RegionError> {
-        let Self { moderate, dense, jammed } = *self;
-        if 0.0 < moderate && moderate < dense && dense < jammed && jammed.is_finite() {
-            return Ok(());
-        }
-        Err(RegionError::Levels { region: what.to_owned(), moderate, dense, jammed })
-    }
-}
 
 /// A named polygon with its levels.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -146,6 +76,14 @@ pub enum RegionError {
         /// What is wrong.
         what: String,
     },
+    /// A polygon that crosses itself, or whose outline goes around more than once.
+    #[error("region {region:?}: {crossings}; give its corners in their order around the region")]
+    Crossing {
+        /// The region.
+        region: String,
+        /// The edges.
+        crossings: Crossings,
+    },
     /// Two regions of the same name, or none.
     #[error("region {region:?}: {what}; every region of a camera needs a name of its own")]
     Name {
@@ -192,7 +130,8 @@ pub struct RegionsFile {
 }
 
 impl RegionsFile {
-    /// Reads inline JSON (it begins with a brace) or the file that is named. Nothing at all means no regions.
+    /// Reads inline JSON (it begins with a brace) or the file that is named. Nothing at all means
+    /// no regions.
     pub fn parse(text_or_path: &str) -> Result<Self, RegionError> {
         let text = text_or_path.trim();
         if text.is_empty() {
@@ -245,6 +184,9 @@ impl Regions {
             if let Some([x, y]) = region.polygon.iter().find(|p| p.iter().any(|c| !(0.0..=1.0).contains(c))) {
                 return wrong(format!("corner [{x}, {y}] lies outside the frame"));
             }
+            if let Some(crossings) = crossing::crossings(&region.polygon) {
+                return Err(RegionError::Crossing { region: name.clone(), crossings });
+            }
             if area(&region.polygon).abs() < 1e-9 {
                 return wrong("it covers no area".to_owned());
             }
@@ -262,8 +204,8 @@ pub struct Coverage {
 }
 
 impl Coverage {
-    /// Clips `polygon` to every cell of `grid` (Sutherland and Hodgman 1974) and takes the area by the shoelace formula: exact for simple
-    /// polygons, convex or not.
+    /// Clips `polygon` to every cell of `grid` (Sutherland and Hodgman 1974) and takes the area by
+    /// the shoelace formula: exact for simple polygons, convex or not.
     pub fn new(polygon: &[Point], grid: &Grid) -> Self {
         let mut cells = Vec::new();
         let (mut clipped, mut scratch) = (Vec::new(), Vec::new());
@@ -297,8 +239,8 @@ fn area(polygon: &[Point]) -> f64 {
     polygon.iter().zip(next).map(|(a, b)| a[0] * b[1] - b[0] * a[1]).sum::<f64>() / 2.0
 }
 
-/// Leaves in `clipped` the part of `polygon` inside `cell`. Where a concave polygon falls apart, the pieces stay joined by edges of no
-/// area, which the shoelace formula does not see.
+/// Leaves in `clipped` the part of `polygon` inside `cell`. Where a concave polygon falls apart,
+/// the pieces stay joined by edges of no area, which the shoelace formula does not see.
 fn clip(polygon: &[Point], cell: &Rect, clipped: &mut Vec<Point>, scratch: &mut Vec<Point>) {
     clipped.clear();
     clipped.extend_from_slice(polygon);
@@ -378,19 +320,6 @@ mod tests {
     }
 
     #[test]
-    fn level_rises_at_its_threshold_and_falls_below_it() {
-        let levels = Levels { moderate: 10.0, dense: 20.0, jammed: 40.0 };
-        let mut level = Level::Free;
-        let counts = [9.9, 10.0, 9.0, 8.6, 8.4, 45.0, 35.0, 33.0, 19.0, 16.0, 2.0];
-        use Level::*;
-        let expected = [Free, Moderate, Moderate, Moderate, Free, Jammed, Jammed, Dense, Dense, Moderate, Free];
-        for (count, expected) in counts.into_iter().zip(expected) {
-            level = levels.next(level, count);
-            assert_eq!(level, expected, "at {count}");
-        }
-    }
-
-    #[test]
     fn camera_with_its_own_entry_takes_that_and_the_others_take_the_common_one() {
         let common = r#"{"name": "all", "polygon": [[0, 0], [1, 0], [1, 1]]}"#;
         let own = r#"{"name": "own", "polygon": [[0, 0], [1, 0], [0, 1]]}"#;
@@ -408,6 +337,8 @@ mod tests {
         assert!(error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1], [0, 7]]}]}"#).contains("[0, 7]"));
         assert!(error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1], [0.5, 0.5]]}]}"#).contains("no area"));
         assert!(error(r#"{"region": []}"#).contains("unknown field"));
+        let crossed = r#"{"regions": [{"name": "a", "polygon": [[0.2, 0.2], [0.8, 0.2], [0.2, 0.8], [0.8, 0.8]]}]}"#;
+        assert!(error(crossed).contains("region \"a\": its edges cross between corners 2-3 and 4-1"));
         assert!(error("/nowhere/regions.json").contains("/nowhere/regions.json"));
         assert!(error(r#"{"levels": {"moderate": 5, "dense": 5, "jammed": 6}}"#).contains("must rise"));
     }

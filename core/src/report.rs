@@ -25,9 +25,11 @@ pub struct FrameReport {
     pub received_time: u64,
     /// What was counted, or `None` before the first count.
     pub count: Option<Counted>,
-    /// The count should have been this frame's own and is not: the engine was overloaded, late, or failed.
+    /// The count is not the one that this frame should carry, or there is none:
+    /// [`account`](crate::account) has the rule.
     pub stale: bool,
-    /// How much older than this frame the counted picture is, nanoseconds.
+    /// How much older than this frame the counted picture is, nanoseconds: 0 for a frame's own
+    /// count and for no other; 0 also where there is no count.
     pub age: u64,
     /// Counts inside polygons, in the configuration's order.
     pub regions: Vec<RegionReport>,

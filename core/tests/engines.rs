@@ -4,6 +4,8 @@
 //! `VEHICLECOUNT_REQUIRE_ENGINES=openvino,onnxruntime` makes a skipped one a failure. The networks in `engines/` are small and hold random
 //! weights (`engines/fixture.py`); the default model takes the same tests where it is installed.
 
+mod slots;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -12,8 +14,9 @@ use std::time::Duration;
 
 use serde::Deserialize;
 use sha2::{Digest, Sha256};
+use slots::{density, values};
 use vehiclecount_core::engine::scripted::Control;
-use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::engine::{self, Device, Engine, EngineError, EngineKind, EngineRequest, Input, Slot};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::InputSize;
 use vehiclecount_core::scene::{Scene, SceneSettings, Viewpoint, Weather};
@@ -21,8 +24,15 @@ use vehiclecount_core::tensorrt::Precision;
 
 mod child;
 
-/// The engines that run networks.
-const KINDS: [EngineKind; 3] = [EngineKind::OpenVino, EngineKind::OnnxRuntime, EngineKind::TensorRt];
+/// The engines that run networks, which is all that these tests know of them.
+fn kinds() -> impl Iterator<Item = EngineKind> {
+    EngineKind::networks()
+}
+
+/// Those of them that run on the processor.
+fn on_processor() -> impl Iterator<Item = EngineKind> {
+    kinds().filter(|kind| kind.device() == Some(Device::Cpu))
+}
 
 /// Largest difference of a count, of its whole, between FP32 engines: they sum in different orders.
 const FP32: f64 = 1e-3;
@@ -85,7 +95,7 @@ fn refusal(request: &EngineRequest) -> Option<EngineError> {
 
 /// Runs `test` on every engine that opens.
 fn on_every_engine(model: &Arc<Model>, (width, height): (usize, usize), mut test: impl FnMut(&dyn Engine)) {
-    for kind in KINDS {
+    for kind in kinds() {
         if let Some(engine) = open(&request(kind, model, width, height)) {
             test(&*engine);
         }
@@ -96,7 +106,7 @@ fn on_every_engine(model: &Arc<Model>, (width, height): (usize, usize), mut test
 fn picture(engine: &dyn Engine, seed: usize) -> Slot {
     let mut slot = Slot::new(engine.info());
     let InputSize { width, height } = engine.info().input;
-    for (index, value) in slot.input.iter_mut().enumerate() {
+    for (index, value) in values(&mut slot).iter_mut().enumerate() {
         let (c, y, x) = (index / (width * height), index / width % height, index % width);
         *value = ((x * (2 + seed) + y * 3 + c * 71 + x * y / (32 + seed)) % 256) as f32;
     }
@@ -128,11 +138,11 @@ fn agrees_with_the_reference(file: &str, tolerance: f64) {
                 let slot = count(engine, case.seed);
                 let what = format!("{} {file} {size:?} picture {}", info.kind, case.seed);
                 let half = |left: bool| {
-                    sum(slot.density.iter().enumerate().filter_map(|(index, &cell)| {
+                    sum(density(&slot).iter().enumerate().filter_map(|(index, &cell)| {
                         ((index % info.columns < info.columns / 2) == left).then_some(cell)
                     }))
                 };
-                assert_close(sum(slot.density.iter().copied()), case.count, tolerance, &what);
+                assert_close(slot.output.total(), case.count, tolerance, &what);
                 assert_close(half(true), case.left, tolerance, &what);
                 assert_close(half(false), case.right, tolerance, &what);
             }
@@ -155,21 +165,21 @@ fn model_that_takes_one_frame_at_a_time_takes_batches() {
     on_every_engine(&model("tiny-single.onnx"), (256, 256), |engine| {
         let mut batch: Vec<_> = (0..3).map(|seed| picture(engine, seed)).collect();
         engine.lane().expect("a lane").infer(&mut batch).expect("an inference");
-        assert_close(sum(batch[2].density.iter().copied()), expected()[2].count, FP32, "third of a batch");
+        assert_close(batch[2].output.total(), expected()[2].count, FP32, "third of a batch");
     });
 }
 
 #[test]
 fn batch_equals_its_frames_one_by_one() {
     on_every_engine(&model("tiny.onnx"), (256, 256), |engine| {
-        let alone: Vec<_> = (0..4).map(|seed| count(engine, seed).density).collect();
+        let alone: Vec<_> = (0..4).map(|seed| density(&count(engine, seed)).to_vec()).collect();
         let mut lane = engine.lane().expect("a lane");
         // Full, in part, and full again: nothing of an earlier batch is left.
         for size in [4, 1, 3, 4, 0] {
             let mut batch: Vec<_> = (0..size).map(|seed| picture(engine, seed)).collect();
             lane.infer(&mut batch).expect("an inference");
             for (slot, alone) in batch.iter().zip(&alone) {
-                for (&got, &expected) in slot.density.iter().zip(alone) {
+                for (&got, &expected) in density(slot).iter().zip(alone) {
                     assert!((got - expected).abs() <= 1e-6, "{}: {got}, alone {expected}", engine.info().kind);
                 }
             }
@@ -180,7 +190,7 @@ fn batch_equals_its_frames_one_by_one() {
 #[test]
 fn lanes_at_the_same_time_give_what_one_gives() {
     on_every_engine(&model("tiny.onnx"), (256, 256), |engine| {
-        let alone: Vec<_> = (0..4).map(|seed| count(engine, seed).density).collect();
+        let alone: Vec<_> = (0..4).map(|seed| density(&count(engine, seed)).to_vec()).collect();
         let lanes: Vec<_> = (0..engine.info().lanes + 2).map(|_| engine.lane().expect("a lane")).collect();
         thread::scope(|scope| {
             for (index, mut lane) in lanes.into_iter().enumerate() {
@@ -190,7 +200,7 @@ fn lanes_at_the_same_time_give_what_one_gives() {
                         let seed = (index + round) % alone.len();
                         let mut slot = picture(engine, seed);
                         lane.infer(std::slice::from_mut(&mut slot)).expect("an inference");
-                        assert_eq!(slot.density, alone[seed], "{} lane {index}", engine.info().kind);
+                        assert_eq!(density(&slot), alone[seed], "{} lane {index}", engine.info().kind);
                     }
                 });
             }
@@ -200,13 +210,13 @@ fn lanes_at_the_same_time_give_what_one_gives() {
 
 #[test]
 fn lane_outlives_its_engine() {
-    for kind in KINDS {
+    for kind in kinds() {
         let Some(engine) = open(&request(kind, &model("tiny.onnx"), 256, 256)) else { continue };
         let mut slot = picture(&*engine, 0);
         let mut lane = engine.lane().expect("a lane");
         drop(engine);
         lane.infer(std::slice::from_mut(&mut slot)).expect("an inference");
-        assert_close(sum(slot.density), expected()[0].count, FP32, kind.name());
+        assert_close(slot.output.total(), expected()[0].count, FP32, kind.name());
     }
 }
 
@@ -214,7 +224,7 @@ fn lane_outlives_its_engine() {
 fn slot_of_another_size_is_an_error() {
     on_every_engine(&model("tiny.onnx"), (256, 256), |engine| {
         let mut slot = picture(engine, 0);
-        slot.input.pop();
+        slot.input = Input::Values(vec![0.0; 5]);
         let error = engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).unwrap_err();
         assert!(matches!(error, EngineError::Infer { .. }), "{error}");
     });
@@ -225,14 +235,14 @@ fn picture_that_is_no_number_is_an_error_and_the_lane_goes_on() {
     on_every_engine(&model("tiny.onnx"), (256, 256), |engine| {
         let mut lane = engine.lane().expect("a lane");
         let mut slot = picture(engine, 0);
-        slot.input.fill(f32::NAN);
+        values(&mut slot).fill(f32::NAN);
         // An engine may make a number of it (a rectifier takes the larger of 0 and NaN), but must not hand NaN on.
         if lane.infer(std::slice::from_mut(&mut slot)).is_ok() {
-            assert!(slot.density.iter().all(|cell| cell.is_finite()));
+            assert!(density(&slot).iter().all(|cell| cell.is_finite()));
         }
         let mut slot = picture(engine, 0);
         lane.infer(std::slice::from_mut(&mut slot)).expect("an inference");
-        assert_close(sum(slot.density), expected()[0].count, FP32, engine.info().kind.name());
+        assert_close(slot.output.total(), expected()[0].count, FP32, engine.info().kind.name());
     });
 }
 
@@ -275,7 +285,7 @@ fn tiny() -> Vec<u8> {
 
 /// Every engine refuses the model with one line that names the file and has `words`.
 fn assert_refused(model: &Arc<Model>, words: &[&str]) {
-    for kind in [EngineKind::OpenVino, EngineKind::OnnxRuntime] {
+    for kind in on_processor() {
         let Some(error) = refusal(&request(kind, model, 256, 256)) else { continue };
         let text = error.to_string();
         eprintln!("{text}");
@@ -334,7 +344,7 @@ fn stride_must_be_that_of_the_manifest() {
 
 #[test]
 fn input_size_must_suit_the_model() {
-    for kind in [EngineKind::OpenVino, EngineKind::OnnxRuntime, EngineKind::Scripted] {
+    for kind in on_processor().chain([EngineKind::Scripted]) {
         let Some(error) = refusal(&request(kind, &model("tiny.onnx"), 250, 256)) else { continue };
         assert!(error.to_string().contains("multiples of 32"), "{error}");
     }
@@ -344,7 +354,7 @@ fn input_size_must_suit_the_model() {
 fn engine_without_a_file_says_which_engines_have_one() {
     let (_folder, model) =
         model_of(&tiny(), |manifest| manifest["files"][0]["engines"] = serde_json::json!(["tensorrt"]));
-    for kind in [EngineKind::OpenVino, EngineKind::OnnxRuntime] {
+    for kind in on_processor() {
         let error = refusal(&request(kind, &model, 256, 256)).expect("no library is needed to see that");
         assert!(
             matches!(error, EngineError::NoFile { .. }) && error.to_string().ends_with("files for tensorrt"),
@@ -358,7 +368,7 @@ fn engine_without_a_file_says_which_engines_have_one() {
 /// Opens every engine and prints what they say. Runs alone in a process, since a library stays open
 /// once it is.
 fn say_how_engines_open() {
-    for kind in KINDS {
+    for kind in kinds() {
         match engine::open(&request(kind, &model("tiny.onnx"), 256, 256)) {
             Ok(_) => println!("<{kind} opens>"),
             Err(error) => println!("<{error}>"),
@@ -416,7 +426,7 @@ fn auto_opens_an_engine_and_tells_what_it_passed_over() {
     assert!(kind != EngineKind::Auto && kind != EngineKind::Scripted);
     assert!(opened.passed_over.iter().all(|(other, reason)| *other != kind && reason.contains(other.name())));
     assert!(opened.passed_over.iter().any(|(other, _)| *other == EngineKind::TensorRt));
-    assert_close(sum(count(&*opened.engine, 0).density), expected()[0].count, FP32, kind.name());
+    assert_close(count(&*opened.engine, 0).output.total(), expected()[0].count, FP32, kind.name());
 }
 
 #[test]
@@ -468,9 +478,9 @@ fn default_model_counts_the_same_on_every_engine() {
         on_every_engine(&model, size, |engine| {
             let info = engine.info();
             let mut slot = Slot::new(info);
-            road(&mut slot.input, info.input.width, info.input.height, 4);
+            road(values(&mut slot), info.input.width, info.input.height, 4);
             engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).expect("an inference");
-            let got: f64 = slot.density.iter().map(|&cell| f64::from(cell)).sum();
+            let got: f64 = slot.output.total();
             match first.take() {
                 Some((kind, precision, expected)) => {
                     // Both FP32: sums differ in order alone. INT8 was measured within 3 percent on the golden picture; a single
@@ -489,7 +499,7 @@ fn default_model_counts_the_same_on_every_engine() {
 #[test]
 fn precision_that_an_engine_does_not_have_is_refused_with_what_it_has() {
     let model = model("tiny.json");
-    for kind in [EngineKind::OpenVino, EngineKind::OnnxRuntime] {
+    for kind in on_processor() {
         let asked = |precision| EngineRequest { precision, ..request(kind, &model, 256, 256) };
         let error = engine::open(&asked(Precision::Fp16)).err().unwrap().to_string();
         let words = format!("engine {kind}: it does not run tiny in fp16: its manifest has files for {kind} in fp32;");
@@ -523,12 +533,12 @@ fn scripted_density_is_the_mean_of_red() {
     let mut slot = Slot::new(engine.info());
     // The cell of column 3, row 2: half of its red samples at full.
     for row in 16..20 {
-        slot.input[row * 64 + 24..][..8].fill(255.0);
+        values(&mut slot)[row * 64 + 24..][..8].fill(255.0);
     }
     // Green counts nothing.
-    slot.input[64 * 64..].fill(200.0);
+    values(&mut slot)[64 * 64..].fill(200.0);
     engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).expect("an inference");
-    for (index, &cell) in slot.density.iter().enumerate() {
+    for (index, &cell) in density(&slot).iter().enumerate() {
         assert_eq!(cell, if index == 2 * 8 + 3 { 0.5 } else { 0.0 }, "cell {index}");
     }
 }
@@ -600,7 +610,7 @@ fn networks_in_half_precision_count_what_they_counted_before() {
         fs::write(folder.path().join(file), half).unwrap();
         let converted = folder.path().join("model.json");
         fs::write(&converted, value.to_string()).unwrap();
-        for kind in [EngineKind::OnnxRuntime, EngineKind::OpenVino] {
+        for kind in on_processor() {
             let count = |manifest: &Path, file: &str| {
                 let model = Model::open(manifest.with_file_name(file).to_str().unwrap(), &[]).unwrap();
                 let input = Some(InputSize { width: 384, height: 384 });
@@ -610,9 +620,9 @@ fn networks_in_half_precision_count_what_they_counted_before() {
                 let mut counts = Vec::new();
                 for seed in 4..8 {
                     let mut slot = Slot::new(engine.info());
-                    road(&mut slot.input, 384, 384, seed);
+                    road(values(&mut slot), 384, 384, seed);
                     lane.infer(std::slice::from_mut(&mut slot))?;
-                    counts.push(sum(slot.density));
+                    counts.push(slot.output.total());
                 }
                 Ok::<Vec<f64>, EngineError>(counts)
             };

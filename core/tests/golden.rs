@@ -1,19 +1,25 @@
 //! An engine that opens but counts wrongly is caught when it is opened.
 
+mod slots;
+
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
-use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Slot};
+use slots::{density, values};
+use vehiclecount_core::engine::{self, Device, Engine, EngineError, EngineKind, EngineRequest, Slot};
 use vehiclecount_core::golden::Reference;
 use vehiclecount_core::model::Model;
 use vehiclecount_core::preprocess::InputSize;
 
 mod child;
 
-const KINDS: [EngineKind; 2] = [EngineKind::OpenVino, EngineKind::OnnxRuntime];
+/// The engines that run the model's files as they are.
+fn kinds() -> impl DoubleEndedIterator<Item = EngineKind> {
+    EngineKind::networks().filter(|kind| kind.device() == Some(Device::Cpu))
+}
 
 /// The size of the small network's golden picture.
 const SIZE: InputSize = InputSize { width: 96, height: 64 };
@@ -85,19 +91,19 @@ fn tiny(name: &str) -> Vec<u8> {
 /// Density of the golden picture by an engine that has only been opened.
 fn density_of(engine: &dyn Engine) -> Vec<f32> {
     let mut slot = Slot::new(engine.info());
-    for (index, value) in slot.input.iter_mut().enumerate() {
+    for (index, value) in values(&mut slot).iter_mut().enumerate() {
         let (plane, place) = (index / (SIZE.width * SIZE.height), index % (SIZE.width * SIZE.height));
         *value = f32::from(rgb(place % SIZE.width, place / SIZE.width)[plane]);
     }
     engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).expect("an inference");
-    slot.density
+    density(&slot).to_vec()
 }
 
 /// What the small INT8 network makes of the golden picture, on ONNX Runtime or, where that is not there, on OpenVINO.
 fn expected_of(bytes: &[u8]) -> Option<(f64, Vec<f32>)> {
     let (_folder, path) = golden_model(bytes, "int8", 1.0, &[]);
     let model = model(&path);
-    let engine = KINDS.iter().rev().find_map(|&kind| {
+    let engine = kinds().rev().find_map(|kind| {
         present(engine::open_unchecked(&request(kind, &model, Some(SIZE)), kind))
             .map(|opened| opened.expect("the small network opens"))
     })?;
@@ -172,7 +178,7 @@ fn shipped_files_pass_on_every_engine_that_takes_them() {
     for file in &model.manifest.files {
         let reference = Reference::read(&model, file).expect("golden values").expect("each file has them");
         let model = Arc::new(model.with_file(file));
-        for kind in KINDS.into_iter().filter(|kind| file.engines.contains(kind)) {
+        for kind in kinds().filter(|kind| file.engines.contains(kind)) {
             let request = request(kind, &model, Some(reference.size()));
             let Some(engine) = present(engine::open_unchecked(&request, kind)) else { continue };
             let engine = engine.expect("it opens");
@@ -187,7 +193,7 @@ fn shipped_files_pass_on_every_engine_that_takes_them() {
 #[track_caller]
 fn assert_caught(path: &Path, input: Option<InputSize>, words: &[&str]) {
     let model = model(path);
-    for kind in KINDS {
+    for kind in kinds() {
         let Some(result) = present(engine::open(&request(kind, &model, input))) else { continue };
         let error = result.err().expect("a broken network does not open");
         let said = error.to_string();
@@ -203,7 +209,7 @@ fn assert_caught(path: &Path, input: Option<InputSize>, words: &[&str]) {
 fn quantized_file_that_lost_its_scales_is_caught() {
     let Some((count, density)) = expected_of(&tiny("tiny-int8.onnx")) else { return };
     let (folder, path) = golden_model(&tiny("tiny-int8.onnx"), "int8", count, &density);
-    for kind in KINDS {
+    for kind in kinds() {
         if let Some(opened) = present(engine::open(&request(kind, &model(&path), Some(SIZE)))) {
             opened.expect("the sound file opens");
         }
@@ -223,7 +229,7 @@ fn broken_file_is_caught_at_another_input_size_too() {
     let Some((count, density)) = expected_of(&tiny("tiny-int8.onnx")) else { return };
     let sizes = [InputSize { width: 192, height: 128 }, InputSize { width: 64, height: 64 }];
     let (_folder, path) = golden_model(&tiny("tiny-int8.onnx"), "int8", count, &density);
-    for (kind, size) in KINDS.into_iter().flat_map(|kind| sizes.map(|size| (kind, size))) {
+    for (kind, size) in kinds().flat_map(|kind| sizes.map(|size| (kind, size))) {
         if let Some(opened) = present(engine::open(&request(kind, &model(&path), Some(size)))) {
             assert_eq!(opened.expect("the sound file opens").engine.info().input, size);
         }
@@ -244,7 +250,7 @@ fn density_in_the_wrong_place_is_caught_although_the_count_is_right() {
     // Another expectation than that of the other tests: what agreed with theirs is remembered.
     let (_folder, path) = golden_model(&tiny("tiny-int8.onnx"), "int8", count * 1.001, &density);
     let model = model(&path);
-    for kind in KINDS {
+    for kind in kinds() {
         let Some(result) = present(engine::open(&request(kind, &model, Some(SIZE)))) else { continue };
         let said = result.err().expect("the density differs").to_string();
         assert!(said.contains("a cell of the density is off by"), "{said}");
@@ -267,7 +273,7 @@ fn auto_passes_a_broken_file_over_and_says_why() {
     files.push(json!({ "file": "sound.onnx", "precision": "int8", "sha256": digest, "engines": ["onnxruntime"] }));
     fs::write(&path, manifest.to_string()).expect("the folder can be written");
     let model = model(&path);
-    if KINDS.iter().any(|&kind| present(engine::open_unchecked(&request(kind, &model, Some(SIZE)), kind)).is_none()) {
+    if kinds().any(|kind| present(engine::open_unchecked(&request(kind, &model, Some(SIZE)), kind)).is_none()) {
         return;
     }
     let opened = engine::open(&request(EngineKind::Auto, &model, Some(SIZE))).expect("one engine opens");
@@ -283,7 +289,7 @@ fn auto_passes_a_broken_file_over_and_says_why() {
 fn say_how_the_model_opens() {
     let path = std::env::var("MODEL").expect("the test names the model");
     let model = model(Path::new(&path));
-    for kind in KINDS {
+    for kind in kinds() {
         match engine::open(&request(kind, &model, Some(SIZE))) {
             Ok(_) => println!("<{kind} opens>"),
             Err(error) => println!("<{error}>"),

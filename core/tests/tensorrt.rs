@@ -163,6 +163,8 @@ fn runs() {
         input,
         max_batch: 4,
         capability: 89,
+        gpu: "",
+        refused: None,
         calibration: None,
         detailed: true,
     };
@@ -176,6 +178,10 @@ fn runs() {
         panic!("it was not built")
     };
     assert!(reason.contains("does not load (simulated: the plan does not load)"), "{reason}");
+    // Values in another order would be read wrongly, without any error.
+    sim.fail(Fault::Format, 2);
+    let error = load(&request).unwrap_err().to_string();
+    assert!(error.contains("an output \"density\" of f32 that is not linear in memory"), "{error}");
     let found = load(&request).unwrap();
     assert_eq!((found.origin, sim.figure(Figure::Builds)), (Origin::Kept, 2));
     let plan = found.plan;

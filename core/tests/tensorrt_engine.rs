@@ -3,14 +3,17 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod slots;
+
 use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest, Slot, Watch};
+use slots::{density, values};
+use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest, ProgressSink, Slot};
 use vehiclecount_core::model::Model;
 use vehiclecount_core::preprocess::InputSize;
-use vehiclecount_core::tensorrt::{Choice, Precision, TensorRtError};
+use vehiclecount_core::tensorrt::{Precision, PrecisionTrials};
 use vehiclecount_gpu_sim::{Figure, install};
 use vehiclecount_tensorrt_sim::{self as tensorrt_sim, Family, Fault};
 
@@ -74,18 +77,19 @@ fn counts_in_this_process() {
                     let mut slots: Vec<Slot> = (0..batch).map(|_| Slot::new(&info)).collect();
                     for (index, slot) in slots.iter_mut().enumerate() {
                         let red = (20 * index + round) as f32;
-                        slot.input[..256 * 128].fill(red);
+                        values(slot)[..256 * 128].fill(red);
                     }
                     lane.infer(&mut slots).unwrap();
                     for (index, slot) in slots.iter().enumerate() {
                         let expected = (20 * index + round) as f32 / 255.0;
-                        assert!(slot.density.iter().all(|cell| (cell - expected).abs() < 1e-5), "{:?}", slot.density);
+                        assert!(density(slot).iter().all(|cell| (cell - expected).abs() < 1e-5), "{:?}", density(slot));
                     }
                 }
             }
         }
-        // Three batch sizes on two lanes: each runs plainly once, and is replayed from then on.
-        assert_eq!(sim.figure(Figure::Replays) - replays, 3 * 2 * 3);
+        // Batches of 3 run as 4. What a new lane runs plainly is no frame: all of them are
+        // replayed.
+        assert_eq!(sim.figure(Figure::Replays) - replays, 4 * 2 * 3);
     }
     assert_eq!(sim.alive(), []);
 }
@@ -118,7 +122,7 @@ fn takes_precisions_in_this_process() {
     let why = info.choice.clone().unwrap();
     assert!(why.contains("int8 takes ") && why.contains("fp16 takes "), "{why}");
     assert!(["int8", "fp16"].contains(&info.precision.as_str()), "{info:?}");
-    let kept = Choice::all(&vehiclecount_core::tensorrt::cache::folder().unwrap());
+    let kept = PrecisionTrials::all(&vehiclecount_core::tensorrt::cache::folder().unwrap());
     assert_eq!(kept.len(), 1);
     assert!(kept[0].purpose.to_string().starts_with("tiny 256x128, batches of 2, TensorRT"), "{}", kept[0].purpose);
     // The next one takes it as it is: that choice, and those times.
@@ -235,7 +239,7 @@ fn ends_in_this_process() {
     // It is ended at each single thing that it tells, until it gets through.
     for limit in 0.. {
         let told = Arc::new(AtomicUsize::new(0));
-        let watch = Watch::new({
+        let watch = ProgressSink::new({
             let told = told.clone();
             move |_| told.fetch_add(1, Ordering::Relaxed) < limit
         });
@@ -247,7 +251,7 @@ fn ends_in_this_process() {
                 drop(opened);
                 break;
             }
-            Err(EngineError::TensorRt(TensorRtError::Ended)) => {}
+            Err(EngineError::Ended) => {}
             // TensorRT has no way to say so between its last step and its plan.
             Err(error) => panic!("{limit}: {error}"),
         }
@@ -302,5 +306,173 @@ fn survives_faults_in_this_process() {
     sim.lose(0);
     drop(lane);
     drop(engine);
+    assert_eq!(sim.alive(), []);
+}
+
+#[test]
+fn plans_are_for_one_model_of_gpu_and_those_of_tensorrt_rtx_for_one_compute_capability() {
+    if child::is_this() {
+        return is_for_this_gpu_in_this_process();
+    }
+    let test = child::this_test!();
+    for (family, runtime) in families() {
+        let cache = tempfile::tempdir().unwrap();
+        let run = |name: &str, multiprocessors: &str, memory: &str, builds: usize| {
+            let settings = [
+                ("VEHICLECOUNT_SIM_NAME", name),
+                ("VEHICLECOUNT_SIM_MULTIPROCESSORS", multiprocessors),
+                ("VEHICLECOUNT_SIM_MEMORY", memory),
+                ("EXPECTED", &builds.to_string()),
+            ];
+            in_a_process_with(test, &runtime, cache.path(), &settings);
+        };
+        let (small, large) = ("2147483648", "4294967296");
+        // INT8 and FP16, which are timed.
+        run("NVIDIA L4", "58", small, 2);
+        run("NVIDIA L4", "58", small, 0);
+        let anew = if family == Family::TensorRtRtx { 0 } else { 2 };
+        run("NVIDIA L40S", "142", small, anew);
+        // One name, and fewer multiprocessors or more memory.
+        run("NVIDIA L4", "29", small, anew);
+        run("NVIDIA L4", "58", large, anew);
+        run("NVIDIA L4", "58", small, 0);
+        // The choice is timed on each.
+        let folder = cache.path().join("engines");
+        let mut gpus: Vec<_> = PrecisionTrials::all(&folder).into_iter().map(|choice| choice.purpose.gpu).collect();
+        gpus.sort();
+        let (l4, l40s) = ("NVIDIA L4, 58 SMs, 2 GiB", "NVIDIA L40S, 142 SMs, 2 GiB");
+        assert_eq!(gpus, ["NVIDIA L4, 29 SMs, 2 GiB", l4, "NVIDIA L4, 58 SMs, 4 GiB", l40s], "{family:?}");
+        let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        let timings = names.filter(|name| name.starts_with("timings-")).count();
+        assert_eq!(timings, if family == Family::TensorRtRtx { 0 } else { 4 }, "{family:?}");
+    }
+}
+
+fn is_for_this_gpu_in_this_process() {
+    let sim = install();
+    let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
+    let family = families().find(|(_, folder)| folder.as_os_str() == runtime).unwrap().0;
+    let tensorrt = tensorrt_sim::install(family).unwrap();
+    let engine = engine::open(&request(2)).unwrap().engine;
+    assert_eq!(engine.info().device, std::env::var("VEHICLECOUNT_SIM_NAME").unwrap());
+    let builds = tensorrt.figure(tensorrt_sim::Figure::Builds).to_string();
+    assert_eq!(builds, std::env::var("EXPECTED").unwrap());
+    drop(engine);
+    assert_eq!(sim.alive(), []);
+}
+
+/// The small model with a grey golden picture at the size of [`request`], on which it is said to
+/// count `count`.
+fn golden_request(folder: &Path, files: &[&str], count: f64) -> EngineRequest {
+    let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines");
+    for name in ["tiny.onnx", "tiny-int8.onnx"] {
+        std::fs::copy(fixtures.join(name), folder.join(name)).unwrap();
+    }
+    let text = std::fs::read_to_string(fixtures.join("tiny.json")).unwrap();
+    let mut manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
+    manifest["files"].as_array_mut().unwrap().retain(|file| files.contains(&file["file"].as_str().unwrap()));
+    let expected: serde_json::Map<_, _> =
+        files.iter().map(|file| (file.to_string(), serde_json::json!({ "count": count, "tolerance": 0.5 }))).collect();
+    manifest["golden"] = serde_json::json!({ "picture": "golden.png", "width": 256, "height": 128, "files": expected });
+    let path = folder.join("tiny.json");
+    std::fs::write(&path, manifest.to_string()).unwrap();
+    let picture = std::fs::File::create(folder.join("golden.png")).unwrap();
+    let mut encoder = png::Encoder::new(picture, 256, 128);
+    encoder.set_color(png::ColorType::Grayscale);
+    let mut writer = encoder.write_header().unwrap();
+    writer.write_image_data(&[51; 256 * 128]).unwrap();
+    writer.finish().unwrap();
+    EngineRequest { model: Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap()), ..request(1) }
+}
+
+#[test]
+fn kept_plan_that_fails_its_golden_picture_is_built_anew_once() {
+    if child::is_this() {
+        return builds_anew_in_this_process();
+    }
+    for (_, runtime) in families() {
+        let cache = tempfile::tempdir().unwrap();
+        in_a_process(child::this_test!(), &runtime, cache.path());
+    }
+}
+
+fn builds_anew_in_this_process() {
+    let sim = install();
+    let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").unwrap();
+    let family = families().find(|(_, folder)| folder.as_os_str() == runtime).unwrap().0;
+    let tensorrt = tensorrt_sim::install(family).unwrap();
+    let builds = || tensorrt.figure(tensorrt_sim::Figure::Builds);
+    let state = vehiclecount_core::tensorrt::cache::folder().unwrap().parent().unwrap().join("golden.jsonl");
+    let forget = || std::fs::remove_file(&state).unwrap();
+    let instead = Arc::new(std::sync::Mutex::new(Vec::new()));
+    let watch = ProgressSink::new({
+        let instead = instead.clone();
+        move |progress| {
+            if let vehiclecount_core::tensorrt::Progress::Building { instead: Some(reason), .. } = progress {
+                instead.lock().unwrap().push(reason.to_owned());
+            }
+            true
+        }
+    });
+    let folder = tempfile::tempdir().unwrap();
+    // 32 x 16 cells of 51/255.
+    let right = 32.0 * 16.0 * 0.2;
+    let request =
+        EngineRequest { precision: Precision::Fp16, watch, ..golden_request(folder.path(), &["tiny.onnx"], right) };
+    let opened = |request: &EngineRequest| engine::open(request).map(|opened| opened.engine.info().precision.clone());
+    opened(&request).unwrap();
+    opened(&request).unwrap();
+    assert_eq!(builds(), 1);
+    // What is kept was seen to count right: it is not looked at again. Where that is not known, it
+    // is. The first run is the new lane's own.
+    tensorrt.fail(Fault::Nan, 2);
+    opened(&request).unwrap();
+    assert_eq!(builds(), 1);
+    forget();
+    tensorrt.fail(Fault::Nan, 2);
+    opened(&request).unwrap();
+    assert_eq!(builds(), 2);
+    let told = std::mem::take(&mut *instead.lock().unwrap());
+    assert!(told.len() == 1 && told[0].contains("it fails its golden picture: "), "{told:?}");
+    // Other calls of TensorRT that fail at it are a failure of the plan too.
+    forget();
+    tensorrt.fail(Fault::Enqueue, 1);
+    opened(&request).unwrap();
+    assert_eq!(builds(), 3);
+
+    // One that never counts right is built once more and no oftener, at each start.
+    let wrong = tempfile::tempdir().unwrap();
+    let wrong = EngineRequest { precision: Precision::Fp32, ..golden_request(wrong.path(), &["tiny.onnx"], 3.0) };
+    for expected in [4, 5, 6] {
+        let error = opened(&wrong).unwrap_err();
+        assert!(matches!(error, EngineError::Golden { .. }), "{error}");
+        assert_eq!(builds(), expected);
+    }
+
+    // A choice that was kept, and whose plan has become wrong for good: the other precision is
+    // taken.
+    let both = tempfile::tempdir().unwrap();
+    let files = ["tiny.onnx", "tiny-int8.onnx"];
+    let both = |int8: f64| {
+        let asked = golden_request(both.path(), &files, right);
+        let path = both.path().join("tiny.json");
+        let mut manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        manifest["golden"]["files"]["tiny-int8.onnx"]["count"] = int8.into();
+        std::fs::write(&path, manifest.to_string()).unwrap();
+        EngineRequest { model: Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap()), ..asked }
+    };
+    let chosen = opened(&both(right)).unwrap();
+    let kept = PrecisionTrials::all(&vehiclecount_core::tensorrt::cache::folder().unwrap());
+    assert_eq!(kept.iter().filter(|choice| choice.precision.name() == chosen).count(), 1, "{kept:?}");
+    // As if INT8 had been the faster one.
+    let folder = vehiclecount_core::tensorrt::cache::folder().unwrap();
+    let path = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
+    let path = path.into_iter().find(|path| PrecisionTrials::read(path).is_some()).unwrap();
+    let mut choice = PrecisionTrials::read(&path).unwrap();
+    choice.precision = Precision::Int8;
+    choice.write(&path).unwrap();
+    assert_eq!(opened(&both(right)).unwrap(), "int8");
+    assert_eq!(opened(&both(3.0)).unwrap(), "fp16");
+    assert_eq!(PrecisionTrials::read(&path).unwrap().precision, Precision::Fp16);
     assert_eq!(sim.alive(), []);
 }

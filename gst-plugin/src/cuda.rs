@@ -1,19 +1,27 @@
-//! Frames in GPU memory, as GStreamer's own CUDA decoders make them (`memory:CUDAMemory`, GStreamer 1.22 and later).
+//! Frames in GPU memory, as GStreamer's own CUDA decoders make them (`memory:CUDAMemory`, GStreamer
+//! 1.22 and later).
 //!
-//! `libgstcuda-1.0` is opened at run time: where it is not there, or no driver is, nothing of this is offered. A frame is read where it lies:
-//! mapping it for CUDA gives its address on the GPU. For that, decoder and engine must work in one CUDA context, which GStreamer passes on as
-//! `gst.cuda.context`. Where the application or another element has one when the counter asks (before it starts, or before it answers
-//! somebody else), the engine works in that. Else it works in the GPU's primary one, which is handed out to whoever asks, and to the whole
-//! pipeline when the counter starts. A frame of another context is copied through host memory.
+//! `libgstcuda-1.0` is opened at run time: where it is not there, or no driver is, nothing of this
+//! is offered. A frame is read where it lies: mapping it for CUDA gives its address on the GPU. For
+//! that, decoder and engine must work in one CUDA context, which GStreamer passes on as
+//! `gst.cuda.context`. Where the application or another element has one when the counter asks
+//! (before it starts, or before it answers somebody else), the engine works in that. Else it works
+//! in the GPU's primary one, which is handed out to whoever asks, and to the whole pipeline when
+//! the counter starts. A frame of another context is copied through host memory.
+//!
+//! From GStreamer 1.24 on, an element pushes a frame that its GPU is still writing, and mapping
+//! does not wait for that. The engine's stream waits for the one that the memory names
+//! ([`Lent::producer`]), on the GPU, before it reads the frame.
 
 use std::ffi::{c_int, c_void};
 use std::mem::{self, MaybeUninit};
+use std::ptr::NonNull;
 use std::sync::{Arc, LazyLock};
 
 use glib::translate::FromGlibPtrFull;
 use gst_video::prelude::*;
 use libloading::Library;
-use vehiclecount_core::cuda::{Context, Driver};
+use vehiclecount_core::cuda::{Context, Driver, ForeignStream};
 
 /// The caps feature of frames in GPU memory.
 pub const FEATURE: &str = "memory:CUDAMemory";
@@ -27,12 +35,22 @@ const OWN: &str = "vehiclecount-context";
 /// `GST_MAP_CUDA`: map for the GPU.
 const MAP_CUDA: gst::ffi::GstMapFlags = gst::ffi::GST_MAP_FLAG_LAST << 1;
 
-/// The functions of libgstcuda that are used: part of its interface since 1.22.
+/// The functions of libgstcuda that are used: part of its interface since 1.22 and, for streams,
+/// since 1.24.
 struct GstCuda {
     is_cuda_memory: unsafe extern "C" fn(*mut gst::ffi::GstMemory) -> glib::ffi::gboolean,
     context_new_wrapped: unsafe extern "C" fn(*mut c_void, c_int) -> *mut glib::gobject_ffi::GObject,
     context_get_handle: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     context_new: unsafe extern "C" fn(*mut glib::gobject_ffi::GObject) -> *mut gst::ffi::GstContext,
+    streams: Option<Streams>,
+}
+
+/// Since 1.24 elements push frames that are still being written, on a stream that the memory names.
+/// Before, they wait for the end of the writing, and there is nothing to ask for.
+#[derive(Clone, Copy)]
+struct Streams {
+    memory_get_stream: unsafe extern "C" fn(*mut gst::ffi::GstMemory) -> *mut c_void,
+    stream_get_handle: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
 }
 
 /// What every `GstCudaMemory` begins with.
@@ -55,6 +73,13 @@ impl GstCuda {
                 context_new_wrapped: *library.get(b"gst_cuda_context_new_wrapped\0").ok()?,
                 context_get_handle: *library.get(b"gst_cuda_context_get_handle\0").ok()?,
                 context_new: *library.get(b"gst_context_new_cuda_context\0").ok()?,
+                streams: match (
+                    library.get(b"gst_cuda_memory_get_stream\0"),
+                    library.get(b"gst_cuda_stream_get_handle\0"),
+                ) {
+                    (Ok(get), Ok(handle)) => Some(Streams { memory_get_stream: *get, stream_get_handle: *handle }),
+                    _ => None,
+                },
             };
             mem::forget(library);
             if load() == glib::ffi::GFALSE {
@@ -64,6 +89,68 @@ impl GstCuda {
             Some(functions)
         }
     }
+}
+
+impl Streams {
+    /// The stream on which `memory`, a GstCudaMemory, is written. `None` of memory that is written
+    /// on the default stream, whose writers wait for the end themselves.
+    ///
+    /// # Safety
+    /// `memory` is a living GstCudaMemory, and the functions are those of its library.
+    unsafe fn producer(self, memory: *mut gst::ffi::GstMemory) -> Option<ForeignStream> {
+        // SAFETY: the caller's; the memory holds its GstCudaStream, and the handle lives as long.
+        unsafe {
+            let stream = NonNull::new((self.memory_get_stream)(memory))?;
+            let handle = NonNull::new((self.stream_get_handle)(stream.as_ptr()))?;
+            Some(ForeignStream(handle.as_ptr()))
+        }
+    }
+}
+
+impl GstCuda {
+    /// A GstCudaContext of `cuda`, which it does not keep, and the context in which GStreamer
+    /// passes that on.
+    fn wrap(&self, cuda: &Context) -> Option<(glib::Object, gst::Context)> {
+        // SAFETY: a living context of that device; the object does not destroy it.
+        let object = unsafe { (self.context_new_wrapped)(cuda.handle(), cuda.device().index as c_int) };
+        if object.is_null() {
+            return None;
+        }
+        // SAFETY: the object was just made, and is owned from here on.
+        let object: glib::Object = unsafe { glib::Object::from_glib_full(object) };
+        // SAFETY: returns a new context that holds the object.
+        let context = unsafe { gst::Context::from_glib_full((self.context_new)(object.as_ptr())) };
+        Some((object, context))
+    }
+}
+
+/// `cuda` as GStreamer passes it on, kept by `keep`, which the object holds under `key`. `None`
+/// where there is no libgstcuda.
+///
+/// # Safety
+/// Under `key`, every object holds a value of this type.
+#[cfg(feature = "cudarc")]
+pub unsafe fn wrap<T: 'static>(cuda: &Context, key: &str, keep: T) -> Option<gst::Context> {
+    let (object, context) = library()?.wrap(cuda)?;
+    // SAFETY: the caller's.
+    unsafe { object.set_data(key, keep) };
+    Some(context)
+}
+
+/// The GstCudaContext in `context`, its `CUcontext` and its GPU; `None` where it holds none.
+#[cfg(feature = "cudarc")]
+pub fn unwrap(context: &gst::Context) -> Option<(glib::Object, *mut c_void, u32)> {
+    let library = library()?;
+    let object = context.structure().get::<glib::Object>(CONTEXT).ok()?;
+    if object.type_().name() != "GstCudaContext" {
+        return None;
+    }
+    // SAFETY: the object is a GstCudaContext.
+    let handle = unsafe { (library.context_get_handle)(object.as_ptr().cast()) };
+    // A signed number in old versions.
+    let index = object.property_value("cuda-device-id");
+    let index = index.get::<u32>().ok().or_else(|| u32::try_from(index.get::<i32>().ok()?).ok())?;
+    Some((object, handle, index))
 }
 
 fn library() -> Option<&'static GstCuda> {
@@ -99,17 +186,9 @@ impl SharedContext {
     /// `cuda` for others to use; `None` where there is no libgstcuda.
     pub fn new(cuda: Arc<Context>) -> Option<Arc<Self>> {
         let library = library()?;
-        // SAFETY: a living context of that device; the object does not destroy it.
-        let object = unsafe { (library.context_new_wrapped)(cuda.handle(), cuda.device().index as c_int) };
-        if object.is_null() {
-            return None;
-        }
-        // SAFETY: the object was just made, and is owned from here on.
-        let object: glib::Object = unsafe { glib::Object::from_glib_full(object) };
+        let (object, context) = library.wrap(&cuda)?;
         // SAFETY: the object keeps the context for as long as anybody keeps the object; nobody reads this value.
         unsafe { object.set_data(OWN, cuda.clone()) };
-        // SAFETY: returns a new context that holds the object.
-        let context = unsafe { gst::Context::from_glib_full((library.context_new)(object.as_ptr())) };
         Some(Arc::new(Self { cuda, foreign: false, context, library }))
     }
 
@@ -184,7 +263,10 @@ impl SharedContext {
             let bytes = lent.map.size.saturating_sub(offset);
             placed.push((lent.map.data as u64 + offset as u64, stride, bytes));
         }
-        Ok(Lent { planes: placed, keep: Box::new(lent) })
+        // After the mapping, which may have put a copy from the host on the stream.
+        // SAFETY: a GstCudaMemory, as was asked above, which is kept.
+        let producer = self.library.streams.and_then(|streams| unsafe { streams.producer(memory) });
+        Ok(Lent { planes: placed, producer, keep: Box::new(lent) })
     }
 }
 
@@ -192,6 +274,8 @@ impl SharedContext {
 pub struct Lent {
     /// Of each plane: its address, the bytes from row to row, and the bytes that follow.
     pub planes: Vec<(u64, usize, usize)>,
+    /// The `CUstream` on which it is being written; `None` where it is complete.
+    pub producer: Option<ForeignStream>,
     /// Keeps it mapped.
     pub keep: Box<dyn std::any::Any + Send>,
 }
@@ -221,4 +305,37 @@ pub fn without(caps: &gst::Caps) -> gst::Caps {
 /// Whether `caps` are of frames in GPU memory.
 pub fn is_in(caps: &gst::CapsRef) -> bool {
     caps.features(0).is_some_and(|features| features.contains(FEATURE))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ptr;
+
+    use super::*;
+
+    /// A memory's stream, as the test says it; the "memory" is its address.
+    unsafe extern "C" fn stream_of(memory: *mut gst::ffi::GstMemory) -> *mut c_void {
+        // SAFETY: the test's own pointer to a pointer.
+        unsafe { *memory.cast::<*mut c_void>() }
+    }
+
+    /// The handle of a "stream", which is its content.
+    unsafe extern "C" fn handle_of(stream: *mut c_void) -> *mut c_void {
+        // SAFETY: as above.
+        unsafe { *stream.cast::<*mut c_void>() }
+    }
+
+    #[test]
+    fn producer_of_a_frame_is_the_stream_that_its_memory_names() {
+        let streams = Streams { memory_get_stream: stream_of, stream_get_handle: handle_of };
+        let producer = |mut stream: *mut c_void| {
+            // SAFETY: the functions above take it for a memory.
+            unsafe { streams.producer(ptr::from_mut(&mut stream).cast()) }
+        };
+        let (mut named, mut default) = (ptr::dangling_mut::<u64>().cast::<c_void>(), ptr::null_mut::<c_void>());
+        assert_eq!(producer(ptr::from_mut(&mut named).cast()), Some(ForeignStream(named)));
+        // The default stream, in both forms in which GStreamer names it.
+        assert_eq!(producer(ptr::from_mut(&mut default).cast()), None);
+        assert_eq!(producer(ptr::null_mut()), None);
+    }
 }

@@ -1,15 +1,18 @@
 //! GStreamer elements that count vehicles on many cameras at once.
 
 pub mod counter;
+mod crop;
 mod cuda;
 pub mod deepstream;
-mod dispatch;
+mod engine;
+#[cfg(feature = "cudarc")]
+pub mod interop;
 pub mod meta;
 pub mod nvmm;
-mod opening;
 pub mod overlay;
 pub mod publish;
 pub mod testsrc;
+mod time;
 
 use std::sync::LazyLock;
 

@@ -2,125 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
-use std::sync::Once;
-use std::time::Duration;
+mod common;
 
+use common::{BOUND, CAPS, FRAME, Rig, counted, init, picture};
 use gst::prelude::*;
 use gst_check::Harness;
 use gstvehiclecount::meta;
-use vehiclecount_core::engine::scripted::Control;
 use vehiclecount_core::region::Level;
-use vehiclecount_core::report::FrameReport;
-
-const CAPS: &str = "video/x-raw, format=RGB, width=64, height=64, framerate=25/1";
-const FRAME: gst::ClockTime = gst::ClockTime::from_mseconds(40);
-
-/// How long a test waits for what must come: only a broken element makes it wait that long.
-const BOUND: Duration = Duration::from_secs(20);
-
-fn init() {
-    static ONCE: Once = Once::new();
-    ONCE.call_once(|| {
-        gst::init().unwrap();
-        gstvehiclecount::plugin_register_static().unwrap();
-    });
-}
-
-/// A picture of 64x64 pixels, all of one red: the scripted engine counts `red / 255` vehicles in each of 64 cells.
-fn picture(red: u8, number: u64) -> gst::Buffer {
-    let mut buffer = gst::Buffer::from_mut_slice([red, 0, 0].repeat(64 * 64));
-    let header = buffer.get_mut().unwrap();
-    header.set_pts(number * FRAME);
-    header.set_duration(FRAME);
-    buffer
-}
-
-/// One counter with its cameras, each with a source and a sink of the test's own. Upstream is live, time stands still until it is moved.
-struct Rig {
-    cameras: Vec<Harness>,
-    control: Control,
-    element: gst::Element,
-    bus: gst::Bus,
-}
-
-impl Rig {
-    /// `name` must be the test's own: it names the engine, which is shared within the process.
-    fn new(name: &str, cameras: usize, configure: impl FnOnce(&gst::Element)) -> Self {
-        init();
-        let control = Control::of(name);
-        let element = gst::ElementFactory::make("vehiclecounter")
-            .property_from_str("engine", "scripted")
-            .property("engine-id", name)
-            .property("smoothing", 0.0)
-            .build()
-            .unwrap();
-        let bus = gst::Bus::new();
-        element.set_bus(Some(&bus));
-        configure(&element);
-        let cameras = (0..cameras)
-            .map(|index| {
-                let (sink, src) = (format!("sink_{index}"), format!("src_{index}"));
-                let mut camera = Harness::with_element(&element, Some(&sink), Some(&src));
-                camera.set_src_caps_str(CAPS);
-                camera.play();
-                camera
-            })
-            .collect();
-        let mut rig = Self { cameras, control, element, bus };
-        rig.cameras[0].use_testclock();
-        rig
-    }
-
-    fn push(&mut self, camera: usize, red: u8, number: u64) {
-        assert_eq!(self.cameras[camera].push(picture(red, number)), Ok(gst::FlowSuccess::Ok));
-    }
-
-    fn pull(&mut self, camera: usize) -> FrameReport {
-        let buffer = self.cameras[camera].pull().expect("a frame leaves");
-        meta::count::read(&buffer).expect("every frame carries a report")
-    }
-
-    /// Waits until the frame at the head is held, and lets its deadline come.
-    fn pass_the_deadline(&mut self) {
-        self.cameras[0].crank_single_clock_wait().unwrap();
-    }
-
-    fn statistic(&self, camera: usize, name: &str) -> u64 {
-        let statistics = self.element.property::<gst::Structure>("statistics");
-        let cameras = statistics.get::<gst::ArrayRef>("cameras").unwrap();
-        cameras.as_slice()[camera].get::<gst::Structure>().unwrap().get(name).unwrap()
-    }
-
-    fn message(&self, kind: gst::MessageType) -> gst::Message {
-        let bound = gst::ClockTime::try_from(BOUND).unwrap();
-        self.bus.timed_pop_filtered(bound, &[kind]).unwrap_or_else(|| panic!("no {kind:?} message came"))
-    }
-
-    /// The text of the next warning. The message itself holds the element, so it is not kept.
-    fn warning(&self) -> String {
-        match self.message(gst::MessageType::Warning).view() {
-            gst::MessageView::Warning(warning) => warning.error().to_string(),
-            other => panic!("{other:?}"),
-        }
-    }
-
-    /// Takes everything down and checks that nothing of it is left.
-    fn end(self) {
-        let Self { cameras, control, element, bus } = self;
-        control.open_gate();
-        let weak = element.downgrade();
-        drop(cameras);
-        element.set_state(gst::State::Null).unwrap();
-        element.set_bus(None);
-        bus.set_flushing(true);
-        drop(element);
-        assert!(weak.upgrade().is_none(), "the element is leaked");
-    }
-}
-
-fn counted(report: &FrameReport) -> f64 {
-    report.count.expect("counted").raw
-}
 
 #[test]
 fn frame_leaves_with_its_own_count() {

@@ -98,6 +98,34 @@ fn heat_lies_where_the_vehicles_are_in_every_format_and_size() {
 }
 
 #[test]
+fn of_a_cropped_picture_the_part_that_is_shown_is_drawn_on() {
+    init();
+    let (x, y, width, height) = (101, 60, 320, 180);
+    let shown = format!("video/x-raw,format=BGRx,width={width},height={height},framerate=25/1");
+    let expected = drawn("", &shown, Some(&report()));
+    let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Bgrx, 640, 360).build().unwrap();
+    let mut overlay = Harness::new("vehiclecountoverlay");
+    overlay.set_src_caps_str(&shown);
+    let mut buffer = grey(&info);
+    {
+        let buffer = buffer.make_mut();
+        let flags = gst_video::VideoFrameFlags::empty();
+        gst_video::VideoMeta::add(buffer, flags, info.format(), info.width(), info.height()).unwrap();
+        gst_video::VideoCropMeta::add(buffer, (x as u32, y as u32, width, height));
+        meta::count::attach(buffer, &report());
+    }
+    let out = overlay.push_and_pull(buffer).unwrap();
+    let frame = gst_video::VideoFrame::from_buffer_readable(out, &info).unwrap();
+    let (stride, data) = (frame.plane_stride()[0] as usize, frame.plane_data(0).unwrap());
+    let drawn_at = |row: usize, column: usize| data[row * stride + column * 4..][..4].iter().any(|&byte| byte != 0x60);
+    for row in 0..360 {
+        let columns: Vec<_> = (0..640).filter(|&column| drawn_at(row, column)).collect();
+        let expected = row.checked_sub(y).and_then(|row| expected.get(row)).cloned().unwrap_or_default();
+        assert_eq!(columns, expected.iter().map(|column| column + x).collect::<Vec<_>>(), "row {row}");
+    }
+}
+
+#[test]
 fn panel_stands_in_the_corner_and_grows_with_the_frame() {
     let width_of = |width: usize, height: usize| {
         let caps = format!("video/x-raw,format=BGRx,width={width},height={height},framerate=25/1");

@@ -12,10 +12,10 @@ use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gst_video::prelude::*;
 use gstvehiclecount::meta;
-use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::engine::{self, Device, Engine, EngineKind, EngineRequest, Slot};
 use vehiclecount_core::frame::{ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::model::{self, Model};
-use vehiclecount_core::preprocess::Preprocessor;
+use vehiclecount_core::preprocess::{Placement, Preprocessor};
 
 /// Options of `vehicle-count bench`.
 #[derive(clap::Args)]
@@ -26,10 +26,10 @@ pub struct Options {
     /// Model: a name, a manifest (.json) or an .onnx file
     #[arg(long, default_value = "")]
     model: String,
-    /// Engine: auto, openvino, onnxruntime or tensorrt
-    #[arg(long, default_value = "auto")]
+    /// Engine
+    #[arg(long, default_value = "auto", help = format!("Engine: auto, {}", crate::engine::networks()))]
     engine: String,
-    /// Largest batch (0: 1 on a processor, 16 on a GPU)
+    /// Largest batch (0: 1 on a processor, 16 on a GPU, as the element takes it)
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]
     batch_size: u32,
     /// Width of the frames in pixels
@@ -71,12 +71,14 @@ pub fn run(options: &Options) -> Result<()> {
     anyhow::ensure!(kind != EngineKind::Scripted, "the scripted engine has no speed: name another one");
     let model = Arc::new(Model::open(&options.model, &model::folders())?);
     let request = EngineRequest {
-        max_batch: options.batch_size.max(1) as usize,
+        max_batch: options.batch_size as usize,
         name: "bench".to_owned(),
         ..EngineRequest::new(kind, model.clone())
     };
     let engine = engine::open(&request)?.engine;
     let info = engine.info().clone();
+    // What the element takes, too.
+    let batch = request.batch_on(info.kind.device().unwrap_or(Device::Cpu));
     println!(
         "{} {} on {}, {} {} at {}x{}, {} lane(s), batches of up to {}, frames of {}x{} I420",
         info.kind,
@@ -87,24 +89,24 @@ pub fn run(options: &Options) -> Result<()> {
         info.input.width,
         info.input.height,
         info.lanes,
-        options.batch_size.max(1),
+        batch,
         options.width,
         options.height
     );
 
-    let slots = prepared(&engine, &model, &caps, &frames, options.batch_size.max(1) as usize)?;
+    let batches = Prepared::new(&model, &caps, &frames, batch)?;
     let added = single(options, &caps, &frames)?;
     let runs: Vec<Run> =
         options.cameras.iter().map(|&cameras| Run::start(options, cameras, &caps, &frames)).collect::<Result<_>>()?;
 
     // Bare before and after each element, so that a machine that grows slower or faster does not favour one of them.
-    let mut bare = vec![self::bare(&engine, &slots, window)?];
+    let mut bare = vec![self::bare(&engine, &batches, window)?];
     let mut through: Vec<Vec<Rate>> = vec![Vec::new(); runs.len()];
     let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
     for _ in 0..options.rounds {
         for (index, run) in runs.iter().enumerate() {
             let rate = run.measure(window)?;
-            let after = self::bare(&engine, &slots, window)?;
+            let after = self::bare(&engine, &batches, window)?;
             let before = *bare.last().context("it was measured before")?;
             bare.push(after);
             through[index].push(rate);
@@ -170,56 +172,97 @@ fn frames(width: u32, height: u32) -> Result<(gst::Caps, Vec<gst::Buffer>)> {
     Ok((caps, frames))
 }
 
-/// The frames as the engine wants them, in batches, ready to infer.
-fn prepared(
-    engine: &Arc<dyn Engine>,
-    model: &Model,
-    caps: &gst::Caps,
-    frames: &[gst::Buffer],
-    batch: usize,
-) -> Result<Vec<Vec<Slot>>> {
-    let video = gst_video::VideoInfo::from_caps(caps)?;
-    let format = FrameFormat {
-        range: ColorRange::Limited,
-        ..FrameFormat::new(PixelFormat::I420, video.width() as usize, video.height() as usize)
-    };
-    let mut preprocessor = Preprocessor::new(format, model.manifest.input.resize, engine.info().input);
-    let mut slots = Vec::new();
-    for frame in frames {
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(frame, &video)?;
+/// The frames in batches, as the engine takes them from the element: staged pictures for one that
+/// preprocesses, else preprocessed inputs.
+struct Prepared {
+    model: Arc<Model>,
+    video: gst_video::VideoInfo,
+    format: FrameFormat,
+    frames: Vec<gst::Buffer>,
+    /// Which frames are in each batch.
+    batches: Vec<Vec<usize>>,
+}
+
+impl Prepared {
+    fn new(model: &Arc<Model>, caps: &gst::Caps, frames: &[gst::Buffer], batch: usize) -> Result<Self> {
+        let video = gst_video::VideoInfo::from_caps(caps)?;
+        let format = FrameFormat {
+            range: ColorRange::Limited,
+            ..FrameFormat::new(PixelFormat::I420, video.width() as usize, video.height() as usize)
+        };
+        let count = frames.len().div_ceil(batch);
+        let batches =
+            (0..count).map(|first| (0..batch).map(|i| (first * batch + i) % frames.len()).collect()).collect();
+        Ok(Self { model: model.clone(), video, format, frames: frames.to_vec(), batches })
+    }
+
+    /// Shows frame `index` to `read`.
+    fn view<T>(&self, index: usize, read: impl FnOnce(&FrameView<'_>) -> Result<T>) -> Result<T> {
+        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&self.frames[index], &self.video)?;
         let planes: Vec<Plane<'_>> = (0..3)
             .map(|plane| {
-                Ok(Plane { data: frame.plane_data(plane)?, stride: frame.plane_stride()[plane as usize] as usize })
+                let stride = frame.plane_stride()[plane as usize] as usize;
+                Ok(Plane { data: frame.plane_data(plane)?, stride })
             })
             .collect::<Result<_, glib::BoolError>>()?;
-        let mut slot = Slot::new(engine.info());
-        preprocessor.run(&FrameView::new(format, &planes)?, &mut slot.input);
-        slots.push(slot);
+        read(&FrameView::new(self.format, &planes)?)
     }
-    let batches = slots.len().div_ceil(batch);
-    Ok((0..batches)
-        .map(|first| (0..batch).map(|i| slots[(first * batch + i) % slots.len()].clone()).collect())
-        .collect())
+
+    /// A slot for each frame of each batch, with its input where `engine` takes preprocessed ones.
+    fn slots(&self, engine: &dyn Engine) -> Result<Vec<Vec<Slot>>> {
+        let resize = self.model.manifest.input.resize;
+        let mut preprocessor = Preprocessor::new(self.format, resize, engine.info().input);
+        let mut all = Vec::new();
+        for batch in &self.batches {
+            let mut slots = Vec::new();
+            for &index in batch {
+                let mut slot = Slot::best_for(engine);
+                if let Some(values) = slot.input.values_mut() {
+                    self.view(index, |view| {
+                        preprocessor.run(view, values);
+                        Ok(())
+                    })?;
+                }
+                slots.push(slot);
+            }
+            all.push(slots);
+        }
+        Ok(all)
+    }
+
+    /// Stages the pictures of batch `batch`, for an engine that takes these: it lets go of them after
+    /// each run.
+    fn stage(&self, engine: &dyn Engine, batch: usize, slots: &mut [Slot]) -> Result<()> {
+        let (resize, input) = (self.model.manifest.input.resize, engine.info().input);
+        let placement = Placement::new(resize, self.format.width, self.format.height, input);
+        for (slot, &index) in slots.iter_mut().zip(&self.batches[batch]) {
+            if let Some(picture) = slot.input.picture_mut() {
+                self.view(index, |view| Ok(picture.stage(view, placement)?))?;
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Frames a second of the engine alone, all its lanes at work.
-fn bare(engine: &Arc<dyn Engine>, batches: &[Vec<Slot>], window: Duration) -> Result<Rate> {
+fn bare(engine: &Arc<dyn Engine>, prepared: &Prepared, window: Duration) -> Result<Rate> {
     let (counted, over) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         let lanes: Vec<_> = (0..engine.info().lanes.max(1))
             .map(|_| {
                 let mut lane = engine.lane()?;
-                let mut batches = batches.to_vec();
+                let mut batches = prepared.slots(&**engine)?;
                 let (counted, over) = (&counted, &over);
                 Ok(scope.spawn(move || {
                     for batch in (0..batches.len()).cycle() {
                         if over.load(Ordering::Relaxed) {
                             break;
                         }
+                        prepared.stage(&**engine, batch, &mut batches[batch])?;
                         lane.infer(&mut batches[batch])?;
                         counted.fetch_add(batches[batch].len() as u64, Ordering::Relaxed);
                     }
-                    Ok::<_, engine::EngineError>(())
+                    Ok::<_, anyhow::Error>(())
                 }))
             })
             .collect::<Result<_>>()?;

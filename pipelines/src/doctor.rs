@@ -7,9 +7,11 @@ use std::sync::Arc;
 use anyhow::{Result, bail};
 use gstvehiclecount::deepstream::doctor::{self, State};
 use vehiclecount_core::cuda::{CudaError, DeviceInfo, Driver};
-use vehiclecount_core::engine::{self, EngineKind, EngineRequest};
+use vehiclecount_core::engine::{self, EngineKind, EngineRequest, ProgressSink};
 use vehiclecount_core::model::{self, Model};
-use vehiclecount_core::tensorrt::{Choice, Flavour, Library, cache};
+use vehiclecount_core::tensorrt::{Flavour, Library, PrecisionTrials, cache};
+
+use crate::engine::BuildProgress;
 
 /// Options of `vehicle-count doctor`.
 #[derive(clap::Args)]
@@ -265,7 +267,7 @@ fn gpu(findings: &mut Findings) {
         });
         let size = bytes as f64 / 1e6;
         findings.say(State::Good, "plans", &format!("{count} in {}, {size:.0} MB", folder.display()));
-        for choice in Choice::all(&folder) {
+        for choice in PrecisionTrials::all(&folder) {
             findings.say(State::Good, "precision", &format!("{}: {choice}", choice.purpose));
         }
     }
@@ -305,9 +307,18 @@ fn engines(findings: &mut Findings, name: &str) {
     }
     println!("engines");
     let mut opened = Vec::new();
-    for kind in EngineKind::NETWORKS {
-        let request = EngineRequest { name: "doctor".to_owned(), ..EngineRequest::new(kind, model.clone()) };
-        match engine::open(&request) {
+    let shown = Arc::new(BuildProgress::default());
+    for kind in EngineKind::networks() {
+        let watch = ProgressSink::new({
+            let shown = shown.clone();
+            move |progress| shown.announce(progress)
+        });
+        // On a GPU, the plan that the counter runs: where it is built now, the counter finds it.
+        let request =
+            EngineRequest { name: "doctor".to_owned(), max_batch: 0, watch, ..EngineRequest::new(kind, model.clone()) };
+        let result = engine::open(&request);
+        shown.clear();
+        match result {
             Ok(engine) => {
                 let info = engine.engine.info().clone();
                 findings.say(

@@ -2,10 +2,24 @@
 
 mod build;
 mod inspect;
+mod progress;
+mod verify;
 
 use anyhow::Result;
+use vehiclecount_core::engine::{ENGINES, EngineKind};
 
-use crate::verify;
+pub(crate) use progress::BuildProgress;
+
+/// The help text of an option that names an engine.
+pub(crate) fn help() -> String {
+    format!("Engine: {}", EngineKind::names())
+}
+
+/// The names of the engines that run networks, for help texts and messages.
+pub(crate) fn networks() -> String {
+    let names: Vec<_> = ENGINES.iter().filter(|entry| entry.runs_networks).map(|entry| entry.name).collect();
+    names.join(", ")
+}
 
 /// What can be done with engines.
 #[derive(clap::Subcommand)]

@@ -11,4 +11,3 @@ pub mod server;
 pub mod source;
 pub mod synth;
 pub mod table;
-pub mod verify;

@@ -1,6 +1,6 @@
 //! Builds the stand-in driver, with the host builds of the kernels inside. It is opened by its path, never linked.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::{env, process};
 
 fn main() {
@@ -31,4 +31,17 @@ fn main() {
         process::exit(1);
     }
     println!("cargo:rustc-env=VEHICLECOUNT_SIM_LIBRARY={}", library.display());
+    gstcuda(&folder.join("libgstcuda-1.0.so.0"));
+}
+
+/// Builds the stand-in for libgstcuda, which is opened by its path, too.
+fn gstcuda(library: &Path) {
+    println!("cargo:rerun-if-changed=gstcuda.c");
+    let mut command = cc::Build::new().warnings(false).cargo_metadata(false).get_compiler().to_command();
+    command.args(["-O2", "-fPIC", "-shared", "-Wl,-soname,libgstcuda-1.0.so.0", "-o"]).arg(library);
+    let status = command.args(["gstcuda.c", "-ldl"]).status().expect("the C compiler runs");
+    if !status.success() {
+        process::exit(1);
+    }
+    println!("cargo:rustc-env=VEHICLECOUNT_SIM_GSTCUDA={}", library.display());
 }

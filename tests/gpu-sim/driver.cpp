@@ -55,7 +55,7 @@ struct Event {
 
 struct Stream {
     std::deque<Work> queue;
-    bool busy = false, ending = false;
+    bool busy = false, ending = false, held = false;
     Graph *capture = nullptr;
     bool spoilt = false;
     std::thread thread;
@@ -142,7 +142,7 @@ bool pinned(const void *pointer, size_t bytes) {
 void serve(Stream *stream) {
     std::unique_lock<std::mutex> lock(mutex);
     for (;;) {
-        changed.wait(lock, [&] { return stream->ending || (!stream->queue.empty() && !holding); });
+        changed.wait(lock, [&] { return stream->ending || (!stream->queue.empty() && !holding && !stream->held); });
         if (stream->queue.empty() && stream->ending) return;
         if (stream->queue.empty()) continue;
         Work work = std::move(stream->queue.front());
@@ -296,6 +296,8 @@ const char *const NAMES[][3] = {{"2", "CUDA_ERROR_OUT_OF_MEMORY", "out of memory
 int name_of(int code, const char **text, int column) {
     for (auto &row : NAMES)
         if (atoi(row[0]) == code) return *text = row[column], OK;
+    // Results of CUDA 12.8, which this driver does not know.
+    if (code == 226 || code == 721) return *text = nullptr, INVALID_VALUE;
     *text = column == 1 ? "CUDA_ERROR_OTHER" : "simulated error";
     return OK;
 }
@@ -380,6 +382,15 @@ API int64_t sim_hold(int64_t on, int64_t, int64_t) {
     return 0;
 }
 
+// One stream stops before its next work, or goes on.
+API int64_t sim_hold_stream(int64_t stream, int64_t on, int64_t) {
+    std::lock_guard<std::mutex> lock(mutex);
+    if (!streams.count((void *)stream)) return -1;
+    ((Stream *)stream)->held = on;
+    changed.notify_all();
+    return 0;
+}
+
 API int64_t sim_wait_for_waiting(int64_t count, int64_t milliseconds, int64_t) {
     std::unique_lock<std::mutex> lock(mutex);
     return changed.wait_for(lock, std::chrono::milliseconds(milliseconds), [&] {
@@ -417,7 +428,9 @@ API int cuDeviceGet(int *device, int index) {
 
 API int cuDeviceGetName(char *name, int length, int device) {
     ALIVE();
-    snprintf(name, length, "Simulated GPU %d (host memory, for tests)", device);
+    const char *model = getenv("VEHICLECOUNT_SIM_NAME");
+    if (model) snprintf(name, length, "%s", model);
+    else snprintf(name, length, "Simulated GPU %d (host memory, for tests)", device);
     return OK;
 }
 
@@ -426,7 +439,7 @@ API int cuDeviceGetAttribute(int *value, int attribute, int) {
     switch (attribute) {
         case 75: *value = 8; break;
         case 76: *value = 9; break;
-        case 16: *value = 2; break;
+        case 16: *value = setting("VEHICLECOUNT_SIM_MULTIPROCESSORS", 2); break;
         case 14: *value = 256; break;  // Texture alignment.
         case 41: *value = 1; break;    // Unified addressing.
         default: *value = 0;
@@ -478,6 +491,8 @@ API int cuCtxCreate_v2(void **context, unsigned, int device) {
     current.push_back(made);
     return *context = made, OK;
 }
+
+API int cuCtxCreate_v3(void **context, void *, int, unsigned flags, int device) { return cuCtxCreate_v2(context, flags, device); }
 
 API int cuCtxDestroy_v2(void *context) {
     std::lock_guard<std::mutex> lock(mutex);

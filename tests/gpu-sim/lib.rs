@@ -1,10 +1,13 @@
-//! A simulated GPU for tests: a stand-in for `libcuda.so.1` that serves the driver's calls from host memory.
+//! A simulated GPU for tests: a stand-in for `libcuda.so.1` that serves the driver's calls from
+//! host memory.
 //!
-//! Streams are threads of their own, so that a missing wait shows; memory of the "device" begins as NaN, so that a missing write shows;
-//! addresses are checked on every copy and launch. Kernels are the host builds of the real ones. What it does not simulate: the speed of a
-//! GPU, races inside a block, and what the PTX becomes on a real one.
+//! Streams are threads of their own, so that a missing wait shows; memory of the "device" begins as
+//! NaN, so that a missing write shows; addresses are checked on every copy and launch. Kernels are
+//! the host builds of the real ones. What it does not simulate: the speed of a GPU, races inside a
+//! block, and what the PTX becomes on a real one.
 //!
-//! In a process of its own, `VEHICLECOUNT_SIM_DEVICES`, `_VERSION`, `_INIT` and `_MEMORY` (bytes) say what the driver tells.
+//! In a process of its own, `VEHICLECOUNT_SIM_DEVICES`, `_VERSION`, `_INIT`, `_MEMORY` (bytes),
+//! `_NAME` and `_MULTIPROCESSORS` say what the driver tells.
 
 use std::ffi::{c_int, c_void};
 use std::path::Path;
@@ -162,6 +165,16 @@ impl Sim {
         self.call("sim_hold", 0, 0, 0);
     }
 
+    /// `stream` alone stops before its next work.
+    pub fn hold_stream(&self, stream: *mut c_void) {
+        assert_eq!(self.call("sim_hold_stream", stream as i64, 1, 0), 0, "no such stream");
+    }
+
+    /// `stream` goes on.
+    pub fn release_stream(&self, stream: *mut c_void) {
+        assert_eq!(self.call("sim_hold_stream", stream as i64, 0, 0), 0, "no such stream");
+    }
+
     /// Puts a network on `stream` that needs no TensorRT: the density of a cell is the mean of its red samples, 255 being one vehicle. `batch`
     /// inputs of `input` (width, height) lie at `from`, and maps of `grid` (columns, rows) go to `to`. Returns the driver's result.
     pub fn network(
@@ -186,5 +199,43 @@ impl Sim {
     #[must_use]
     pub fn wait_for_waiting(&self, count: i64, bound: Duration) -> bool {
         self.call("sim_wait_for_waiting", count, bound.as_millis() as i64, 0) != 0
+    }
+}
+
+/// libgstcuda with the streams that it has from GStreamer 1.24 on.
+pub struct GstCuda {
+    library: Library,
+}
+
+impl GstCuda {
+    /// Puts it in the place of the installed one, for the whole process, to which it hands
+    /// everything else. Call it before anything asks for libgstcuda. `None` where none is
+    /// installed.
+    pub fn install() -> Option<&'static Self> {
+        static GST_CUDA: LazyLock<Option<GstCuda>> = LazyLock::new(|| {
+            let folders =
+                [format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH), "/usr/lib64".into(), "/usr/lib".into()];
+            let paths = folders.iter().map(|folder| Path::new(folder).join("libgstcuda-1.0.so.0"));
+            let path = paths.into_iter().find(|path| path.exists())?;
+            let path = std::ffi::CString::new(path.into_os_string().into_encoded_bytes()).ok()?;
+            // SAFETY: our own library, kept open for good; the function has this type.
+            unsafe {
+                let library = Library::open(Some(Path::new(env!("VEHICLECOUNT_SIM_GSTCUDA"))), RTLD_NOW);
+                let library = library.expect("the stand-in was built with this crate");
+                let open = library.get::<unsafe extern "C" fn(*const std::ffi::c_char) -> c_int>(b"sim_gstcuda_open");
+                let opened = open.expect("a function of gstcuda.c")(path.as_ptr());
+                assert_ne!(opened, 0, "the installed libgstcuda does not open");
+                Some(GstCuda { library })
+            }
+        });
+        GST_CUDA.as_ref()
+    }
+
+    /// From now on, every frame in GPU memory says that it is being written on `stream`, a
+    /// `CUstream`; null: that it is complete.
+    pub fn write_on(&self, stream: *mut c_void) {
+        type Function = unsafe extern "C" fn(*mut c_void);
+        // SAFETY: the function of gstcuda.c has this type.
+        unsafe { self.library.get::<Function>(b"sim_gstcuda_write_on").expect("a function of gstcuda.c")(stream) }
     }
 }

@@ -35,6 +35,8 @@ pub enum Fault {
     Enqueue = 5,
     /// The run's densities are no numbers.
     Nan = 6,
+    /// A tensor of the plan is not linear in memory.
+    Format = 8,
 }
 
 /// What is alive, or has happened.

@@ -41,7 +41,7 @@ char const *const MAGIC = "simulated plan";
 
 // ---- what a test steers ----
 
-char const *const KINDS[] = {"parse", "build", "load", "context", "shape", "enqueue", "nan", "hang"};
+char const *const KINDS[] = {"parse", "build", "load", "context", "shape", "enqueue", "nan", "hang", "format"};
 std::mutex mutex;
 std::map<std::string, long> faults;
 enum Figure { RUNTIMES, ENGINES, CONTEXTS, BUILDERS, LOADS, BUILDS, RUNS, IMAGES, WARM_BUILDS, COMPILED, FIGURES };
@@ -399,6 +399,7 @@ private:
             return name == shapes.input ? TensorIOMode::kINPUT : name == shapes.output ? TensorIOMode::kOUTPUT : TensorIOMode::kNONE;
         }
         DataType getTensorDataType(char const *) const noexcept override { return DataType::kFLOAT; }
+        TensorFormat getTensorFormat(char const *) const noexcept override { return fails("format") ? TensorFormat::kCHW4 : TensorFormat::kLINEAR; }
         Dims getTensorShape(char const *name) const noexcept override {
             return name == shapes.input ? Dims4{-1, shapes.channels, -1, -1} : Dims4{-1, 1, -1, -1};
         }

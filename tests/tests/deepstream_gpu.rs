@@ -89,9 +89,13 @@ fn engine(kind: &str) -> Stage {
 }
 
 fn engine_of_size(kind: &str, size: &str) -> Stage {
+    engine_with(kind, &format!("input-size={size}"))
+}
+
+fn engine_with(kind: &str, properties: &str) -> Stage {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("../core/tests/engines/tiny.json");
     Stage::new(&format!(
-        "source=engine engine={kind} engine-id=gpu model={} input-size={size} batch-size=4 smoothing=0",
+        "source=engine engine={kind} engine-id=gpu model={} {properties} batch-size=4 smoothing=0",
         model.display()
     ))
 }
@@ -153,6 +157,31 @@ fn jetson(sim: &Sim, standin: &StandIn, expected: &[FrameReport]) {
     let array = fails();
     assert!(array.contains("type 0, where 64x32, 1 plane, 256 bytes or more, type 1 were expected"), "{array}");
     standin.limit_surfaces(-1, -1, 1);
+}
+
+/// Without density maps, the regions of each source are summed on the GPU, and only the sums leave it.
+fn without_maps(sim: &Sim, host: gst::Buffer, device: impl Fn() -> gst::Buffer) {
+    let regions =
+        r#"regions="{\"regions\": [{\"name\": \"left\", \"polygon\": [[0, 0], [0.4, 0], [0.4, 1], [0, 1]]}]}""#;
+    let stage = engine_with("scripted", &format!("input-size=128x96 {regions}"));
+    let expected = stage.pass(host);
+    stage.end();
+    let stage = engine_with("tensorrt", &format!("input-size=128x96 density-map=false {regions}"));
+    for _ in 0..3 {
+        let downloaded = sim.figure(Figure::DownloadedBytes);
+        let reports = stage.pass(device());
+        let bytes = sim.figure(Figure::DownloadedBytes) - downloaded;
+        let map = 16 * 12 * 4;
+        assert!(bytes < 2 * map, "{bytes} bytes for two frames");
+        for (got, expected) in reports.iter().zip(&expected) {
+            let values = |report: &FrameReport| [report.count, report.regions[0].count].map(|count| count.unwrap().raw);
+            for (got, expected) in values(got).into_iter().zip(values(expected)) {
+                assert!((got - expected).abs() < 2e-3 * expected.max(1.0), "{got}, not {expected}");
+            }
+            assert!(!got.stale && got.density.is_none());
+        }
+    }
+    stage.end();
 }
 
 // One test: the GPU, the engine's cache and DeepStream are each one for the whole process.
@@ -241,6 +270,8 @@ fn batches_in_gpu_memory_are_counted_where_they_lie() {
         }
         stage.end();
         jetson(sim, &standin, &expected);
+        let device = || standin.buffer(&batch(DEVICE), &frames);
+        without_maps(sim, standin.buffer(&batch(SYSTEM), &host), device);
     } else {
         eprintln!("skipped: no headers of TensorRT");
     }

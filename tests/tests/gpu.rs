@@ -11,8 +11,9 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gst::prelude::*;
+use vehiclecount_core::cuda::{Driver, PinnedBuffer, Stream};
 use vehiclecount_core::report::FrameReport;
-use vehiclecount_gpu_sim::{Figure, Turn, turn};
+use vehiclecount_gpu_sim::{Figure, GstCuda, Turn, turn};
 use vehiclecount_tensorrt_sim::Family;
 use vehiclecount_tests::{Reports, assert_no_leak, drive, init, run_to_end};
 
@@ -30,6 +31,7 @@ fn device() -> Option<Turn> {
             }
             std::env::set_var("VEHICLECOUNT_CACHE", cache.path());
         }
+        GstCuda::install();
         init();
         Some(cache)
     });
@@ -468,6 +470,12 @@ fn precision_is_a_property() {
 
 // ---- frames in GPU memory ----
 
+/// Says that a test is skipped, unless VEHICLECOUNT_REQUIRE_GSTCUDA asks for it.
+fn skip_without_libgstcuda() {
+    assert!(std::env::var_os("VEHICLECOUNT_REQUIRE_GSTCUDA").is_none(), "there is no libgstcuda-1.0");
+    eprintln!("skipped: no libgstcuda");
+}
+
 /// A function of libgstcuda; `None` where that is not there.
 fn libgstcuda<T: Copy>(name: &str) -> Option<T> {
     // SAFETY: GStreamer's library, which stays; the caller knows the function's type.
@@ -601,7 +609,7 @@ fn frames_in_gpu_memory_are_read_where_they_lie() {
     // The plan is there, so that building makes no traffic.
     count("tensorrt", 1, true);
     let Some(object) = counters_context() else {
-        eprintln!("skipped: no libgstcuda");
+        skip_without_libgstcuda();
         return;
     };
     let (warnings, downloaded) = through_the_counter(&device, &object, None, Set::Never);
@@ -614,7 +622,7 @@ fn context_of_the_application_is_the_engines_too() {
     let Some(device) = device() else { return };
     count("tensorrt", 1, true);
     let Some((object, context)) = application_context(0) else {
-        eprintln!("skipped: no libgstcuda");
+        skip_without_libgstcuda();
         return;
     };
     for set in [Set::Before, Set::WhenAsked, Set::Before] {
@@ -626,13 +634,137 @@ fn context_of_the_application_is_the_engines_too() {
     assert_eq!(device.sim.alive(), []);
 }
 
+/// From GStreamer 1.24 on, a decoder pushes a frame that its GPU is still writing.
+#[test]
+fn frame_that_the_gpu_still_writes_is_counted_as_it_is_when_it_is_written() {
+    let Some(device) = device() else { return };
+    count("tensorrt", 1, true);
+    let (Some(gstcuda), Some(object)) = (GstCuda::install(), counters_context()) else {
+        skip_without_libgstcuda();
+        return;
+    };
+    let context = Driver::open().unwrap().context(0).unwrap();
+    let producer = Stream::new(&context).unwrap();
+    let counter = counter("tensorrt");
+    let text = "video/x-raw(memory:CUDAMemory),format=NV12,width=320,height=180,framerate=25/1,colorimetry=bt709";
+    let caps: gst::Caps = text.parse().unwrap();
+    let info = gst_video::VideoInfo::from_caps(&caps).unwrap();
+    let pipeline = gst::Pipeline::new();
+    let source = gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).build();
+    let sink = gst::ElementFactory::make("fakesink").property("sync", false).build().unwrap();
+    pipeline.add_many([source.upcast_ref::<gst::Element>(), &counter, &sink]).unwrap();
+    source.link_pads(Some("src"), &counter, Some("sink_0")).unwrap();
+    counter.link_pads(Some("src_0"), &sink, Some("sink")).unwrap();
+    let reports = Reports::default();
+    reports.collect(&counter.static_pad("src_0").unwrap());
+    let pool = cuda_pool(&object, &caps, &info);
+    pool.set_active(true).unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let bound = std::time::Duration::from_secs(20);
+    for frame in 0..4u64 {
+        let mut buffer = pool.acquire_buffer(None).unwrap();
+        let (address, bytes) = {
+            let buffer = buffer.get_mut().unwrap();
+            buffer.set_pts(frame * gst::ClockTime::from_mseconds(40));
+            let mut picture = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &info).unwrap();
+            // Black, until the GPU has written it.
+            picture.plane_data_mut(0).unwrap().fill(16);
+            picture.plane_data_mut(1).unwrap().fill(128);
+            let bytes = picture.plane_stride()[0] as usize * 180;
+            drop(picture);
+            (gpu_address(buffer), bytes)
+        };
+        let mut luma = PinnedBuffer::new(&context, bytes, "a frame").unwrap();
+        luma.values_mut::<u8>().fill(60 + 40 * frame as u8);
+        device.sim.hold_stream(producer.handle());
+        // SAFETY: the plane has so many bytes; buffer and memory stay until the stream has been
+        // waited for.
+        unsafe { producer.upload(address, luma.pointer(), bytes).unwrap() };
+        gstcuda.write_on(producer.handle());
+        source.push_buffer(buffer.clone()).unwrap();
+        // The copy, the mark behind it, and behind its wait the lane's own work.
+        let waits = device.sim.wait_for_waiting(2 + 2, bound);
+        device.sim.release_stream(producer.handle());
+        producer.synchronize().unwrap();
+        assert!(waits, "nothing waits for frame {frame}");
+    }
+    source.end_of_stream().unwrap();
+    let warnings = warnings_to_end(&pipeline);
+    pipeline.set_state(gst::State::Null).unwrap();
+    gstcuda.write_on(std::ptr::null_mut());
+    assert!(warnings.is_empty(), "{warnings:?}");
+    for (frame, report) in reports.all().remove("camera-0").unwrap().iter().enumerate() {
+        let grey = (60.0 + 40.0 * frame as f64 - 16.0) * 255.0 / 219.0;
+        let expected = (16.0 * 9.0 * grey + 16.0 * 3.0 * 114.0) / 255.0;
+        let got = report.count.unwrap().raw;
+        assert!((got - expected).abs() < 1e-2, "frame {frame}: {got}, not {expected}");
+    }
+    pool.set_active(false).unwrap();
+    drop((pool, source, sink, counter, producer, context, object));
+    assert_no_leak(pipeline);
+}
+
+/// Where the frame in `buffer`, a GstCudaMemory, lies on the GPU; what the host has written goes
+/// there first.
+fn gpu_address(buffer: &gst::BufferRef) -> u64 {
+    let memory = buffer.peek_memory(0).as_mut_ptr();
+    let mut map = std::mem::MaybeUninit::<gst::ffi::GstMapInfo>::uninit();
+    let flags = gst::ffi::GST_MAP_READ | gst::ffi::GST_MAP_FLAG_LAST << 1;
+    // SAFETY: the buffer's memory, mapped on the GPU and unmapped once; the address stays as long
+    // as the memory.
+    unsafe {
+        assert_ne!(gst::ffi::gst_memory_map(memory, map.as_mut_ptr(), flags), 0);
+        let mut map = map.assume_init();
+        let address = map.data as u64;
+        gst::ffi::gst_memory_unmap(memory, &mut map);
+        address
+    }
+}
+
+/// An application in Rust makes its context with cudarc.
+#[cfg(feature = "cudarc")]
+#[test]
+fn context_of_cudarc_is_the_engines_too_and_comes_back() {
+    use std::sync::Arc;
+
+    use cudarc::driver::CudaContext;
+    use gstvehiclecount::interop::{context_from_cudarc, context_to_cudarc};
+    let Some(device) = device() else { return };
+    count("tensorrt", 1, true);
+    let counters = counters_context().map(|object| {
+        let context = gst::Context::new("gst.cuda.context", true);
+        (object, context)
+    });
+    let Some((counters, mut held)) = counters else {
+        skip_without_libgstcuda();
+        return;
+    };
+    for application in [CudaContext::new_non_primary(0, 0).unwrap(), CudaContext::new(0).unwrap()] {
+        let context = context_from_cudarc(&application).unwrap();
+        assert!(Arc::ptr_eq(&context_to_cudarc(&context).unwrap(), &application));
+        let object = context.structure().get::<glib::Object>("gst.cuda.context").unwrap();
+        let (warnings, downloaded) = through_the_counter(&device, &object, Some(&context), Set::Before);
+        assert!(warnings.is_empty() && downloaded < FEW, "{warnings:?}, {downloaded} bytes");
+    }
+    // The counter's own context, for cudarc.
+    held.get_mut().unwrap().structure_mut().set("gst.cuda.context", &counters);
+    let primary = CudaContext::new(0).unwrap();
+    assert_eq!(context_to_cudarc(&held).unwrap().cu_ctx(), primary.cu_ctx());
+    // One of a third library.
+    let (object, context) = application_context(0).unwrap();
+    let error = context_to_cudarc(&context).unwrap_err().to_string();
+    assert!(error.contains("make the context with cudarc"), "{error}");
+    drop((object, context, primary, counters, held));
+    assert_eq!(device.sim.alive(), []);
+}
+
 #[test]
 fn context_that_cannot_be_the_engines_is_told_and_its_frames_go_through_the_host() {
     let Some(device) = device() else { return };
     count("tensorrt", 1, true);
     device.sim.configure(2, 12040, 0);
     let Some((object, context)) = application_context(0) else {
-        eprintln!("skipped: no libgstcuda");
+        skip_without_libgstcuda();
         return;
     };
     let (mut warnings, _) = through_the_counter(&device, &object, Some(&context), Set::Late);

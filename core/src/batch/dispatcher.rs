@@ -1,15 +1,19 @@
 //! Threads that take batches to the engine and results back to the cameras.
 
 use std::collections::{HashMap, HashSet};
+use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, LazyLock, Weak};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::pool::{Lease, Pool};
 use super::waiting::{CameraId, Due, WaitingRoom};
-use crate::engine::{Engine, EngineError, EngineInfo, EngineKind, Lane, Slot, Watch};
+use crate::engine::{self, Engine, EngineError, EngineInfo, EngineKind, Lane, Output, Progress, ProgressSink, Slot};
 use crate::preprocess::InputSize;
-use crate::tensorrt::{Precision, Progress, TensorRtError};
+use crate::tensorrt::Precision;
 
 /// How frames are batched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -25,10 +29,8 @@ pub struct BatchSettings {
 pub enum Outcome<'a> {
     /// The engine counted.
     Counted {
-        /// Vehicles per cell, row by row; nothing where counts were asked for instead.
-        density: &'a [f32],
-        /// Vehicles in the whole frame and in each region of [`Slot::weights`], where these were given.
-        counts: &'a [f32],
+        /// What it left: the density map, or its sums where the slot came with weights.
+        output: &'a Output,
         /// How long the engine worked on the batch.
         inference_time: Duration,
     },
@@ -42,14 +44,12 @@ type Report = Arc<dyn Fn(u64, Outcome<'_>) + Send + Sync>;
 
 struct Waiting {
     ticket: u64,
-    slot: Slot,
+    lease: Lease,
     report: Report,
 }
 
 struct State {
     room: WaitingRoom<Waiting>,
-    /// Slots to use again. There are never more than the cameras and lanes hold at one time.
-    spare: Vec<Slot>,
     batches: u64,
     frames: u64,
     stopping: bool,
@@ -57,6 +57,7 @@ struct State {
 
 struct Shared {
     engine: Arc<dyn Engine>,
+    pool: Arc<Pool>,
     state: Mutex<State>,
     wake: Condvar,
     epoch: Instant,
@@ -64,7 +65,7 @@ struct Shared {
 
 impl Shared {
     fn lock(&self) -> MutexGuard<'_, State> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     fn now(&self) -> Duration {
@@ -114,11 +115,11 @@ static SETTLED: Condvar = Condvar::new();
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A dispatcher is being opened for this key; no more when this is dropped.
-struct Opening(SharedKey);
+struct KeyGuard(SharedKey);
 
-impl Drop for Opening {
+impl Drop for KeyGuard {
     fn drop(&mut self) {
-        SHARED.lock().unwrap_or_else(PoisonError::into_inner).opening.remove(&self.0);
+        SHARED.lock().opening.remove(&self.0);
         SETTLED.notify_all();
     }
 }
@@ -129,12 +130,17 @@ impl Dispatcher {
         let lanes: Vec<_> = (0..engine.info().lanes.max(1)).map(|_| engine.lane()).collect::<Result<_, _>>()?;
         let state = State {
             room: WaitingRoom::new(settings.batch_size, settings.timeout),
-            spare: Vec::new(),
             batches: 0,
             frames: 0,
             stopping: false,
         };
-        let shared = Arc::new(Shared { engine, state: Mutex::new(state), wake: Condvar::new(), epoch: Instant::now() });
+        let shared = Arc::new(Shared {
+            pool: Pool::new(engine.clone()),
+            engine,
+            state: Mutex::new(state),
+            wake: Condvar::new(),
+            epoch: Instant::now(),
+        });
         let mut dispatcher = Self { shared, settings, threads: Vec::new() };
         for (index, lane) in lanes.into_iter().enumerate() {
             let shared = dispatcher.shared.clone();
@@ -152,33 +158,33 @@ impl Dispatcher {
     /// want it wait meanwhile, and `watch` is asked whether to go on. The flag says whether it was there before.
     pub fn shared(
         key: SharedKey,
-        watch: &Watch,
+        watch: &ProgressSink,
         start: impl FnOnce() -> Result<Arc<Self>, EngineError>,
     ) -> Result<(Arc<Self>, bool), EngineError> {
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut shared = SHARED.lock();
         while !shared.opening.insert(key.clone()) {
             // The lock is free while `watch` is asked.
-            (shared, _) = SETTLED.wait_timeout(shared, PATIENCE).unwrap_or_else(PoisonError::into_inner);
+            SETTLED.wait_for(&mut shared, PATIENCE);
             if !shared.opening.contains(&key) {
                 continue;
             }
             drop(shared);
             if !watch.tell(Progress::Waiting) {
-                return Err(EngineError::TensorRt(TensorRtError::Ended));
+                return Err(EngineError::Ended);
             }
-            shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
+            shared = SHARED.lock();
         }
         let found = shared.open.get(&key).and_then(Weak::upgrade);
         shared.open.retain(|_, dispatcher| dispatcher.strong_count() > 0);
         drop(shared);
-        // From here on the key is this caller's, until `opening` goes.
-        let opening = Opening(key);
+        // From here on the key is this caller's, until `guard` is dropped.
+        let guard = KeyGuard(key);
         if let Some(dispatcher) = found {
             return Ok((dispatcher, true));
         }
         let dispatcher = start()?;
-        let mut shared = SHARED.lock().unwrap_or_else(PoisonError::into_inner);
-        shared.open.insert(opening.0.clone(), Arc::downgrade(&dispatcher));
+        let mut shared = SHARED.lock();
+        shared.open.insert(guard.0.clone(), Arc::downgrade(&dispatcher));
         drop(shared);
         Ok((dispatcher, false))
     }
@@ -204,11 +210,17 @@ impl Dispatcher {
         (state.batches, state.frames)
     }
 
-    /// A new camera. `report` hears of every frame that it submits, exactly once, unless the frame is cancelled or the camera dropped
-    /// before. It is called with no lock held, on a lane's thread, or on the submitting one for a frame that is dropped.
-    pub fn join(self: &Arc<Self>, report: impl Fn(u64, Outcome<'_>) + Send + Sync + 'static) -> Camera {
+    /// Slots that exist, in use or spare: memory follows the number of cameras and what they need.
+    pub fn slots(&self) -> usize {
+        self.shared.pool.total()
+    }
+
+    /// A seat for a new camera. `report` hears of every frame that it submits, exactly once, unless
+    /// the frame is cancelled or the seat dropped before. It is called with no lock held, on a
+    /// lane's thread, or on the submitting one for a frame that is dropped.
+    pub fn join(self: &Arc<Self>, report: impl Fn(u64, Outcome<'_>) + Send + Sync + 'static) -> Seat {
         let id = self.shared.lock().room.join();
-        Camera { dispatcher: self.clone(), id, report: Arc::new(report) }
+        Seat { dispatcher: self.clone(), id, report: Arc::new(report) }
     }
 }
 
@@ -219,42 +231,43 @@ impl Drop for Dispatcher {
         for thread in self.threads.drain(..) {
             // A report may hold the last handle: a thread cannot wait for itself, and ends by itself then.
             if thread.thread().id() != thread::current().id() {
-                // A lane that panicked has said so already.
+                // Its panics are contained; one that was not has been printed.
                 let _ = thread.join();
             }
         }
     }
 }
 
-/// One camera's way to the engine. Dropping it takes its waiting frames back.
-pub struct Camera {
+/// One camera's place at the engine. Dropping it takes its waiting frames back, and frees the slots
+/// that it needed.
+pub struct Seat {
     dispatcher: Arc<Dispatcher>,
     id: CameraId,
     report: Report,
 }
 
-impl Camera {
+impl Seat {
     /// The dispatcher that it joined.
     pub fn dispatcher(&self) -> &Arc<Dispatcher> {
         &self.dispatcher
     }
 
-    /// A slot to write a frame into: one that was used before, if there is one.
-    pub fn slot(&self) -> Slot {
-        let spare = self.dispatcher.shared.lock().spare.pop();
-        spare.unwrap_or_else(|| Slot::best_for(&*self.dispatcher.shared.engine))
+    /// A slot to write a frame into: one that was used before, if there is one. Dropping it gives
+    /// it back.
+    pub fn slot(&self) -> Lease {
+        self.dispatcher.shared.pool.lease(self.id)
     }
 
     /// Hands a frame to the engine. `ticket` comes back with its outcome. At most `keep` of this camera's frames wait, the newest.
-    pub fn submit(&self, ticket: u64, slot: Slot, keep: usize) {
+    pub fn submit(&self, ticket: u64, lease: Lease, keep: usize) {
         let shared = &self.dispatcher.shared;
-        let waiting = Waiting { ticket, slot, report: self.report.clone() };
+        let waiting = Waiting { ticket, lease, report: self.report.clone() };
         let mut state = shared.lock();
         let dropped = state.room.push(self.id, waiting, keep, shared.now());
         drop(state);
         shared.wake.notify_one();
-        if let Some(Waiting { ticket, slot, .. }) = dropped {
-            self.recycle(slot);
+        if let Some(Waiting { ticket, lease, .. }) = dropped {
+            drop(lease);
             (self.report)(ticket, Outcome::Dropped);
         }
     }
@@ -262,55 +275,77 @@ impl Camera {
     /// Takes back what waits. What the engine already works on is still reported.
     pub fn cancel(&self) {
         let waiting = self.dispatcher.shared.lock().room.clear(self.id);
-        waiting.into_iter().for_each(|waiting| self.recycle(waiting.slot));
-    }
-
-    /// Gives back a slot that was not submitted.
-    pub fn recycle(&self, mut slot: Slot) {
-        // With no lock held: what was lent with a picture may end here.
-        slot.clear();
-        self.dispatcher.shared.lock().spare.push(slot);
+        drop(waiting);
     }
 }
 
-impl Drop for Camera {
+impl Drop for Seat {
     fn drop(&mut self) {
-        let mut state = self.dispatcher.shared.lock();
-        // The slots go with the camera: memory follows the number of cameras down as well.
-        let slots = (state.room.leave(self.id), state.spare.pop());
-        drop(state);
-        drop(slots);
+        let waiting = self.dispatcher.shared.lock().room.leave(self.id);
+        drop(waiting);
+        self.dispatcher.shared.pool.leave(self.id);
     }
 }
 
-/// A lane's life: wait for a batch, infer, report, until the dispatcher goes.
-fn work(shared: &Shared, mut lane: Box<dyn Lane>) {
-    let mut batch = Vec::new();
-    let mut slots = Vec::new();
-    let mut orders = Vec::new();
+/// A lane's life: wait for a batch, infer, report, until the dispatcher goes. A panic of the engine
+/// fails its batch, one of a report fails that camera's frame; the thread goes on.
+fn work(shared: &Shared, lane: Box<dyn Lane>) {
+    let mut lane = Some(lane);
+    let (mut batch, mut slots) = (Vec::new(), Vec::new());
     while next_batch(shared, &mut batch) {
-        for (_, Waiting { ticket, slot, report }) in batch.drain(..) {
-            slots.push(slot);
-            orders.push((ticket, report));
-        }
+        slots.extend(batch.iter_mut().filter_map(|(_, waiting)| waiting.lease.take()));
         let begin = shared.now();
-        let result = lane.infer(&mut slots);
+        let result = infer(&*shared.engine, &mut lane, &mut slots);
         let inference_time = shared.now() - begin;
-        for ((ticket, report), slot) in orders.drain(..).zip(&slots) {
+        for ((_, waiting), slot) in batch.iter_mut().zip(slots.drain(..)) {
+            waiting.lease.put(slot);
+        }
+        {
+            let mut state = shared.lock();
+            state.batches += 1;
+            state.frames += batch.len() as u64;
+        }
+        for (_, Waiting { ticket, lease, report }) in batch.drain(..) {
             let outcome = match &result {
-                Ok(()) if slot.weights.is_some() => {
-                    Outcome::Counted { density: &[], counts: &slot.counts, inference_time }
-                }
-                Ok(()) => Outcome::Counted { density: &slot.density, counts: &[], inference_time },
+                Ok(()) => Outcome::Counted { output: &lease.output, inference_time },
                 Err(error) => Outcome::Failed(error),
             };
-            report(ticket, outcome);
+            tell(shared.engine.info().kind, &report, ticket, outcome);
         }
-        slots.iter_mut().for_each(Slot::clear);
-        let mut state = shared.lock();
-        state.batches += 1;
-        state.frames += slots.len() as u64;
-        state.spare.append(&mut slots);
+    }
+}
+
+/// Runs a batch on `lane`, which is made anew where there is none.
+fn infer(engine: &dyn Engine, lane: &mut Option<Box<dyn Lane>>, slots: &mut [Slot]) -> Result<(), EngineError> {
+    let kind = engine.info().kind;
+    let result = engine::contain(kind, "a batch", || {
+        let lane = match lane {
+            Some(lane) => lane,
+            None => lane.insert(engine.lane()?),
+        };
+        lane.infer(slots)
+    });
+    if let Err(EngineError::Panicked { .. }) = result {
+        // What it left is not known. It goes before its slots are used again: it may have to wait
+        // for a device.
+        let broken = lane.take();
+        let _ = engine::contain(kind, "closing a lane", || {
+            drop(broken);
+            Ok(())
+        });
+    }
+    result
+}
+
+/// Reports an outcome. A report that panics is told that its frame failed; where it panics again,
+/// the panics have been printed.
+fn tell(kind: EngineKind, report: &Report, ticket: u64, outcome: Outcome<'_>) {
+    let told = engine::contain(kind, "what takes its counts", || {
+        report(ticket, outcome);
+        Ok(())
+    });
+    if let Err(error) = told {
+        let _ = panic::catch_unwind(AssertUnwindSafe(|| report(ticket, Outcome::Failed(&error))));
     }
 }
 
@@ -322,7 +357,7 @@ fn next_batch(shared: &Shared, batch: &mut Vec<(CameraId, Waiting)>) -> bool {
             return false;
         }
         let now = shared.now();
-        state = match state.room.due(now) {
+        match state.room.due(now) {
             Due::Now => {
                 state.room.take(batch);
                 // More may wait than one lane takes.
@@ -331,11 +366,10 @@ fn next_batch(shared: &Shared, batch: &mut Vec<(CameraId, Waiting)>) -> bool {
                 }
                 return true;
             }
-            Due::Never => shared.wake.wait(state).unwrap_or_else(PoisonError::into_inner),
+            Due::Never => shared.wake.wait(&mut state),
             Due::At(at) => {
-                let (state, _) = shared.wake.wait_timeout(state, at - now).unwrap_or_else(PoisonError::into_inner);
-                state
+                shared.wake.wait_for(&mut state, at - now);
             }
-        };
+        }
     }
 }

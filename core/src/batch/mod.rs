@@ -5,7 +5,9 @@
 //! is there, so batches grow by themselves while the engine is busy and a lone frame never waits for company, unless a timeout asks for it.
 
 mod dispatcher;
+mod pool;
 mod waiting;
 
-pub use dispatcher::{BatchSettings, Camera, Dispatcher, Outcome, SharedKey};
+pub use dispatcher::{BatchSettings, Dispatcher, Outcome, Seat, SharedKey};
+pub use pool::Lease;
 pub use waiting::{CameraId, Due, WaitingRoom};

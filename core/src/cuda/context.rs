@@ -22,7 +22,10 @@ pub struct Context {
 enum Owner {
     Primary(sys::Device),
     /// Kept until the context is no longer used.
-    Lent(#[allow(dead_code, reason = "held to be dropped last")] Box<dyn Any + Send + Sync>),
+    Lent(
+        #[cfg_attr(not(feature = "cudarc"), allow(dead_code, reason = "held to be dropped last"))]
+        Box<dyn Any + Send + Sync>,
+    ),
 }
 
 impl fmt::Debug for Context {
@@ -36,12 +39,17 @@ unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
 
+impl Driver {
+    /// The primary context of GPU `index`, which every library of the process that uses the CUDA
+    /// runtime shares, TensorRT among them.
+    pub fn context(&'static self, index: u32) -> Result<Arc<Context>, CudaError> {
+        let device = self.device_handle(index)?;
+        Context::primary(self, device, self.describe_device(device, index)?)
+    }
+}
+
 impl Context {
-    pub(super) fn primary(
-        driver: &'static Driver,
-        device: sys::Device,
-        info: DeviceInfo,
-    ) -> Result<Arc<Self>, CudaError> {
+    fn primary(driver: &'static Driver, device: sys::Device, info: DeviceInfo) -> Result<Arc<Self>, CudaError> {
         let mut handle = ptr::null_mut();
         // SAFETY: writes one handle; released in `drop`.
         let code = unsafe { (driver.table.primary_context_retain)(&mut handle, device) };
@@ -77,6 +85,20 @@ impl Context {
         // SAFETY: the handle is a living context.
         self.driver.check("cuCtxPushCurrent", unsafe { (self.driver.table.context_push_current)(self.handle) })?;
         Ok(Entered { context: self, thread: PhantomData })
+    }
+
+    /// Whether it is its GPU's primary context, as this program itself retains it.
+    pub fn is_primary(&self) -> bool {
+        matches!(self.owner, Owner::Primary(_))
+    }
+
+    /// What keeps a context that was lent.
+    #[cfg(feature = "cudarc")]
+    pub(super) fn lender(&self) -> Option<&(dyn Any + Send + Sync)> {
+        match &self.owner {
+            Owner::Primary(_) => None,
+            Owner::Lent(keep) => Some(&**keep),
+        }
     }
 
     /// The GPU that it is on.

@@ -2,13 +2,13 @@
 
 use std::ffi::{CStr, c_char, c_int};
 use std::ptr;
-use std::sync::Arc;
 
 use libloading::Library;
 use once_cell::sync::OnceCell;
 
+use super::CudaError;
+use super::fault::fatal;
 use super::sys::{self, Code, Table};
-use super::{Context, CudaError};
 
 /// The CUDA version that a driver must offer at least: 12.0, driver 525, the oldest that loads the kernels that ship.
 pub const OLDEST_DRIVER: i32 = 12000;
@@ -35,6 +35,15 @@ pub struct DeviceInfo {
     pub memory: usize,
     /// Its streaming multiprocessors.
     pub multiprocessors: u32,
+}
+
+impl DeviceInfo {
+    /// Its model: name, multiprocessors and memory. Cards of one compute capability differ in all
+    /// three, and what is fast or works on one may not be or do so on another.
+    pub fn model(&self) -> String {
+        let gib = (self.memory as f64 / f64::from(1 << 30)).round();
+        format!("{}, {} SMs, {gib} GiB", self.name, self.multiprocessors)
+    }
 }
 
 /// Opened once in a process; where that fails, the next one to ask tries again.
@@ -90,13 +99,7 @@ impl Driver {
         self.describe_device(self.device_handle(index)?, index)
     }
 
-    /// The primary context of GPU `index`, which every library of the process that uses the CUDA runtime shares, TensorRT among them.
-    pub fn context(&'static self, index: u32) -> Result<Arc<Context>, CudaError> {
-        let device = self.device_handle(index)?;
-        Context::primary(self, device, self.describe_device(device, index)?)
-    }
-
-    fn device_handle(&self, index: u32) -> Result<sys::Device, CudaError> {
+    pub(super) fn device_handle(&self, index: u32) -> Result<sys::Device, CudaError> {
         let count = self.device_count()?;
         if count == 0 {
             return Err(CudaError::NoDevice);
@@ -147,7 +150,9 @@ impl Driver {
         };
         match (text(self.table.get_error_name), text(self.table.get_error_string)) {
             (Some(name), Some(string)) => format!("{string} ({name}, {code})"),
-            _ => format!("error {code}"),
+            // A driver may return a result that a library which is newer than itself has brought
+            // along.
+            _ => fatal(code).map_or_else(|| format!("error {code}"), |name| format!("CUDA_ERROR_{name}, {code}")),
         }
     }
 
@@ -155,7 +160,7 @@ impl Driver {
     pub(super) fn check(&self, call: &'static str, code: Code) -> Result<(), CudaError> {
         match code {
             sys::SUCCESS => Ok(()),
-            code if is_lost(code) => Err(CudaError::Lost { call, reason: self.describe(code) }),
+            code if fatal(code).is_some() => Err(CudaError::Lost { call, reason: self.describe(code) }),
             code => Err(CudaError::Call { call, reason: self.describe(code) }),
         }
     }
@@ -174,22 +179,6 @@ impl Driver {
             self.check(call, code)
         }
     }
-}
-
-/// Whether nothing works after this result.
-fn is_lost(code: Code) -> bool {
-    matches!(
-        code,
-        sys::ERROR_DEINITIALIZED
-            | sys::ERROR_DEVICE_UNAVAILABLE
-            | sys::ERROR_ECC_UNCORRECTABLE
-            | sys::ERROR_NVLINK_UNCORRECTABLE
-            | sys::ERROR_ILLEGAL_ADDRESS
-            | sys::ERROR_LAUNCH_TIMEOUT
-            | sys::ERROR_CONTEXT_IS_DESTROYED
-            | sys::ERROR_ASSERT
-            | sys::ERROR_HARDWARE_STACK_ERROR..=sys::ERROR_LAUNCH_FAILED | sys::ERROR_UNKNOWN
-    )
 }
 
 fn loader_said(error: &libloading::Error) -> String {

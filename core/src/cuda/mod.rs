@@ -1,15 +1,23 @@
 //! The part of CUDA that counting needs: the driver, opened at run time, and what is made with it.
 //!
-//! `libcuda.so.1` comes with NVIDIA's driver; nothing of the CUDA toolkit is needed to build or to run. The bindings are a table of function
-//! pointers (`sys`): results are plain numbers there, so that an error code of a driver newer than this code is a code and not undefined
-//! behaviour, and a function that is missing is an error with its name.
+//! `libcuda.so.1` comes with NVIDIA's driver; nothing of the CUDA toolkit is needed to build or to
+//! run. The bindings are a table of function pointers (`sys`): results are plain numbers there, so
+//! that an error code of a driver newer than this code is a code and not undefined behaviour, and a
+//! function that is missing is an error with its name.
 //!
-//! Whatever is made here keeps its [`Context`] and goes with its last owner. Calls enter the context and leave it again, so that threads
-//! of other libraries, GStreamer's decoders above all, find theirs as they left it.
+//! Whatever is made here keeps its [`Context`] and goes with its last owner. Calls enter the
+//! context and leave it again, so that threads of other libraries, GStreamer's decoders above all,
+//! find theirs as they left it.
+//!
+//! With the feature `cudarc`, contexts and streams of the crate of that name can be given to an
+//! engine and taken from it ([`Context::from_cudarc`](Context#method.from_cudarc)).
 
 mod context;
 mod driver;
 mod egl;
+mod fault;
+#[cfg(feature = "cudarc")]
+mod interop;
 mod kernels;
 mod memory;
 mod stream;
@@ -20,7 +28,7 @@ pub use driver::{DeviceInfo, Driver, OLDEST_DRIVER};
 pub use egl::EglPicture;
 pub use kernels::{COUNT_PTX, CountOrder, Kernels, MAX_REGIONS, PREPROCESS_PTX, PictureOrder};
 pub use memory::{DeviceBuffer, PinnedBuffer, Plain};
-pub use stream::{Event, Graph, Stream};
+pub use stream::{Event, ForeignStream, Graph, Stream};
 
 use thiserror::Error;
 
@@ -86,6 +94,9 @@ pub enum CudaError {
         /// What the driver said.
         reason: String,
     },
+    /// What cannot pass between this program and another library that uses CUDA.
+    #[error("{0}")]
+    Interop(String),
     /// A picture that cannot be taken.
     #[error("{0}")]
     Picture(String),

@@ -1,5 +1,6 @@
 //! Streams of work, the events between them, and graphs of work recorded once.
 
+use std::any::Any;
 use std::ffi::c_void;
 use std::ptr;
 use std::sync::Arc;
@@ -11,7 +12,13 @@ use super::{Context, CudaError, sys};
 pub struct Stream {
     context: Arc<Context>,
     handle: sys::StreamHandle,
+    /// Keeps a stream that another library made, which destroys it.
+    lender: Option<Box<dyn Any + Send + Sync>>,
 }
+
+/// A `CUstream` that another library made, as a handle; null is the context's default stream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ForeignStream(pub *mut c_void);
 
 // SAFETY: streams may be used from any thread.
 unsafe impl Send for Stream {}
@@ -26,7 +33,22 @@ impl Stream {
         // SAFETY: writes one handle; destroyed in `drop`.
         let code = unsafe { (context.driver.table.stream_create)(&mut handle, sys::STREAM_NON_BLOCKING) };
         context.driver.check_memory("cuStreamCreate", code, "a stream", 0)?;
-        Ok(Self { context: context.clone(), handle })
+        Ok(Self { context: context.clone(), handle, lender: None })
+    }
+
+    /// A stream that another library made; `keep` is held as long as it is used.
+    ///
+    /// # Safety
+    /// `handle` is a `CUstream` of `context` that lives as long as `keep` does.
+    #[cfg(feature = "cudarc")]
+    pub(super) unsafe fn lent(context: Arc<Context>, handle: *mut c_void, keep: Box<dyn Any + Send + Sync>) -> Self {
+        Self { context, handle, lender: Some(keep) }
+    }
+
+    /// What keeps a stream that was lent.
+    #[cfg(feature = "cudarc")]
+    pub(super) fn lender(&self) -> Option<&(dyn Any + Send + Sync)> {
+        self.lender.as_deref()
     }
 
     /// The context that it belongs to.
@@ -157,6 +179,9 @@ impl Stream {
 
 impl Drop for Stream {
     fn drop(&mut self) {
+        if self.lender.is_some() {
+            return;
+        }
         if let Ok(_entered) = self.context.enter() {
             // SAFETY: made in `new`. Work that is still on it is waited for, so that what it uses may go.
             unsafe {
@@ -179,22 +204,40 @@ unsafe impl Send for Event {}
 unsafe impl Sync for Event {}
 
 impl Event {
-    /// An event on which a waiting thread sleeps.
+    /// An event that has a time, and on which a waiting thread sleeps.
     pub fn new(context: &Arc<Context>) -> Result<Self, CudaError> {
+        Self::with_flags(context, sys::EVENT_BLOCKING_SYNC)
+    }
+
+    /// An event without a time, for one stream to wait for another.
+    pub fn marker(context: &Arc<Context>) -> Result<Self, CudaError> {
+        Self::with_flags(context, sys::EVENT_DISABLE_TIMING)
+    }
+
+    fn with_flags(context: &Arc<Context>, flags: u32) -> Result<Self, CudaError> {
         let _entered = context.enter()?;
         let mut handle = ptr::null_mut();
         // SAFETY: writes one handle; destroyed in `drop`.
-        let code = unsafe { (context.driver.table.event_create)(&mut handle, sys::EVENT_BLOCKING_SYNC) };
+        let code = unsafe { (context.driver.table.event_create)(&mut handle, flags) };
         context.driver.check_memory("cuEventCreate", code, "an event", 0)?;
         Ok(Self { context: context.clone(), handle })
     }
 
     /// Happens when `stream` comes to this point.
     pub fn record(&self, stream: &Stream) -> Result<(), CudaError> {
+        // SAFETY: a living stream.
+        unsafe { self.record_on(ForeignStream(stream.handle)) }
+    }
+
+    /// Happens when `stream`, which another library made, comes to this point.
+    ///
+    /// # Safety
+    /// `stream` is a living stream of the event's context.
+    pub unsafe fn record_on(&self, stream: ForeignStream) -> Result<(), CudaError> {
         let _entered = self.context.enter()?;
         let driver = self.context.driver;
-        // SAFETY: a living event and a living stream.
-        driver.check("cuEventRecord", unsafe { (driver.table.event_record)(self.handle, stream.handle) })
+        // SAFETY: a living event; the rest is the caller's.
+        driver.check("cuEventRecord", unsafe { (driver.table.event_record)(self.handle, stream.0) })
     }
 
     /// Waits, asleep, until it has happened.

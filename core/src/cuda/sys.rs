@@ -11,20 +11,8 @@ pub type Code = c_int;
 
 pub const SUCCESS: Code = 0;
 pub const ERROR_OUT_OF_MEMORY: Code = 2;
-pub const ERROR_DEINITIALIZED: Code = 4;
 pub const ERROR_STUB_LIBRARY: Code = 34;
-pub const ERROR_DEVICE_UNAVAILABLE: Code = 46;
 pub const ERROR_NO_DEVICE: Code = 100;
-pub const ERROR_ECC_UNCORRECTABLE: Code = 214;
-pub const ERROR_NVLINK_UNCORRECTABLE: Code = 220;
-/// Illegal address to illegal program counter, and launch failed: after any of them the context is dead.
-pub const ERROR_ILLEGAL_ADDRESS: Code = 700;
-pub const ERROR_LAUNCH_TIMEOUT: Code = 702;
-pub const ERROR_CONTEXT_IS_DESTROYED: Code = 709;
-pub const ERROR_ASSERT: Code = 710;
-pub const ERROR_HARDWARE_STACK_ERROR: Code = 714;
-pub const ERROR_LAUNCH_FAILED: Code = 719;
-pub const ERROR_UNKNOWN: Code = 999;
 
 pub const ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR: c_int = 75;
 pub const ATTRIBUTE_COMPUTE_CAPABILITY_MINOR: c_int = 76;
@@ -34,6 +22,8 @@ pub const ATTRIBUTE_MULTIPROCESSOR_COUNT: c_int = 16;
 pub const STREAM_NON_BLOCKING: c_uint = 1;
 /// A waiting thread sleeps instead of spinning.
 pub const EVENT_BLOCKING_SYNC: c_uint = 1;
+/// An event that has no time, which is cheaper.
+pub const EVENT_DISABLE_TIMING: c_uint = 2;
 /// Pinned memory that every context can use.
 pub const HOST_PORTABLE: c_uint = 1;
 /// Only what the capturing thread does may disturb the capture.

@@ -1,39 +1,43 @@
-//! Batches of pictures on an NVIDIA GPU: staging, preprocessing, the network, counting, all on one stream for each lane.
+//! Batches of pictures on an NVIDIA GPU: staging, preprocessing, the network, counting, all on one
+//! stream for each lane.
 //!
-//! What runs the network is behind [`Network`]; everything else is here. A lane is a stream with memory of its own, so that one lane copies
-//! while another infers. For a batch, a lane
+//! What runs the network is behind [`Network`]; everything else is here. A lane is a stream with
+//! memory of its own, so that one lane copies while another infers. For a batch, a lane
 //!
-//! 1. copies host pictures from their pinned staging to the GPU; pictures that lie on the GPU stay where they are;
+//! 1. copies host pictures from their pinned staging to the GPU; pictures that lie on the GPU stay
+//!    where they are;
 //! 2. preprocesses all pictures in one launch, into the batch;
 //! 3. runs the network;
 //! 4. sums the maps, for the whole and for each region, in one launch;
 //! 5. copies the sums to the host, and the maps where somebody asks for one;
 //! 6. waits, asleep.
 //!
-//! Steps 2 to 5 are recorded as a CUDA graph for each batch size when it comes for the second time, and replayed from then on.
+//! A batch is filled up to one of a few sizes: the powers of two, and the largest. A new lane runs
+//! each of them once, so that whatever the network compiles or allocates for a size is there before
+//! the first frame. Steps 2 to 5 are recorded as a CUDA graph when a size is first needed, and
+//! replayed from then on.
 
-use std::any::Any;
 use std::collections::HashMap;
 use std::ffi::c_void;
-use std::fmt;
+use std::ops::Range;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::{Engine, EngineError, EngineInfo, Lane, Slot};
+use super::error::EngineError;
+use super::info::EngineInfo;
+use super::interface::{Engine, Lane};
+use super::picture::{Content, Planes};
+pub use super::picture::{Picture, RegionWeights};
+use super::slot::{Input, Slot};
 use crate::cuda::{
     Context, CountOrder, CudaError, DeviceBuffer, Event, Graph, Kernels, MAX_REGIONS, PictureOrder, PinnedBuffer,
     Stream,
 };
-use crate::frame::{FrameFormat, FrameView};
-use crate::preprocess::Placement;
 use crate::region::Coverage;
 
 /// Sums of one frame: the whole, then the regions.
 const SUMS: usize = MAX_REGIONS + 1;
-
-/// Planes begin at multiples of this in staging memory, as CUDA's own allocations do.
-const ALIGNMENT: usize = 256;
 
 /// The network of one lane. Whoever calls it has entered the engine's context.
 pub trait Network: Send {
@@ -53,120 +57,6 @@ pub trait Network: Send {
 
 /// Makes the network of a lane.
 pub type Networks = Box<dyn Fn() -> Result<Box<dyn Network>, EngineError> + Send + Sync>;
-
-/// A picture on its way to a GPU: staged in pinned memory of its own, or lent where it lies on the GPU.
-pub struct Picture {
-    context: Arc<Context>,
-    staging: Option<PinnedBuffer>,
-    format: Option<(FrameFormat, Placement)>,
-    content: Content,
-}
-
-/// Of each plane: where it is, bytes from row to row, bytes in all.
-type Planes = [(u64, usize, usize); 3];
-
-enum Content {
-    Nothing,
-    /// Offsets into the staging, and the bytes used of it.
-    Host(Planes, usize),
-    /// Addresses on the GPU, and what keeps them.
-    Device(Planes, #[allow(dead_code, reason = "held until the batch is done")] Box<dyn Any + Send>),
-}
-
-impl fmt::Debug for Picture {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let place = match self.content {
-            Content::Nothing => "nowhere",
-            Content::Host(..) => "host",
-            Content::Device(..) => "device",
-        };
-        f.debug_struct("Picture").field("format", &self.format).field("place", &place).finish_non_exhaustive()
-    }
-}
-
-impl Picture {
-    fn new(context: Arc<Context>) -> Self {
-        Self { context, staging: None, format: None, content: Content::Nothing }
-    }
-
-    /// Room for another picture of the same engine.
-    pub(super) fn another(&self) -> Self {
-        Self::new(self.context.clone())
-    }
-
-    /// Takes a copy of a picture in host memory.
-    pub fn stage(&mut self, frame: &FrameView<'_>, placement: Placement) -> Result<(), CudaError> {
-        let format = frame.format();
-        let mut planes = Planes::default();
-        let mut bytes = 0;
-        for (index, plane) in planes.iter_mut().enumerate().take(format.pixels.planes()) {
-            let (samples, rows, size) = format.plane_size(index);
-            *plane = (bytes as u64, samples * size, samples * size * rows);
-            bytes += plane.2.next_multiple_of(ALIGNMENT);
-        }
-        self.clear();
-        let staging = match self.staging.take().filter(|held| held.bytes() >= bytes) {
-            Some(held) => held,
-            None => PinnedBuffer::new(&self.context, bytes, "staging of a frame")?,
-        };
-        let staging = self.staging.insert(staging);
-        let memory = staging.values_mut::<u8>();
-        for (index, &(offset, stride, length)) in planes.iter().enumerate().take(format.pixels.planes()) {
-            let plane = &mut memory[offset as usize..][..length];
-            for (y, row) in plane.chunks_exact_mut(stride).enumerate() {
-                row.copy_from_slice(frame.row(index, y));
-            }
-        }
-        self.format = Some((format, placement));
-        self.content = Content::Host(planes, bytes);
-        Ok(())
-    }
-
-    /// Takes a picture that lies on the GPU; of each plane its address, the bytes from row to row, and the bytes in all. It is read where it
-    /// is; `keep` is dropped when it has been.
-    ///
-    /// # Safety
-    /// The planes hold the picture, in memory that the engine's context reaches, as long as `keep` lives.
-    pub unsafe fn lend(
-        &mut self,
-        format: FrameFormat,
-        placement: Placement,
-        planes: &[(u64, usize, usize)],
-        keep: Box<dyn Any + Send>,
-    ) -> Result<(), CudaError> {
-        self.clear();
-        // Checks them.
-        PictureOrder::new(format, placement, planes, 0)?;
-        let mut held = Planes::default();
-        held[..planes.len()].copy_from_slice(planes);
-        self.format = Some((format, placement));
-        self.content = Content::Device(held, keep);
-        Ok(())
-    }
-
-    /// Lets go of what was lent. Staging memory is kept for the next picture.
-    pub fn clear(&mut self) {
-        self.format = None;
-        self.content = Content::Nothing;
-    }
-
-    /// The context that it is for.
-    pub fn context(&self) -> &Arc<Context> {
-        &self.context
-    }
-}
-
-/// The regions of one camera as weights on the GPU: with them, the engine counts there and the map stays there.
-pub struct RegionWeights {
-    buffer: DeviceBuffer,
-    regions: usize,
-}
-
-impl fmt::Debug for RegionWeights {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("RegionWeights").field("regions", &self.regions).finish_non_exhaustive()
-    }
-}
 
 struct Shared {
     info: EngineInfo,
@@ -194,6 +84,7 @@ impl Shared {
 pub struct GpuEngine {
     shared: Arc<Shared>,
     networks: Networks,
+    plan: Option<String>,
 }
 
 impl GpuEngine {
@@ -207,7 +98,13 @@ impl GpuEngine {
         let kernels = Kernels::load(&context).map_err(|error| EngineError::Gpu { kind: info.kind, error })?;
         let lost = AtomicBool::new(false);
         let shared = Arc::new(Shared { info, context, kernels, max_batch: max_batch.max(1), lost });
-        Ok(Self { shared, networks })
+        Ok(Self { shared, networks, plan: None })
+    }
+
+    /// Says that the network is that of the plan with this SHA-256.
+    pub fn of_plan(mut self, sha256: String) -> Self {
+        self.plan = Some(sha256);
+        self
     }
 }
 
@@ -218,6 +115,10 @@ impl Engine for GpuEngine {
 
     fn lane(&self) -> Result<Box<dyn Lane>, EngineError> {
         Ok(Box::new(GpuLane::new(self.shared.clone(), (self.networks)()?)?))
+    }
+
+    fn plan(&self) -> Option<&str> {
+        self.plan.as_deref()
     }
 
     fn picture(&self) -> Option<Picture> {
@@ -240,7 +141,7 @@ impl Engine for GpuEngine {
 }
 
 /// The memory of a lane, at places that do not change: graphs name them.
-struct Room {
+struct LaneBuffers {
     shared: Arc<Shared>,
     inputs: DeviceBuffer,
     maps: DeviceBuffer,
@@ -258,8 +159,30 @@ struct Host {
     sums: PinnedBuffer,
 }
 
-impl Room {
-    /// Room for `batch` pictures.
+impl Host {
+    /// There are no pictures at these places of the batch: the network runs on what its input has
+    /// there.
+    fn nothing(&mut self, places: Range<usize>) {
+        for place in places {
+            self.picture_orders.values_mut::<PictureOrder>()[place] = PictureOrder::nothing(place);
+            self.count_orders.values_mut::<CountOrder>()[place] = CountOrder::new(0, 0);
+        }
+    }
+}
+
+/// Tells `network` the size of the next batch, which lies in `buffers`.
+fn set_batch(
+    shared: &Shared,
+    network: &mut dyn Network,
+    buffers: &LaneBuffers,
+    batch: usize,
+) -> Result<(), EngineError> {
+    let set = network.set_batch(batch, buffers.inputs.address(), buffers.maps.address());
+    set.map_err(|reason| EngineError::Infer { kind: shared.info.kind, reason })
+}
+
+impl LaneBuffers {
+    /// Memory for `batch` pictures.
     fn new(shared: Arc<Shared>, batch: usize) -> Result<Self, CudaError> {
         let (values, cells, context) = (shared.info.input.values(), shared.cells(), shared.context.clone());
         let device = |bytes, what| DeviceBuffer::new(&context, bytes * batch, what);
@@ -326,24 +249,29 @@ impl Room {
 
 /// One stream of work.
 struct GpuLane {
-    /// Work by batch size and whether maps are copied. Goes before what it names.
-    graphs: HashMap<(usize, bool), Recorded>,
+    /// Work by batch size and whether maps are copied; `None` where it cannot be recorded. Goes
+    /// before what it names.
+    graphs: HashMap<(usize, bool), Option<Graph>>,
+    /// Batch sizes that are run, ascending.
+    sizes: Vec<usize>,
     network: Box<dyn Network>,
     stream: Stream,
     begin: Event,
     end: Event,
-    room: Room,
+    buffers: LaneBuffers,
     /// Where host pictures of a batch lie on the GPU, each as large as the largest that came.
     staged: Vec<Option<DeviceBuffer>>,
     shared: Arc<Shared>,
 }
 
-enum Recorded {
-    /// It has run once: next time it is recorded.
-    Seen,
-    Graph(Graph),
-    /// It cannot be recorded.
-    Never,
+/// The powers of two from `least` on, and `least` and `most` themselves.
+fn batch_sizes(least: usize, most: usize) -> Vec<usize> {
+    let (least, most) = (least.max(1), most.max(least).max(1));
+    let powers = (0..usize::BITS).map(|power| 1 << power).skip_while(|&size| size <= least);
+    let between = powers.take_while(|&size| size < most);
+    let mut sizes: Vec<_> = std::iter::once(least).chain(between).chain([most]).collect();
+    sizes.dedup();
+    sizes
 }
 
 impl GpuLane {
@@ -352,19 +280,41 @@ impl GpuLane {
         let context = &shared.context;
         let stream = Stream::new(context).map_err(failed)?;
         let (begin, end) = (Event::new(context).map_err(failed)?, Event::new(context).map_err(failed)?);
-        let room = Room::new(shared.clone(), shared.max_batch.max(network.min_batch())).map_err(failed)?;
+        let sizes = batch_sizes(network.min_batch(), shared.max_batch);
+        let most = sizes.last().copied().unwrap_or(1);
+        let buffers = LaneBuffers::new(shared.clone(), most).map_err(failed)?;
         let staged = (0..shared.max_batch).map(|_| None).collect();
-        Ok(Self { graphs: HashMap::new(), network, stream, begin, end, room, staged, shared })
+        let mut lane = Self { graphs: HashMap::new(), sizes, network, stream, begin, end, buffers, staged, shared };
+        if !lane.shared.lost.load(Ordering::Relaxed) {
+            lane.warm_up()?;
+        }
+        Ok(lane)
+    }
+
+    /// Runs each batch size once, on inputs of zeros.
+    fn warm_up(&mut self) -> Result<(), EngineError> {
+        let shared = self.shared.clone();
+        let failed = |error| shared.failed(error);
+        let _entered = shared.context.enter().map_err(failed)?;
+        let most = self.buffers.host.picture_orders.values::<PictureOrder>().len();
+        self.buffers.host.nothing(0..most);
+        for &size in &self.sizes {
+            set_batch(&shared, &mut *self.network, &self.buffers, size)?;
+            // SAFETY: the buffers are this lane's alone, and nothing of them is used before the
+            // wait.
+            let run = unsafe { self.buffers.run(&mut *self.network, &self.stream, size, true) };
+            let waited = self.stream.synchronize().map_err(failed);
+            run.and(waited)?;
+        }
+        // Tells the network that the last run is done.
+        set_batch(&shared, &mut *self.network, &self.buffers, self.sizes[0])
     }
 
     fn batch(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
-        for slot in &*slots {
-            slot.check(&self.shared.info)?;
-        }
         let done = self.run(slots);
         // Whatever happened: when this returns, nothing of the batch is in use. A stream that cannot be waited for does nothing any more.
         let waited = self.stream.synchronize().map_err(|error| self.shared.failed(error));
-        for picture in slots.iter_mut().filter_map(|slot| slot.picture.as_mut()) {
+        for picture in slots.iter_mut().filter_map(|slot| slot.input.picture_mut()) {
             picture.clear();
         }
         waited?;
@@ -380,49 +330,41 @@ impl GpuLane {
         self.begin.record(&self.stream).map_err(failed)?;
         for (index, slot) in slots.iter().enumerate() {
             let order = self.upload(index, slot)?;
-            self.room.host.picture_orders.values_mut::<PictureOrder>()[index] = order;
+            self.buffers.host.picture_orders.values_mut::<PictureOrder>()[index] = order;
             let weights = slot.weights.as_ref();
             let (address, regions) = weights.map_or((0, 0), |weights| (weights.buffer.address(), weights.regions));
-            self.room.host.count_orders.values_mut::<CountOrder>()[index] = CountOrder::new(address, regions);
+            self.buffers.host.count_orders.values_mut::<CountOrder>()[index] = CountOrder::new(address, regions);
         }
-        let batch = slots.len();
+        let batch = self.sizes.iter().copied().find(|&size| size >= slots.len()).unwrap_or(slots.len());
+        self.buffers.host.nothing(slots.len()..batch);
         let with_maps = slots.iter().any(|slot| slot.weights.is_none());
-        let Self { graphs, network, stream, room, .. } = self;
+        let Self { graphs, network, stream, buffers, .. } = self;
         let network = &mut **network;
-        if !matches!(graphs.get(&(batch, with_maps)), Some(Recorded::Graph(_))) {
-            let inputs = batch.max(network.min_batch());
-            let set = network.set_batch(inputs, room.inputs.address(), room.maps.address());
-            set.map_err(|reason| EngineError::Infer { kind: shared.info.kind, reason })?;
-        }
         match graphs.get(&(batch, with_maps)) {
-            // SAFETY: the room is this lane's alone, and is not touched before the wait below; pictures and weights are the slots'.
-            Some(Recorded::Graph(graph)) => unsafe { stream.replay(graph) }.map_err(failed)?,
-            Some(Recorded::Never) => {
+            // SAFETY: the buffers are this lane's alone, and are not touched before the wait below;
+            // pictures and weights are the slots'.
+            Some(Some(graph)) => unsafe { stream.replay(graph) }.map_err(failed)?,
+            Some(None) => {
+                set_batch(&shared, network, buffers, batch)?;
                 // SAFETY: as above.
-                unsafe { room.run(network, stream, batch, with_maps)? };
+                unsafe { buffers.run(network, stream, batch, with_maps)? };
             }
             None => {
-                // What a network allocates for a batch, it allocates when it runs it first: no graph may do that.
-                // SAFETY: as above.
-                unsafe { room.run(network, stream, batch, with_maps)? };
-                graphs.insert((batch, with_maps), Recorded::Seen);
-            }
-            Some(Recorded::Seen) => {
-                // SAFETY: as above; the graph goes before the room does.
-                let graph = unsafe { stream.capture(|stream| room.run(network, stream, batch, with_maps), failed) };
-                match graph {
-                    Ok(graph) => {
-                        // SAFETY: as above.
-                        unsafe { stream.replay(&graph) }.map_err(failed)?;
-                        graphs.insert((batch, with_maps), Recorded::Graph(graph));
-                    }
+                set_batch(&shared, network, buffers, batch)?;
+                // SAFETY: as above; the graph goes before the buffers do.
+                let graph = unsafe { stream.capture(|stream| buffers.run(network, stream, batch, with_maps), failed) };
+                let graph = match graph {
+                    Ok(graph) => Some(graph),
                     Err(error) if shared.lost.load(Ordering::Relaxed) => return Err(error),
-                    Err(_) => {
-                        graphs.insert((batch, with_maps), Recorded::Never);
-                        // SAFETY: as above.
-                        unsafe { room.run(network, stream, batch, with_maps)? };
-                    }
+                    Err(_) => None,
+                };
+                match &graph {
+                    // SAFETY: as above.
+                    Some(graph) => unsafe { stream.replay(graph) }.map_err(failed)?,
+                    // SAFETY: as above.
+                    None => unsafe { buffers.run(network, stream, batch, with_maps)? },
                 }
+                graphs.insert((batch, with_maps), graph);
             }
         }
         drop(entered);
@@ -433,10 +375,11 @@ impl GpuLane {
     /// Brings one picture to the GPU, if it is not there, and says what is to be done with it.
     fn upload(&mut self, index: usize, slot: &Slot) -> Result<PictureOrder, EngineError> {
         let failed = |error| self.shared.failed(error);
-        let Some(picture) = &slot.picture else {
-            let (to, bytes) = (self.room.input(index), 4 * slot.input.len());
-            // SAFETY: the slot was checked: one input on both sides, which the batch waits for.
-            unsafe { self.stream.upload(to, slot.input.as_ptr().cast(), bytes) }.map_err(failed)?;
+        let Input::Picture(picture) = &slot.input else {
+            let values = slot.values(&self.shared.info)?;
+            // SAFETY: one input on both sides, which the batch waits for.
+            unsafe { self.stream.upload(self.buffers.input(index), values.as_ptr().cast(), size_of_val(values)) }
+                .map_err(failed)?;
             return Ok(PictureOrder::nothing(index));
         };
         let Some((format, placement)) = picture.format else {
@@ -445,7 +388,12 @@ impl GpuLane {
         };
         let count = format.pixels.planes();
         let planes = match &picture.content {
-            Content::Device(planes, _) => *planes,
+            Content::Device(planes, is_pending, _) => {
+                if let Some(written) = picture.written.as_ref().filter(|_| *is_pending) {
+                    self.stream.wait_for(written).map_err(failed)?;
+                }
+                *planes
+            }
             Content::Nothing => Planes::default(),
             Content::Host(planes, bytes) => {
                 let held = self.staged[index].take().filter(|held| held.bytes() >= *bytes);
@@ -464,22 +412,27 @@ impl GpuLane {
     /// Hands out what came back.
     fn collect(&self, slots: &mut [Slot]) -> Result<(), EngineError> {
         let cells = self.shared.cells();
-        let sums = self.room.host.sums.values::<f32>().chunks_exact(SUMS);
+        let sums = self.buffers.host.sums.values::<f32>().chunks_exact(SUMS);
         if let Some(whole) = sums.clone().take(slots.len()).map(|sums| sums[0]).find(|whole| !whole.is_finite()) {
             let reason = format!("a density map sums to {whole}");
             return Err(EngineError::Infer { kind: self.shared.info.kind, reason });
         }
-        let maps = self.room.host.maps.values::<f32>().chunks_exact(cells);
+        let maps = self.buffers.host.maps.values::<f32>().chunks_exact(cells);
         for ((slot, sums), map) in slots.iter_mut().zip(sums).zip(maps) {
             match &slot.weights {
-                Some(weights) => {
-                    slot.counts.clear();
-                    slot.counts.extend_from_slice(&sums[..=weights.regions]);
-                }
-                None => slot.density.copy_from_slice(map),
+                Some(weights) => slot.output.set_sums(&sums[..=weights.regions]),
+                None => slot.output.map_of(cells).copy_from_slice(map),
             }
         }
         Ok(())
+    }
+}
+
+/// What the device still does, it does with memory that goes next.
+impl Drop for GpuLane {
+    fn drop(&mut self) {
+        // A stream that cannot be waited for does nothing any more.
+        let _ = self.stream.synchronize();
     }
 }
 
@@ -496,5 +449,21 @@ impl Lane for GpuLane {
 
     fn device_time(&self) -> Option<Duration> {
         self.end.since(&self.begin).ok()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::batch_sizes;
+
+    #[test]
+    fn few_sizes_serve_every_batch() {
+        assert_eq!(batch_sizes(1, 16), [1, 2, 4, 8, 16]);
+        assert_eq!(batch_sizes(1, 256), [1, 2, 4, 8, 16, 32, 64, 128, 256]);
+        assert_eq!(batch_sizes(1, 12), [1, 2, 4, 8, 12]);
+        assert_eq!((batch_sizes(1, 1), batch_sizes(0, 0)), (vec![1], vec![1]));
+        // A network that takes no fewer than three.
+        assert_eq!((batch_sizes(3, 16), batch_sizes(3, 2)), (vec![3, 4, 8, 16], vec![3]));
+        assert_eq!(batch_sizes(16, 16), [16]);
     }
 }

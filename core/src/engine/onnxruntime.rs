@@ -3,14 +3,20 @@
 use std::ffi::CStr;
 use std::fmt::Display;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use once_cell::sync::OnceCell;
 use ort::environment::Environment;
 use ort::session::Session;
 use ort::value::{Outlet, TensorRef};
+use parking_lot::Mutex;
 
-use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Lane, Slot, library};
+use super::error::EngineError;
+use super::info::EngineInfo;
+use super::interface::{Engine, EngineRequest, Lane};
+use super::kind::EngineKind;
+use super::slot::Slot;
+use super::{library, processor};
 use crate::model::File;
 
 const KIND: EngineKind = EngineKind::OnnxRuntime;
@@ -84,11 +90,11 @@ pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engin
             expected: format!("one input {input:?} and an output {output:?}"),
         });
     }
-    let lanes = super::processors();
+    let lanes = processor::processors();
     let info = EngineInfo {
         kind: KIND,
         version: library.version.clone(),
-        device: super::device(lanes),
+        device: processor::device(lanes),
         model: manifest.name.clone(),
         precision: file.precision.clone(),
         choice: None,
@@ -140,7 +146,7 @@ impl Engine for OnnxRuntime {
     }
 
     fn lane(&self) -> Result<Box<dyn Lane>, EngineError> {
-        let first = self.first.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let first = self.first.lock().take();
         let session = first.map_or_else(|| open_session(&self.path, self.info.precision == HALF), Ok)?;
         let (input, output) = (self.input.clone(), self.output.clone());
         Ok(Box::new(OnnxRuntimeLane { info: self.info.clone(), path: self.path.clone(), session, input, output }))
@@ -159,8 +165,8 @@ impl OnnxRuntimeLane {
     fn infer_one(&mut self, slot: &mut Slot) -> Result<(), EngineError> {
         let failed = |error: ort::Error| EngineError::Infer { kind: KIND, reason: error.to_string() };
         let EngineInfo { input, columns, rows, .. } = self.info;
-        slot.check(&self.info)?;
-        let tensor = TensorRef::from_array_view(([1, 3, input.height, input.width], slot.input.as_slice()));
+        let values = slot.values(&self.info)?;
+        let tensor = TensorRef::from_array_view(([1, 3, input.height, input.width], values));
         let tensor = tensor.map_err(failed)?;
         let outputs = self.session.run(ort::inputs![self.input.as_str() => tensor]).map_err(failed)?;
         let (shape, cells) = outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(failed)?;

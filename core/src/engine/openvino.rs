@@ -1,15 +1,22 @@
 //! OpenVINO, through its C library.
 
+use std::ffi::CStr;
 use std::fmt::Display;
-use std::panic;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+use std::{mem, panic, ptr};
 
 use once_cell::sync::OnceCell;
 use openvino::{
     CompiledModel, Core, DeviceType, InferRequest, InferenceError, Model, Node, PartialShape, RwPropertyKey,
 };
+use parking_lot::Mutex;
 
-use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Lane, Slot, library};
+use super::error::EngineError;
+use super::info::EngineInfo;
+use super::interface::{Engine, EngineRequest, Lane};
+use super::kind::EngineKind;
+use super::slot::Slot;
+use super::{library, processor};
 use crate::model::File;
 
 const KIND: EngineKind = EngineKind::OpenVino;
@@ -65,7 +72,7 @@ pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engin
     model.reshape_input_by_name(&input, &shape).map_err(|error| refused(&error))?;
     check_output(&model, &output, [1, 1, rows as i64, columns as i64], &path)?;
 
-    let lanes = super::processors();
+    let lanes = processor::processors();
     for (key, value) in [
         // bf16, the default where the processor has it, is faster on some processors and slower on others, and counts differently
         // on each. INT8 stays INT8.
@@ -81,7 +88,7 @@ pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engin
     let info = EngineInfo {
         kind: KIND,
         version: version.to_owned(),
-        device: super::device(lanes),
+        device: processor::device(lanes),
         model: manifest.name.clone(),
         precision: file.precision.clone(),
         choice: None,
@@ -108,10 +115,53 @@ struct Outlet {
 }
 
 impl Outlet {
-    fn of(node: &Node) -> Result<Self, InferenceError> {
-        let kind = format!("{:?}", node.get_element_type()?).to_lowercase();
-        let shape = node.get_shape().ok().map(|shape| shape.get_dimensions().to_vec());
-        Ok(Self { name: node.get_name()?, kind, shape })
+    fn of(port: &Port) -> Result<Self, InferenceError> {
+        let kind = format!("{:?}", port.node.get_element_type()?).to_lowercase();
+        let shape = port.node.get_shape().ok().map(|shape| shape.get_dimensions().to_vec());
+        Ok(Self { name: port.name(), kind, shape })
+    }
+}
+
+/// An input or output of the model as OpenVINO hands it out. It keeps the whole model in memory
+/// until it is freed, which the crate's `Node` never does; nor does that free the names that it
+/// asks for.
+struct Port {
+    node: Node,
+}
+
+// What `Port::pointer` relies on: a `Node` is the pointer that OpenVINO handed out, and frees
+// nothing. The crate's version is pinned.
+const _: () = assert!(size_of::<Node>() == size_of::<*mut ()>() && align_of::<Node>() == align_of::<*mut ()>());
+const _: () = assert!(!mem::needs_drop::<Node>(), "Node frees its port now: Port is not needed any more");
+
+impl Port {
+    fn pointer(&self) -> *mut openvino_sys::ov_output_const_port_t {
+        // SAFETY: a `Node` has one field, the pointer, which fills it (asserted above).
+        unsafe { mem::transmute_copy(&self.node) }
+    }
+
+    /// One of the port's names; empty where it has none.
+    fn name(&self) -> String {
+        let mut name = ptr::null_mut();
+        // SAFETY: the port lives as long as `self`; the string is OpenVINO's copy, which is ours to
+        // free when it has been read.
+        unsafe {
+            let status = openvino_sys::ov_port_get_any_name(self.pointer(), &mut name);
+            if status != openvino_sys::ov_status_e::OK || name.is_null() {
+                return String::new();
+            }
+            let text = CStr::from_ptr(name).to_string_lossy().into_owned();
+            openvino_sys::ov_free(name);
+            text
+        }
+    }
+}
+
+impl Drop for Port {
+    fn drop(&mut self) {
+        // SAFETY: the port is this one's alone, and is freed once: the `Node` that is dropped next
+        // frees nothing.
+        unsafe { openvino_sys::ov_output_const_port_free(self.pointer()) };
     }
 }
 
@@ -126,7 +176,7 @@ fn check_input(model: &Model, name: &str, file: &str) -> Result<(), EngineError>
     if inputs != 1 {
         return Err(wrong(format!("{inputs} inputs")));
     }
-    let outlet = model.get_input_by_index(0).and_then(|node| Outlet::of(&node));
+    let outlet = model.get_input_by_index(0).and_then(|node| Outlet::of(&Port { node }));
     match outlet.map_err(|error| wrong(error.to_string()))? {
         Outlet { name: found, kind, .. } if found == name && kind == "f32" => Ok(()),
         Outlet { name: found, kind, .. } => Err(wrong(format!("an input {found:?} of {kind}"))),
@@ -143,7 +193,7 @@ fn check_output(model: &Model, name: &str, expected: [i64; 4], file: &str) -> Re
     let outputs = model.get_outputs_len().map_err(|error| wrong(error.to_string()))?;
     let mut found = Vec::new();
     for index in 0..outputs {
-        let outlet = model.get_output_by_index(index).and_then(|node| Outlet::of(&node));
+        let outlet = model.get_output_by_index(index).and_then(|node| Outlet::of(&Port { node }));
         let Outlet { name: called, kind, shape } = outlet.map_err(|error| wrong(error.to_string()))?;
         let Some(shape) = shape else {
             found.push(format!("an output {called:?} whose shape follows the picture"));
@@ -166,7 +216,7 @@ impl Engine for OpenVino {
         let refused =
             |error: InferenceError| EngineError::Open { kind: KIND, file: self.file.clone(), reason: one_line(&error) };
         let request = {
-            let mut model = self.model.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut model = self.model.lock();
             model.create_infer_request().map_err(refused)?
         };
         Ok(Box::new(OpenVinoLane {
@@ -189,10 +239,10 @@ impl Lane for OpenVinoLane {
     fn infer(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
         let failed = |error: InferenceError| EngineError::Infer { kind: KIND, reason: one_line(&error) };
         for slot in slots {
-            slot.check(&self.info)?;
+            let values = slot.values(&self.info)?;
             // 1.8 MB at 384x384: some 0.1 ms beside ten and more of inference.
             let mut input = self.request.get_tensor(&self.input).map_err(failed)?;
-            input.get_data_mut::<f32>().map_err(failed)?.copy_from_slice(&slot.input);
+            input.get_data_mut::<f32>().map_err(failed)?.copy_from_slice(values);
             self.request.infer().map_err(failed)?;
             let output = self.request.get_tensor(&self.output).map_err(failed)?;
             slot.fill(output.get_data::<f32>().map_err(failed)?, &self.info)?;

@@ -4,10 +4,16 @@
 //! frame it came from.
 
 use std::collections::{HashMap, VecDeque};
-use std::sync::{Arc, Condvar, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
-use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Lane, Slot};
+use parking_lot::{Condvar, Mutex, MutexGuard};
+
+use super::error::EngineError;
+use super::info::EngineInfo;
+use super::interface::{Engine, EngineRequest, Lane};
+use super::kind::EngineKind;
+use super::slot::Slot;
 use crate::model::ModelError;
 
 #[derive(Default)]
@@ -20,6 +26,7 @@ struct Script {
     waiting: usize,
     failures: VecDeque<String>,
     broken: Option<String>,
+    panics: VecDeque<String>,
     calls: Vec<usize>,
 }
 
@@ -31,7 +38,7 @@ struct Gate {
 
 impl Gate {
     fn lock(&self) -> MutexGuard<'_, Script> {
-        self.script.lock().unwrap_or_else(PoisonError::into_inner)
+        self.script.lock()
     }
 
     fn change(&self, change: impl FnOnce(&mut Script)) {
@@ -49,7 +56,7 @@ pub struct Control(Arc<Gate>);
 impl Control {
     /// The control of the scripted engines called `name`.
     pub fn of(name: &str) -> Self {
-        let mut gates = GATES.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut gates = GATES.lock();
         Self(gates.entry(name.to_owned()).or_default().clone())
     }
 
@@ -81,6 +88,11 @@ impl Control {
         self.0.change(|script| script.failures.push_back(reason.to_owned()));
     }
 
+    /// The next batch makes its lane panic.
+    pub fn panic_next(&self, reason: &str) {
+        self.0.change(|script| script.panics.push_back(reason.to_owned()));
+    }
+
     /// Every batch fails, until [`recover`](Self::recover).
     pub fn fail_all(&self, reason: &str) {
         self.0.change(|script| script.broken = Some(reason.to_owned()));
@@ -99,9 +111,8 @@ impl Control {
     /// Waits until `lanes` lanes are held at the gate. `false` when that did not happen within `bound`.
     #[must_use]
     pub fn wait_for_waiting(&self, lanes: usize, bound: Duration) -> bool {
-        let script = self.0.lock();
-        let waited = self.0.changed.wait_timeout_while(script, bound, |script| script.waiting < lanes);
-        let (script, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        let mut script = self.0.lock();
+        self.0.changed.wait_while_for(&mut script, |script| script.waiting < lanes, bound);
         script.waiting >= lanes
     }
 }
@@ -156,10 +167,14 @@ impl ScriptedLane {
         script.waiting += 1;
         self.gate.changed.notify_all();
         while script.holding && script.passes == 0 {
-            script = self.gate.changed.wait(script).unwrap_or_else(PoisonError::into_inner);
+            self.gate.changed.wait(&mut script);
         }
         script.waiting -= 1;
         script.passes = script.passes.saturating_sub(1);
+        if let Some(reason) = script.panics.pop_front() {
+            drop(script);
+            panic!("{reason}");
+        }
         let failure = script.failures.pop_front().or_else(|| script.broken.clone());
         match failure {
             Some(reason) => Err(EngineError::Infer { kind: EngineKind::Scripted, reason }),
@@ -174,13 +189,16 @@ impl Lane for ScriptedLane {
         let EngineInfo { input, columns, rows, .. } = self.info;
         let (width, height) = (input.width / columns, input.height / rows);
         for slot in slots {
-            slot.check(&self.info)?;
-            for (index, cell) in slot.density.iter_mut().enumerate() {
-                let (left, top) = (index % columns * width, index / columns * height);
-                let red = |row: usize| &slot.input[row * input.width + left..][..width];
-                let sum: f32 = (top..top + height).flat_map(red).sum();
-                *cell = sum / (width * height) as f32 / 255.0;
-            }
+            let values = slot.values(&self.info)?;
+            let cells: Vec<f32> = (0..columns * rows)
+                .map(|index| {
+                    let (left, top) = (index % columns * width, index / columns * height);
+                    let red = |row: usize| &values[row * input.width + left..][..width];
+                    let sum: f32 = (top..top + height).flat_map(red).sum();
+                    sum / (width * height) as f32 / 255.0
+                })
+                .collect();
+            slot.fill(&cells, &self.info)?;
         }
         Ok(())
     }

@@ -12,16 +12,22 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::Duration;
 
+use super::error::EngineError;
 use super::gpu::{GpuEngine, Network, Networks};
-use super::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Slot};
+use super::info::EngineInfo;
+use super::interface::{Engine, EngineRequest};
+use super::kind::{Device, EngineKind};
+use super::slot::Slot;
 use crate::cuda::{Context, DeviceBuffer, Driver};
+use crate::digest;
 use crate::frame::{FrameFormat, FrameView, PixelFormat, Plane};
-use crate::golden::Reference;
+use crate::golden;
 use crate::model::File;
 use crate::preprocess::{InputSize, Placement};
+use crate::tensorrt::cache::{CachedPlan, Origin, Refused};
 use crate::tensorrt::{
-    self, Choice, Flavour, Library, Plan, Precision, Progress, Purpose, Severity, TensorRtError, cache, candidates,
-    choose,
+    self, Flavour, Library, Plan, Precision, PrecisionTrials, Progress, Purpose, Severity, TensorRtError, cache,
+    candidates, choose,
 };
 
 const KIND: EngineKind = EngineKind::TensorRt;
@@ -41,22 +47,33 @@ pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineErr
         Some(context) => context.clone(),
         None => driver.context(request.gpu).map_err(failed)?,
     };
-    let library = Library::open(Flavour::Auto).map_err(EngineError::TensorRt)?;
+    let library = Library::open(Flavour::Auto).map_err(EngineError::from)?;
     let input = request.model.input_size(request.input).map_err(|error| refused(&error))?;
-    let opening = Opening { request, context, library, input };
+    let opener = TensorRtOpener { request, context, library, input };
     if let Some(path) = request.model.plan() {
-        return Ok(Arc::new(opening.engine_of_plan(path)?));
+        return Ok(Arc::new(opener.engine_of_plan(path)?));
     }
     if request.precision != Precision::Auto {
-        return Ok(Arc::new(opening.engine(request.precision, None)?));
+        return Ok(Arc::new(opener.engine(request.precision, None)?));
     }
     let candidates = candidates(&request.model);
     match candidates.as_slice() {
         [] => Err(EngineError::TensorRt(TensorRtError::NothingToBuild)),
-        [(only, _)] => Ok(Arc::new(opening.engine(*only, None)?)),
+        [(only, _)] => Ok(Arc::new(opener.engine(*only, None)?)),
         _ => {
-            let choice = opening.choose(&candidates)?;
-            Ok(Arc::new(opening.engine(choice.precision, Some(choice.to_string()))?))
+            let (choice, is_kept) = opener.choose(&candidates)?;
+            let engine = opener.engine(choice.precision, Some(choice.to_string()))?;
+            match golden::check_once(request, &engine, None) {
+                // What was right when it was chosen is so no longer: all are tried again.
+                Err(EngineError::Golden { .. }) if is_kept => {
+                    drop(engine);
+                    opener.forget(&candidates);
+                    let (choice, _) = opener.choose(&candidates)?;
+                    Ok(Arc::new(opener.engine(choice.precision, Some(choice.to_string()))?))
+                }
+                Err(error) => Err(error),
+                Ok(()) => Ok(Arc::new(engine)),
+            }
         }
     }
 }
@@ -65,49 +82,65 @@ fn refused(error: &dyn Display) -> EngineError {
     EngineError::Model { kind: KIND, reason: error.to_string() }
 }
 
-struct Opening<'a> {
+struct TensorRtOpener<'a> {
     request: &'a EngineRequest,
     context: Arc<Context>,
     library: Arc<Library>,
     input: InputSize,
 }
 
-impl Opening<'_> {
+impl TensorRtOpener<'_> {
+    /// The largest batch.
+    fn max_batch(&self) -> usize {
+        self.request.batch_on(Device::Gpu)
+    }
+
     /// Compute capability of the GPU times ten.
     fn capability(&self) -> u32 {
         let (major, minor) = self.context.device().compute_capability;
         major * 10 + minor
     }
 
-    /// The fastest precision that counts what it must: remembered, or found out now.
-    fn choose(&self, candidates: &[(Precision, &File)]) -> Result<Choice, EngineError> {
+    /// The fastest precision that counts what it must, and whether that was kept; else it is found
+    /// out now.
+    fn choose(&self, candidates: &[(Precision, &File)]) -> Result<(PrecisionTrials, bool), EngineError> {
         let remembered = self.remembered(candidates);
-        let read = || remembered.as_deref().and_then(Choice::read);
+        let purpose = self.purpose();
+        let read = || remembered.as_deref().and_then(PrecisionTrials::read).filter(|choice| choice.purpose == purpose);
         if let Some(choice) = read() {
-            return Ok(choice);
+            return Ok((choice, true));
         }
         // Two processes that time at once disturb each other. Where nothing can be locked, they do.
         let lock = remembered
             .as_ref()
             .map(|path| cache::alone(&path.with_extension("lock"), &|at| self.request.watch.tell(at)));
-        let _lock = lock.transpose().map_err(EngineError::TensorRt)?;
+        let _lock = lock.transpose().map_err(EngineError::from)?;
         if let Some(choice) = read() {
-            return Ok(choice);
+            return Ok((choice, true));
         }
         let precisions: Vec<_> = candidates.iter().map(|(precision, _)| *precision).collect();
-        let choice = choose(self.purpose(), &precisions, |precision| {
+        let choice = choose(purpose.clone(), &precisions, |precision| {
             self.time(precision).map_err(|error| match error {
                 EngineError::TensorRt(error) => error,
+                EngineError::Ended => TensorRtError::Ended,
                 error => TensorRtError::Run { library: self.library_name(), reason: error.to_string() },
             })
         });
-        let choice = choice.map_err(EngineError::TensorRt)?;
+        let choice = choice.map_err(EngineError::from)?;
         if let Some(path) = remembered {
             // It is found out again the next time.
             let _ = choice.write(&path);
         }
         tensorrt::tell(Severity::Warning, &format!("precision of {}: {choice}", choice.purpose));
-        Ok(choice)
+        Ok((choice, false))
+    }
+
+    /// Removes the choice that was kept.
+    fn forget(&self, candidates: &[(Precision, &File)]) {
+        if let Some(path) = self.remembered(candidates) {
+            // One that stays is found wrong again.
+            let _ = std::fs::remove_file(path);
+        }
     }
 
     fn purpose(&self) -> Purpose {
@@ -116,9 +149,10 @@ impl Opening<'_> {
             library: self.library.flavour(),
             version: self.library.version().to_string(),
             capability: self.capability(),
+            gpu: self.context.device().model(),
             width: self.input.width,
             height: self.input.height,
-            max_batch: self.request.max_batch.max(1),
+            max_batch: self.max_batch(),
         }
     }
 
@@ -126,14 +160,15 @@ impl Opening<'_> {
     fn remembered(&self, candidates: &[(Precision, &File)]) -> Option<PathBuf> {
         let files: Vec<_> = candidates.iter().map(|(_, file)| file.sha256.get(..16).unwrap_or_default()).collect();
         let name = format!(
-            "choice-{}-{}-{}-{}-{}x{}-b{}.json",
+            "choice-{}-{}-{}-{}-{}-{}x{}-b{}.json",
             files.join("-"),
             self.library.flavour(),
             self.library.version(),
             self.capability(),
+            tensorrt::short_digest(&self.context.device().model()),
             self.input.width,
             self.input.height,
-            self.request.max_batch.max(1),
+            self.max_batch(),
         );
         Some(cache::folder()?.join(name))
     }
@@ -146,21 +181,12 @@ impl Opening<'_> {
     fn time(&self, precision: Precision) -> Result<Duration, EngineError> {
         let engine = self.engine(precision, None)?;
         if !self.request.watch.tell(Progress::Timing { precision }) {
-            return Err(EngineError::TensorRt(TensorRtError::Ended));
+            return Err(EngineError::Ended);
         }
-        let file = self.file(precision)?;
-        let reference = Reference::read(&self.request.model, file).map_err(|error| refused(&error))?;
-        let reference = reference.map(|reference| reference.in_precision(precision.name()));
-        if let Some(reference) = reference.filter(|reference| reference.size() == self.input) {
-            let comparison = reference.compare(&engine)?;
-            if !comparison.agrees() {
-                let reason = format!(
-                    "it counts {:.2} on the golden picture, where {:.2} are expected",
-                    comparison.count, comparison.expected.count
-                );
-                return Err(EngineError::Infer { kind: KIND, reason });
-            }
-        }
+        golden::check_once(self.request, &engine, None).map_err(|error| match error {
+            EngineError::Golden { what, .. } => EngineError::Infer { kind: KIND, reason: what },
+            other => other,
+        })?;
         let mut lane = engine.lane()?;
         // Small pictures: what is copied to the GPU is the same for each precision, and would hide what differs.
         let (side, gray) = (64, [114u8; 64 * 64]);
@@ -168,10 +194,10 @@ impl Opening<'_> {
         let format = FrameFormat::new(pixels, side, side);
         let picture = FrameView::new(format, &[Plane { data: &gray, stride: side }]).expect("so large it is");
         let placement = Placement::new(self.request.model.manifest.input.resize, side, side, self.input);
-        let mut slots: Vec<Slot> = (0..self.request.max_batch.max(1)).map(|_| Slot::best_for(&engine)).collect();
+        let mut slots: Vec<Slot> = (0..self.max_batch()).map(|_| Slot::best_for(&engine)).collect();
         let mut best = Duration::MAX;
         for trial in 0..2 * TRIALS {
-            for room in slots.iter_mut().filter_map(|slot| slot.picture.as_mut()) {
+            for room in slots.iter_mut().filter_map(|slot| slot.input.picture_mut()) {
                 room.stage(&picture, placement).map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             }
             lane.infer(&mut slots)?;
@@ -192,29 +218,56 @@ impl Opening<'_> {
         })
     }
 
-    /// The engine of one precision, chosen for that reason, its plan built where there is none.
+    /// The engine of one precision, chosen for that reason, its plan built where there is none. A
+    /// plan that was kept and fails its golden picture is built anew, once.
     fn engine(&self, precision: Precision, choice: Option<String>) -> Result<GpuEngine, EngineError> {
+        let (engine, plan) = self.engine_but(precision, choice.clone(), None)?;
+        if plan.origin != Origin::Kept {
+            return Ok(engine);
+        }
+        match golden::check_once(self.request, &engine, None) {
+            Err(EngineError::Golden { what, .. }) => {
+                drop(engine);
+                let refused = Refused { sha256: plan.sha256, reason: format!("it fails its golden picture: {what}") };
+                Ok(self.engine_but(precision, choice, Some(&refused))?.0)
+            }
+            Err(error) => Err(error),
+            Ok(()) => Ok(engine),
+        }
+    }
+
+    /// The engine of one precision, and where its plan came from.
+    fn engine_but(
+        &self,
+        precision: Precision,
+        choice: Option<String>,
+        refused_plan: Option<&Refused>,
+    ) -> Result<(GpuEngine, CachedPlan<()>), EngineError> {
         let Self { request, context, library, input } = self;
         let model = &request.model;
         let file = self.file(precision)?;
         model.verify_once(file).map_err(|error| refused(&error))?;
         let path = model.path(file);
+        let gpu = context.device().model();
         let wanted = cache::PlanRequest {
             library,
             onnx: &path,
             sha256: &file.sha256,
             precision,
             input: *input,
-            max_batch: request.max_batch.max(1),
+            max_batch: self.max_batch(),
             capability: self.capability(),
+            gpu: &gpu,
+            refused: refused_plan,
             calibration: None,
             detailed: false,
         };
-        let plan = {
+        let CachedPlan { plan, origin, path: kept_at, sha256 } = {
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
-            cache::load(&wanted, &|at| request.watch.tell(at)).map_err(EngineError::TensorRt)?.plan
+            cache::load(&wanted, &|at| request.watch.tell(at)).map_err(EngineError::from)?
         };
-        self.run(plan, &path, precision.name(), choice)
+        let engine = self.run(plan, &path, precision.name(), choice)?.of_plan(sha256.clone());
+        Ok((engine, CachedPlan { plan: (), origin, path: kept_at, sha256 }))
     }
 
     /// The engine of a plan that the user built by hand.
@@ -226,9 +279,10 @@ impl Opening<'_> {
         let bytes = std::fs::read(path).map_err(|error| refused(&format!("{}: {error}", path.display())))?;
         let plan = {
             let _entered = self.context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
-            self.library.load(&bytes).map_err(EngineError::TensorRt)?
+            self.library.load_plugins();
+            self.library.load(&bytes).map_err(EngineError::from)?
         };
-        self.run(plan, path, "plan", None)
+        Ok(self.run(plan, path, "plan", None)?.of_plan(digest::sha256(&bytes)))
     }
 
     /// The engine of a plan that was made from `path`.
@@ -243,7 +297,10 @@ impl Opening<'_> {
         let plan = Inside::new(plan, context);
         if let Some(folder) = cache::folder() {
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
-            plan.value().keep_kernels(&folder, &context.device().name);
+            let is_warm = plan.value().keep_kernels(&folder, &context.device().model());
+            if !is_warm && !request.watch.tell(Progress::Compiling) {
+                return Err(EngineError::Ended);
+            }
         }
         let stride = request.model.manifest.output.stride;
         let (columns, rows) = (input.width / stride, input.height / stride);
@@ -270,7 +327,7 @@ impl Opening<'_> {
             lanes: LANES,
         };
         // A larger batch goes in parts.
-        let max_batch = request.max_batch.max(1).min(plan.value().max_batch());
+        let max_batch = self.max_batch().min(plan.value().max_batch());
         let networks: Networks = Box::new(move || {
             let context = &plan.context;
             let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
@@ -327,7 +384,7 @@ impl TensorRtNetwork {
         let plan = Inside::new(plan.clone(), context);
         let mut network = Self { contexts: HashMap::new(), batch: 0, compiled: false, plan, scratch };
         // Whether there is a context at all shows now.
-        network.context(network.min_batch()).map_err(EngineError::TensorRt)?;
+        network.context(network.min_batch()).map_err(EngineError::from)?;
         Ok(network)
     }
 

@@ -19,14 +19,16 @@
 
 mod publisher;
 mod queue;
+mod settings;
 mod shared;
 pub mod sink;
 mod thinning;
 mod trouble;
 mod worker;
 
-pub use publisher::{GRACE, PATIENCE, PublishError, PublishSettings, Publisher};
+pub use publisher::{PublishError, Publisher};
 pub use queue::{Account, Queue, Statistics};
+pub use settings::{GRACE, PATIENCE, PublishSettings};
 pub use shared::{Event, Listener};
 pub use sink::{Report, Sent, Sink, SinkError, SinkSettings};
 pub use thinning::{FrameTime, Thinning};

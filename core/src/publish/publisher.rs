@@ -3,30 +3,16 @@
 use std::io;
 use std::sync::Arc;
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use thiserror::Error;
 
 use super::queue::{Account, Statistics};
+use super::settings::{GRACE, PATIENCE, PublishSettings};
 use super::shared::{Event, Listener, Opening, Shared, State, WORKERS};
-use super::sink::{Destination, LocationError, Report, SinkSettings};
+use super::sink::{Destination, LocationError, Report};
 use super::trouble::Cause;
 use super::worker::Worker;
-
-/// How long a publisher waits for its sink when it begins, is flushed, or ends.
-pub const PATIENCE: Duration = Duration::from_secs(2);
-
-/// The same for a sink that has taken nothing for [`PATIENCE`] already.
-pub const GRACE: Duration = Duration::from_millis(250);
-
-/// What the user chose of a publisher.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct PublishSettings {
-    /// Reports that wait at most. Publishers that share a sink share the largest queue.
-    pub queue_size: usize,
-    /// The sink's own. The first publisher of a location decides.
-    pub sink: SinkSettings,
-}
 
 /// A publisher that cannot begin.
 #[derive(Debug, Error)]

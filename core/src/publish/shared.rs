@@ -6,8 +6,8 @@ use std::time::Instant;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::publisher::{GRACE, PATIENCE, PublishSettings};
 use super::queue::Queue;
+use super::settings::{GRACE, PATIENCE, PublishSettings};
 use super::sink::{Destination, SinkError, SinkSettings};
 use super::trouble::{Cause, Trouble, TroubleEnd};
 

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use nix::sys::signal::{SigSet, Signal};
 
-use super::publisher::PATIENCE;
+use super::settings::PATIENCE;
 use super::shared::{Event, Opening, Shared, State, WORKERS};
 use super::sink::{Destination, Log, Report, Sink, SinkError};
 use super::trouble::Cause;

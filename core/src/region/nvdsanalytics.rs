@@ -25,6 +25,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
+use super::crossing::crossings;
 use super::{Levels, Point, Polygon, Region, RegionError, Regions};
 
 /// What a file says of each source, by the source's number.
@@ -285,7 +286,12 @@ impl Reader<'_> {
             if corners.iter().any(|&[x, y]| x > width || y > height) {
                 return Err(wrong(&format!("a corner lies outside the configured frame of {width}x{height}")));
             }
-            Ok((label.to_owned(), corners.iter().map(|&[x, y]| [x / width, y / height]).collect()))
+            let polygon: Polygon = corners.iter().map(|&[x, y]| [x / width, y / height]).collect();
+            // Before the inverse is made of it, whose corners have other numbers.
+            if let Some(crossings) = crossings(&polygon) {
+                return Err(wrong(&format!("{crossings}; give the corners in their order around the region")));
+            }
+            Ok((label.to_owned(), polygon))
         });
         polygons.collect()
     }
@@ -421,6 +427,17 @@ jammed=9
             let file = SourcesFile::parse(&format!("{base}roi-out={corners}\n"), "inline").unwrap();
             let covered = Coverage::new(&file.sources[&7].regions[0].polygon, &map.grid).count(&map);
             assert!((covered - 16.0 * (1.0 - 0.5 * 0.3)).abs() < 1e-5, "{covered}");
+        }
+    }
+
+    #[test]
+    fn region_that_crosses_itself_is_named_with_its_group_inverse_or_not() {
+        let base = "[property]\nenable=1\nconfig-width=100\nconfig-height=100\n";
+        let corners = "10;10;60;10;10;40;60;40";
+        for group in ["roi-filtering-stream-7]\ninverse-roi=1", "roi-filtering-stream-7]", "overcrowding-stream-7]"] {
+            let text = format!("{base}[{group}\nenable=1\nroi-out={corners}\n");
+            let error = SourcesFile::parse(&text, "inline").unwrap_err().to_string();
+            assert!(error.contains("roi-out") && error.contains("corners 2-3 and 4-1"), "{error}");
         }
     }
 

@@ -63,6 +63,9 @@ pub enum Progress<'a> {
         /// Which one.
         precision: Precision,
     },
+    /// TensorRT-RTX compiles a plan's kernels for the GPU at hand, when its first lane is made: it
+    /// takes seconds.
+    Compiling,
     /// A phase of a build begins, perhaps inside another one.
     Begin {
         /// Its name, TensorRT's own.
@@ -86,17 +89,17 @@ pub enum Progress<'a> {
     },
 }
 
-type Watch<'a> = &'a (dyn Fn(Progress<'_>) -> bool + Sync);
+type OnProgress<'a> = &'a (dyn Fn(Progress<'_>) -> bool + Sync);
 
 struct Watcher<'a> {
-    watch: Watch<'a>,
+    watch: OnProgress<'a>,
     ended: AtomicBool,
 }
 
 impl Library {
     /// Builds a plan: seconds with TensorRT-RTX, minutes with TensorRT. `watch` is told of the progress, by any thread, and ends the build
     /// by returning false.
-    pub fn build(&self, build: &Build<'_>, watch: Watch<'_>) -> Result<Built, TensorRtError> {
+    pub fn build(&self, build: &Build<'_>, watch: OnProgress<'_>) -> Result<Built, TensorRtError> {
         let refused = |reason| TensorRtError::Build { library: self.to_string(), reason };
         if build.max_batch == 0 {
             return Err(refused("a batch of 0 was asked for".to_owned()));

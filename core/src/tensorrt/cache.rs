@@ -1,30 +1,33 @@
-//! Plans that were built, kept for the next start: the first one takes minutes, later ones a moment.
+//! Plans that were built, kept for the next start: the first one takes minutes, later ones a
+//! moment.
 //!
-//! A plan is good for one network, one version of the library, one kind of GPU, one precision and one profile. All of that is in the plan's
-//! name, and again in a small JSON file beside it, which also has the plan's SHA-256. A plan whose JSON says otherwise, or which the library
-//! does not load, is explained and built anew. Files are written under another name and moved into place; while one process builds, others
-//! that need the same plan wait for it.
+//! A plan is good for one network, one version of the library, one model of GPU (those of
+//! TensorRT-RTX: one compute capability), one precision and one profile. All of that is in the
+//! plan's name, and again in a small JSON file beside it, which also has the plan's SHA-256. A plan
+//! whose JSON says otherwise, or which the library does not load, is explained and built anew.
+//! Files are written under another name and moved into place; while one process builds, others that
+//! need the same plan wait for it.
 //!
-//! Two more things are kept there, each in one file that begins with its own SHA-256, and each only saving time: what TensorRT 10 and 11 measured
-//! while they built ([`super::Built::timings`]), for one version and kind of GPU; and the kernels that TensorRT-RTX compiled for a plan on a GPU
-//! ([`Plan::keep_kernels`]). The library itself refuses what does not fit, another driver's too, and both are then made anew. Of two processes that
-//! write one, the later stays.
+//! Two more things are kept there, each in one file that begins with its own SHA-256, and each only
+//! saving time: what TensorRT 10 and 11 measured while they built ([`super::Built::timings`]), for
+//! one version and model of GPU; and the kernels that TensorRT-RTX compiled for a plan on a GPU
+//! ([`Plan::keep_kernels`]). The library itself refuses what does not fit, another driver's too,
+//! and both are then made anew. Of two processes that write one, the later stays.
 
 use std::fs::{self, File, TryLockError};
-use std::io::{self, Write};
+use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
 
+use super::files::{read_checked, short_digest, write_checked, write_whole};
 use super::half::to_half;
 use super::log::{self, Severity};
 use super::{Build, Flavour, Library, Plan, Precision, Progress, TensorRtError};
-use crate::model::hex;
+use crate::digest::sha256 as digest;
 use crate::preprocess::InputSize;
 
 /// What a plan is wanted for.
@@ -44,10 +47,24 @@ pub struct PlanRequest<'a> {
     pub max_batch: usize,
     /// Compute capability of the GPU times ten.
     pub capability: u32,
+    /// The GPU's model ([`crate::cuda::DeviceInfo::model`]). Plans of TensorRT-RTX serve every
+    /// model of a compute capability, and do not depend on it.
+    pub gpu: &'a str,
+    /// A plan that is not to be used, although it is kept for this.
+    pub refused: Option<&'a Refused>,
     /// TensorRT 10 alone: an existing calibration table.
     pub calibration: Option<&'a Path>,
     /// Keep names and precisions of layers in the plan.
     pub detailed: bool,
+}
+
+/// A plan that was found not to work.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// SHA-256 of the plan.
+    pub sha256: String,
+    /// What it does wrong.
+    pub reason: String,
 }
 
 /// Everything that a plan depends on: the JSON beside it.
@@ -64,6 +81,9 @@ pub struct Label {
     pub version: String,
     /// Compute capability of the GPU times ten.
     pub capability: u32,
+    /// The GPU's model; empty for a plan that serves every model of the compute capability.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub gpu: String,
     /// Precision.
     pub precision: Precision,
     /// Input width in pixels.
@@ -83,7 +103,7 @@ pub struct Label {
     pub plan_sha256: String,
 }
 
-type Watch<'a> = &'a (dyn Fn(Progress<'_>) -> bool + Sync);
+type OnProgress<'a> = &'a (dyn Fn(Progress<'_>) -> bool + Sync);
 
 /// How often somebody who waits for another process asks whether to go on.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -104,13 +124,15 @@ pub enum Origin {
 
 /// A plan, and where it came from.
 #[derive(Debug)]
-pub struct Found<T> {
+pub struct CachedPlan<T> {
     /// The plan.
     pub plan: T,
     /// Where it came from.
     pub origin: Origin,
     /// Its file, if it is kept.
     pub path: Option<PathBuf>,
+    /// SHA-256 of the plan.
+    pub sha256: String,
 }
 
 /// The folder of plans: `engines` in the cache folder.
@@ -118,20 +140,18 @@ pub fn folder() -> Option<PathBuf> {
     Some(crate::cache::folder()?.join("engines"))
 }
 
-pub(super) fn digest(bytes: &[u8]) -> String {
-    hex(&Sha256::digest(bytes))
-}
-
 impl Label {
     /// The label of what is asked for.
     pub fn of(request: &PlanRequest<'_>) -> Result<Self, TensorRtError> {
         let calibration_sha256 = request.calibration.map(read).transpose()?.map(|table| digest(&table));
+        let serves_all = request.library.flavour() == Flavour::TensorRtRtx;
         Ok(Self {
             network: request.onnx.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
             network_sha256: request.sha256.to_owned(),
             library: request.library.flavour(),
             version: request.library.version().to_string(),
             capability: request.capability,
+            gpu: if serves_all { String::new() } else { request.gpu.to_owned() },
             precision: request.precision,
             width: request.input.width,
             height: request.input.height,
@@ -165,11 +185,15 @@ impl Label {
     fn what(&self) -> String {
         let Self { precision, width, height, max_batch, library, version, .. } = self;
         format!(
-            "{} in {precision}, {width}x{height}, batches to {max_batch}, by {library} {version} for compute capability {}.{}",
+            "{} in {precision}, {width}x{height}, batches to {max_batch}, by {library} {version} for {}",
             self.model(),
-            self.capability / 10,
-            self.capability % 10
+            self.target()
         )
+    }
+
+    /// Which GPUs it is for, in words.
+    pub fn target(&self) -> String {
+        target(&self.gpu, self.capability)
     }
 
     /// The network's name without its precision: quantized files say it in their own names.
@@ -199,6 +223,8 @@ impl Label {
             &format!("{} {}", wanted.library, wanted.version),
         );
         compare("compute capability", &capability(self.capability), &capability(wanted.capability));
+        let gpu = |label: &Self| if label.gpu.is_empty() { "of any model".to_owned() } else { label.gpu.clone() };
+        compare("GPU", &gpu(self), &gpu(wanted));
         compare("precision", &self.precision.name(), &wanted.precision.name());
         compare("input", &format!("{}x{}", self.width, self.height), &format!("{}x{}", wanted.width, wanted.height));
         compare("largest batch", &self.max_batch, &wanted.max_batch);
@@ -210,12 +236,18 @@ impl Label {
     }
 }
 
+/// GPUs of that model and compute capability, in words; an empty model is any.
+pub(super) fn target(gpu: &str, capability: u32) -> String {
+    let capability = format!("compute capability {}.{}", capability / 10, capability % 10);
+    if gpu.is_empty() { capability } else { format!("{gpu} ({capability})") }
+}
+
 fn read(path: &Path) -> Result<Vec<u8>, TensorRtError> {
     fs::read(path).map_err(|error| TensorRtError::File { path: path.display().to_string(), reason: error.to_string() })
 }
 
 /// Builds what is asked for, and nothing else.
-pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: Watch<'_>) -> Result<Vec<u8>, TensorRtError> {
+pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: OnProgress<'_>) -> Result<Vec<u8>, TensorRtError> {
     let mut onnx = read(request.onnx)?;
     let library = request.library;
     let takes_flags = (library.flavour(), library.version().major) == (Flavour::TensorRt, 10);
@@ -255,38 +287,23 @@ pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: Watch<'_>) 
     Ok(built.plan)
 }
 
-/// Where the times lie that builds of this library for such a GPU have measured; `None` for TensorRT-RTX, which measures nothing.
+/// Where the times lie that builds of this library on this model of GPU have measured; `None` for
+/// TensorRT-RTX, which measures nothing.
 fn timings_path(request: &PlanRequest<'_>) -> Option<PathBuf> {
     let library = request.library;
-    let name = format!("timings-sm{}-{}-{}.cache", request.capability, library.flavour().name(), library.version());
+    let (capability, model) = (request.capability, short_digest(request.gpu));
+    let name = format!("timings-sm{capability}-{model}-{}-{}.cache", library.flavour().name(), library.version());
     (library.flavour() == Flavour::TensorRt).then_some(folder()?.join(name))
-}
-
-/// The content of a file of [`write_checked`]; `None` where it is not there, or damaged.
-pub(super) fn read_checked(path: &Path) -> Option<Vec<u8>> {
-    let mut bytes = fs::read(path).ok()?;
-    let begin = bytes.iter().position(|&byte| byte == b'\n')? + 1;
-    let content = bytes.split_off(begin);
-    (bytes.trim_ascii_end() == digest(&content).as_bytes()).then_some(content)
-}
-
-/// Writes a file whose first line is the SHA-256 of the rest, whole or not at all.
-pub(super) fn write_checked(path: &Path, content: &[u8]) -> io::Result<()> {
-    fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-    let mut bytes = digest(content).into_bytes();
-    bytes.push(b'\n');
-    bytes.extend_from_slice(content);
-    write_whole(path, &bytes)
 }
 
 /// The plan that is asked for, loaded onto the GPU whose context is current: from the cache, or built, which takes minutes and is watched by
 /// `watch`.
-pub fn load(request: &PlanRequest<'_>, watch: Watch<'_>) -> Result<Found<Arc<Plan>>, TensorRtError> {
+pub fn load(request: &PlanRequest<'_>, watch: OnProgress<'_>) -> Result<CachedPlan<Arc<Plan>>, TensorRtError> {
     find(request, folder().as_deref(), &|plan| request.library.load(plan), watch)
 }
 
 /// As [`load`], but the plan's bytes, which need no GPU.
-pub fn plan_for(request: &PlanRequest<'_>, watch: Watch<'_>) -> Result<Found<Vec<u8>>, TensorRtError> {
+pub fn plan_for(request: &PlanRequest<'_>, watch: OnProgress<'_>) -> Result<CachedPlan<Vec<u8>>, TensorRtError> {
     find(request, folder().as_deref(), &|plan| Ok(plan.to_vec()), watch)
 }
 
@@ -295,15 +312,16 @@ fn find<T>(
     request: &PlanRequest<'_>,
     folder: Option<&Path>,
     open: &dyn Fn(&[u8]) -> Result<T, TensorRtError>,
-    watch: Watch<'_>,
-) -> Result<Found<T>, TensorRtError> {
+    watch: OnProgress<'_>,
+) -> Result<CachedPlan<T>, TensorRtError> {
     // TensorRT-RTX builds for any GPU; TensorRT for the one at hand.
     let wanted = [request.capability];
     let capabilities: &[u32] = if request.library.flavour() == Flavour::TensorRtRtx { &wanted } else { &[] };
     let label = Label::of(request)?;
-    let unkept = |instead, reason: String| -> Result<Found<T>, TensorRtError> {
-        let plan = open(&build(request, capabilities, watch)?)?;
-        Ok(Found { plan, origin: Origin::Built { instead, unkept: Some(reason) }, path: None })
+    let unkept = |instead, reason: String| -> Result<CachedPlan<T>, TensorRtError> {
+        let bytes = build(request, capabilities, watch)?;
+        let origin = Origin::Built { instead, unkept: Some(reason) };
+        Ok(CachedPlan { plan: open(&bytes)?, origin, path: None, sha256: digest(&bytes) })
     };
     let Some(folder) = folder else {
         return unkept(None, "no folder to keep it in: set HOME or VEHICLECOUNT_CACHE".to_owned());
@@ -315,8 +333,11 @@ fn find<T>(
         Err(error) => return unkept(None, format!("{}: {error}", folder.display())),
     };
     let instead = match kept(&path, &label) {
-        Ok(Some(bytes)) => match open(&bytes) {
-            Ok(plan) => return Ok(Found { plan, origin: Origin::Kept, path: Some(path) }),
+        Ok(Some((_, sha256))) if request.refused.is_some_and(|refused| refused.sha256 == sha256) => {
+            request.refused.map(|refused| format!("{}: {}", path.display(), refused.reason))
+        }
+        Ok(Some((bytes, sha256))) => match open(&bytes) {
+            Ok(plan) => return Ok(CachedPlan { plan, origin: Origin::Kept, path: Some(path), sha256 }),
             // Another plan would need as much memory.
             Err(TensorRtError::Load { reason, .. }) if !reason.to_lowercase().contains("memory") => {
                 Some(format!("{} does not load ({reason})", path.display()))
@@ -351,12 +372,13 @@ fn find<T>(
     if !watch(Progress::Built { unkept: unkept.as_deref() }) {
         return Err(TensorRtError::Ended);
     }
-    Ok(Found { plan, origin: Origin::Built { instead, unkept }, path: written.is_ok().then_some(path) })
+    let path = written.is_ok().then_some(path);
+    Ok(CachedPlan { plan, origin: Origin::Built { instead, unkept }, path, sha256: digest(&bytes) })
 }
 
 /// The file at `path`, locked against other processes. While another one has it, `watch` is asked whether to go on waiting. The inner error
 /// is that nothing can be locked there.
-pub fn alone(path: &Path, watch: Watch<'_>) -> Result<io::Result<File>, TensorRtError> {
+pub fn alone(path: &Path, watch: OnProgress<'_>) -> Result<io::Result<File>, TensorRtError> {
     let made = fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).and_then(|()| File::create(path));
     let file = match made {
         Ok(file) => file,
@@ -372,8 +394,9 @@ pub fn alone(path: &Path, watch: Watch<'_>) -> Result<io::Result<File>, TensorRt
     }
 }
 
-/// The plan at `path`, if its label is `wanted`; the reason, where something is there that cannot be used.
-fn kept(path: &Path, wanted: &Label) -> Result<Option<Vec<u8>>, String> {
+/// The plan at `path` and its SHA-256, if its label is `wanted`; the reason, where something is
+/// there that cannot be used.
+fn kept(path: &Path, wanted: &Label) -> Result<Option<(Vec<u8>, String)>, String> {
     let bytes = match fs::read(path) {
         Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -386,10 +409,11 @@ fn kept(path: &Path, wanted: &Label) -> Result<Option<Vec<u8>>, String> {
     if !differences.is_empty() {
         return Err(format!("{} is for another use ({})", path.display(), differences.join("; ")));
     }
-    if label.plan_sha256 != digest(&bytes) {
+    let sha256 = digest(&bytes);
+    if label.plan_sha256 != sha256 {
         return Err(format!("{} is damaged: its SHA-256 is not the one that was written beside it", path.display()));
     }
-    Ok(Some(bytes))
+    Ok(Some((bytes, sha256)))
 }
 
 /// What there is instead: the kept plan of the same network that comes nearest, and in what it differs.
@@ -418,21 +442,4 @@ pub fn write(path: &Path, plan: &[u8], label: &Label) -> io::Result<()> {
     write_whole(path, plan)?;
     let text = serde_json::to_string_pretty(&label).expect("a label is plain");
     write_whole(&label_path(path), text.as_bytes())
-}
-
-/// Writes a file under another name beside it, and moves it into place.
-pub(super) fn write_whole(path: &Path, bytes: &[u8]) -> io::Result<()> {
-    // Its own for each process and each writer in it.
-    static WRITERS: AtomicU64 = AtomicU64::new(0);
-    let writer = WRITERS.fetch_add(1, Ordering::Relaxed);
-    let beside = path.with_added_extension(format!("{}-{writer}.part", std::process::id()));
-    let written = File::create(&beside).and_then(|mut file| {
-        file.write_all(bytes)?;
-        file.sync_all()
-    });
-    let moved = written.and_then(|()| fs::rename(&beside, path));
-    if moved.is_err() {
-        let _ = fs::remove_file(&beside);
-    }
-    moved
 }

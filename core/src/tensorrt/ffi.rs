@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use super::Flavour;
 
 /// Must be that of shim.h.
-const ABI: u32 = 4;
+const ABI: u32 = 5;
 
 pub(super) const MAX_DIMS: usize = 8;
 
@@ -34,6 +34,7 @@ pub(super) struct Tensor {
     pub name: *const c_char,
     pub input: i32,
     pub data_type: i32,
+    pub format: i32,
     pub dims: Dims,
 }
 

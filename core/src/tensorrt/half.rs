@@ -16,6 +16,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use half::f16;
 use thiserror::Error;
 
 use super::onnx::schema;
@@ -339,73 +340,28 @@ fn convert_tensor(bytes: &[u8], made: Option<&str>, roles: &Roles) -> Result<Vec
 
 /// A number of the tensor `name`, or why FP16 does not hold it.
 fn convert(value: f32, role: Role, name: &str) -> Result<u16, HalfError> {
-    let near = half(value);
-    if near & 0x7fff >= 0x7c00 {
+    let near = f16::from_f32(value);
+    if !near.is_finite() {
         return Err(HalfError::Unknown(format!("the weights {name:?} have {value}, which FP16 does not")));
     }
     if matches!(role, Role::Weights | Role::Stays) {
-        return Ok(near);
+        return Ok(near.to_bits());
     }
     let refused = |why: &str| Err(HalfError::Unknown(format!("the scale {name:?} is {value}: {why}")));
     // What is quantized goes from -127 to 127 steps.
-    if value <= 0.0 || half(value * 127.0) >= 0x7c00 {
+    if value <= 0.0 || !f16::from_f32(value * 127.0).is_finite() {
         return refused("no scale of INT8 that FP16 can hold");
     }
-    let near = near.max(1);
-    if role == Role::Scale && (number(near) - value).abs() > value / 256.0 {
+    let near = near.max(f16::from_bits(1));
+    if role == Role::Scale && (near.to_f32() - value).abs() > value / 256.0 {
         return refused("too small for FP16, which would be off by more than half a step of INT8");
     }
-    Ok(near)
-}
-
-/// What an FP16 number is.
-fn number(half: u16) -> f32 {
-    let (exponent, fraction) = (i32::from(half >> 10 & 31), f32::from(half & 1023));
-    let magnitude = match exponent {
-        0 => fraction * 2.0_f32.powi(-24),
-        31 => f32::INFINITY,
-        _ => (1.0 + fraction / 1024.0) * 2.0_f32.powi(exponent - 15),
-    };
-    if half & 0x8000 == 0 { magnitude } else { -magnitude }
-}
-
-/// The nearest FP16 number, of two equally near ones the even one; infinity beyond the largest (IEEE 754).
-fn half(value: f32) -> u16 {
-    let bits = value.to_bits();
-    let sign = (bits >> 16 & 0x8000) as u16;
-    let magnitude = f32::from_bits(bits & 0x7fff_ffff);
-    if magnitude.is_nan() {
-        return sign | 0x7e00;
-    }
-    // Below the smallest normal number, steps are of 2^-24: the rounding of f32 itself does it.
-    if magnitude < 2.0_f32.powi(-14) {
-        let steps = magnitude * 2.0_f32.powi(24);
-        return sign | steps.round_ties_even() as u16;
-    }
-    let rounded = magnitude.to_bits() + 0xfff + (bits >> 13 & 1);
-    let half = (rounded >> 13).wrapping_sub((127 - 15) << 10);
-    sign | half.min(0x7c00) as u16
+    Ok(near.to_bits())
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn every_half_is_its_own_nearest() {
-        for bits in 0..0x7c00_u16 {
-            assert_eq!(half(number(bits)), bits);
-            assert_eq!(half(-number(bits)), bits | 0x8000);
-            // Between it and the next, the nearer one; in the middle, the even one.
-            if bits < 0x7bff {
-                let (low, high) = (f64::from(number(bits)), f64::from(number(bits + 1)));
-                assert_eq!(half((low * 0.51 + high * 0.49) as f32), bits);
-                assert_eq!(half((low * 0.49 + high * 0.51) as f32), bits + 1);
-                assert_eq!(half(((low + high) / 2.0) as f32), bits + (bits & 1));
-            }
-        }
-        assert_eq!((half(65_504.0), half(65_520.0), half(1e9)), (0x7bff, 0x7c00, 0x7c00));
-    }
 
     #[test]
     fn half_of_a_network_is_smaller_and_keeps_its_face() {
@@ -442,7 +398,7 @@ mod tests {
             let values = match get(schema::TENSOR_TYPE).expect("a type").varint() {
                 schema::FLOAT => bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
                 schema::FLOAT16 => {
-                    bytes.as_chunks::<2>().0.iter().map(|two| number(u16::from_le_bytes(*two))).collect()
+                    bytes.as_chunks::<2>().0.iter().map(|two| f16::from_le_bytes(*two).to_f32()).collect()
                 }
                 other => panic!("{name} is of type {other}"),
             };

@@ -1,15 +1,17 @@
 //! Finding and opening the library, and making sure that it is of the family it is taken for.
 
 use std::collections::HashMap;
-use std::ffi::{c_int, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::fmt;
 use std::path::{Path, PathBuf};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::Mutex;
 
 use super::ffi::{self, Shim};
 use super::{Flavour, TensorRtError, log};
 use crate::cuda::{CudaError, Driver};
-use crate::engine::library::{OVERRIDE, folders};
+use crate::places::{OVERRIDE, folders};
 
 /// Version of a library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -190,6 +192,29 @@ impl Library {
         &self.path
     }
 
+    /// Registers the layers that come with TensorRT as plugins: plans that were built by hand may have
+    /// them. Where their library is not there, such a plan does not load, and says why.
+    pub fn load_plugins(&self) {
+        if self.flavour != Flavour::TensorRt {
+            return;
+        }
+        type Initialize = unsafe extern "C" fn(*mut c_void, *const c_char) -> bool;
+        let name = format!("libnvinfer_plugin.so.{}", self.version.major);
+        let path = if self.path.is_absolute() { self.path.with_file_name(name) } else { PathBuf::from(name) };
+        // SAFETY: NVIDIA's library of this version, made to be opened so, which stays; the function is
+        // that of NvInferPlugin.h, and the shim's logger begins with TensorRT's and stays, too.
+        unsafe {
+            let Ok(library) = libloading::Library::new(&path) else {
+                log::tell(log::Severity::Info, &format!("{} is not there: no plugins", path.display()));
+                return;
+            };
+            if let Ok(initialize) = library.get::<Initialize>(b"initLibNvInferPlugins\0") {
+                initialize(self.logger, c"".as_ptr());
+            }
+            std::mem::forget(library);
+        }
+    }
+
     /// A runtime: what loads plans.
     pub(super) fn runtime(&self) -> Result<*mut c_void, TensorRtError> {
         log::forget();
@@ -222,7 +247,7 @@ impl Library {
 impl Family {
     fn load(&self, path: &Path) -> Result<Arc<Library>, TensorRtError> {
         static OPENED: Mutex<Option<HashMap<PathBuf, Arc<Library>>>> = Mutex::new(None);
-        let mut opened = OPENED.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut opened = OPENED.lock();
         let opened = opened.get_or_insert_with(HashMap::new);
         if let Some(library) = opened.get(path) {
             return Ok(library.clone());

@@ -2,7 +2,9 @@
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
+
+use parking_lot::Mutex;
 
 /// How grave a message of TensorRT is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -52,7 +54,7 @@ pub(super) extern "C" fn receive(severity: i32, message: *const c_char) {
         MINE.with_borrow_mut(|mine| {
             mine.get_or_insert_with(|| message.to_string());
         });
-        ANY.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| message.to_string());
+        ANY.lock().get_or_insert_with(|| message.to_string());
     }
     if let Some(listener) = LISTENER.get() {
         listener(severity, &message);
@@ -69,13 +71,13 @@ pub(crate) fn tell(severity: Severity, message: &str) {
 /// Forgets earlier errors: what comes now is the reason of the call that follows.
 pub(super) fn forget() {
     MINE.with_borrow_mut(Option::take);
-    ANY.lock().unwrap_or_else(PoisonError::into_inner).take();
+    ANY.lock().take();
 }
 
 /// The first error since [`forget`], this thread's before others'.
 pub(super) fn reason() -> Option<String> {
     let mine = MINE.with_borrow_mut(Option::take);
-    mine.or_else(|| ANY.lock().unwrap_or_else(PoisonError::into_inner).take())
+    mine.or_else(|| ANY.lock().take())
 }
 
 /// `what`, with the reason that TensorRT gave.

@@ -17,7 +17,9 @@ use thiserror::Error;
 
 mod builder;
 pub mod cache;
+mod choice;
 mod ffi;
+mod files;
 pub mod half;
 mod library;
 mod log;
@@ -26,11 +28,13 @@ mod plan;
 mod precision;
 
 pub use builder::{Build, Built, Progress};
+pub use choice::{PrecisionTrials, Purpose, Trial, choose};
+pub(crate) use files::short_digest;
 pub use library::{Library, Version, headers};
 pub(crate) use log::tell;
 pub use log::{Severity, listen};
 pub use plan::{Context, Plan};
-pub use precision::{Choice, Precision, Purpose, Trial, candidates, choose};
+pub use precision::{Precision, candidates};
 
 /// Which of NVIDIA's two libraries.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]

@@ -5,14 +5,20 @@ use std::fmt;
 use std::mem::MaybeUninit;
 use std::path::{Path, PathBuf};
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
+
+use parking_lot::{Mutex, MutexGuard};
 
 use super::ffi::{Dims, Tensor};
-use super::{Flavour, Library, TensorRtError, cache, log};
+use super::{Flavour, Library, TensorRtError, files, log};
+use crate::digest;
 
 /// `nvinfer1::DataType::kFLOAT`.
 const FLOAT: i32 = 0;
 const HALF: i32 = 1;
+
+/// `nvinfer1::TensorFormat::kLINEAR`: row by row, plane by plane.
+const LINEAR: i32 = 0;
 
 /// A network that was built for a kind of GPU, loaded onto one: one input of raw RGB, one output of vehicles per cell, both f32.
 pub struct Plan {
@@ -73,7 +79,7 @@ impl Library {
             output: CString::default(),
             profiles: Vec::new(),
             cells: [0; 2],
-            digest: if self.flavour() == Flavour::TensorRtRtx { cache::digest(bytes) } else { String::new() },
+            digest: if self.flavour() == Flavour::TensorRtRtx { digest::sha256(bytes) } else { String::new() },
             kernels: Mutex::new(None),
         };
         if engine.is_null() {
@@ -88,7 +94,7 @@ impl Plan {
     /// Fills in names and shapes, or says why this is no density network.
     fn read_shapes(&mut self) -> Result<(), TensorRtError> {
         let shim = self.library.shim;
-        let expected = "one f32 input of N x 3 x height x width and one f32 output of N x 1 x rows x columns";
+        let expected = "one f32 input of N x 3 x height x width and one f32 output of N x 1 x rows x columns, both linear (trtexec: --inputIOFormats=fp32:chw --outputIOFormats=fp32:chw)";
         let wrong = |what: String| TensorRtError::Shape { what, expected: expected.to_owned() };
         let mut tensors = Vec::new();
         // SAFETY: the engine lives; the shim fills a tensor whose name is the engine's own text.
@@ -110,8 +116,9 @@ impl Plan {
             let each = tensors.iter().map(|(name, tensor)| {
                 let kind = if tensor.input != 0 { "an input" } else { "an output" };
                 format!(
-                    "{kind} {name:?} of {} {:?}",
+                    "{kind} {name:?} of {}{} {:?}",
                     type_name(tensor.data_type),
+                    if tensor.format == LINEAR { "" } else { " that is not linear in memory" },
                     tensor.dims.sizes().unwrap_or_default()
                 )
             });
@@ -123,7 +130,7 @@ impl Plan {
             (false, true) => ((second, two), (first, one)),
             _ => return Err(wrong(described())),
         };
-        let four = |tensor: &Tensor| tensor.data_type == FLOAT && tensor.dims.count == 4;
+        let four = |tensor: &Tensor| tensor.data_type == FLOAT && tensor.format == LINEAR && tensor.dims.count == 4;
         if !four(input.1) || !four(output.1) || input.1.dims.at[1] != 3 || output.1.dims.at[1] != 1 {
             return Err(wrong(described()));
         }
@@ -210,32 +217,35 @@ impl Plan {
         Ok(String::from_utf8_lossy(&json).into_owned())
     }
 
-    /// TensorRT-RTX compiles kernels for the GPU at hand, `gpu` by name, when a context first runs a batch size: seconds. From here on contexts
-    /// use those that lie in `folder` from earlier times, and [`write_kernels`](Self::write_kernels) and the plan's end leave them there. For
-    /// other libraries this does nothing. Call it before the first context is made.
-    pub fn keep_kernels(&self, folder: &Path, gpu: &str) {
+    /// TensorRT-RTX compiles kernels for the GPU at hand, a GPU of the model `gpu`, when a context
+    /// first runs a batch size: seconds. From here on contexts use those that lie in `folder` from
+    /// earlier times, and [`write_kernels`](Self::write_kernels) and the plan's end leave them
+    /// there. For other libraries this does nothing. Call it before the first context is made.
+    /// Returns whether nothing must be compiled, as far as is known.
+    pub fn keep_kernels(&self, folder: &Path, gpu: &str) -> bool {
         if self.library.flavour() != Flavour::TensorRtRtx {
-            return;
+            return true;
         }
-        let short = |digest: &str| digest[..digest.len().min(12)].to_owned();
-        let name = format!("kernels-{}-{}.cache", short(&self.digest), short(&cache::digest(gpu.as_bytes())));
+        let plan = &self.digest[..self.digest.len().min(12)];
+        let name = format!("kernels-{plan}-{}.cache", files::short_digest(gpu));
         let path = folder.join(name);
-        let held = cache::read_checked(&path).unwrap_or_default();
+        let held = files::read_checked(&path).unwrap_or_default();
         let mut taken = 0;
         // SAFETY: the engine lives, and the bytes live through the call.
         let made = unsafe { (self.library.shim.kernels)(self.engine, held.as_ptr().cast(), held.len(), &mut taken) };
         if made.is_null() {
-            return;
+            return false;
         }
-        let written = if taken == 0 { String::new() } else { cache::digest(&held) };
+        let written = if taken == 0 { String::new() } else { digest::sha256(&held) };
         if let Some(before) = self.kernels().replace(Kernels { cache: made, path, written }) {
             // SAFETY: no context has been made of it, as the caller was told.
             unsafe { (self.library.shim.kernels_drop)(before.cache) };
         }
+        taken != 0
     }
 
     fn kernels(&self) -> MutexGuard<'_, Option<Kernels>> {
-        self.kernels.lock().unwrap_or_else(PoisonError::into_inner)
+        self.kernels.lock()
     }
 
     /// Held while something runs that may compile kernels: meanwhile they are not written, nor compiled twice over.
@@ -251,9 +261,9 @@ impl Plan {
         let mut bytes = Vec::<u8>::new();
         // SAFETY: the object lives, and `append` gets the `Vec` that it is made for.
         let told = unsafe { (self.library.shim.kernels_write)(*held, ptr::from_mut(&mut bytes).cast(), append) };
-        let digest = cache::digest(&bytes);
+        let digest = digest::sha256(&bytes);
         if told != 0 && *written != digest {
-            match cache::write_checked(path, &bytes) {
+            match files::write_checked(path, &bytes) {
                 Ok(()) => *written = digest,
                 Err(error) => log::tell(log::Severity::Info, &format!("{}: {error}", path.display())),
             }

@@ -1,50 +1,50 @@
-//! One camera: its pair of pads, its queue, and the two threads that meet there.
+//! One camera: its pair of pads, and the two threads that meet there.
 //!
-//! The streaming thread preprocesses a frame, queues it and hands it to the engine; the pusher, the source pad's task, takes frames from
-//! the queue in order, each when it is counted or when its deadline has come. Neither ever waits for another camera.
+//! In the order in which a frame meets them: `arrival` takes it in, `input` makes the engine's
+//! input of it, `queue` holds it, `pusher` sends it on; `negotiation` answers what the neighbours
+//! ask. No camera waits for another.
 
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
-use std::time::{Duration, Instant, SystemTime};
+use std::time::Duration;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use gst_video::prelude::*;
-use vehiclecount_core::batch::{self, Dispatcher, Outcome};
-use vehiclecount_core::density::Grid;
-use vehiclecount_core::engine::Slot;
-use vehiclecount_core::engine::gpu::RegionWeights;
-use vehiclecount_core::frame::{FrameFormat, FrameView, Plane};
-use vehiclecount_core::preprocess::{Placement, Preprocessor, Resize};
-use vehiclecount_core::report::unix_nanoseconds;
+use vehiclecount_core::account::{DeviceRegions, Labels};
+use vehiclecount_core::batch::{Dispatcher, Seat};
+use vehiclecount_core::preprocess::{Preprocessor, Resize};
 
 use super::VehicleCounterPad;
-use super::formats::format_of;
-use super::imp::{CAT, VehicleCounter};
-use super::stream::{Frame, FrameState, Item, Labels, Place, Stream, Turn};
-use crate::cuda::{self, Lent, SharedContext};
-use crate::meta;
+use super::arrival::MAX_FRAMES;
+use super::imp::CAT;
+use super::state::CameraState;
+use crate::cuda::SharedContext;
 
-/// Frames of a live camera that are held at most. 32 frames at 60 frames/s are half a second: more than the default `max-latency`.
-const LIVE_FRAMES: usize = 32;
-
-/// Frames of a file that are held at most: enough to fill two batches for each lane, within reason for full-size frames.
-const MAX_FRAMES: usize = 32;
-
-/// Items, events included, that are held at most.
-const MAX_ITEMS: usize = 256;
+/// How long a camera that is released waits for a push in progress before downstream is flushed.
+const GRACE: Duration = Duration::from_millis(500);
 
 /// What is needed to count, from READY to PAUSED and back.
 #[derive(Clone)]
 pub struct Link {
-    /// This camera's way to the engine.
-    pub way: Arc<batch::Camera>,
+    /// This camera's seat at the engine.
+    pub seat: Arc<Seat>,
     /// How pictures are fitted into the model's input.
     pub resize: Resize,
     /// The engine's CUDA context, where frames in GPU memory can be taken.
     pub cuda: Option<Arc<SharedContext>>,
 }
 
-/// One camera. Lock order: `stream`, then `link` or the dispatcher's own. No lock is held while pushing, posting or preprocessing.
+impl Link {
+    /// Frames of a file that are held at most.
+    pub fn depth(&self) -> usize {
+        let dispatcher = self.seat.dispatcher();
+        (2 * dispatcher.info().lanes * dispatcher.settings().batch_size).clamp(2, MAX_FRAMES)
+    }
+}
+
+/// One camera. Lock order: `state`, then `link`, the dispatcher's own or the settings of element
+/// and pad. No lock is held while pushing, posting or preprocessing.
 pub struct Camera {
     /// The pad's number.
     pub index: u32,
@@ -52,33 +52,32 @@ pub struct Camera {
     pub sinkpad: VehicleCounterPad,
     /// Where they go out.
     pub srcpad: gst::Pad,
-    element: glib::WeakRef<super::VehicleCounter>,
-    me: Weak<Self>,
-    stream: Mutex<Stream>,
+    pub(super) element: glib::WeakRef<super::VehicleCounter>,
+    pub(super) me: Weak<Self>,
+    state: Mutex<CameraState>,
     changed: Condvar,
     link: Mutex<Option<Link>>,
     /// Used by the streaming thread alone.
-    preprocessor: Mutex<Option<Preprocessor>>,
+    pub(super) preprocessor: Mutex<Option<Preprocessor>>,
     /// Used by the streaming thread alone.
-    weights: Mutex<Option<Weights>>,
+    pub(super) device_regions: Mutex<DeviceRegions>,
+    /// A function of this camera has panicked.
+    broken: AtomicBool,
 }
 
-/// The regions as the engine's device holds them; `None` where it cannot.
-struct Weights {
-    generation: u64,
-    grid: Grid,
-    weights: Option<Arc<RegionWeights>>,
-}
-
-/// The pad functions of a camera that may be gone: a closure that upgrades it, catches panics, and calls the method.
+/// The pad functions of a camera that may be gone: a closure that upgrades it, contains panics, and
+/// calls the method.
 macro_rules! pad_function {
     ($camera:ident, $gone:expr, |$this:ident, $imp:ident, $pad:ident $(, $argument:ident)*| $body:expr) => {{
         let $camera = $camera.clone();
         move |$pad, parent: Option<&gst::Object> $(, $argument)*| {
-            VehicleCounter::catch_panic_pad_function(parent, || $gone, |$imp| {
-                let Some($this) = Weak::upgrade(&$camera) else { return $gone };
-                $body
-            })
+            let (Some($this), Some(element)) =
+                (Weak::upgrade(&$camera), parent.and_then(|parent| parent.downcast_ref::<super::VehicleCounter>()))
+            else {
+                return $gone;
+            };
+            let $imp = element.imp();
+            $this.contain(|| $body).unwrap_or_else(|| $gone)
         }
     }};
 }
@@ -97,11 +96,12 @@ impl Camera {
             srcpad: Self::build_srcpad(camera, index, src),
             element: element.downgrade(),
             me: camera.clone(),
-            stream: Mutex::new(Stream::new()),
+            state: Mutex::new(CameraState::new()),
             changed: Condvar::new(),
             link: Mutex::new(None),
             preprocessor: Mutex::new(None),
-            weights: Mutex::new(None),
+            device_regions: Mutex::default(),
+            broken: AtomicBool::new(false),
         })
     }
 
@@ -115,7 +115,7 @@ impl Camera {
                 this.sink_event(pad, event)
             }))
             .query_function(pad_function!(camera, false, |this, imp, pad, query| this.sink_query(imp, pad, query)))
-            .activatemode_function(pad_function!(camera, gone(), |this, _imp, _pad, _mode, active| {
+            .activatemode_function(activation(camera, |this, _pad, active| {
                 this.set_flushing(!active);
                 Ok(())
             }))
@@ -133,7 +133,7 @@ impl Camera {
             .name(format!("src_{index}"))
             .event_function(pad_function!(camera, false, |this, imp, pad, event| this.src_event(imp, pad, event)))
             .query_function(pad_function!(camera, false, |this, imp, pad, query| this.src_query(imp, pad, query)))
-            .activatemode_function(pad_function!(camera, gone(), |this, _imp, pad, _mode, active| {
+            .activatemode_function(activation(camera, |this, pad, active| {
                 if active { this.start_pusher(pad) } else { this.stop_pusher(pad) }
             }))
             .iterate_internal_links_function(pad_function!(
@@ -145,17 +145,18 @@ impl Camera {
             .build()
     }
 
-    fn lock(&self) -> MutexGuard<'_, Stream> {
-        self.stream.lock().unwrap_or_else(PoisonError::into_inner)
+    pub(super) fn lock(&self) -> MutexGuard<'_, CameraState> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn wait<'a>(&self, stream: MutexGuard<'a, Stream>) -> MutexGuard<'a, Stream> {
-        self.changed.wait(stream).unwrap_or_else(PoisonError::into_inner)
+    /// Waits for a change of `state`.
+    pub(super) fn wait<'a>(&self, state: MutexGuard<'a, CameraState>) -> MutexGuard<'a, CameraState> {
+        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Wakes whoever waits for a change of `stream`.
-    fn wake(&self, stream: &mut Stream) {
-        if let Some(alarm) = stream.alarm.take() {
+    /// Wakes the threads that wait for a change of `state`.
+    pub(super) fn wake(&self, state: &mut CameraState) {
+        if let Some(alarm) = state.alarm.take() {
             alarm.unschedule();
         }
         self.changed.notify_all();
@@ -167,47 +168,82 @@ impl Camera {
         if id.is_empty() { format!("camera-{}", self.index) } else { id }
     }
 
-    /// Reads from the stream's state.
-    pub fn with_stream<T>(&self, read: impl FnOnce(&mut Stream) -> T) -> T {
+    /// Calls `body`. Where that panics, the camera is broken: an error names it once, and from then
+    /// on nothing of it is called; other cameras go on. `None` where the camera is broken.
+    pub(super) fn contain<T>(&self, body: impl FnOnce() -> T) -> Option<T> {
+        if self.broken.load(Ordering::Relaxed) {
+            return None;
+        }
+        let panic = match panic::catch_unwind(AssertUnwindSafe(body)) {
+            Ok(value) => return Some(value),
+            Err(panic) => panic,
+        };
+        self.broken.store(true, Ordering::Relaxed);
+        {
+            let mut state = self.lock();
+            state.flow = Err(gst::FlowError::Error);
+            state.pushing = false;
+            self.wake(&mut state);
+        }
+        let cause = panic.downcast_ref::<&str>().copied().map(str::to_owned);
+        let cause = cause.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+        if let Some(element) = self.element.upgrade() {
+            gst::element_error!(
+                element,
+                gst::LibraryError::Failed,
+                ("Camera {}: a fault of the counter has stopped it: {cause}; other cameras go on", self.id())
+            );
+        }
+        None
+    }
+
+    /// Reads from the camera's state.
+    pub fn with_state<T>(&self, read: impl FnOnce(&mut CameraState) -> T) -> T {
         read(&mut self.lock())
     }
 
     /// The engine will come: until then live frames pass uncounted, and others wait.
     pub fn await_engine(&self) {
-        let mut stream = self.lock();
-        stream.restart();
-        stream.opening = true;
-        stream.labels.camera = self.id();
+        self.broken.store(false, Ordering::Relaxed);
+        let mut state = self.lock();
+        state.restart();
+        state.opening = true;
+        state.account.labels.camera = self.id();
     }
 
     /// The engine will not come.
     pub fn give_up(&self) {
-        let mut stream = self.lock();
-        stream.opening = false;
-        stream.flow = Err(gst::FlowError::Error);
-        self.wake(&mut stream);
+        let mut state = self.lock();
+        state.opening = false;
+        state.flow = Err(gst::FlowError::Error);
+        self.wake(&mut state);
     }
 
     /// Joins the engine, if it has not: from now on frames are counted.
     pub fn join(self: &Arc<Self>, dispatcher: &Arc<Dispatcher>, resize: Resize, cuda: Option<Arc<SharedContext>>) {
-        if self.link().is_some() {
-            return;
-        }
-        let camera = Arc::downgrade(self);
-        let way = dispatcher.join(move |ticket, outcome| {
-            if let Some(camera) = camera.upgrade() {
-                camera.report(ticket, &outcome);
-            }
-        });
         let info = dispatcher.info();
         let on_gpu = cuda.is_some();
-        *self.link.lock().unwrap_or_else(PoisonError::into_inner) = Some(Link { way: Arc::new(way), resize, cuda });
-        let mut stream = self.lock();
-        stream.labels = Labels { camera: self.id(), model: info.model.clone(), engine: info.kind.name().to_owned() };
-        stream.opening = false;
-        let in_vain = !on_gpu && stream.format.as_ref().is_some_and(|(.., in_gpu_memory)| *in_gpu_memory);
-        self.wake(&mut stream);
-        drop(stream);
+        {
+            let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+            if link.is_some() {
+                return;
+            }
+            let camera = Arc::downgrade(self);
+            let seat = dispatcher.join(move |ticket, outcome| {
+                if let Some(camera) = camera.upgrade() {
+                    camera.report(ticket, &outcome);
+                }
+            });
+            *link = Some(Link { seat: Arc::new(seat), resize, cuda });
+        }
+        let mut state = self.lock();
+        state.account.labels =
+            Labels { camera: self.id(), model: info.model.clone(), engine: info.kind.name().to_owned() };
+        state.opening = false;
+        gst::debug!(CAT, obj = self.sinkpad, "Frames go to {} from now on", info.kind);
+        let in_vain = !on_gpu && state.format.as_ref().is_some_and(|format| format.in_gpu_memory);
+        self.wake(&mut state);
+        drop(state);
         if in_vain {
             // Frames in GPU memory were agreed upon for an engine that did not come.
             self.sinkpad.push_event(gst::event::Reconfigure::new());
@@ -217,539 +253,111 @@ impl Camera {
     /// Leaves the engine.
     pub fn leave(&self) {
         let link = self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
-        // Dropped with no lock held: it may be the last of the dispatcher, which waits for its threads.
+        // Dropped with no lock held: it may be the last of the dispatcher, which waits for its
+        // threads.
         drop(link);
         {
-            let mut stream = self.lock();
-            stream.restart();
-            stream.opening = false;
+            let mut state = self.lock();
+            state.restart();
+            state.opening = false;
         }
         *self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        *self.weights.lock().unwrap_or_else(PoisonError::into_inner) = None;
+        *self.device_regions.lock().unwrap_or_else(PoisonError::into_inner) = DeviceRegions::default();
     }
 
-    fn link(&self) -> Option<Link> {
+    /// Ends both pads, for good. A push in progress gets time to end while downstream `runs`; then
+    /// downstream is flushed.
+    pub fn release(&self, runs: bool) {
+        let mut state = self.lock();
+        state.stopped = true;
+        state.flushing = true;
+        self.wake(&mut state);
+        if runs {
+            let busy = |state: &mut CameraState| state.pushing || state.querying;
+            let waited = self.changed.wait_timeout_while(state, GRACE, busy);
+            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+        }
+        let stuck = state.pushing || state.querying;
+        drop(state);
+        if stuck {
+            gst::debug!(CAT, obj = self.srcpad, "Flushing downstream, which holds a frame, to release the camera");
+            self.srcpad.push_event(gst::event::FlushStart::new());
+        }
+        let _ = self.sinkpad.set_active(false);
+        if stuck {
+            let _ = self.srcpad.stop_task();
+            // What is linked downstream may be linked to another camera later.
+            self.srcpad.push_event(gst::event::FlushStop::new(false));
+        }
+        let _ = self.srcpad.set_active(false);
+    }
+
+    pub(super) fn link(&self) -> Option<Link> {
         self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
-    fn set_flushing(&self, flushing: bool) {
-        let mut stream = self.lock();
-        stream.flushing = flushing;
-        self.wake(&mut stream);
-    }
-
-    // ---- in: the streaming thread ----
-
-    fn chain(&self, imp: &VehicleCounter, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let (arrival, received_time) = (Instant::now(), unix_nanoseconds(SystemTime::now()));
-        let timing = imp.timing();
-        let live = self.is_live();
-        let deadline = live.then(|| imp.clock().time() + timing.max_latency);
-        let link = self.await_link(live)?;
-        let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(timing.interval);
-
-        let mut stream = self.wait_for_room(link.as_ref(), live)?;
-        let Some((info, format, in_gpu_memory)) = stream.format.clone() else {
-            return Err(gst::FlowError::NotNegotiated);
-        };
-        let (sequence, due) = stream.number(interval);
-        let time = buffer.pts().or(buffer.dts());
-        let time = stream.segment.to_running_time(time).map(Duration::from).unwrap_or_default();
-        drop(stream);
-
-        // The picture is read here and nowhere else: what is queued is never mapped again.
-        let mut input = None;
-        if due && let Some(link) = &link {
-            match self.preprocess(imp, link, &info, format, &buffer, in_gpu_memory) {
-                Ok((mut slot, grid)) => {
-                    let (weights, generation) = self.weights(link, &grid, timing.density_map);
-                    slot.weights = weights;
-                    input = Some((slot, Place { grid, generation }));
-                }
-                Err(reason) => self.complain(imp, &reason),
-            }
-        }
-        let place = input.as_ref().map(|&(_, place)| place);
-
-        let mut stream = self.lock();
-        if stream.flushing {
-            if let (Some((slot, _)), Some(link)) = (input, &link) {
-                link.way.recycle(slot);
-            }
-            return Err(gst::FlowError::Flushing);
-        }
-        let order = input.map(|(slot, _)| (stream.ticket(), slot));
-        let state = match &order {
-            Some((ticket, _)) => FrameState::Waiting(*ticket),
-            None if due => {
-                stream.figures.failed += u64::from(link.is_some());
-                FrameState::Missed
-            }
-            None => FrameState::NotDue,
-        };
-        stream.push(Item::Frame(Frame { buffer, sequence, time, arrival, received_time, deadline, place, state }));
-        self.wake(&mut stream);
-        drop(stream);
-        if let (Some((ticket, slot)), Some(link)) = (order, &link) {
-            let keep = if live { 1 } else { depth(link) };
-            link.way.submit(ticket, slot, keep);
-        }
-        Ok(gst::FlowSuccess::Ok)
-    }
-
-    /// The way to the engine. While that is being opened, a live frame goes without, and others wait.
-    fn await_link(&self, live: bool) -> Result<Option<Link>, gst::FlowError> {
-        let mut stream = self.lock();
-        loop {
-            if stream.flushing {
-                return Err(gst::FlowError::Flushing);
-            }
-            if let Some(link) = self.link() {
-                return Ok(Some(link));
-            }
-            stream.flow?;
-            match (stream.opening, live) {
-                (false, _) => return Err(gst::FlowError::Flushing),
-                (true, true) => return Ok(None),
-                (true, false) => stream = self.wait(stream),
-            }
-        }
-    }
-
-    /// Waits until the queue takes another frame. The head of a full live queue leaves uncounted: the video goes on.
-    fn wait_for_room(&self, link: Option<&Link>, live: bool) -> Result<MutexGuard<'_, Stream>, gst::FlowError> {
-        let limit = if live { LIVE_FRAMES } else { link.map_or(MAX_FRAMES, depth) };
-        let mut stream = self.lock();
-        loop {
-            if stream.flushing {
-                return Err(gst::FlowError::Flushing);
-            }
-            stream.flow?;
-            if stream.eos {
-                return Err(gst::FlowError::Eos);
-            }
-            if stream.frames < limit && stream.items.len() < MAX_ITEMS {
-                stream.hurry = false;
-                return Ok(stream);
-            }
-            if live && !stream.hurry {
-                stream.hurry = true;
-                self.wake(&mut stream);
-            }
-            stream = self.wait(stream);
-        }
-    }
-
-    /// Asks upstream once whether it is live.
-    fn is_live(&self) -> bool {
-        if let Some(live) = self.lock().live {
-            return live;
-        }
-        let mut query = gst::query::Latency::new();
-        let live = self.sinkpad.peer_query(&mut query) && query.result().0;
-        self.lock().live = Some(live);
-        live
-    }
-
-    fn preprocess(
-        &self,
-        imp: &VehicleCounter,
-        link: &Link,
-        info: &gst_video::VideoInfo,
-        format: FrameFormat,
-        buffer: &gst::Buffer,
-        in_gpu_memory: bool,
-    ) -> Result<(Slot, Grid), String> {
-        if let Some(cuda) = link.cuda.as_ref().filter(|_| in_gpu_memory) {
-            match cuda.map(buffer, info, format.pixels.planes()) {
-                Ok(lent) => return Self::lend(link, format, lent),
-                // Mapped below, it is copied to the host.
-                Err(reason) if !self.with_stream(|stream| std::mem::replace(&mut stream.through_host, true)) => {
-                    gst::element_imp_warning!(
-                        imp,
-                        gst::ResourceError::Settings,
-                        ("Camera {}: its frames are copied through host memory: {reason}", self.id())
-                    );
-                }
-                Err(reason) => gst::trace!(CAT, obj = self.sinkpad, "{reason}: it is copied through host memory"),
-            }
-        }
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
-            .map_err(|_| format!("a frame of {} bytes does not hold a picture of its caps", buffer.size()))?;
-        let mut planes = [Plane { data: &[], stride: 0 }; 3];
-        let count = format.pixels.planes();
-        for (index, plane) in planes.iter_mut().enumerate().take(count) {
-            let data = frame.plane_data(index as u32).map_err(|error| error.to_string())?;
-            let stride = frame.plane_stride()[index];
-            *plane = Plane { data, stride: usize::try_from(stride).map_err(|_| format!("stride of {stride} bytes"))? };
-        }
-        let view = FrameView::new(format, &planes[..count]).map_err(|error| error.to_string())?;
-        let info = link.way.dispatcher().info();
-        let mut slot = link.way.slot();
-        if let Some(picture) = &mut slot.picture {
-            let placement = Placement::new(link.resize, format.width, format.height, info.input);
-            if let Err(error) = picture.stage(&view, placement) {
-                link.way.recycle(slot);
-                return Err(error.to_string());
-            }
-            return Ok((slot, placement.grid(info.columns, info.rows)));
-        }
-        let mut preprocessor = self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |held: &&mut Preprocessor| held.format() == format && held.placement().input == info.input;
-        let preprocessor = match preprocessor.as_mut().filter(fits) {
-            Some(_) => preprocessor.as_mut().expect("just seen"),
-            None => preprocessor.insert(Preprocessor::new(format, link.resize, info.input)),
-        };
-        preprocessor.run(&view, &mut slot.input);
-        Ok((slot, preprocessor.placement().grid(info.columns, info.rows)))
-    }
-
-    /// A frame that lies on the GPU already.
-    fn lend(link: &Link, format: FrameFormat, lent: Lent) -> Result<(Slot, Grid), String> {
-        let info = link.way.dispatcher().info();
-        let placement = Placement::new(link.resize, format.width, format.height, info.input);
-        let mut slot = link.way.slot();
-        let picture = slot.picture.as_mut().expect("an engine with a CUDA context takes pictures");
-        // SAFETY: the planes are those of the mapped frame, which `keep` keeps mapped, in the engine's own context.
-        if let Err(error) = unsafe { picture.lend(format, placement, &lent.planes, lent.keep) } {
-            link.way.recycle(slot);
-            return Err(error.to_string());
-        }
-        Ok((slot, placement.grid(info.columns, info.rows)))
-    }
-
-    /// The regions for an engine that counts in them by itself, where nobody wants the map; and which settings they are of.
-    fn weights(&self, link: &Link, grid: &Grid, with_map: bool) -> (Option<Arc<RegionWeights>>, u64) {
-        let generation = self.with_stream(|stream| stream.generation());
-        let engine = link.way.dispatcher().engine();
-        if with_map || engine.picture().is_none() {
-            return (None, generation);
-        }
-        let mut held = self.weights.lock().unwrap_or_else(PoisonError::into_inner);
-        if held.as_ref().is_none_or(|held| held.generation != generation || held.grid != *grid) {
-            let (generation, coverage) = self.with_stream(|stream| (stream.generation(), stream.coverage(grid)));
-            let weights = match engine.weights(&coverage) {
-                Some(Ok(weights)) => Some(weights),
-                Some(Err(error)) => {
-                    gst::warning!(CAT, obj = self.sinkpad, "{error}; the regions are counted on the processor");
-                    None
-                }
-                None => None,
-            };
-            *held = Some(Weights { generation, grid: *grid, weights });
-        }
-        let held = held.as_ref().expect("set above");
-        (held.weights.clone(), held.generation)
-    }
-
-    /// One camera's broken frames are that camera's event: a warning, and the video goes on.
-    fn complain(&self, imp: &VehicleCounter, reason: &str) {
-        let first = self.with_stream(|stream| stream.figures.failed == 0);
-        if first {
-            gst::element_imp_warning!(
-                imp,
-                gst::StreamError::Failed,
-                ("Camera {}: {reason}; it is passed on uncounted", self.id())
-            );
-        } else {
-            gst::debug!(CAT, obj = self.sinkpad, "{reason}");
-        }
-    }
-
-    /// What a source that is being stopped must be told is that it flushes: of a mere failure it makes an error of its own.
-    fn sink_event(&self, pad: &VehicleCounterPad, event: gst::Event) -> Result<gst::FlowSuccess, gst::FlowError> {
-        gst::log!(CAT, obj = pad, "Handling {event:?}");
-        let passed = |taken| if taken { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Error) };
-        match event.view() {
-            gst::EventView::FlushStart(_) => {
-                self.set_flushing(true);
-                if let Some(link) = self.link() {
-                    link.way.cancel();
-                }
-                passed(self.srcpad.push_event(event))
-            }
-            gst::EventView::FlushStop(_) => {
-                // What the pusher had in hand comes back as soon as downstream flushes; it must not arrive after the flush.
-                let mut stream = self.lock();
-                while stream.pushing {
-                    stream = self.wait(stream);
-                }
-                drop(stream);
-                let taken = self.srcpad.push_event(event);
-                let mut stream = self.lock();
-                // What describes the stream outlives a flush, also where it had not been pushed yet: nobody sends it again.
-                for item in &stream.items {
-                    if let Item::Event(held) = item
-                        && held.is_sticky()
-                        && !matches!(held.type_(), gst::EventType::Segment | gst::EventType::Eos)
-                    {
-                        let _ = self.srcpad.store_sticky_event(held);
-                    }
-                }
-                stream.flush();
-                stream.flushing = false;
-                self.wake(&mut stream);
-                passed(taken)
-            }
-            _ if !event.is_serialized() => passed(self.srcpad.push_event(event)),
-            _ => self.enqueue(event),
-        }
-    }
-
-    /// A serialized event takes its place behind the frames that came before it.
-    fn enqueue(&self, event: gst::Event) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let mut stream = self.lock();
-        while !stream.flushing && stream.flow.is_ok() && stream.items.len() >= MAX_ITEMS {
-            stream = self.wait(stream);
-        }
-        match event.view() {
-            gst::EventView::StreamStart(_) => {
-                stream.eos = false;
-                stream.live = None;
-                if stream.flow == Err(gst::FlowError::Eos) {
-                    stream.flow = Ok(gst::FlowSuccess::Ok);
-                }
-            }
-            gst::EventView::Caps(caps) => {
-                stream.format = format_of(caps.caps());
-                if stream.format.is_none() {
-                    gst::warning!(CAT, obj = self.sinkpad, "Cannot read frames of {}", caps.caps());
-                    return Err(gst::FlowError::NotNegotiated);
-                }
-            }
-            gst::EventView::Segment(segment) => match segment.segment().downcast_ref::<gst::ClockTime>() {
-                Some(time) => stream.segment = time.clone(),
-                None => {
-                    gst::warning!(
-                        CAT,
-                        obj = self.sinkpad,
-                        "Segment in {:?}: only times are taken",
-                        segment.segment().format()
-                    );
-                    return Err(gst::FlowError::Error);
-                }
-            },
-            gst::EventView::Eos(_) => stream.eos = true,
-            _ => {}
-        }
-        if stream.flushing {
-            return Err(gst::FlowError::Flushing);
-        }
-        stream.flow?;
-        stream.push(Item::Event(event));
-        self.wake(&mut stream);
-        Ok(gst::FlowSuccess::Ok)
-    }
-
-    fn sink_query(&self, imp: &VehicleCounter, pad: &VehicleCounterPad, query: &mut gst::QueryRef) -> bool {
-        if query.is_serialized() && !self.wait_until_empty() {
-            return false;
-        }
-        if let gst::QueryViewMut::Context(asked) = query.view_mut()
-            && let Some(context) = imp.shared_context(asked.context_type())
-        {
-            asked.set_context(&context);
-            return true;
-        }
-        match query.view_mut() {
-            gst::QueryViewMut::Allocation(allocation) => {
-                let answered = self.srcpad.peer_query(allocation.query_mut());
-                // Of an engine that is still being opened, nothing is known but this.
-                let unknown = if self.lock().opening { MAX_FRAMES } else { 0 };
-                let held = self.link().map_or(unknown, |link| depth(&link)) as u32;
-                let pools: Vec<_> = allocation.allocation_pools().collect();
-                for (index, (pool, size, min, max)) in pools.into_iter().enumerate() {
-                    // What is held here is missing in the pool.
-                    let max = if max == 0 { 0 } else { max + held };
-                    allocation.set_nth_allocation_pool(index as u32, pool.as_ref(), size, min + held, max);
-                }
-                answered
-            }
-            gst::QueryViewMut::Drain(drain) => self.srcpad.peer_query(drain.query_mut()),
-            gst::QueryViewMut::AcceptCaps(accept) if cuda::is_in(accept.caps()) && !self.takes_gpu_memory() => {
-                accept.set_result(false);
-                true
-            }
-            _ => {
-                let answered = gst::Pad::query_default(pad, Some(&*imp.obj()), query);
-                if let gst::QueryViewMut::Caps(caps) = query.view_mut()
-                    && !self.takes_gpu_memory()
-                {
-                    let host = caps.result_owned().map(|caps| cuda::without(&caps));
-                    caps.set_result(&host.unwrap_or_else(gst::Caps::new_empty));
-                }
-                answered
-            }
-        }
-    }
-
-    /// Whether frames in GPU memory can be read where they are; before the engine has opened, whether that may come.
-    fn takes_gpu_memory(&self) -> bool {
-        self.link().map_or_else(cuda::is_available, |link| link.cuda.is_some())
-    }
-
-    /// Waits until everything that came before has been pushed. `false` while flushing.
-    fn wait_until_empty(&self) -> bool {
-        let mut stream = self.lock();
-        while !stream.flushing && stream.flow.is_ok() && (stream.pushing || !stream.items.is_empty()) {
-            stream = self.wait(stream);
-        }
-        !stream.flushing
-    }
-
-    // ---- back from the engine ----
-
-    fn report(&self, ticket: u64, outcome: &Outcome<'_>) {
-        let mut stream = self.lock();
-        let turn = stream.report(ticket, outcome);
-        self.wake(&mut stream);
-        drop(stream);
-        let (Some(turn), Some(element)) = (turn, self.element.upgrade()) else { return };
-        match turn {
-            Turn::Failing(error) => gst::element_warning!(
-                element,
-                gst::LibraryError::Failed,
-                ("Camera {}: {error}; its last count is passed on, marked stale", self.id())
-            ),
-            Turn::Recovered => {
-                gst::element_info!(element, gst::LibraryError::Failed, ("Camera {}: counting again", self.id()));
-            }
-        }
-    }
-
-    // ---- out: the pusher ----
-
-    fn start_pusher(&self, pad: &gst::Pad) -> Result<(), gst::LoggableError> {
-        {
-            let mut stream = self.lock();
-            stream.stopped = false;
-            stream.flushing = false;
-        }
-        let camera = self.me.clone();
-        let task = move || {
-            let Some(camera) = camera.upgrade() else { return };
-            let Some(element) = camera.element.upgrade() else { return };
-            element.imp().catch_panic(|| (), |imp| camera.push_next(imp));
-        };
-        pad.start_task(task).map_err(|error| gst::loggable_error!(CAT, "Cannot start the pusher: {error}"))
-    }
-
-    fn stop_pusher(&self, pad: &gst::Pad) -> Result<(), gst::LoggableError> {
-        {
-            let mut stream = self.lock();
-            stream.stopped = true;
-            stream.flushing = true;
-            self.wake(&mut stream);
-        }
-        pad.stop_task().map_err(|error| gst::loggable_error!(CAT, "Cannot stop the pusher: {error}"))
-    }
-
-    /// Pushes the next item when it may go.
-    fn push_next(&self, imp: &VehicleCounter) {
-        let mut stream = self.lock();
-        let item = loop {
-            if stream.stopped {
-                return;
-            }
-            if stream.flushing || stream.flow.is_err() {
-                stream = self.wait(stream);
-                continue;
-            }
-            let deadline = match stream.items.front() {
-                Some(Item::Frame(Frame { state: FrameState::Waiting(_), deadline, .. })) if !stream.hurry => *deadline,
-                Some(_) => break stream.pop().expect("the front was just seen"),
-                None => None,
-            };
-            let Some(deadline) = deadline else {
-                stream = self.wait(stream);
-                continue;
-            };
-            let clock = imp.clock();
-            if clock.time() >= deadline {
-                break stream.pop().expect("the front was just seen");
-            }
-            let alarm = clock.new_single_shot_id(deadline);
-            stream.alarm = Some(alarm.clone());
-            drop(stream);
-            // Ended early by `wake`, also when that comes before the wait.
-            let _ = alarm.wait();
-            stream = self.lock();
-            stream.alarm = None;
-        };
-        stream.pushing = true;
-        let result = match item {
-            Item::Event(event) => {
-                drop(stream);
-                gst::log!(CAT, obj = self.srcpad, "Pushing {event:?}");
-                self.srcpad.push_event(event);
-                None
-            }
-            Item::Frame(mut frame) => {
-                let timing = imp.timing();
-                let report = stream.leave(&mut frame, timing.density_map, timing.unique_id, Instant::now());
-                drop(stream);
-                let mut buffer = frame.buffer;
-                // Copies the buffer's header where somebody else holds it too, never the picture.
-                meta::count::attach(buffer.make_mut(), &report);
-                #[cfg(feature = "analytics")]
-                if let Some(info) =
-                    self.srcpad.current_caps().and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok())
-                {
-                    meta::analytics::attach(buffer.make_mut(), &report, info.width(), info.height());
-                }
-                Some(self.srcpad.push(buffer))
-            }
-        };
-        let mut stream = self.lock();
-        stream.pushing = false;
-        if let Some(result) = result {
-            stream.flow = result;
-        }
-        self.wake(&mut stream);
-    }
-
-    fn src_event(&self, imp: &VehicleCounter, pad: &gst::Pad, event: gst::Event) -> bool {
-        if let gst::EventView::Reconfigure(_) = event.view() {
-            // Somebody was linked: a camera that had nobody to go to goes on.
-            let mut stream = self.lock();
-            if stream.flow == Err(gst::FlowError::NotLinked) && !stream.flushing {
-                stream.flow = Ok(gst::FlowSuccess::Ok);
-                self.wake(&mut stream);
-            }
-        }
-        gst::Pad::event_default(pad, Some(&*imp.obj()), event)
-    }
-
-    fn src_query(&self, imp: &VehicleCounter, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
-        if let gst::QueryViewMut::Context(asked) = query.view_mut()
-            && let Some(context) = imp.shared_context(asked.context_type())
-        {
-            asked.set_context(&context);
-            return true;
-        }
-        let gst::QueryViewMut::Latency(latency) = query.view_mut() else {
-            return gst::Pad::query_default(pad, Some(&*imp.obj()), query);
-        };
-        if !self.sinkpad.peer_query(latency.query_mut()) {
-            return false;
-        }
-        let (live, min, max) = latency.result();
-        if live {
-            // A live frame is held this long at most, and no frame is thrown away before.
-            let own = imp.timing().max_latency;
-            latency.set(live, min + own, max.map(|max| max + own));
-        }
-        self.lock().live = Some(live);
-        true
+    pub(super) fn set_flushing(&self, flushing: bool) {
+        let mut state = self.lock();
+        state.flushing = flushing;
+        self.wake(&mut state);
     }
 }
 
-fn gone() -> Result<(), gst::LoggableError> {
-    Err(gst::loggable_error!(CAT, "The camera is gone"))
+/// The activation function of a pad. It also runs where the camera is broken: what it started must
+/// end.
+fn activation<P: IsA<gst::Pad>>(
+    camera: &Weak<Camera>,
+    activate: impl Fn(&Camera, &P, bool) -> Result<(), gst::LoggableError> + Send + Sync + 'static,
+) -> impl Fn(&P, Option<&gst::Object>, gst::PadMode, bool) -> Result<(), gst::LoggableError> + Send + Sync + 'static {
+    let camera = camera.clone();
+    move |pad, _parent, _mode, active| match camera.upgrade() {
+        Some(camera) => activate(&camera, pad, active),
+        None => Err(gst::loggable_error!(CAT, "The camera is gone")),
+    }
 }
 
-/// Frames of a file that are held at most.
-fn depth(link: &Link) -> usize {
-    let dispatcher = link.way.dispatcher();
-    (2 * dispatcher.info().lanes * dispatcher.settings().batch_size).clamp(2, MAX_FRAMES)
+#[cfg(test)]
+#[allow(clippy::unwrap_used)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panic_stops_its_camera_and_is_told_once() {
+        gst::init().unwrap();
+        let element = glib::Object::builder::<super::super::VehicleCounter>().build();
+        element.set_property_from_str("engine", "scripted");
+        element.set_property("engine-id", "panic");
+        let bus = gst::Bus::new();
+        element.set_bus(Some(&bus));
+        let pads = [0, 1].map(|index| element.request_pad_simple(&format!("sink_{index}")).unwrap());
+        element.set_state(gst::State::Playing).unwrap();
+        let camera = element.imp().camera(0).unwrap();
+        let segment = gst::FormattedSegment::<gst::ClockTime>::new();
+        assert!(pads[0].send_event(gst::event::StreamStart::new("0")));
+        assert!(pads[0].send_event(gst::event::Segment::new(&segment)));
+        // As the pusher, a pad function and a second pad function.
+        for number in 0..3 {
+            assert_eq!(camera.contain(|| assert_eq!(number, 9, "out of order")), None);
+        }
+        let errors: Vec<_> = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Error])).collect();
+        let [error] = errors.as_slice() else { panic!("{errors:?}") };
+        let gst::MessageView::Error(error) = error.view() else { unreachable!() };
+        let text = error.error().to_string();
+        assert!(text.contains("camera-0") && text.contains("out of order"), "{text}");
+        // Nothing of it is called any more.
+        assert_eq!(pads[0].chain(gst::Buffer::new()), Err(gst::FlowError::Flushing));
+        assert_eq!(element.imp().camera(1).unwrap().contain(|| 7), Some(7), "other cameras go on");
+        // It ends, and works again when it starts again.
+        element.set_state(gst::State::Ready).unwrap();
+        element.set_state(gst::State::Playing).unwrap();
+        assert_eq!(camera.contain(|| 8), Some(8));
+        drop(errors);
+        element.set_state(gst::State::Null).unwrap();
+        element.set_bus(None);
+        bus.set_flushing(true);
+        drop((pads, camera));
+        let weak = element.downgrade();
+        drop(element);
+        assert!(weak.upgrade().is_none(), "the element is leaked");
+    }
 }

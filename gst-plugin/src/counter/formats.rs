@@ -49,9 +49,29 @@ pub const GPU_FORMATS: [VideoFormat; 21] = {
     ]
 };
 
-/// What frames of `caps` are, and whether they lie in GPU memory; `None` where they are not read.
-pub fn format_of(caps: &gst::CapsRef) -> Option<(gst_video::VideoInfo, FrameFormat, bool)> {
-    let info = gst_video::VideoInfo::from_caps(caps).ok()?;
+/// What a camera's caps say of its frames.
+#[derive(Clone, Debug)]
+pub struct StreamFormat {
+    /// As GStreamer has it.
+    pub info: gst_video::VideoInfo,
+    /// As the preprocessor has it.
+    pub frame: FrameFormat,
+    /// Whether the frames are in GPU memory.
+    pub in_gpu_memory: bool,
+    /// Frames a second, where the caps say it: at most so many, where the rate varies.
+    pub rate: Option<f64>,
+}
+
+impl StreamFormat {
+    /// What `caps` say; `None` where such frames cannot be read.
+    pub fn of(caps: &gst::CapsRef) -> Option<Self> {
+        let info = gst_video::VideoInfo::from_caps(caps).ok()?;
+        let frame = frame_format(&info)?;
+        Some(Self { info, frame, in_gpu_memory: cuda::is_in(caps), rate: rate_of(caps) })
+    }
+}
+
+fn frame_format(info: &gst_video::VideoInfo) -> Option<FrameFormat> {
     let (_, pixels) = *FORMATS.iter().find(|(format, _)| *format == info.format())?;
     let colorimetry = info.colorimetry();
     let matrix = match colorimetry.matrix() {
@@ -65,6 +85,12 @@ pub fn format_of(caps: &gst::CapsRef) -> Option<(gst_video::VideoInfo, FrameForm
         _ => ColorRange::Limited,
     };
     let (width, height) = (info.width() as usize, info.height() as usize);
-    let format = FrameFormat { matrix, range, ..FrameFormat::new(pixels, width, height) };
-    Some((info, format, cuda::is_in(caps)))
+    Some(FrameFormat { matrix, range, ..FrameFormat::new(pixels, width, height) })
+}
+
+fn rate_of(caps: &gst::CapsRef) -> Option<f64> {
+    let structure = caps.structure(0)?;
+    let rate = |field| structure.get::<gst::Fraction>(field).ok().filter(|rate| rate.numer() > 0);
+    let rate = rate("framerate").or_else(|| rate("max-framerate"))?;
+    Some(f64::from(rate.numer()) / f64::from(rate.denom()))
 }

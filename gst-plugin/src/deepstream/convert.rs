@@ -7,8 +7,9 @@
 //! surface is GPU memory and needs no EGL image.
 
 use std::ptr::{self, NonNull};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
+use parking_lot::Mutex;
 use vehiclecount_core::cuda::{Context, EglPicture};
 use vehiclecount_core::frame::{FrameFormat, PixelFormat};
 
@@ -17,7 +18,7 @@ use super::abi::{
     TransformParams, memory,
 };
 use super::library::{DeepStreamError, TransformApi};
-use super::surface::{CONVERT, Picture, PictureError, Place};
+use super::picture::{CONVERT, Picture, PictureError, Place};
 
 /// `NVBUF_DRIVER_TYPE_RM`: the driver of discrete GPUs.
 const DRIVER_RM: i32 = 2;
@@ -42,10 +43,6 @@ struct Home {
     closed: bool,
 }
 
-fn lock(home: &Mutex<Home>) -> MutexGuard<'_, Home> {
-    home.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// A copy, until dropped.
 pub struct Converted {
     own: Option<Own>,
@@ -54,7 +51,7 @@ pub struct Converted {
 
 impl Drop for Converted {
     fn drop(&mut self) {
-        let mut home = lock(&self.home);
+        let mut home = self.home.lock();
         let gone = match self.own.take() {
             Some(own) if !home.closed => {
                 home.free.push(own);
@@ -125,7 +122,7 @@ impl Converter {
     /// Room for a copy, with a surface in it where one of that size is free; and a surface of another size whose place it takes. `None` where
     /// `most` are out.
     fn take(&self, most: usize, size: (u32, u32)) -> Option<(Converted, Option<Own>)> {
-        let mut home = lock(&self.home);
+        let mut home = self.home.lock();
         let (own, spare) = match home.free.iter().position(|own| own.size == size) {
             Some(at) => (Some(home.free.swap_remove(at)), None),
             None if home.made < most => {
@@ -140,7 +137,7 @@ impl Converter {
 
 impl Drop for Converter {
     fn drop(&mut self) {
-        let mut home = lock(&self.home);
+        let mut home = self.home.lock();
         home.closed = true;
         home.made -= home.free.len();
         let free = std::mem::take(&mut home.free);

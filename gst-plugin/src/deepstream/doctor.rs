@@ -3,9 +3,10 @@
 
 use std::ffi::c_void;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 
 use gst::prelude::*;
+use parking_lot::Mutex;
 use vehiclecount_core::cuda::Driver;
 use vehiclecount_core::density::{DensityMap, Grid, Rect};
 use vehiclecount_core::region::Level;
@@ -20,7 +21,8 @@ use super::convert::Converter;
 use super::display::{self, DisplayLayout, Style};
 use super::library::{Api, DeepStreamError, Open, version};
 use super::meta::{self, Piece};
-use super::surface::{Picture, PictureError, Surfaces};
+use super::picture::{Picture, PictureError};
+use super::surface::Surfaces;
 
 /// How a finding is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -323,7 +325,7 @@ fn muxed() -> Result<String, (State, String)> {
     let found = seen.clone();
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(buffer) = info.buffer() {
-            found.lock().unwrap_or_else(PoisonError::into_inner).get_or_insert_with(|| look(buffer));
+            found.lock().get_or_insert_with(|| look(buffer));
         }
         gst::PadProbeReturn::Ok
     });
@@ -335,7 +337,7 @@ fn muxed() -> Result<String, (State, String)> {
     if let Some(gst::MessageView::Error(error)) = end.as_ref().map(|message| message.view()) {
         return Err(wrong(format!("a pipeline of test pictures fails: {}", error.error())));
     }
-    let seen = seen.lock().unwrap_or_else(PoisonError::into_inner).take();
+    let seen = seen.lock().take();
     seen.unwrap_or_else(|| Err("no batch came within a minute".to_owned())).map_err(wrong)
 }
 

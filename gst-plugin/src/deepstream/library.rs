@@ -5,9 +5,10 @@ use std::ffi::{c_char, c_int, c_uint, c_void};
 use std::fmt;
 use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, OnceLock, PoisonError};
+use std::sync::OnceLock;
 
 use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL};
+use parking_lot::Mutex;
 use thiserror::Error;
 
 use super::abi::{BatchMeta, FrameMeta, Surface, SurfaceCreateParams, TransformConfig, TransformParams, UserMeta};
@@ -222,7 +223,7 @@ impl Api {
     pub fn get() -> Result<&'static Self, DeepStreamError> {
         static OPENED: OnceLock<Api> = OnceLock::new();
         static OPENING: Mutex<()> = Mutex::new(());
-        let _one_at_a_time = OPENING.lock().unwrap_or_else(PoisonError::into_inner);
+        let _one_at_a_time = OPENING.lock();
         if let Some(api) = OPENED.get() {
             return Ok(api);
         }

@@ -11,6 +11,7 @@ pub mod display;
 pub mod doctor;
 pub mod library;
 pub mod meta;
+pub mod picture;
 pub mod surface;
 pub mod tensor;
 

@@ -1,29 +1,23 @@
-//! What happens with a batch: frames are found, their densities read or asked for, and what was counted is attached.
+//! What happens with a batch: frames are found, their densities read or asked for, and what was
+//! counted is attached.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
-use vehiclecount_core::density::{DensityMap, Grid};
-use vehiclecount_core::report::{FrameReport, unix_nanoseconds};
+use vehiclecount_core::account::{Departure, Finding, FrameTime, GridPlacement, Measurement};
+use vehiclecount_core::report::unix_nanoseconds;
 
-use super::OsdMode;
-use super::imp::Settings;
-use super::source::{Config, Finding, Labels, Passed, Source};
-use super::work::{Outcomes, Work, WorkError};
-use crate::deepstream::abi::custom_message_type;
-use crate::deepstream::batch::{Batch, Frame, Locked, PoolExhausted};
-use crate::deepstream::display::{self, DisplayLayout, Style};
-use crate::deepstream::meta::{self, Piece};
-use crate::deepstream::surface::{PictureError, Surfaces};
-use crate::deepstream::tensor::{self, TensorError};
+use super::settings::Settings;
+use super::source::{Config, Notices, Source};
+use super::work::{Outcomes, Picture, Work, WorkError};
+use crate::deepstream::batch::{Batch, Frame, Locked};
+use crate::deepstream::display::DisplayLayout;
+use crate::deepstream::picture::PictureError;
+use crate::deepstream::surface::Surfaces;
 use crate::deepstream::{Api, DeepStreamError};
 
 /// Sources that are remembered at most; beyond, the one that was away longest is forgotten.
 const MAX_SOURCES: usize = 1024;
-
-/// Batches without a tensor, from the start on, after which that is said.
-const PATIENCE: u64 = 100;
 
 /// What the stream made: from start to stop.
 pub struct State {
@@ -38,16 +32,16 @@ pub struct State {
     /// Batches so far.
     pub batches: u64,
     /// A tensor of the nvinfer asked for has come.
-    tensors_seen: bool,
+    pub(super) tensors_seen: bool,
     /// Said once each.
-    said: BTreeSet<Trouble>,
-    display: Option<DisplayLayout>,
-    message_type: Option<i32>,
+    pub(super) said: BTreeSet<Trouble>,
+    pub(super) display: Option<DisplayLayout>,
+    pub(super) message_type: Option<i32>,
 }
 
 /// What is said once, and does not stop the stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Trouble {
+pub(super) enum Trouble {
     NoTensor,
     ForeignTensor,
     PoolExhausted,
@@ -57,8 +51,10 @@ enum Trouble {
 
 /// A frame on its way through the element.
 pub struct Order<'a> {
-    frame: Frame<'a>,
-    passed: Passed,
+    /// The frame.
+    pub frame: Frame<'a>,
+    /// What it says of itself.
+    pub departure: Departure,
     /// Where its finding is.
     pub finding: Found,
 }
@@ -68,7 +64,7 @@ pub enum Found {
     /// Here.
     Here(Finding),
     /// Under this ticket in the engine; the density will lie there.
-    Waiting(u64, Grid),
+    Waiting(u64, GridPlacement),
 }
 
 /// What ends the stream.
@@ -87,8 +83,16 @@ impl From<DeepStreamError> for Fatal {
     }
 }
 
-/// What is to be said once no lock is held.
-pub type Remarks = Vec<String>;
+/// When a batch came.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct BatchTime {
+    /// On the pipeline's clock.
+    pub arrival: Duration,
+    /// How long a frame lasts, where that is known.
+    pub duration: Option<Duration>,
+    /// Whether the sources are live.
+    pub live: bool,
+}
 
 impl State {
     /// Nothing has come yet.
@@ -106,7 +110,8 @@ impl State {
         }
     }
 
-    fn source(&mut self, id: u32) -> &mut Source {
+    /// The source of that number.
+    pub(super) fn source(&mut self, id: u32) -> &mut Source {
         if !self.sources.contains_key(&id) && self.sources.len() >= MAX_SOURCES {
             let oldest = self.sources.iter().min_by_key(|(_, source)| source.last_batch).map(|(&id, _)| id);
             if let Some(oldest) = oldest {
@@ -119,13 +124,31 @@ impl State {
         source
     }
 
+    /// The source has ended, and what comes under its number next is another stream; `gone`: its
+    /// pad has been removed.
+    pub fn source_ended(&mut self, id: u32, gone: bool) {
+        if gone {
+            self.sources.remove(&id);
+            self.work.iter_mut().for_each(|work| work.forget(id));
+        } else if let Some(source) = self.sources.get_mut(&id) {
+            source.account.flush();
+        }
+    }
+
     /// The frames of the batch, each taken in by its source: whether it is due, too.
-    fn begin<'a>(&mut self, locked: &Locked<'_, 'a>, buffer: &gst::BufferRef) -> Vec<(Frame<'a>, Passed, bool)> {
+    fn begin<'a>(
+        &mut self,
+        locked: &Locked<'_, 'a>,
+        buffer: &gst::BufferRef,
+        time: BatchTime,
+    ) -> Vec<(Frame<'a>, Departure)> {
         let received_time = unix_nanoseconds(SystemTime::now());
         let frames = locked.frames().into_iter().map(|frame| {
             let pts = frame.pts.or_else(|| buffer.pts().map(gst::ClockTime::nseconds));
-            let (sequence, time, due) = self.source(frame.source_id).begin(pts);
-            (frame, Passed { sequence, time, pts, ntp: frame.ntp, received_time }, due)
+            let BatchTime { arrival, duration, live } = time;
+            let time = FrameTime { stream: pts.map(i128::from), arrival, duration, live };
+            let stamp = self.source(frame.source_id).begin(time);
+            (frame, Departure { stamp, pts, capture_time: frame.ntp, received_time })
         });
         frames.collect()
     }
@@ -135,87 +158,96 @@ impl State {
         &mut self,
         batch: &Batch<'a>,
         buffer: &gst::BufferRef,
+        time: BatchTime,
         settings: &Settings,
-        remarks: &mut Remarks,
+        notices: &mut Notices,
     ) -> Result<Vec<Order<'a>>, Fatal> {
         // Also tells whether this DeepStream has the layouts that its version has.
         let surfaces = Surfaces::of(buffer, self.api.version)?;
         let locked = batch.lock();
-        let frames = self.begin(&locked, buffer);
-        let orders = frames.into_iter().map(|(frame, passed, due)| {
-            let finding =
-                if due { self.tensor(&locked, &frame, &surfaces, settings, remarks)? } else { Finding::NotDue };
-            Ok(Order { frame, passed, finding: Found::Here(finding) })
+        let frames = self.begin(&locked, buffer, time);
+        let orders = frames.into_iter().map(|(frame, departure)| {
+            let finding = if departure.stamp.due {
+                self.tensor(&locked, &frame, &surfaces, settings, notices)?
+            } else {
+                Finding::NotDue
+            };
+            Ok(Order { frame, departure, finding: Found::Here(finding) })
         });
         orders.collect()
     }
 
-    /// Hands the pictures of the frames that are due to the engine.
+    /// Hands the pictures of the frames that are due to the engine. `with_map`: their density maps
+    /// are asked for.
     pub fn submit<'a>(
         &mut self,
         batch: &Batch<'a>,
         buffer: &gst::Buffer,
-        remarks: &mut Remarks,
+        time: BatchTime,
+        with_map: bool,
+        notices: &mut Notices,
     ) -> Result<Vec<Order<'a>>, Fatal> {
-        let frames = self.begin(&batch.lock(), buffer);
+        let frames = self.begin(&batch.lock(), buffer, time);
         if self.work.is_none() {
             return Ok(Vec::new());
         }
         let surfaces = Surfaces::of(buffer, self.api.version)?;
         let keep = frames.len();
         let mut orders = Vec::with_capacity(keep);
-        for (frame, passed, due) in frames {
-            let finding = if due {
-                self.hand_over(&frame, &surfaces, buffer, keep, remarks)?
+        for (frame, departure) in frames {
+            let finding = if departure.stamp.due {
+                self.hand_over(&frame, (&surfaces, buffer, keep), with_map, notices)?
             } else {
                 Found::Here(Finding::NotDue)
             };
-            orders.push(Order { frame, passed, finding });
+            orders.push(Order { frame, departure, finding });
         }
         Ok(orders)
     }
 
-    /// Hands the picture of `frame` to the engine. What is wrong with it now and may be right again costs the frame its count.
+    /// Hands the picture of `frame` to the engine. What is wrong with it now and may be right again
+    /// costs the frame its count.
     fn hand_over(
         &mut self,
         frame: &Frame<'_>,
-        surfaces: &Surfaces<'_>,
-        buffer: &gst::Buffer,
-        keep: usize,
-        remarks: &mut Remarks,
+        (surfaces, buffer, keep): (&Surfaces<'_>, &gst::Buffer, usize),
+        with_map: bool,
+        notices: &mut Notices,
     ) -> Result<Found, Fatal> {
-        let Some(work) = self.work.as_mut() else { return Ok(Found::Here(Finding::NotDue)) };
-        let submitted = work.submit(frame.source_id, (surfaces, frame.batch_id), buffer, keep);
-        let reason = match submitted {
-            Ok((ticket, grid)) => return Ok(Found::Waiting(ticket, grid)),
-            Err(WorkError::Picture(PictureError::Now(reason))) => reason,
-            Err(error) => {
-                let camera = &self.source(frame.source_id).camera;
-                return Err(Fatal::Other(match error {
-                    WorkError::Picture(PictureError::Setup(error)) => format!("{camera}: {error}"),
-                    WorkError::Picture(PictureError::Now(reason)) | WorkError::Engine(reason) => {
-                        format!("{camera}: {reason}")
-                    }
-                }));
-            }
+        let (Some(work), Some(source)) = (self.work.as_mut(), self.sources.get_mut(&frame.source_id)) else {
+            return Ok(Found::Here(Finding::NotDue));
         };
-        self.source(frame.source_id).fail(&reason, remarks);
+        let picture = Picture { source: frame.source_id, surfaces, batch_id: frame.batch_id, buffer };
+        let reason = match work.submit(picture, keep, source, with_map, notices) {
+            Ok((ticket, placement)) => {
+                notices.log(|| format!("{}: to the engine, ticket {ticket}", source.camera()));
+                return Ok(Found::Waiting(ticket, placement));
+            }
+            Err(WorkError::Picture(PictureError::Now(reason))) => reason,
+            Err(WorkError::Picture(PictureError::Setup(error))) => {
+                return Err(Fatal::Other(format!("{}: {error}", source.camera())));
+            }
+            Err(WorkError::Engine(reason)) => return Err(Fatal::Other(format!("{}: {reason}", source.camera()))),
+        };
+        source.note_failed(&reason, notices);
         Ok(Found::Here(Finding::Missed))
     }
 
     /// Takes in what the engine counted.
-    pub fn take_in(&mut self, orders: &mut [Order<'_>], outcomes: Vec<Outcomes>, remarks: &mut Remarks) {
+    pub fn take_in(&mut self, orders: &mut [Order<'_>], outcomes: Vec<Outcomes>, notices: &mut Notices) {
         let mut outcomes = outcomes.into_iter();
         for order in orders {
-            let Found::Waiting(_, grid) = order.finding else { continue };
+            let Found::Waiting(ticket, placement) = order.finding else { continue };
             let source = self.source(order.frame.source_id);
             let finding = match outcomes.next() {
-                Some(Ok((cells, inference_time))) => {
-                    source.failing = false;
-                    Finding::Counted(DensityMap { grid, cells }, inference_time)
+                Some(Ok((output, inference_time))) => {
+                    source.note_counted(notices);
+                    let (camera, total) = (source.camera(), output.total());
+                    notices.log(|| format!("{camera}: ticket {ticket} counted, {total:.2} in {inference_time:?}"));
+                    Finding::Counted(Measurement::new(&output, inference_time, placement))
                 }
                 Some(Err(reason)) => {
-                    source.fail(&reason, remarks);
+                    source.note_failed(&reason, notices);
                     Finding::Missed
                 }
                 None => Finding::Missed,
@@ -225,158 +257,7 @@ impl State {
     }
 
     /// Whether `trouble` has not been said yet.
-    fn first(&mut self, trouble: Trouble) -> bool {
+    pub(super) fn first(&mut self, trouble: Trouble) -> bool {
         self.said.insert(trouble)
-    }
-
-    /// Reads the density that nvinfer left on `frame`.
-    fn tensor<'a>(
-        &mut self,
-        locked: &Locked<'_, 'a>,
-        frame: &Frame<'a>,
-        surfaces: &Surfaces<'_>,
-        settings: &Settings,
-        remarks: &mut Remarks,
-    ) -> Result<Finding, Fatal> {
-        let all = locked.tensors(frame);
-        let Some(tensors) = all.iter().find(|tensors| tensors.unique_id() == settings.infer_on_gie_id) else {
-            self.say_what_is_missing(&all.iter().map(|tensors| tensors.unique_id()).collect(), settings, remarks);
-            return Ok(Finding::NotDue);
-        };
-        self.tensors_seen = true;
-        let outputs = tensors.outputs();
-        let version = self.api.version;
-        let size = surfaces.size(frame.batch_id)?;
-        let read = tensor::choose(&outputs, &settings.tensor_layer).map_err(TensorError::Setup).and_then(|output| {
-            let grid = tensor::grid(output, tensors, frame, size, version).map_err(TensorError::Setup)?;
-            Ok(DensityMap { grid, cells: Arc::from(tensor::read(output, tensors.gpu_id())?) })
-        });
-        let id = settings.infer_on_gie_id;
-        match read {
-            Ok(map) => {
-                self.source(frame.source_id).failing = false;
-                Ok(Finding::Counted(map, Duration::ZERO))
-            }
-            Err(TensorError::Setup(reason)) => {
-                let camera = &self.source(frame.source_id).camera;
-                Err(Fatal::Other(format!(
-                    "{camera}: the tensors of nvinfer with gie-unique-id={id} cannot be read: {reason}"
-                )))
-            }
-            Err(TensorError::Value(reason)) => {
-                self.source(frame.source_id).fail(&reason, remarks);
-                Ok(Finding::Missed)
-            }
-        }
-    }
-
-    fn say_what_is_missing(&mut self, foreign: &BTreeSet<u32>, settings: &Settings, remarks: &mut Remarks) {
-        let id = settings.infer_on_gie_id;
-        if self.tensors_seen {
-            return;
-        }
-        if !foreign.is_empty() {
-            if self.first(Trouble::ForeignTensor) {
-                remarks.push(format!(
-                    "Frames carry tensors of nvinfer with gie-unique-id {foreign:?}, none of {id}: set infer-on-gie-id"
-                ));
-            }
-        } else if self.batches >= PATIENCE && self.first(Trouble::NoTensor) {
-            remarks.push(format!(
-                "{PATIENCE} batches came without a tensor of nvinfer with gie-unique-id={id}: it needs output-tensor-meta=1 and network-type=100, \
-                 and must stand before this element"
-            ));
-        }
-    }
-
-    /// Counts and attaches.
-    pub fn finish(&mut self, batch: &Batch<'_>, orders: Vec<Order<'_>>, settings: &Settings, remarks: &mut Remarks) {
-        let info = self.work.as_ref().map(Work::info);
-        let labels = Labels {
-            model: info.map_or_else(|| format!("gie-{}", settings.infer_on_gie_id), |info| info.model.clone()),
-            engine: info.map_or("nvinfer", |info| info.kind.name()).to_owned(),
-            unique_id: settings.unique_id,
-            density: settings.density_map,
-        };
-        self.choose_layouts(batch, settings, remarks);
-        let reports: Vec<_> = orders
-            .into_iter()
-            .map(|Order { frame, passed, finding }| {
-                let finding = match finding {
-                    Found::Here(finding) => finding,
-                    Found::Waiting(..) => Finding::Missed,
-                };
-                let inferred = matches!(finding, Finding::Counted(..));
-                let report = self.source(frame.source_id).report(passed, finding, &labels);
-                // What costs time is made before the lock is taken.
-                let message = self.message_type.filter(|_| settings.message_blob && report.count.is_some());
-                let message = message.and_then(|kind| {
-                    Some((kind, Piece::message(&serde_json::to_string(&report.to_json(false)).ok()?)))
-                });
-                (frame, Piece::count(&report, frame.source_id), report, message, inferred)
-            })
-            .collect();
-        let locked = batch.lock();
-        for (frame, piece, report, message, inferred) in reports {
-            if inferred {
-                locked.set_inferred(&frame);
-            }
-            if let (Some(count), Ok(index)) = (report.count, usize::try_from(settings.misc_index)) {
-                locked.set_misc(&frame, index, (count.raw * settings.misc_scale).round() as i64);
-            }
-            let mut attached = locked.attach(&frame, self.api.count_type, piece, meta::copy_count);
-            if let Some((kind, piece)) = message {
-                attached = attached.and(locked.attach(&frame, kind, piece, meta::copy_message));
-            }
-            attached = attached.and(self.draw(&locked, &frame, &report, settings));
-            if attached.is_err() {
-                self.source(frame.source_id).figures.unattached += 1;
-                if self.first(Trouble::PoolExhausted) {
-                    remarks.push(
-                        "The batch's pool of metadata is exhausted: frames pass without a count, see `unattached` in `statistics`; \
-                         let fewer elements attach user metadata, or turn message-blob or osd-mode off"
-                            .to_owned(),
-                    );
-                }
-            }
-        }
-    }
-
-    fn draw<'a>(
-        &self,
-        locked: &Locked<'_, 'a>,
-        frame: &Frame<'a>,
-        report: &FrameReport,
-        settings: &Settings,
-    ) -> Result<(), PoolExhausted> {
-        let (Some(layout), true) = (self.display, settings.osd_mode != OsdMode::Off) else { return Ok(()) };
-        let style = Style { counts: settings.osd_mode == OsdMode::Counts, font_size: settings.display_font_size };
-        display::attach(locked, frame, layout, style, report)
-    }
-
-    /// Settles what depends on the version, when it is first asked for.
-    fn choose_layouts(&mut self, batch: &Batch<'_>, settings: &Settings, remarks: &mut Remarks) {
-        if settings.osd_mode != OsdMode::Off && self.display.is_none() && !self.said.contains(&Trouble::Display) {
-            match DisplayLayout::verify(&batch.figures(), self.api.version) {
-                Ok(layout) => self.display = Some(layout),
-                Err(error) => {
-                    self.first(Trouble::Display);
-                    remarks.push(format!("Nothing is drawn: {error}"));
-                }
-            }
-        }
-        if settings.message_blob && self.message_type.is_none() && self.first(Trouble::MessageType) {
-            self.message_type = match settings.message_type {
-                0 => self.api.version.and_then(custom_message_type),
-                given => i32::try_from(given).ok(),
-            };
-            if self.message_type.is_none() {
-                let version = self.api.version.map_or("of no known version".to_owned(), |(a, b)| format!("{a}.{b}"));
-                remarks.push(format!(
-                    "No messages are attached: the number of NVDS_CUSTOM_MSG_BLOB in DeepStream {version} is not known; take it from nvdsmeta.h and set \
-                     message-type"
-                ));
-            }
-        }
     }
 }

@@ -11,17 +11,19 @@ use gst_base::subclass::prelude::*;
 use vehiclecount_core::region::RegionsFile;
 use vehiclecount_core::region::nvdsanalytics::SourcesFile;
 
-use super::batch::{Fatal, Found, Remarks, State};
+use super::DensitySource;
+use super::batch::{BatchTime, Fatal, Found, State};
 use super::latency::Holding;
-use super::source::{Config, Source};
+use super::settings::Settings;
+use super::source::{Config, Notice, Notices};
 use super::work::{Results, Work};
-use super::{DensitySource, OsdMode};
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
-use crate::dispatch::{Choice, Opened};
-use crate::opening::{Opening, Start};
+use crate::engine::{Opened, Opening, Start};
+use crate::time::{ArrivalClock, duration_of};
 
-static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
+/// The log category of the element.
+pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
         "vehiclecounternvmm",
         gst::DebugColorFlags::empty(),
@@ -29,63 +31,9 @@ static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     )
 });
 
-/// What the user chose.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Where the density comes from.
-    pub source: DensitySource,
-    choice: Choice,
-    /// Whose tensors are read.
-    pub infer_on_gie_id: u32,
-    /// Which of them; empty: the one that is called as our models call it.
-    pub tensor_layer: String,
-    config_file_path: String,
-    regions: String,
-    interval: u32,
-    smoothing: Duration,
-    /// Whether densities go into the metadata.
-    pub density_map: bool,
-    /// Goes into the metadata.
-    pub unique_id: u32,
-    /// Entry of `misc_frame_info`; -1: none.
-    pub misc_index: i32,
-    /// What the count is multiplied by there.
-    pub misc_scale: f64,
-    /// Whether the report is attached as JSON.
-    pub message_blob: bool,
-    /// The type of that metadata; 0: what the version of DeepStream says.
-    pub message_type: u32,
-    /// What is drawn.
-    pub osd_mode: OsdMode,
-    /// Points.
-    pub display_font_size: u32,
-}
-
-impl Default for Settings {
-    fn default() -> Self {
-        Self {
-            source: DensitySource::default(),
-            choice: Choice::default(),
-            infer_on_gie_id: 1,
-            tensor_layer: String::new(),
-            config_file_path: String::new(),
-            regions: String::new(),
-            interval: 0,
-            smoothing: Duration::from_secs(1),
-            density_map: true,
-            unique_id: 0,
-            misc_index: 0,
-            misc_scale: 1000.0,
-            message_blob: false,
-            message_type: 0,
-            osd_mode: OsdMode::default(),
-            display_font_size: 12,
-        }
-    }
-}
-
-/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own; `holding` and `opening` are held with none of them. None is
-/// held while posting, opening an engine or waiting for it.
+/// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own; `holding`,
+/// `timing` and `opening` are held with none of them. None is held while posting, opening an engine
+/// or waiting for it.
 #[derive(Default)]
 pub struct VehicleCounterNvmm {
     settings: Mutex<Settings>,
@@ -94,6 +42,17 @@ pub struct VehicleCounterNvmm {
     /// The engine's opening, where it takes long.
     opening: Mutex<Option<Opening>>,
     holding: Mutex<Holding>,
+    timing: Mutex<Timing>,
+}
+
+/// What is known of the time of batches.
+#[derive(Default)]
+struct Timing {
+    arrivals: ArrivalClock,
+    /// How long a frame lasts, as the caps say.
+    duration: Option<Duration>,
+    /// Whether the sources are live; `None` until that was asked.
+    live: Option<bool>,
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
@@ -112,18 +71,22 @@ impl VehicleCounterNvmm {
 
     /// A setting changed. While the element runs, what cannot be used is said and left as it was.
     fn configure_while_running(&self) {
+        if lock(&self.state).is_none() {
+            return;
+        }
         let settings = lock(&self.settings).clone();
-        let mut state = lock(&self.state);
-        let Some(running) = state.as_mut() else { return };
+        // Reads files: no lock is held meanwhile.
         match Self::parse(&settings) {
             Ok(config) => {
+                self.tell_shared_ids(&config);
+                let mut state = lock(&self.state);
+                let Some(running) = state.as_mut() else { return };
                 running.config = config;
                 for (&id, source) in &mut running.sources {
                     source.configure(id, &running.config);
                 }
             }
             Err(error) => {
-                drop(state);
                 gst::element_imp_warning!(
                     self,
                     gst::ResourceError::Settings,
@@ -133,15 +96,27 @@ impl VehicleCounterNvmm {
         }
     }
 
+    /// Warns of ids that several sources have.
+    fn tell_shared_ids(&self, config: &Config) {
+        for (id, sources) in config.shared_ids() {
+            gst::element_imp_warning!(
+                self,
+                gst::ResourceError::Settings,
+                ("Several sources have the camera-id {id:?}: {sources:?}; nothing tells their counts apart: give each its own")
+            );
+        }
+    }
+
     /// A batch: find the density of each frame, count, and attach.
-    fn count(&self, buffer: &gst::Buffer, remarks: &mut Remarks) -> Result<(), Fatal> {
+    fn count(&self, buffer: &gst::Buffer, notices: &mut Notices) -> Result<(), Fatal> {
         let settings = lock(&self.settings).clone();
         if settings.source == DensitySource::Engine && !self.results.wait_for_engine() {
             return Err(Fatal::Flushing);
         }
         // The engine's opening is no part of what every batch takes.
-        let clock = self.obj().clock();
-        let came = clock.as_ref().map(gst::prelude::ClockExt::time);
+        let clock = self.obj().clock().unwrap_or_else(gst::SystemClock::obtain);
+        let came = clock.time();
+        let time = self.batch_time(buffer, &clock);
         let (batch, mut orders) = {
             let mut guard = lock(&self.state);
             let Some(state) = guard.as_mut() else { return Ok(()) };
@@ -151,8 +126,8 @@ impl VehicleCounterNvmm {
             let batch = Batch::of(state.api, buffer)?;
             state.batches += 1;
             let orders = match settings.source {
-                DensitySource::TensorMeta => state.read_tensors(&batch, buffer, &settings, remarks)?,
-                DensitySource::Engine => state.submit(&batch, buffer, remarks)?,
+                DensitySource::TensorMeta => state.read_tensors(&batch, buffer, time, &settings, notices)?,
+                DensitySource::Engine => state.submit(&batch, buffer, time, settings.density_map, notices)?,
             };
             (batch, orders)
         };
@@ -170,10 +145,10 @@ impl VehicleCounterNvmm {
             state.work.iter().for_each(Work::cancel);
             return Err(Fatal::Flushing);
         };
-        state.take_in(&mut orders, outcomes, remarks);
-        state.finish(&batch, orders, &settings, remarks);
+        state.take_in(&mut orders, outcomes, notices);
+        state.finish(&batch, orders, &settings, notices);
         drop(guard);
-        if let (DensitySource::Engine, Some(clock), Some(came)) = (settings.source, clock, came) {
+        if settings.source == DensitySource::Engine {
             let held = clock.time().saturating_sub(came);
             if lock(&self.holding).note(held.into()) {
                 let element = self.obj();
@@ -183,7 +158,21 @@ impl VehicleCounterNvmm {
         Ok(())
     }
 
-    /// Opens the engine of ours, where it is asked for: now, or in a thread of its own, for which batches wait.
+    /// What is known of the time of the batch that comes now.
+    fn batch_time(&self, buffer: &gst::BufferRef, clock: &gst::Clock) -> BatchTime {
+        let live = lock(&self.timing).live;
+        let live = live.unwrap_or_else(|| {
+            let mut query = gst::query::Latency::new();
+            self.obj().sink_pad().peer_query(&mut query) && query.result().0
+        });
+        let mut timing = lock(&self.timing);
+        timing.live = Some(live);
+        let duration = buffer.duration().map(Duration::from).or(timing.duration);
+        BatchTime { arrival: timing.arrivals.now(clock), duration, live }
+    }
+
+    /// Opens the engine of ours, where it is asked for: now, or in a thread of its own, for which
+    /// batches wait.
     fn open_engine(&self, settings: &Settings) -> Result<(), gst::ErrorMessage> {
         if settings.source != DensitySource::Engine {
             return Ok(());
@@ -230,15 +219,15 @@ impl VehicleCounterNvmm {
     fn statistics(&self) -> gst::Structure {
         let state = lock(&self.state);
         let sources = state.iter().flat_map(|state| &state.sources).map(|(&id, source)| {
-            let figures = source.figures;
+            let figures = &source.account.statistics;
             gst::Structure::builder("camera")
-                .field("camera", &source.camera)
+                .field("camera", source.camera())
                 .field("source-id", id)
                 .field("received", figures.received)
                 .field("inferred", figures.inferred)
                 .field("stale", figures.stale)
                 .field("failed", figures.failed)
-                .field("unattached", figures.unattached)
+                .field("unattached", source.unattached)
                 .build()
         });
         gst::Structure::builder("vehiclecount-statistics")
@@ -258,184 +247,27 @@ impl ObjectSubclass for VehicleCounterNvmm {
 impl ObjectImpl for VehicleCounterNvmm {
     fn constructed(&self) {
         self.parent_constructed();
-        // Batches are read-only and pass as they are; only their metadata, which has a lock of its own, is added to.
+        // Batches are read-only and pass as they are; only their metadata, which has a lock of its
+        // own, is added to.
         self.obj().set_passthrough(true);
     }
 
     fn properties() -> &'static [glib::ParamSpec] {
-        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
-            let defaults = Settings::default();
-            let mut properties = Choice::properties("; source=engine");
-            properties.extend([
-                glib::ParamSpecEnum::builder_with_default("source", defaults.source)
-                    .nick("Source")
-                    .blurb("Where the density comes from")
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecUInt::builder("batch-size")
-                    .nick("Batch size")
-                    .blurb("Frames in a batch of the engine at most (0: what suits the engine); source=engine")
-                    .maximum(256)
-                    .default_value(defaults.choice.batch_size)
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecUInt::builder("infer-on-gie-id")
-                    .nick("Infer on GIE id")
-                    .blurb("Read the tensors of the nvinfer with this gie-unique-id (source=tensor-meta)")
-                    .default_value(defaults.infer_on_gie_id)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecString::builder("tensor-layer")
-                    .nick("Tensor layer")
-                    .blurb("Name of nvinfer's output that is the density (empty: its only output, or the one called density)")
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecString::builder("config-file-path")
-                    .nick("Configuration file")
-                    .blurb("Regions of each source in nvdsanalytics' form, and in [vehiclecount-stream-N] its camera-id, scale-factor, interval and levels")
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecString::builder("regions")
-                    .nick("Regions")
-                    .blurb("Regions of sources without any in config-file-path, as a JSON file's path or inline JSON")
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecUInt::builder("interval")
-                    .nick("Interval")
-                    .blurb("Frames of each source skipped between two counted ones; they carry the last count")
-                    .maximum(i32::MAX as u32)
-                    .default_value(defaults.interval)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecDouble::builder("smoothing")
-                    .nick("Smoothing")
-                    .blurb("Time constant of the smoothed counts in seconds (0: not smoothed)")
-                    .minimum(0.0)
-                    .maximum(3600.0)
-                    .default_value(defaults.smoothing.as_secs_f64())
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecBoolean::builder("density-map")
-                    .nick("Density map")
-                    .blurb("Attach the density map to the metadata")
-                    .default_value(defaults.density_map)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecUInt::builder("unique-id")
-                    .nick("Unique id")
-                    .blurb("Goes into the metadata, to tell counters in one pipeline apart")
-                    .default_value(defaults.unique_id)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecInt::builder("misc-index")
-                    .nick("Index in misc_frame_info")
-                    .blurb("Write the count times misc-scale into this entry of the frame's misc_frame_info (-1: into none)")
-                    .minimum(-1)
-                    .maximum(3)
-                    .default_value(defaults.misc_index)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecDouble::builder("misc-scale")
-                    .nick("Scale in misc_frame_info")
-                    .blurb("The count is multiplied by this and rounded before it goes into misc_frame_info")
-                    .minimum(1.0)
-                    .maximum(1e9)
-                    .default_value(defaults.misc_scale)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecBoolean::builder("message-blob")
-                    .nick("Message blob")
-                    .blurb("Attach the report as JSON (NVDS_CUSTOM_MSG_BLOB), which nvmsgconv puts into its payload")
-                    .default_value(defaults.message_blob)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecUInt::builder("message-type")
-                    .nick("Message type")
-                    .blurb("Number of NVDS_CUSTOM_MSG_BLOB in DeepStream's nvdsmeta.h (0: the one of its version, where that is known)")
-                    .maximum(4096)
-                    .default_value(defaults.message_type)
-                    .mutable_ready()
-                    .build(),
-                glib::ParamSpecEnum::builder_with_default("osd-mode", defaults.osd_mode)
-                    .nick("OSD mode")
-                    .blurb("What nvdsosd draws")
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecUInt::builder("display-font-size")
-                    .nick("Font size")
-                    .blurb("Size of what nvdsosd writes, in points")
-                    .minimum(4)
-                    .maximum(100)
-                    .default_value(defaults.display_font_size)
-                    .mutable_playing()
-                    .build(),
-                glib::ParamSpecBoxed::builder::<gst::Structure>("statistics")
-                    .nick("Statistics")
-                    .blurb("Per source: frames received, inferred, stale, failed, and unattached (the metadata's pool was exhausted)")
-                    .read_only()
-                    .build(),
-            ]);
-            properties
-        });
+        static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(Settings::properties);
         &PROPERTIES
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        const TYPED: &str = "type checked upstream";
-        let text = || value.get::<Option<String>>().expect(TYPED).unwrap_or_default();
-        let mut settings = lock(&self.settings);
-        if settings.choice.set(pspec.name(), value) {
-            return;
-        }
-        match pspec.name() {
-            "source" => settings.source = value.get().expect(TYPED),
-            "infer-on-gie-id" => settings.infer_on_gie_id = value.get().expect(TYPED),
-            "tensor-layer" => settings.tensor_layer = text(),
-            "config-file-path" => settings.config_file_path = text(),
-            "regions" => settings.regions = text(),
-            "interval" => settings.interval = value.get().expect(TYPED),
-            "smoothing" => settings.smoothing = Duration::from_secs_f64(value.get().expect(TYPED)),
-            "density-map" => settings.density_map = value.get().expect(TYPED),
-            "unique-id" => settings.unique_id = value.get().expect(TYPED),
-            "misc-index" => settings.misc_index = value.get().expect(TYPED),
-            "misc-scale" => settings.misc_scale = value.get().expect(TYPED),
-            "message-blob" => settings.message_blob = value.get().expect(TYPED),
-            "message-type" => settings.message_type = value.get().expect(TYPED),
-            "osd-mode" => settings.osd_mode = value.get().expect(TYPED),
-            "display-font-size" => settings.display_font_size = value.get().expect(TYPED),
-            _ => unimplemented!("property {}", pspec.name()),
-        }
-        drop(settings);
+        lock(&self.settings).set(pspec.name(), value);
         if matches!(pspec.name(), "config-file-path" | "regions" | "interval" | "smoothing") {
             self.configure_while_running();
         }
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        if pspec.name() == "statistics" {
-            return self.statistics().to_value();
-        }
-        let settings = lock(&self.settings);
-        if let Some(value) = settings.choice.get(pspec.name()) {
-            return value;
-        }
         match pspec.name() {
-            "source" => settings.source.to_value(),
-            "infer-on-gie-id" => settings.infer_on_gie_id.to_value(),
-            "tensor-layer" => settings.tensor_layer.to_value(),
-            "config-file-path" => settings.config_file_path.to_value(),
-            "regions" => settings.regions.to_value(),
-            "interval" => settings.interval.to_value(),
-            "smoothing" => settings.smoothing.as_secs_f64().to_value(),
-            "density-map" => settings.density_map.to_value(),
-            "unique-id" => settings.unique_id.to_value(),
-            "misc-index" => settings.misc_index.to_value(),
-            "misc-scale" => settings.misc_scale.to_value(),
-            "message-blob" => settings.message_blob.to_value(),
-            "message-type" => settings.message_type.to_value(),
-            "osd-mode" => settings.osd_mode.to_value(),
-            "display-font-size" => settings.display_font_size.to_value(),
-            _ => unimplemented!("property {}", pspec.name()),
+            "statistics" => self.statistics().to_value(),
+            _ => lock(&self.settings).get(pspec.name()),
         }
     }
 }
@@ -498,6 +330,7 @@ impl BaseTransformImpl for VehicleCounterNvmm {
                 ("{}: left out {}", settings.config_file_path, config.sources.left_out.join("; "))
             );
         }
+        self.tell_shared_ids(&config);
         *lock(&self.state) = Some(State::new(api, config, None));
         self.open_engine(&settings).inspect_err(|_| drop(lock(&self.state).take()))
     }
@@ -509,9 +342,16 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         self.results.set_opening(false);
         let state = lock(&self.state).take();
         *lock(&self.holding) = Holding::default();
+        *lock(&self.timing) = Timing::default();
         // Waits for the engine's threads where this was its last user, with no lock held.
         drop(state);
         Ok(())
+    }
+
+    fn set_caps(&self, incaps: &gst::Caps, outcaps: &gst::Caps) -> Result<(), gst::LoggableError> {
+        let fps = incaps.structure(0).and_then(|structure| structure.get("framerate").ok());
+        lock(&self.timing).duration = fps.and_then(duration_of);
+        self.parent_set_caps(incaps, outcaps)
     }
 
     fn query(&self, direction: gst::PadDirection, query: &mut gst::QueryRef) -> bool {
@@ -521,7 +361,8 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         if let (gst::PadDirection::Src, gst::QueryViewMut::Latency(latency)) = (direction, query.view_mut()) {
             let (live, min, max) = latency.result();
             if live {
-                // Nothing comes in meanwhile, so nothing is kept here that others would have to make room for.
+                // Nothing comes in meanwhile, so nothing is kept here that others would have to
+                // make room for.
                 let own = gst::ClockTime::from_nseconds(lock(&self.holding).told().as_nanos() as u64);
                 latency.set(live, min + own, max.map(|max| max + own));
             }
@@ -535,19 +376,38 @@ impl BaseTransformImpl for VehicleCounterNvmm {
             gst::EventType::FlushStop => {
                 self.results.set_flushing(false);
                 if let Some(state) = lock(&self.state).as_mut() {
-                    state.sources.values_mut().for_each(Source::flush);
+                    state.sources.values_mut().for_each(|source| source.account.flush());
                 }
             }
-            _ => {}
+            gst::EventType::StreamStart => lock(&self.timing).live = None,
+            _ => {
+                if let (Some((id, gone)), Some(state)) = (source_ended(&event), lock(&self.state).as_mut()) {
+                    gst::log!(
+                        CAT,
+                        imp = self,
+                        "Source {id}: {}",
+                        if gone { "removed" } else { "another stream begins" }
+                    );
+                    state.source_ended(id, gone);
+                }
+            }
         }
         self.parent_sink_event(event)
     }
 
     fn transform_ip_passthrough(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let mut remarks = Remarks::new();
-        let result = self.count(buffer, &mut remarks);
-        for remark in remarks {
-            gst::element_imp_warning!(self, gst::StreamError::Failed, ("{remark}"));
+        let mut notices = Notices::default();
+        let result = self.count(buffer, &mut notices);
+        for notice in notices {
+            match notice {
+                Notice::Warning(text) => {
+                    gst::element_imp_warning!(self, gst::StreamError::Failed, ("{text}"));
+                }
+                Notice::Log(text) => gst::log!(CAT, imp = self, "{text}"),
+                Notice::Info(text) => {
+                    gst::element_imp_info!(self, gst::StreamError::Failed, ("{text}"));
+                }
+            }
         }
         let error = match result {
             Ok(()) => return Ok(gst::FlowSuccess::Ok),
@@ -557,5 +417,17 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         };
         gst::element_imp_error!(self, gst::StreamError::Format, ("{error}"));
         Err(gst::FlowError::Error)
+    }
+}
+
+/// The source whose stream has ended with `event`, and whether its pad has been removed:
+/// nvstreammux says so by events of its own (`GST_NVEVENT_PAD_ADDED` and so on, gst-nvevent.h).
+fn source_ended(event: &gst::EventRef) -> Option<(u32, bool)> {
+    let id = event.structure().and_then(|structure| structure.get::<u32>("source-id").ok());
+    match gst::glib::translate::IntoGlib::into_glib(event.type_()) >> gst::ffi::GST_EVENT_NUM_SHIFT {
+        // Pad added, stream ended, reset, started.
+        400 | 402 | 404 | 405 => Some((id?, false)),
+        401 => Some((id?, true)),
+        _ => None,
     }
 }

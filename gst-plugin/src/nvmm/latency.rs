@@ -17,7 +17,8 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// A batch was held this long. `true` where something else is told from now on: the longest has grown, or is half of it and less.
+    /// A batch was held this long. `true` where something else is told from now on: the longest has
+    /// grown, or is half of it and less.
     pub fn note(&mut self, held: Duration) -> bool {
         self.last.truncate(WINDOW - 1);
         self.last.push_front(held);

@@ -1,15 +1,17 @@
 //! SECTION:element-vehiclecounternvmm
 //!
-//! Counts vehicles inside a DeepStream pipeline: it stands behind `nvstreammux`, reads batches of frames in place and passes them on
-//! untouched. With `source=tensor-meta` it reads the density that DeepStream's own `nvinfer` left on the frames; with `source=engine` it
-//! runs the model itself.
+//! Counts vehicles inside a DeepStream pipeline: it stands behind `nvstreammux`, reads batches of
+//! frames in place and passes them on untouched. With `source=tensor-meta` it reads the density
+//! that DeepStream's own `nvinfer` left on the frames; with `source=engine` it runs the model
+//! itself.
 //!
-//! Each frame gets user metadata with its count, regions and density (`vehiclecount/vehiclecount-nvds.h`), and, where asked for, a number
-//! in `misc_frame_info`, a message for `nvmsgconv`, and what `nvdsosd` draws. DeepStream is looked up when the element starts; without it
-//! the element cannot start, and says so.
+//! Each frame gets user metadata with its count, regions and density
+//! (`vehiclecount/vehiclecount-nvds.h`), and, where asked for, a number in `misc_frame_info`, a
+//! message for `nvmsgconv`, and what `nvdsosd` draws. DeepStream is looked up when the element
+//! starts; without it the element cannot start, and says so.
 //!
-//! The element holds a batch until it is counted, as nvinfer does: its pictures may be overwritten once it has left. `interval` says how
-//! often that is.
+//! The element holds a batch until it is counted, as nvinfer does: its pictures may be overwritten
+//! once it has left. `interval` says how often that is.
 //!
 //! ## Example pipelines
 //!
@@ -30,9 +32,10 @@
 //!
 //! ## Latency
 //!
-//! With `source=engine`, a LATENCY query of a live pipeline is answered with the longest time that one of the last 128 batches was held, by the
-//! pipeline's clock, besides what comes before; when that grows, or has halved, a LATENCY message says so. With `source=tensor-meta` nothing
-//! is added: reading a tensor takes no time that counts.
+//! With `source=engine`, a LATENCY query of a live pipeline is answered with the longest time that
+//! one of the last 128 batches was held, by the pipeline's clock, besides what comes before; when
+//! that grows, or has halved, a LATENCY message says so. With `source=tensor-meta` nothing is
+//! added: reading a tensor takes no time that counts.
 //!
 //! ## Messages
 //!
@@ -42,10 +45,13 @@
 
 use gst::prelude::*;
 
+mod attach;
 mod batch;
 mod imp;
 mod latency;
+mod settings;
 mod source;
+mod tensors;
 mod work;
 
 glib::wrapper! {

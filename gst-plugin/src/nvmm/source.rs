@@ -1,12 +1,15 @@
-//! One source of the batch: a camera, what is set for it, and what was counted last.
+//! One source of the batch: a camera, what is set for it, and the account of its counts.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
-use vehiclecount_core::count::{CountSettings, Counter, Counts};
-use vehiclecount_core::density::DensityMap;
+use gst::prelude::*;
+use vehiclecount_core::account::{Account, DeviceRegions, FailureEdge, FrameStamp, FrameTime};
+use vehiclecount_core::count::CountSettings;
 use vehiclecount_core::region::RegionsFile;
 use vehiclecount_core::region::nvdsanalytics::SourcesFile;
-use vehiclecount_core::report::{FrameReport, RegionReport};
+
+use super::imp::CAT;
 
 /// What is set for the sources.
 #[derive(Clone, Debug, Default)]
@@ -22,202 +25,161 @@ pub struct Config {
 }
 
 impl Config {
+    /// Ids that several sources have, with the sources' numbers: configured ones, and those whose
+    /// default id was given to another.
+    pub fn shared_ids(&self) -> BTreeMap<String, Vec<u32>> {
+        let mut sources = BTreeMap::<String, Vec<u32>>::new();
+        for &number in self.sources.sources.keys() {
+            sources.entry(self.of(number).0).or_default().push(number);
+        }
+        for (id, numbers) in &mut sources {
+            let default = id.strip_prefix("camera-").and_then(|number| number.parse::<u32>().ok());
+            numbers.extend(default.filter(|number| !self.sources.sources.contains_key(number)));
+        }
+        sources.retain(|_, numbers| numbers.len() > 1);
+        sources
+    }
+
     /// The camera's id, its interval, and what its counts go through.
     fn of(&self, id: u32) -> (String, u32, CountSettings) {
         let entry = self.sources.sources.get(&id).cloned().unwrap_or_default();
         let camera = entry.camera.clone().unwrap_or_else(|| format!("camera-{id}"));
         let regions = entry.regions(self.regions.for_camera(&camera));
-        let settings = CountSettings { regions, scale: entry.scale.unwrap_or(1.0), smoothing: self.smoothing };
+        let scale = entry.scale.unwrap_or(1.0);
+        let settings = CountSettings { regions, scale, smoothing: self.smoothing };
         (camera, entry.interval.unwrap_or(self.interval), settings)
     }
 }
 
-/// What became of a frame.
-#[derive(Debug)]
-pub enum Finding {
-    /// Nobody asked for a count of its own: it takes the last one.
-    NotDue,
-    /// It should have been counted and was not.
-    Missed,
-    /// Counted.
-    Counted(DensityMap, Duration),
+/// What the element tells the application, and the log.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Notice {
+    /// Something is wrong.
+    Warning(String),
+    /// It is over.
+    Info(String),
+    /// What was decided about a frame, for the log.
+    Log(String),
 }
 
-/// Frames since the start.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Figures {
-    /// That came.
-    pub received: u64,
-    /// That were counted.
-    pub inferred: u64,
-    /// That left with an older count although they should have had their own.
-    pub stale: u64,
-    /// Whose density could not be read.
-    pub failed: u64,
-    /// To which nothing could be attached.
-    pub unattached: u64,
+/// Collects notices under locks, to be posted when none is held.
+#[derive(Debug, Default)]
+pub struct Notices(Vec<Notice>);
+
+impl Notices {
+    /// Something is wrong.
+    pub fn warn(&mut self, text: impl Into<String>) {
+        self.0.push(Notice::Warning(text.into()));
+    }
+
+    /// What was decided about a frame. `text` is made where it is logged.
+    pub fn log(&mut self, text: impl FnOnce() -> String) {
+        if CAT.above_threshold(gst::DebugLevel::Log) {
+            self.0.push(Notice::Log(text()));
+        }
+    }
+
+    /// Something is over.
+    pub fn inform(&mut self, text: impl Into<String>) {
+        self.0.push(Notice::Info(text.into()));
+    }
 }
 
-/// Names and choices that stand in every report.
-#[derive(Clone, Debug, Default)]
-pub struct Labels {
-    /// The model's name.
-    pub model: String,
-    /// The engine's name.
-    pub engine: String,
-    /// The counter's unique id.
-    pub unique_id: u32,
-    /// Whether the density goes into the metadata.
-    pub density: bool,
-}
+impl IntoIterator for Notices {
+    type Item = Notice;
+    type IntoIter = std::vec::IntoIter<Notice>;
 
-struct Latest {
-    time: Duration,
-    counts: Counts,
-    map: DensityMap,
-    inference_time: Duration,
+    fn into_iter(self) -> Self::IntoIter {
+        self.0.into_iter()
+    }
 }
 
 /// See the module.
 pub struct Source {
-    /// Its name.
-    pub camera: String,
-    /// See [`Figures`].
-    pub figures: Figures,
+    /// Which count belongs to which frame. Its labels name the camera.
+    pub account: Account,
+    /// Its regions in the memory of the engine's device.
+    pub device_regions: DeviceRegions,
+    /// Frames to which nothing could be attached.
+    pub unattached: u64,
     /// Number of the last batch that it was in.
     pub last_batch: u64,
-    /// Its density cannot be read; said once.
-    pub failing: bool,
     interval: u32,
-    skip: u32,
-    sequence: u64,
-    counter: Counter,
-    latest: Option<Latest>,
-    last_time: Duration,
-    fresh: bool,
 }
 
 impl Source {
-    /// A source that has seen nothing yet.
+    /// A source of which nothing has come.
     pub fn new(id: u32, config: &Config) -> Self {
-        let (camera, interval, settings) = config.of(id);
-        Self {
-            camera,
-            figures: Figures::default(),
+        let mut source = Self {
+            account: Account::default(),
+            device_regions: DeviceRegions::default(),
+            unattached: 0,
             last_batch: 0,
-            failing: false,
-            interval,
-            skip: 0,
-            sequence: 0,
-            counter: Counter::new(settings),
-            latest: None,
-            last_time: Duration::ZERO,
-            fresh: false,
-        }
+            interval: 0,
+        };
+        source.configure(id, config);
+        source
     }
 
     /// Takes new settings; the last picture is counted anew.
     pub fn configure(&mut self, id: u32, config: &Config) {
         let (camera, interval, settings) = config.of(id);
-        self.camera = camera;
+        self.account.labels.camera = camera;
         self.interval = interval;
-        if *self.counter.settings() != settings {
-            self.counter = Counter::new(settings);
-            if let Some(latest) = &mut self.latest {
-                latest.counts = self.counter.update(&latest.map, latest.time);
-            }
+        self.account.configure(settings);
+    }
+
+    /// The camera's id.
+    pub fn camera(&self) -> &str {
+        &self.account.labels.camera
+    }
+
+    /// Names what counts.
+    pub fn label(&mut self, model: &str, engine: &str) {
+        let labels = &mut self.account.labels;
+        if labels.model != model || labels.engine != engine {
+            (labels.model, labels.engine) = (model.to_owned(), engine.to_owned());
         }
     }
 
-    /// Forgets what was counted: after a flush it says nothing of what comes.
-    pub fn flush(&mut self) {
-        self.skip = 0;
-        self.counter.reset();
-        self.latest = None;
-        self.last_time = Duration::ZERO;
-        self.fresh = false;
+    /// A frame comes: its place in the stream, and whether it is due.
+    pub fn begin(&mut self, time: FrameTime) -> FrameStamp {
+        self.account.begin(time, self.interval)
     }
 
-    /// Takes in a frame of time stamp `pts`: its number, its time, and whether it is due. A time that went back is a new beginning, as
-    /// when a file is played again.
-    pub fn begin(&mut self, pts: Option<u64>) -> (u64, Duration, bool) {
-        let time = pts.map_or(self.last_time, Duration::from_nanos);
-        if time < self.last_time {
-            self.flush();
-        }
-        self.last_time = time;
-        let sequence = self.sequence;
-        self.sequence += 1;
-        self.figures.received += 1;
-        let due = self.skip == 0;
-        self.skip = if due { self.interval } else { (self.skip - 1).min(self.interval) };
-        (sequence, time, due)
-    }
-
-    /// A frame of it cannot be counted, for `reason`: said when it begins.
-    pub fn fail(&mut self, reason: &str, remarks: &mut Vec<String>) {
-        self.figures.failed += 1;
-        if !std::mem::replace(&mut self.failing, true) {
-            remarks.push(format!("{}: {reason}; its frames keep the last count", self.camera));
+    /// A frame was counted.
+    pub fn note_counted(&mut self, notices: &mut Notices) {
+        if self.account.note_counted() == Some(FailureEdge::End) {
+            notices.inform(format!("{}: counting again", self.camera()));
         }
     }
 
-    /// What is said of that frame.
-    pub fn report(&mut self, frame: Passed, finding: Finding, labels: &Labels) -> FrameReport {
-        match finding {
-            Finding::NotDue => {}
-            Finding::Missed => self.fresh = false,
-            Finding::Counted(map, inference_time) => {
-                let counts = self.counter.update(&map, frame.time);
-                self.latest = Some(Latest { time: frame.time, counts, map, inference_time });
-                self.figures.inferred += 1;
-                self.fresh = true;
-            }
-        }
-        // Before the first count a frame is stale only where a count was missed.
-        let stale = !self.fresh && (self.latest.is_some() || self.figures.failed > 0);
-        self.figures.stale += u64::from(stale);
-        let latest = self.latest.as_ref();
-        let regions = self.counter.settings().regions.regions.iter().enumerate();
-        let regions = regions.map(|(index, region)| RegionReport {
-            name: region.name.clone(),
-            polygon: region.polygon.clone(),
-            count: latest.and_then(|latest| latest.counts.regions.get(index)).copied(),
-        });
-        FrameReport {
-            camera: self.camera.clone(),
-            sequence: frame.sequence,
-            unique_id: labels.unique_id,
-            pts: frame.pts,
-            capture_time: frame.ntp,
-            received_time: frame.received_time,
-            count: latest.map(|latest| latest.counts.total),
-            stale,
-            age: latest.map_or(0, |latest| nanoseconds(frame.time.saturating_sub(latest.time))),
-            regions: regions.collect(),
-            density: latest.filter(|_| labels.density).map(|latest| latest.map.clone()),
-            model: labels.model.clone(),
-            engine: labels.engine.clone(),
-            inference_time: latest.map_or(0, |latest| nanoseconds(latest.inference_time)),
+    /// A frame that was due cannot be counted, for `reason`.
+    pub fn note_failed(&mut self, reason: &str, notices: &mut Notices) {
+        notices.log(|| format!("{}: uncounted, {reason}", self.camera()));
+        if self.account.note_failed() == Some(FailureEdge::Begin) {
+            notices.warn(format!("{}: {reason}; its frames keep the last count", self.camera()));
         }
     }
 }
 
-/// What is known of a frame besides its density.
-#[derive(Clone, Copy, Debug)]
-pub struct Passed {
-    /// See [`Source::begin`].
-    pub sequence: u64,
-    /// See [`Source::begin`].
-    pub time: Duration,
-    /// Its time stamp, nanoseconds.
-    pub pts: Option<u64>,
-    /// Nanoseconds since 1970.
-    pub ntp: Option<u64>,
-    /// When its batch came, nanoseconds since 1970.
-    pub received_time: u64,
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn nanoseconds(duration: Duration) -> u64 {
-    u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)
+    #[test]
+    fn sources_of_one_id_are_found_also_where_it_is_the_default_of_another() {
+        let shared = |text: &str| {
+            let sources = SourcesFile::parse(text, "inline").expect("a configuration");
+            Config { sources, ..Config::default() }.shared_ids().into_iter().collect::<Vec<_>>()
+        };
+        let group = |number: u32, id: &str| format!("[vehiclecount-stream-{number}]\n{id}\n");
+        let gate = "camera-id=gate";
+        let both = group(0, gate) + &group(7, gate) + &group(2, "camera-id=yard");
+        assert_eq!(shared(&both), [("gate".to_owned(), vec![0, 7])]);
+        // Source 3 is configured without an id, source 5 is not configured.
+        let default = group(0, "camera-id=camera-3") + &group(3, "interval=1") + &group(4, "camera-id=camera-5");
+        assert_eq!(shared(&default), [("camera-3".to_owned(), vec![0, 3]), ("camera-5".to_owned(), vec![4, 5])]);
+        assert!(shared(&(group(1, "camera-id=camera-1") + &group(2, "interval=1"))).is_empty());
+    }
 }

@@ -4,18 +4,20 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use vehiclecount_core::batch::{self, Outcome};
-use vehiclecount_core::density::Grid;
-use vehiclecount_core::engine::EngineInfo;
+use vehiclecount_core::account::GridPlacement;
+use vehiclecount_core::batch::{Outcome, Seat};
+use vehiclecount_core::engine::{EngineInfo, Input, Output};
 use vehiclecount_core::preprocess::{Placement, Preprocessor};
 
+use super::source::{Notices, Source};
 use crate::deepstream::DeepStreamError;
 use crate::deepstream::convert::Converter;
-use crate::deepstream::surface::{PictureError, Surfaces};
-use crate::dispatch::Opened;
+use crate::deepstream::picture::PictureError;
+use crate::deepstream::surface::Surfaces;
+use crate::engine::Opened;
 
 /// What came of a picture.
-pub type Outcomes = Result<(Arc<[f32]>, Duration), String>;
+pub type Outcomes = Result<(Output, Duration), String>;
 
 /// Where the engine's threads leave what they counted, and the streaming thread waits for it.
 #[derive(Default)]
@@ -58,7 +60,7 @@ impl Results {
 
     fn put(&self, ticket: u64, outcome: &Outcome<'_>) {
         let result = match outcome {
-            Outcome::Counted { density, inference_time, .. } => Ok((Arc::from(*density), *inference_time)),
+            Outcome::Counted { output, inference_time } => Ok(((*output).clone(), *inference_time)),
             Outcome::Dropped => Err("a newer frame took its place".to_owned()),
             Outcome::Failed(error) => Err(error.to_string()),
         };
@@ -66,7 +68,8 @@ impl Results {
         self.changed.notify_all();
     }
 
-    /// What came of `tickets`, in their order; what belongs to others is forgotten. `None` when flushing.
+    /// What came of `tickets`, in their order; what belongs to others is forgotten. `None` when
+    /// flushing.
     pub fn wait(&self, tickets: &[u64]) -> Option<Vec<Outcomes>> {
         let waiting =
             |inner: &mut Inner| !inner.flushing && tickets.iter().any(|ticket| !inner.done.contains_key(ticket));
@@ -80,17 +83,29 @@ impl Results {
     }
 }
 
-/// One source's way to the engine.
-struct Way {
-    camera: batch::Camera,
+/// One source's seat at the engine.
+struct SourceSeat {
+    seat: Seat,
     preprocessor: Option<Preprocessor>,
 }
 
-/// The engine, and each source's way to it.
+/// A picture in a batch.
+pub struct Picture<'a> {
+    /// The number of its source.
+    pub source: u32,
+    /// The pictures of the batch.
+    pub surfaces: &'a Surfaces<'a>,
+    /// Its place among them.
+    pub batch_id: u32,
+    /// The batch.
+    pub buffer: &'a gst::Buffer,
+}
+
+/// The engine, and each source's seat at it.
 pub struct Work {
     opened: Opened,
     results: Arc<Results>,
-    ways: BTreeMap<u32, Way>,
+    seats: BTreeMap<u32, SourceSeat>,
     next_ticket: u64,
     converter: Option<Converter>,
 }
@@ -110,9 +125,9 @@ fn unreadable(error: DeepStreamError) -> WorkError {
 }
 
 impl Work {
-    /// Nobody has a way to the engine yet.
+    /// No source has a seat yet.
     pub fn new(opened: Opened, results: Arc<Results>) -> Self {
-        Self { opened, results, ways: BTreeMap::new(), next_ticket: 0, converter: None }
+        Self { opened, results, seats: BTreeMap::new(), next_ticket: 0, converter: None }
     }
 
     /// What the engine says of itself.
@@ -120,77 +135,87 @@ impl Work {
         self.opened.dispatcher.info()
     }
 
-    /// Hands the picture at `batch_id`, a frame of `source`, in `buffer` to the engine, of whose frames `keep` wait at most: its ticket, and
-    /// where the density will lie.
+    /// Hands a picture to the engine, of whose source's frames `keep` wait at most: its ticket, and
+    /// where the density will lie. `with_map`: the density map is asked for.
     pub fn submit(
         &mut self,
-        source: u32,
-        (surfaces, batch_id): (&Surfaces<'_>, u32),
-        buffer: &gst::Buffer,
+        Picture { source: id, surfaces, batch_id, buffer }: Picture<'_>,
         keep: usize,
-    ) -> Result<(u64, Grid), WorkError> {
+        source: &mut Source,
+        with_map: bool,
+        notices: &mut Notices,
+    ) -> Result<(u64, GridPlacement), WorkError> {
         let info = self.opened.dispatcher.info();
         let (input, columns, rows, kind) = (info.input, info.columns, info.rows, info.kind);
         let (dispatcher, results, resize) = (&self.opened.dispatcher, &self.results, self.opened.resize);
-        let way = self.ways.entry(source).or_insert_with(|| {
+        let held = self.seats.entry(id).or_insert_with(|| {
             let results = results.clone();
-            let camera = dispatcher.join(move |ticket, outcome| results.put(ticket, &outcome));
-            Way { camera, preprocessor: None }
+            let seat = dispatcher.join(move |ticket, outcome| results.put(ticket, &outcome));
+            SourceSeat { seat, preprocessor: None }
         });
-        let mut slot = way.camera.slot();
-        let context = || slot.picture.as_ref().map(|room| room.context().clone());
-        let converter = self.converter.get_or_insert_with(|| Converter::new(context()));
-        let picture = match surfaces.picture(batch_id, converter) {
-            Ok(picture) => picture,
-            Err(error) => {
-                way.camera.recycle(slot);
-                return Err(WorkError::Picture(error));
-            }
+        let mut slot = held.seat.slot();
+        let context = match &slot.input {
+            Input::Picture(room) => Some(room.context().clone()),
+            Input::Values(_) => None,
         };
+        let converter = self.converter.get_or_insert_with(|| Converter::new(context));
+        let picture = surfaces.picture(batch_id, converter).map_err(WorkError::Picture)?;
         let placement = Placement::new(resize, picture.format.width, picture.format.height, input);
-        let read = match &mut slot.picture {
-            // An engine on a GPU preprocesses by itself, and reads the picture where it lies, or a copy.
-            Some(room) => match picture.lend(room, placement, buffer) {
+        let read = match &mut slot.input {
+            // An engine on a GPU preprocesses by itself, and reads the picture where it lies, or a
+            // copy.
+            Input::Picture(room) => match picture.lend(room, placement, buffer) {
                 Some(lent) => lent.map(Some).map_err(unreadable),
                 None => match picture.view(|frame| room.stage(frame, placement)) {
                     Ok(staged) => staged.transpose().map_err(|error| WorkError::Engine(error.to_string())),
                     Err(error) => Err(unreadable(error)),
                 },
             },
-            None => {
-                let made = way.preprocessor.take().filter(|made| made.format() == picture.format);
+            Input::Values(values) => {
+                let made = held.preprocessor.take().filter(|made| made.format() == picture.format);
                 let made = made.unwrap_or_else(|| Preprocessor::new(picture.format, resize, input));
-                let preprocessor = way.preprocessor.insert(made);
-                picture.view(|frame| preprocessor.run(frame, &mut slot.input)).map_err(unreadable)
+                let preprocessor = held.preprocessor.insert(made);
+                picture.view(|frame| preprocessor.run(frame, values)).map_err(unreadable)
             }
         };
-        let refused = match read {
-            Ok(Some(())) => None,
-            Ok(None) => Some(WorkError::Engine(format!(
+        if read?.is_none() {
+            return Err(WorkError::Engine(format!(
                 "The pictures are in the memory of GPU {}, which engine {kind} cannot read: take engine=tensorrt with that gpu-id, set \
                  nvbuf-memory-type of nvstreammux to 1 (pinned) or 3 (unified), or count with source=tensor-meta",
                 picture.on_gpu().map_or(0, |on_gpu| on_gpu.gpu)
-            ))),
-            Err(error) => Some(error),
-        };
-        if let Some(error) = refused {
-            way.camera.recycle(slot);
-            return Err(error);
+            )));
         }
         let grid = placement.grid(columns, rows);
+        let generation = source.account.generation();
+        let mut asked = GridPlacement { grid, generation };
+        // An engine on a GPU sums the density there, where no map is asked for.
+        if !with_map && matches!(slot.input, Input::Picture(_)) {
+            let Source { account, device_regions, .. } = source;
+            let coverage = || (generation, account.coverage(&grid).to_vec());
+            match device_regions.of(dispatcher.engine(), &grid, generation, coverage) {
+                Ok((weights, generation)) => {
+                    slot.weights = weights;
+                    asked.generation = generation;
+                }
+                Err(error) => {
+                    let camera = source.camera();
+                    notices.warn(format!("{camera}: {error}; its regions are counted on the processor"));
+                }
+            }
+        }
         let ticket = self.next_ticket;
         self.next_ticket += 1;
-        way.camera.submit(ticket, slot, keep);
-        Ok((ticket, grid))
+        held.seat.submit(ticket, slot, keep);
+        Ok((ticket, asked))
     }
 
     /// Takes back what waits.
     pub fn cancel(&self) {
-        self.ways.values().for_each(|way| way.camera.cancel());
+        self.seats.values().for_each(|held| held.seat.cancel());
     }
 
     /// The source is gone.
     pub fn forget(&mut self, source: u32) {
-        self.ways.remove(&source);
+        self.seats.remove(&source);
     }
 }

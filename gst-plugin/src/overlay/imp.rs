@@ -11,6 +11,7 @@ use vehiclecount_core::density::DensityMap;
 use vehiclecount_core::report::{Counted, FrameReport};
 
 use super::draw::{self, Outline, Panel, Rectangle};
+use crate::crop::Crop;
 use crate::meta;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -96,6 +97,14 @@ fn shown(count: Option<Counted>) -> String {
         Some(count) if count < 9.95 => format!("{count:.1}"),
         Some(count) => format!("{count:.0}"),
     }
+}
+
+/// A drawing for the part of a picture that `crop` leaves, in the whole picture.
+fn moved(mut rectangle: Rectangle, crop: Crop) -> Rectangle {
+    let (x, y, width, height) = rectangle.render_rectangle();
+    let (x, y) = (x.saturating_add_unsigned(crop.x), y.saturating_add_unsigned(crop.y));
+    rectangle.make_mut().set_render_rectangle(x, y, width, height);
+    rectangle
 }
 
 impl VehicleCountOverlay {
@@ -275,15 +284,29 @@ impl VideoFilterImpl for VehicleCountOverlay {
         let wanted = u32::try_from(lock(&self.settings).unique_id).ok();
         let mut reports = meta::count::all(frame.buffer());
         let Some(report) = reports.find(|report| wanted.is_none_or(|id| id == report.unique_id)) else {
+            gst::log!(CAT, imp = self, "A frame without a count of unique-id {wanted:?}: nothing is drawn");
             return Ok(gst::FlowSuccess::Ok);
         };
         drop(reports);
         let truth = meta::truth::read(frame.buffer()).map(|truth| truth.count);
-        let drawn = self.rectangles(&report, truth, (frame.width(), frame.height()));
+        // Of a cropped picture, only the part that is shown is drawn on.
+        let crop = Crop::of(frame.buffer());
+        let shown = crop.map_or((frame.width(), frame.height()), |crop| (crop.width, crop.height));
+        if shown.0 == 0 || shown.1 == 0 {
+            return Ok(gst::FlowSuccess::Ok);
+        }
+        let drawn = self.rectangles(&report, truth, shown).map(|rectangles| match crop {
+            Some(crop) => rectangles.into_iter().map(|rectangle| moved(rectangle, crop)).collect(),
+            None => rectangles,
+        });
         // A frame without its drawing is better than no frame.
         match drawn {
-            Ok(rectangles) if rectangles.is_empty() => {}
+            Ok(rectangles) if rectangles.is_empty() => {
+                gst::log!(CAT, imp = self, "{}, frame {}: nothing is to be drawn", report.camera, report.sequence);
+            }
             Ok(rectangles) => {
+                let (camera, pieces) = (&report.camera, rectangles.len());
+                gst::log!(CAT, imp = self, "{camera}, frame {}: draws {pieces} pieces", report.sequence);
                 let composition = gst_video::VideoOverlayComposition::new(rectangles.iter());
                 if composition.and_then(|composition| composition.blend(frame)).is_err() {
                     gst::warning!(CAT, imp = self, "Cannot blend onto frames of {:?}", frame.format());

@@ -295,7 +295,9 @@ impl BaseSrcImpl for VehicleTestSrc {
         buffer.set_duration(end - begin);
         buffer.set_offset(state.frame);
         buffer.set_offset_end(state.frame + 1);
-        truth::attach(buffer, &Truth::new(state.frame, state.scene.truth()));
+        let truth = Truth::new(state.frame, state.scene.truth());
+        gst::log!(CAT, imp = self, "Frame {}: {} vehicles, at {begin}", state.frame, truth.count);
+        truth::attach(buffer, &truth);
         state.frame += 1;
         Ok(gst::FlowSuccess::Ok)
     }

@@ -43,8 +43,8 @@ pub struct Options {
     /// Model: a name, a manifest (.json) or an .onnx file
     #[arg(long, default_value = "")]
     model: String,
-    /// Engine: auto, openvino, onnxruntime, tensorrt or scripted
-    #[arg(long, default_value = "auto")]
+    /// Engine
+    #[arg(long, default_value = "auto", help = crate::engine::help())]
     engine: String,
     /// Regions: a JSON file's path or inline JSON
     #[arg(long, default_value = "")]

@@ -1,16 +1,15 @@
 //! `vehicle-count engine build`: a plan before the first camera needs it.
 
-use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
-use std::sync::Mutex;
-use std::time::Instant;
 
 use anyhow::{Context, Result, bail};
 use vehiclecount_core::cuda::Driver;
 use vehiclecount_core::model::{self, File, Model};
 use vehiclecount_core::preprocess::InputSize;
 use vehiclecount_core::tensorrt::cache::{self, Label, Origin, PlanRequest};
-use vehiclecount_core::tensorrt::{Flavour, Library, Precision, Progress};
+use vehiclecount_core::tensorrt::{Flavour, Library, Precision};
+
+use super::progress::BuildProgress;
 
 /// Options of `vehicle-count engine build`.
 #[derive(clap::Args)]
@@ -76,13 +75,13 @@ pub fn run(options: &Options) -> Result<()> {
             table.display()
         );
     }
-    let capabilities = if options.compute_capability.is_empty() {
+    let (capabilities, gpu) = if options.compute_capability.is_empty() {
         let here = Driver::open().and_then(|driver| driver.device(options.gpu));
         let device = here.context("no --compute-capability was given, and no GPU is at hand")?;
         println!("building for {}", device.name);
-        vec![device.compute_capability.0 * 10 + device.compute_capability.1]
+        (vec![device.compute_capability.0 * 10 + device.compute_capability.1], device.model())
     } else if library.flavour() == Flavour::TensorRtRtx {
-        options.compute_capability.clone()
+        (options.compute_capability.clone(), String::new())
     } else {
         bail!(
             "{library} builds for the GPU at hand alone: leave --compute-capability out, or take --runtime tensorrt-rtx"
@@ -127,6 +126,8 @@ pub fn run(options: &Options) -> Result<()> {
             input,
             max_batch: options.batch as usize,
             capability: capabilities[0],
+            gpu: &gpu,
+            refused: None,
             calibration: options.calibration.as_deref(),
             detailed: true,
         };
@@ -144,7 +145,7 @@ fn listed(model: &Model) -> String {
 }
 
 fn to_file(request: &PlanRequest<'_>, capabilities: &[u32], out: &Path) -> Result<()> {
-    let shown = Shown::begin(request);
+    let shown = begin(request);
     let own: &[u32] = if request.library.flavour() == Flavour::TensorRtRtx { capabilities } else { &[] };
     let plan = cache::build(request, own, &|progress| shown.show(progress))?;
     shown.end();
@@ -156,7 +157,7 @@ fn to_file(request: &PlanRequest<'_>, capabilities: &[u32], out: &Path) -> Resul
 fn to_cache(request: &PlanRequest<'_>, capabilities: &[u32]) -> Result<()> {
     for &capability in capabilities {
         let request = PlanRequest { capability, ..request.clone() };
-        let shown = Shown::begin(&request);
+        let shown = begin(&request);
         let found = cache::plan_for(&request, &|progress| shown.show(progress))?;
         shown.end();
         let place = found.path.map_or_else(|| "not kept".to_owned(), |path| path.display().to_string());
@@ -183,55 +184,14 @@ fn for_what(request: &PlanRequest<'_>, capabilities: &[u32]) -> String {
     )
 }
 
+fn begin(request: &PlanRequest<'_>) -> BuildProgress {
+    println!("building {} in {}", request.onnx.display(), request.precision);
+    BuildProgress::default()
+}
+
 /// As a person reads it.
 pub(super) fn bytes(count: usize) -> String {
     format!("{:.1} MB", count as f64 / 1e6)
-}
-
-/// The progress of a build: one line that changes, or one line for each outer phase where it is not a terminal.
-struct Shown {
-    live: bool,
-    since: Instant,
-    /// Outer phases and steps done of them.
-    phases: Mutex<Vec<(String, u32, u32)>>,
-}
-
-impl Shown {
-    fn begin(request: &PlanRequest<'_>) -> Self {
-        println!("building {} in {}", request.onnx.display(), request.precision);
-        Self { live: std::io::stderr().is_terminal(), since: Instant::now(), phases: Mutex::default() }
-    }
-
-    fn show(&self, progress: Progress<'_>) -> bool {
-        let mut phases = self.phases.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
-        match progress {
-            Progress::Waiting if phases.is_empty() => phases.push(("waiting for another process".to_owned(), 0, 1)),
-            Progress::Building { .. } => phases.clear(),
-            Progress::Waiting | Progress::Built { .. } | Progress::Timing { .. } => {}
-            Progress::Begin { phase, steps, .. } => phases.push((phase.to_owned(), 0, steps)),
-            Progress::Step { phase, step } => {
-                phases.iter_mut().filter(|(name, ..)| name == phase).for_each(|(_, done, _)| *done = step + 1);
-            }
-            Progress::End { phase } => {
-                if let Some(at) = phases.iter().rposition(|(name, ..)| name == phase) {
-                    phases.remove(at);
-                }
-            }
-        }
-        if self.live {
-            let line: Vec<_> =
-                phases.iter().take(3).map(|(name, done, steps)| format!("{name} {done}/{steps}")).collect();
-            let _ = write!(std::io::stderr(), "\r\x1b[K  {:.100}", line.join(" > "));
-        }
-        true
-    }
-
-    fn end(&self) {
-        if self.live {
-            let _ = write!(std::io::stderr(), "\r\x1b[K");
-        }
-        println!("  done in {:.1} s", self.since.elapsed().as_secs_f64());
-    }
 }
 
 #[cfg(test)]

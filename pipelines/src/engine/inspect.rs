@@ -8,7 +8,7 @@ use anyhow::{Context, Result};
 use serde_json::Value;
 use vehiclecount_core::cuda::Driver;
 use vehiclecount_core::tensorrt::cache::{Label, label_path};
-use vehiclecount_core::tensorrt::{Choice, Flavour, Library};
+use vehiclecount_core::tensorrt::{Flavour, Library, PrecisionTrials};
 
 use super::build::bytes;
 
@@ -38,7 +38,7 @@ pub fn run(options: &Options) -> Result<()> {
         println!("{}: {}", options.plan.display(), bytes(plan.len()));
         if let Some(label) = &label {
             println!(
-                "  {} in {}, {}x{}, batches 1 to {}, built by {} {} for compute capability {}.{}",
+                "  {} in {}, {}x{}, batches 1 to {}, built by {} {} for {}",
                 label.network,
                 label.precision,
                 label.width,
@@ -46,11 +46,10 @@ pub fn run(options: &Options) -> Result<()> {
                 label.max_batch,
                 label.library,
                 label.version,
-                label.capability / 10,
-                label.capability % 10
+                label.target()
             );
             let folder = options.plan.parent().unwrap_or(Path::new(""));
-            for choice in Choice::all(folder).iter().filter(|choice| choice.purpose.is_of(label)) {
+            for choice in PrecisionTrials::all(folder).iter().filter(|choice| choice.purpose.is_of(label)) {
                 println!("  precision=auto takes {choice}");
             }
         }
@@ -62,6 +61,7 @@ pub fn run(options: &Options) -> Result<()> {
     let library = Library::open(flavour).context("the layers can be listed only where the plan can be loaded")?;
     let context = Driver::open().and_then(|driver| driver.context(options.gpu))?;
     let _entered = context.enter()?;
+    library.load_plugins();
     let plan = library.load(&plan)?;
     let told = plan.inspect()?;
     if options.json {

@@ -40,8 +40,8 @@ pub struct Options {
     /// File to write, a JSON line for each picture: file, scene, count, truth, GAME
     #[arg(long, value_name = "FILE")]
     json: Option<PathBuf>,
-    /// Engine: auto, openvino, onnxruntime, tensorrt or scripted
-    #[arg(long, default_value = "auto")]
+    /// Engine
+    #[arg(long, default_value = "auto", help = crate::engine::help())]
     engine: EngineKind,
     /// Size of the model's input in pixels, such as 512x512; by default the manifest's
     #[arg(long, value_name = "WxH")]
@@ -194,11 +194,13 @@ fn count(samples: &[Sample], engine: &Arc<dyn Engine>, resize: Resize, keep: boo
                     other => other.insert(Preprocessor::new(format, resize, info.input)),
                 };
                 let planes = [Plane { data: &rgb, stride: sample.width * 3 }];
-                preprocessor.run(&FrameView::new(format, &planes)?, &mut slot.input);
+                let values = slot.input.values_mut().context("the slot takes values")?;
+                preprocessor.run(&FrameView::new(format, &planes)?, values);
                 lane.infer(std::slice::from_mut(&mut slot)).with_context(|| sample.path.display().to_string())?;
                 let placement = preprocessor.placement();
                 let (columns, rows) = (info.columns, info.rows);
-                let cells = metrics::Cells { columns, rows, density: &slot.density };
+                let density = slot.output.map().context("the engine left no density map")?;
+                let cells = metrics::Cells { columns, rows, density };
                 let mask = sample.read_mask()?;
                 let game = LEVELS.map(|level| metrics::game(&cells, sample, mask.as_ref(), &placement, level));
                 let line = Line {
@@ -212,7 +214,7 @@ fn count(samples: &[Sample], engine: &Arc<dyn Engine>, resize: Resize, keep: boo
                     game2: game[2],
                     game3: game[3],
                 };
-                let map = || DensityMap { grid: placement.grid(columns, rows), cells: slot.density.as_slice().into() };
+                let map = || DensityMap { grid: placement.grid(columns, rows), cells: density.into() };
                 Ok(Counted { line, density: keep.then(map) })
             };
             let result = one();

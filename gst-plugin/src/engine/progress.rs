@@ -4,15 +4,15 @@
 //! goes on, its state change ends, and the thread tells on the bus how far the build has come (progress messages, which gst-launch-1.0 prints)
 //! and hands the engine over when it is there. Ending the element ends the build.
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, Sender};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use gst::prelude::*;
-use vehiclecount_core::engine::Watch;
-use vehiclecount_core::tensorrt::Progress;
+use parking_lot::Mutex;
+use vehiclecount_core::engine::{Progress, ProgressSink};
 
 /// The code of our progress messages.
 const CODE: &str = "vehiclecount-engine";
@@ -56,7 +56,7 @@ enum News<T> {
 /// thread, unless the [`Opening`] was dropped before.
 pub fn start<T: Send + 'static>(
     element: &gst::Element,
-    open: impl FnOnce(&Watch) -> Result<T, gst::ErrorMessage> + Send + 'static,
+    open: impl FnOnce(&ProgressSink) -> Result<T, gst::ErrorMessage> + Send + 'static,
     done: impl FnOnce(Result<T, gst::ErrorMessage>) + Send + 'static,
 ) -> Result<Start<T>, gst::ErrorMessage> {
     let (sender, news) = mpsc::channel();
@@ -77,12 +77,12 @@ pub fn start<T: Send + 'static>(
         }),
     });
     let work = move || {
-        let watch = Watch::new({
+        let watch = ProgressSink::new({
             let teller = teller.clone();
             move |progress| teller.tell(progress)
         });
         let result = open(&watch);
-        let waited_for = lock(&teller.takes_long).take().is_some();
+        let waited_for = teller.takes_long.lock().take().is_some();
         if waited_for {
             // Nobody waits any more where the element is gone.
             let _ = sender.send(News::Done(result));
@@ -101,10 +101,6 @@ pub fn start<T: Send + 'static>(
         Ok(News::Done(result)) => result.map(Start::Opened),
         Err(_) => Err(gst::error_msg!(gst::LibraryError::Init, ("opening the engine ended in a panic"))),
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Tells on the bus how far it is.
@@ -131,9 +127,9 @@ struct Told {
 impl Teller {
     /// Whether the opening is to go on.
     fn tell(&self, progress: Progress<'_>) -> bool {
-        let long = matches!(progress, Progress::Waiting | Progress::Building { .. });
-        let begins = if long { lock(&self.takes_long).take() } else { None };
-        let mut told = lock(&self.told);
+        let long = matches!(progress, Progress::Waiting | Progress::Building { .. } | Progress::Compiling);
+        let begins = if long { self.takes_long.lock().take() } else { None };
+        let mut told = self.told.lock();
         let text = match progress {
             Progress::Waiting => Some("waiting for another that builds the same engine".to_owned()),
             Progress::Building { what, instead } => {
@@ -150,6 +146,7 @@ impl Teller {
                 None
             }
             Progress::Timing { precision } => Some(format!("timing {precision}")),
+            Progress::Compiling => Some("compiling the plan for this GPU".to_owned()),
             Progress::Begin { phase, steps, .. } => {
                 told.phases.push((phase.to_owned(), 0, steps));
                 told.phase()
@@ -174,7 +171,7 @@ impl Teller {
         if let Some(text) = text {
             let kind = if begins.is_some() { gst::ProgressType::Start } else { gst::ProgressType::Continue };
             // What is timed from plans that were there takes no time to speak of.
-            if begins.is_some() || lock(&self.takes_long).is_none() {
+            if begins.is_some() || self.takes_long.lock().is_none() {
                 self.post(kind, &text);
             }
         }
@@ -187,7 +184,7 @@ impl Teller {
     /// The last message.
     fn end(&self, error: Option<&gst::ErrorMessage>) {
         let (seconds, kept) = {
-            let told = lock(&self.told);
+            let told = self.told.lock();
             (told.since.elapsed().as_secs_f64(), told.kept.clone())
         };
         if self.ended.load(Ordering::Relaxed) {

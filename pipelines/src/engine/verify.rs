@@ -14,8 +14,8 @@ pub struct Options {
     /// Model: a name, a manifest (.json) or an .onnx file
     #[arg(default_value = "")]
     model: String,
-    /// The one engine to look at: openvino, onnxruntime or tensorrt; by default every one that opens
-    #[arg(long, default_value = "auto")]
+    /// The one engine to look at; by default every one that opens
+    #[arg(long, default_value = "auto", help = format!("The one engine to look at, of {}; by default every one that opens", super::networks()))]
     engine: EngineKind,
     /// Index of the GPU, for engines that run on one
     #[arg(long, default_value_t = 0)]
@@ -37,7 +37,7 @@ pub fn run(options: &Options) -> Result<()> {
     let model = Model::open(&options.model, &model::folders())?;
     let asked = options.engine != EngineKind::Auto;
     if options.engine == EngineKind::Scripted {
-        bail!("the scripted engine runs no network: choose openvino, onnxruntime or tensorrt");
+        bail!("the scripted engine runs no network: choose one of {}", super::networks());
     }
     let color = std::io::stdout().is_terminal();
     println!("{} {} in {}", model.manifest.name, model.manifest.version, model.folder.display());
@@ -46,7 +46,7 @@ pub fn run(options: &Options) -> Result<()> {
         "", "engine", "file", "count", "expected", "largest cell"
     );
     let (mut counted, mut failed) = (0, 0);
-    for kind in EngineKind::NETWORKS.into_iter().filter(|&kind| !asked || kind == options.engine) {
+    for kind in EngineKind::networks().filter(|&kind| !asked || kind == options.engine) {
         let mut files: Vec<&File> = match model.chosen_file() {
             Some(file) => vec![file],
             None => model.manifest.files.iter().filter(|file| file.engines.contains(&kind)).collect(),
@@ -106,6 +106,8 @@ fn look(model: &Model, file: &File, kind: EngineKind, gpu: u32, asked: bool) -> 
     })?;
     let request = EngineRequest {
         input: Some(reference.size()),
+        // On a GPU, the plan that the counter runs.
+        max_batch: 0,
         gpu,
         name: "verify".to_owned(),
         ..EngineRequest::new(kind, Arc::new(model.with_file(file)))

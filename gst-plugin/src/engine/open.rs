@@ -7,15 +7,12 @@ use std::time::Duration;
 use gst::prelude::*;
 use vehiclecount_core::batch::{BatchSettings, Dispatcher, SharedKey};
 use vehiclecount_core::cuda::Context;
-use vehiclecount_core::engine::{self, EngineKind, EngineRequest, Watch};
+use vehiclecount_core::engine::{self, Device, EngineKind, EngineRequest, ProgressSink};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputSize, Resize};
 
-use crate::counter::{EngineChoice, PrecisionChoice};
-use crate::opening::{self, Start};
-
-/// Batch size of `batch-size=0` on a GPU. On a processor a batch gains nothing: one frame at a time has the shortest way.
-const GPU_BATCH: usize = 16;
+use super::choice::{EngineChoice, PrecisionChoice};
+use super::progress::{self, Start};
 
 /// What the user chose: the settings of the properties that such elements share.
 #[derive(Clone, Debug, Default)]
@@ -50,6 +47,8 @@ pub struct Opened {
     pub resize: Resize,
     /// Other elements had it open already.
     shared: bool,
+    /// How batches were to be made; a `batch_size` of 0 left it to the engine.
+    asked: BatchSettings,
     /// What `auto` would have preferred, and why it does not open.
     passed_over: Vec<(EngineKind, String)>,
 }
@@ -104,6 +103,11 @@ impl Choice {
         ]
     }
 
+    /// Whether the engine may run on a GPU.
+    pub fn may_use_gpu(&self) -> bool {
+        EngineKind::from(self.engine).device() != Some(Device::Cpu)
+    }
+
     /// Takes a property's value. `false` where the property is none of these.
     pub fn set(&mut self, property: &str, value: &glib::Value) -> bool {
         const TYPED: &str = "type checked upstream";
@@ -145,10 +149,10 @@ impl Choice {
         done: impl FnOnce(Result<Opened, gst::ErrorMessage>) + Send + 'static,
     ) -> Result<Start<Opened>, gst::ErrorMessage> {
         let choice = self.clone();
-        opening::start(element, move |watch| choice.open_now(watch), done)
+        progress::start(element, move |watch| choice.open_now(watch), done)
     }
 
-    fn open_now(&self, watch: &Watch) -> Result<Opened, gst::ErrorMessage> {
+    fn open_now(&self, watch: &ProgressSink) -> Result<Opened, gst::ErrorMessage> {
         let unusable = |error: &dyn std::fmt::Display| gst::error_msg!(gst::ResourceError::Settings, ("{error}"));
         let kind = EngineKind::from(self.engine);
         let model = if kind == EngineKind::Scripted && self.model.is_empty() {
@@ -179,7 +183,7 @@ impl Choice {
         };
         let request = EngineRequest {
             input: Some(input),
-            max_batch: if self.batch_size == 0 { GPU_BATCH } else { self.batch_size as usize },
+            max_batch: self.batch_size as usize,
             gpu: self.gpu,
             name: self.engine_id.clone(),
             precision: self.precision.into(),
@@ -191,15 +195,13 @@ impl Choice {
         let (dispatcher, shared) = Dispatcher::shared(key, watch, || {
             let opened = engine::open(&request)?;
             passed_over = opened.passed_over;
-            let batch_size = match self.batch_size as usize {
-                0 if opened.engine.info().kind == EngineKind::TensorRt => GPU_BATCH,
-                0 => 1,
-                chosen => chosen,
-            };
+            let device = opened.engine.info().kind.device().unwrap_or(Device::Cpu);
+            let batch_size = request.batch_on(device);
             Dispatcher::start(opened.engine, BatchSettings { batch_size, timeout: self.batched_push_timeout })
         })
         .map_err(|error| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
-        Ok(Opened { dispatcher, resize, shared, passed_over })
+        let asked = BatchSettings { batch_size: self.batch_size as usize, timeout: self.batched_push_timeout };
+        Ok(Opened { dispatcher, resize, shared, asked, passed_over })
     }
 }
 
@@ -213,6 +215,21 @@ impl Opened {
                 element,
                 gst::LibraryError::Init,
                 ("Counting with {} {} on {}; passed over: {}", info.kind, info.version, info.device, passed.join("; "))
+            );
+        }
+        let BatchSettings { batch_size, timeout } = self.asked;
+        if self.shared && (batch_size != 0 && batch_size != settings.batch_size || timeout != settings.timeout) {
+            let timeouts = [timeout, settings.timeout].map(|timeout| timeout.as_micros());
+            gst::element_warning!(
+                element,
+                gst::ResourceError::Settings,
+                (
+                    "batch-size={batch_size} batched-push-timeout={} are not used: the engine is shared with an element that opened it \
+                     with batch-size={} batched-push-timeout={}; set the same on both, or another engine-id",
+                    timeouts[0],
+                    settings.batch_size,
+                    timeouts[1]
+                )
             );
         }
         let message = gst::Structure::builder("vehiclecount-engine")

@@ -1,0 +1,189 @@
+//! The engines: one table from which names, help texts, messages, the order of preference and the
+//! tests are made.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+use thiserror::Error;
+
+/// The engines that can be asked for by name.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum EngineKind {
+    /// The fastest that opens.
+    #[default]
+    Auto,
+    /// OpenVINO: the fastest on x86-64 processors.
+    OpenVino,
+    /// ONNX Runtime: any processor.
+    OnnxRuntime,
+    /// TensorRT: NVIDIA GPUs.
+    TensorRt,
+    /// No network: each cell's density is the mean of its red samples. For tests.
+    Scripted,
+}
+
+/// What an engine runs on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Device {
+    /// The processor.
+    Cpu,
+    /// A GPU.
+    Gpu,
+}
+
+/// What is known of an engine before it is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct EngineEntry {
+    /// Which engine; never `Auto`.
+    pub kind: EngineKind,
+    /// The name used in properties, manifests and messages.
+    pub name: &'static str,
+    /// What it is, for help texts.
+    pub title: &'static str,
+    /// What it runs on.
+    pub device: Device,
+    /// Whether it runs networks: `auto` tries those that do.
+    pub runs_networks: bool,
+}
+
+/// Every engine, in the order in which `auto` tries them: the fastest first, as measured on x86-64
+/// (docs/engines.md). To add an engine, add it here, to [`EngineKind`] and to the functions that
+/// open one (`open.rs`).
+pub static ENGINES: [EngineEntry; 4] = [
+    EngineEntry {
+        kind: EngineKind::TensorRt,
+        name: "tensorrt",
+        title: "TensorRT, for NVIDIA GPUs",
+        device: Device::Gpu,
+        runs_networks: true,
+    },
+    EngineEntry {
+        kind: EngineKind::OpenVino,
+        name: "openvino",
+        title: "OpenVINO, for x86-64 processors",
+        device: Device::Cpu,
+        runs_networks: true,
+    },
+    EngineEntry {
+        kind: EngineKind::OnnxRuntime,
+        name: "onnxruntime",
+        title: "ONNX Runtime, for any processor",
+        device: Device::Cpu,
+        runs_networks: true,
+    },
+    EngineEntry {
+        kind: EngineKind::Scripted,
+        name: "scripted",
+        title: "No network: density is the red of the picture, for tests",
+        device: Device::Cpu,
+        runs_networks: false,
+    },
+];
+
+/// The name of [`EngineKind::Auto`].
+const AUTO: &str = "auto";
+
+/// No engine has that name.
+#[derive(Clone, Debug, PartialEq, Eq, Error)]
+#[error("no engine is called {name:?}: it is one of {}", EngineKind::names())]
+pub struct UnknownEngine {
+    /// The name asked for.
+    pub name: String,
+}
+
+impl Device {
+    /// The largest batch that suits it: on a processor a batch gains nothing, and one frame at a
+    /// time has the shortest way.
+    pub fn batch_size(self) -> usize {
+        match self {
+            Self::Cpu => 1,
+            Self::Gpu => 16,
+        }
+    }
+}
+
+impl EngineKind {
+    /// The engines that run networks, in the order of [`ENGINES`].
+    pub fn networks() -> impl DoubleEndedIterator<Item = Self> + Clone {
+        ENGINES.iter().filter(|entry| entry.runs_networks).map(|entry| entry.kind)
+    }
+
+    /// What `auto` tries, in this order. Elsewhere than on x86-64, OpenVINO is the last: the
+    /// portable engine is the faster one there.
+    pub fn preference() -> Vec<Self> {
+        let mut kinds: Vec<_> = Self::networks().collect();
+        if cfg!(not(target_arch = "x86_64")) {
+            kinds.sort_by_key(|kind| *kind == Self::OpenVino);
+        }
+        kinds
+    }
+
+    /// Its entry in the table; `None` of `auto`.
+    pub fn entry(self) -> Option<&'static EngineEntry> {
+        ENGINES.iter().find(|entry| entry.kind == self)
+    }
+
+    /// The name used in properties, manifests and messages.
+    pub fn name(self) -> &'static str {
+        self.entry().map_or(AUTO, |entry| entry.name)
+    }
+
+    /// What it is, for help texts.
+    pub fn title(self) -> &'static str {
+        self.entry().map_or("The fastest that opens", |entry| entry.title)
+    }
+
+    /// What it runs on; `None` of `auto`, which may be either.
+    pub fn device(self) -> Option<Device> {
+        self.entry().map(|entry| entry.device)
+    }
+
+    /// Every name, for messages: "auto, a, b and c".
+    pub fn names() -> String {
+        let mut names: Vec<_> = [AUTO].into_iter().chain(ENGINES.iter().map(|entry| entry.name)).collect();
+        let last = names.pop().unwrap_or_default();
+        format!("{} and {last}", names.join(", "))
+    }
+}
+
+impl fmt::Display for EngineKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
+    }
+}
+
+impl FromStr for EngineKind {
+    type Err = UnknownEngine;
+
+    fn from_str(name: &str) -> Result<Self, UnknownEngine> {
+        let mut all = [Self::Auto].into_iter().chain(ENGINES.iter().map(|entry| entry.kind));
+        all.find(|kind| kind.name() == name).ok_or_else(|| UnknownEngine { name: name.to_owned() })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_those_of_manifests_and_of_the_command_line() {
+        for kind in [EngineKind::Auto].into_iter().chain(ENGINES.map(|entry| entry.kind)) {
+            assert_eq!(kind.name().parse(), Ok(kind));
+            assert_eq!(serde_json::to_string(&kind).expect("a name"), format!("{:?}", kind.name()));
+        }
+        let error = "tensorflow".parse::<EngineKind>().expect_err("no engine of that name");
+        assert_eq!(
+            error.to_string(),
+            "no engine is called \"tensorflow\": it is one of auto, tensorrt, openvino, onnxruntime and scripted"
+        );
+    }
+
+    #[test]
+    fn gpus_come_first_and_scripts_are_never_chosen() {
+        let preference = EngineKind::preference();
+        assert_eq!(preference[0], EngineKind::TensorRt);
+        assert!(!preference.contains(&EngineKind::Scripted) && preference.len() == ENGINES.len() - 1);
+    }
+}

@@ -1,0 +1,152 @@
+//! What an engine works on: one frame's input and, after inference, its output.
+
+use std::sync::Arc;
+
+use super::error::EngineError;
+use super::info::EngineInfo;
+use super::picture::{Picture, RegionWeights};
+
+/// One frame at an engine: what it reads, and what it leaves.
+#[derive(Debug)]
+pub struct Slot {
+    /// What the engine reads.
+    pub input: Input,
+    /// The regions to count in on the engine's device ([`super::Engine::weights`]). With them the
+    /// engine leaves [`Output::Sums`], without them [`Output::Map`].
+    pub weights: Option<Arc<RegionWeights>>,
+    /// What the engine left of the last frame.
+    pub output: Output,
+}
+
+/// What an engine reads of a frame.
+#[derive(Debug)]
+pub enum Input {
+    /// The model's input, preprocessed: three planes of raw RGB 0..255, `InputSize::values()` long.
+    Values(Vec<f32>),
+    /// The picture, for an engine that preprocesses it.
+    Picture(Picture),
+}
+
+/// What an engine leaves of a frame.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Output {
+    /// Vehicles in each cell of the density grid, row by row.
+    Map(Vec<f32>),
+    /// Vehicles in the whole frame, and in each of the regions asked for, in their order.
+    Sums {
+        /// Vehicles in the whole frame.
+        total: f64,
+        /// Vehicles in each region.
+        regions: Vec<f64>,
+    },
+}
+
+impl Input {
+    /// The values to read; `None` where there is a picture.
+    pub fn values(&self) -> Option<&[f32]> {
+        match self {
+            Self::Values(values) => Some(values),
+            Self::Picture(_) => None,
+        }
+    }
+
+    /// The values to write; `None` where there is a picture.
+    pub fn values_mut(&mut self) -> Option<&mut [f32]> {
+        match self {
+            Self::Values(values) => Some(values),
+            Self::Picture(_) => None,
+        }
+    }
+
+    /// The picture; `None` where there are values.
+    pub fn picture_mut(&mut self) -> Option<&mut Picture> {
+        match self {
+            Self::Values(_) => None,
+            Self::Picture(picture) => Some(picture),
+        }
+    }
+}
+
+impl Output {
+    /// The density map; `None` where there are sums.
+    pub fn map(&self) -> Option<&[f32]> {
+        match self {
+            Self::Map(cells) => Some(cells),
+            Self::Sums { .. } => None,
+        }
+    }
+
+    /// Vehicles in the whole frame.
+    pub fn total(&self) -> f64 {
+        match self {
+            Self::Map(cells) => cells.iter().map(|&cell| f64::from(cell)).sum(),
+            Self::Sums { total, .. } => *total,
+        }
+    }
+
+    /// A map of `cells` cells to write. Its memory is used again where this is one already.
+    pub(super) fn map_of(&mut self, cells: usize) -> &mut [f32] {
+        if self.map().is_none_or(|map| map.len() != cells) {
+            *self = Self::Map(vec![0.0; cells]);
+        }
+        match self {
+            Self::Map(map) => map,
+            Self::Sums { .. } => unreachable!("it has just become a map"),
+        }
+    }
+
+    /// Takes over sums, the first of which is the whole. The regions' memory is used again.
+    pub(super) fn set_sums(&mut self, sums: &[f32]) {
+        let mut held = match self {
+            Self::Sums { regions, .. } => std::mem::take(regions),
+            Self::Map(_) => Vec::new(),
+        };
+        held.clear();
+        held.extend(sums.iter().skip(1).map(|&sum| f64::from(sum)));
+        *self = Self::Sums { total: sums.first().map_or(0.0, |&whole| f64::from(whole)), regions: held };
+    }
+}
+
+impl Slot {
+    /// A slot for preprocessed inputs of `info`'s engine, filled with zeros. Every engine takes it.
+    pub fn new(info: &EngineInfo) -> Self {
+        Self::with(Input::Values(vec![0.0; info.input.values()]), info)
+    }
+
+    pub(super) fn with(input: Input, info: &EngineInfo) -> Self {
+        Self { input, weights: None, output: Output::Map(vec![0.0; info.columns * info.rows]) }
+    }
+
+    /// Releases what was lent to the slot. Memory is kept for the next frame.
+    pub fn clear(&mut self) {
+        if let Input::Picture(picture) = &mut self.input {
+            picture.clear();
+        }
+        self.weights = None;
+    }
+
+    /// The input values, checked to be those of `info`'s engine.
+    pub(super) fn values(&self, info: &EngineInfo) -> Result<&[f32], EngineError> {
+        let needed = info.input.values();
+        let reason = match &self.input {
+            Input::Values(values) if values.len() == needed => return Ok(values),
+            Input::Values(values) => format!("a slot holds {} values, where {needed} are needed", values.len()),
+            Input::Picture(_) => "a slot holds a picture, where preprocessed values are needed".to_owned(),
+        };
+        Err(EngineError::Infer { kind: info.kind, reason })
+    }
+
+    /// Takes over the map that the network made, unless a cell of it is not finite.
+    pub(super) fn fill(&mut self, cells: &[f32], info: &EngineInfo) -> Result<(), EngineError> {
+        let failed = |reason| EngineError::Infer { kind: info.kind, reason };
+        let needed = info.columns * info.rows;
+        if cells.len() != needed {
+            return Err(failed(format!("{} cells came, where {needed} are needed", cells.len())));
+        }
+        if let Some(cell) = cells.iter().find(|cell| !cell.is_finite()) {
+            return Err(failed(format!("the density has a cell of {cell}")));
+        }
+        self.output.map_of(needed).copy_from_slice(cells);
+        Ok(())
+    }
+}

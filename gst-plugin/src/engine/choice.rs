@@ -1,0 +1,98 @@
+//! The enumerations of the properties `engine` and `precision`.
+
+use gst::prelude::*;
+use vehiclecount_core::engine::EngineKind;
+use vehiclecount_core::tensorrt::Precision;
+
+/// The property `engine`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVehicleCountEngine")]
+pub enum EngineChoice {
+    /// The fastest that opens.
+    #[default]
+    #[enum_value(name = "The fastest that opens", nick = "auto")]
+    Auto,
+    /// OpenVINO.
+    #[enum_value(name = "OpenVINO, for x86-64 processors", nick = "openvino")]
+    OpenVino,
+    /// ONNX Runtime.
+    #[enum_value(name = "ONNX Runtime, for any processor", nick = "onnxruntime")]
+    OnnxRuntime,
+    /// TensorRT.
+    #[enum_value(name = "TensorRT, for NVIDIA GPUs", nick = "tensorrt")]
+    TensorRt,
+    /// No network.
+    #[enum_value(name = "No network: density is the red of the picture, for tests", nick = "scripted")]
+    Scripted,
+}
+
+impl From<EngineChoice> for EngineKind {
+    fn from(choice: EngineChoice) -> Self {
+        match choice {
+            EngineChoice::Auto => Self::Auto,
+            EngineChoice::OpenVino => Self::OpenVino,
+            EngineChoice::OnnxRuntime => Self::OnnxRuntime,
+            EngineChoice::TensorRt => Self::TensorRt,
+            EngineChoice::Scripted => Self::Scripted,
+        }
+    }
+}
+
+/// The property `precision`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVehicleCountPrecision")]
+pub enum PrecisionChoice {
+    /// The best.
+    #[default]
+    #[enum_value(
+        name = "On a GPU, the faster of INT8 and FP16 that counts right; on a processor, the manifest's",
+        nick = "auto"
+    )]
+    Auto,
+    /// FP32.
+    #[enum_value(name = "FP32", nick = "fp32")]
+    Fp32,
+    /// FP16.
+    #[enum_value(name = "FP16, with TensorRT", nick = "fp16")]
+    Fp16,
+    /// INT8.
+    #[enum_value(name = "INT8 where the network is quantized, FP16 between", nick = "int8")]
+    Int8,
+}
+
+impl From<PrecisionChoice> for Precision {
+    fn from(choice: PrecisionChoice) -> Self {
+        match choice {
+            PrecisionChoice::Auto => Self::Auto,
+            PrecisionChoice::Fp32 => Self::Fp32,
+            PrecisionChoice::Fp16 => Self::Fp16,
+            PrecisionChoice::Int8 => Self::Int8,
+        }
+    }
+}
+
+/// Makes the enumerations part of the plugin's documented interface.
+pub fn register() {
+    EngineChoice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    PrecisionChoice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+}
+
+#[cfg(test)]
+mod tests {
+    use vehiclecount_core::engine::ENGINES;
+
+    use super::*;
+
+    #[test]
+    fn property_offers_every_engine_of_the_table_under_its_name() {
+        let class = glib::EnumClass::new::<EngineChoice>();
+        let kinds = [EngineKind::Auto].into_iter().chain(ENGINES.map(|entry| entry.kind));
+        for kind in kinds.clone() {
+            let value = class.value_by_nick(kind.name()).expect("a value for each engine");
+            assert_eq!(value.name(), kind.title());
+            let choice: EngineChoice = class.to_value(value.value()).expect("a value").get().expect("its type");
+            assert_eq!(EngineKind::from(choice), kind);
+        }
+        assert_eq!(class.values().len(), kinds.count());
+    }
+}

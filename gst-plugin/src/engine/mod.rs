@@ -1,0 +1,9 @@
+//! The engine of an element: which one, opening it, and what is told meanwhile.
+
+mod choice;
+mod open;
+mod progress;
+
+pub use choice::{EngineChoice, PrecisionChoice, register};
+pub use open::{Choice, Opened};
+pub use progress::{Opening, Start};
