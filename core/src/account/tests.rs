@@ -1,5 +1,5 @@
 use super::*;
-use crate::density::Rect;
+use crate::density::{DensityMap, Rect};
 use crate::region::{Region, Regions};
 
 const FRAME: Duration = Duration::from_millis(40);

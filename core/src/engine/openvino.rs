@@ -25,7 +25,7 @@ const KIND: EngineKind = EngineKind::OpenVino;
 static LIBRARY: OnceCell<String> = OnceCell::new();
 
 fn load() -> Result<&'static str, EngineError> {
-    let version = LIBRARY.get_or_try_init(|| {
+    let version = LIBRARY.get_or_try_init(|| -> Result<String, EngineError> {
         let path = library::find(KIND, "openvino", "libopenvino_c.so")?;
         let file = path.display().to_string();
         // The crate panics on a library that lacks a function, or whose version is not a number.

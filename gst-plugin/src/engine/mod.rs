@@ -4,6 +4,6 @@ mod choice;
 mod open;
 mod progress;
 
-pub use choice::{EngineChoice, PrecisionChoice, register};
+pub use choice::register;
 pub use open::{Choice, Opened};
 pub use progress::{Opening, Start};
