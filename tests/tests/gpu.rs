@@ -11,6 +11,7 @@ use std::sync::LazyLock;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use gst::prelude::*;
+use gst_video::prelude::*;
 use vehiclecount_core::cuda::{Driver, PinnedBuffer, Stream};
 use vehiclecount_core::report::FrameReport;
 use vehiclecount_gpu_sim::{Figure, GstCuda, Turn, turn};
