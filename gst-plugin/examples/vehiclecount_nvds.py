@@ -110,7 +110,7 @@ class _UserMeta(ctypes.Structure):
     _fields_ = [("base", _BaseMeta), ("data", ctypes.c_void_p)]
 
 
-assert ctypes.sizeof(_Count) == 176 and ctypes.sizeof(_Region) == 48
+assert ctypes.sizeof(_Count) == 184 and ctypes.sizeof(_Region) == 48
 assert _BatchMeta.frame_list.offset == 96 and _FrameMeta.user_list.offset == 120 and _UserMeta.data.offset == 40
 
 
@@ -145,7 +145,7 @@ class Count:
     unique_id: int
     pts: Optional[float]
     capture_time: Optional[float]  # since 1970
-    received_time: float  # since 1970: when the frame reached the counter
+    received_time: Optional[float]  # since 1970: when the frame reached the counter
     count: Optional[float]
     smoothed: Optional[float]
     level: Optional[str]
@@ -240,7 +240,7 @@ def from_address(address: int) -> Optional[Count]:
     if not address:
         return None
     count = _Count.from_address(address)
-    if count.magic != MAGIC or count.version < 2:
+    if count.magic != MAGIC or count.version < 1:
         return None
     regions = [
         Region(
@@ -261,7 +261,7 @@ def from_address(address: int) -> Optional[Count]:
         unique_id=count.unique_id,
         pts=count.pts / 1e9 if count.flags & PTS else None,
         capture_time=count.capture_time / 1e9 if count.flags & CAPTURE_TIME else None,
-        received_time=count.received_time / 1e9,
+        received_time=count.received_time / 1e9 if count.version >= 2 else None,
         stale=bool(count.flags & STALE),
         age=count.age / 1e9,
         regions=regions,
