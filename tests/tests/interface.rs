@@ -18,7 +18,7 @@ fn describe(element: &str) -> String {
         for (structure, features) in template.caps().iter_with_features() {
             // The overlay takes every raw format that there is, which is GStreamer's affair.
             let formats = structure.get::<gst::List>("format").ok();
-            let many = formats.is_some_and(|formats| formats.len() > 20);
+            let many = formats.is_some_and(|formats| formats.len() > 40);
             let name = if many { structure.name().to_string() } else { structure.to_string() };
             let memory = features.iter().filter(|feature| *feature != gst::CAPS_FEATURE_MEMORY_SYSTEM_MEMORY);
             let memory: String = memory.map(|feature| format!("({feature}) ")).collect();
