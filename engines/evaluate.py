@@ -71,6 +71,9 @@ def main():
     if options.sheet:
         sheet.write(options.sheet, pictures, options.sheet_pictures)
     if options.json:
+        # Hundreds of scenes are photographs, of one picture each.
+        for result in results:
+            result["per-scene"] = {scene: row for scene, row in result["per-scene"].items() if row["images"] > 1}
         options.json.parent.mkdir(parents=True, exist_ok=True)
         options.json.write_text(json.dumps({
             "command": shlex.join(["evaluate.py", *sys.argv[1:]]), "date": datetime.date.today().isoformat(),

@@ -63,7 +63,8 @@ def add_file(models, name, file, precision, engines):
 
 
 def add_accuracy(file, results):
-    """Puts what `evaluate.py` measured of `file` into the manifest that lists it."""
+    """Puts what `evaluate.py` measured of `file`, by kind of view, into the manifest that lists it."""
+    results = [{key: value for key, value in result.items() if key != "per-scene"} for result in results]
     for path in file.parent.glob("*.json"):
         content = json.loads(path.read_text())
         if "task" in content and any(entry["file"] == file.name for entry in content["files"]):
