@@ -13,6 +13,7 @@ use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::report::FrameReport;
 
 pub mod camera;
+pub mod service;
 pub mod standin;
 pub mod system;
 

@@ -12,7 +12,8 @@
 //! 6. [`region`] and [`count`]: cells inside polygons, smoothing, levels.
 //!    [`account`]: which count belongs to which frame of a camera, and how old it is.
 //! 7. [`report`]: what is said of a frame, as JSON.
-//! 8. [`publish`]: reports leave the process, through a queue into files and pipes.
+//! 8. [`window`] and [`event`]: what is said of a length of time, and of a change.
+//! 9. [`publish`]: reports leave the process, through a queue into files and pipes.
 //!
 //! [`heat`] gives densities their colours in pictures.
 //!
@@ -26,6 +27,7 @@ pub mod cuda;
 pub mod density;
 pub mod digest;
 pub mod engine;
+pub mod event;
 pub mod frame;
 pub mod golden;
 pub mod heat;
@@ -37,3 +39,4 @@ pub mod region;
 pub mod report;
 pub mod scene;
 pub mod tensorrt;
+pub mod window;

@@ -140,7 +140,14 @@ impl RegionsFile {
         if text.starts_with('{') {
             return Self::from_json(text, "");
         }
-        let path = Path::new(text);
+        Self::read(Path::new(text))
+    }
+
+    /// Reads the file at `path`.
+    ///
+    /// # Errors
+    /// What is wrong with it.
+    pub fn read(path: &Path) -> Result<Self, RegionError> {
         let content =
             std::fs::read_to_string(path).map_err(|source| RegionError::Io { path: path.to_owned(), source })?;
         Self::from_json(&content, &format!(" in {}", path.display()))

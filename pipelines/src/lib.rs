@@ -1,11 +1,14 @@
 //! What the command `vehicle-count` is made of.
 
 pub mod bench;
+pub mod check;
+pub mod config;
 pub mod demo;
 pub mod doctor;
 pub mod engine;
 pub mod eval;
 pub mod manual;
+pub mod run;
 pub mod serve;
 pub mod server;
 pub mod source;

@@ -6,7 +6,7 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use vehicle_count::source::redact;
-use vehicle_count::{bench, demo, doctor, engine, eval, manual, serve, synth};
+use vehicle_count::{bench, check, demo, doctor, engine, eval, manual, run as service, serve, synth};
 
 /// Counts vehicles on many cameras at once.
 #[derive(Parser)]
@@ -19,10 +19,14 @@ struct Arguments {
 /// One file each, in the folder beside this one.
 #[derive(Subcommand)]
 enum Command {
+    /// Count on the cameras of a configuration until it is stopped, and show what is counted over HTTP
+    Run(service::Options),
     /// Count on cameras of a local RTSP server, simulated ones or files, and record what is counted
     Demo(demo::Options),
     /// Serve RTSP cameras that do not exist, to try pipelines on
     Serve(serve::Options),
+    /// Check the configuration of the service, or print its JSON Schema
+    Check(check::Options),
     /// List what is found on this machine, what is missing, and the remedy
     Doctor(doctor::Options),
     /// Measure the counter against the bare engine, in one run
@@ -76,9 +80,11 @@ fn wrong_call(error: &clap::Error) -> ExitCode {
 
 fn run(command: Command) -> anyhow::Result<()> {
     match command {
+        Command::Run(options) => with_gstreamer(|| service::run(&options)),
         Command::Demo(options) => with_gstreamer(|| demo::run(&options)),
         Command::Serve(options) => with_gstreamer(|| serve::run(&options)),
         Command::Doctor(options) => with_gstreamer(|| doctor::run(&options)),
+        Command::Check(options) => check::run(&options),
         Command::Bench(options) => with_gstreamer(|| bench::run(&options)),
         Command::Eval(options) => eval::run(&options),
         Command::Engine { command } => engine::run(&command),

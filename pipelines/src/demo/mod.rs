@@ -5,6 +5,8 @@ mod recorder;
 mod seen;
 mod summary;
 
+pub(crate) use count::is_inside;
+
 use std::fs;
 use std::path::PathBuf;
 use std::sync::Arc;

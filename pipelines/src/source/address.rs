@@ -60,6 +60,11 @@ impl Address {
         self.credentials.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
     }
 
+    /// The same place with this user name and password, which are not encoded.
+    pub fn with_credentials(self, user: String, password: String) -> Self {
+        Self { credentials: Some((user, password)), ..self }
+    }
+
     /// Whether the connection is encrypted.
     pub fn is_tls(&self) -> bool {
         self.location.starts_with("rtsps:")

@@ -1,16 +1,43 @@
 //! Sources of pictures: RTSP cameras and files. Whatever they send, raw upright pictures come out.
 //!
-//! [`RtspSource`] is a camera in a pipeline: connected, watched, taken out and put back. [`file`]
-//! makes the bin of a file. Both decode what GStreamer's installed elements can decode
+//! [`RtspSource`] is a camera in a pipeline: connected, watched, taken out and put back; so is
+//! [`LocalSource`], a file or simulated traffic. [`file`] makes the bin of a file. Both decode what GStreamer's installed elements can decode
 //! ([`decode`]), say why they failed ([`Reason`]), and show no secret of an address ([`redact`]).
+
+use std::time::Instant;
 
 mod address;
 pub mod decode;
 pub mod file;
+mod local;
+mod mount;
 mod reason;
 pub mod redact;
 mod rtsp;
 
 pub use address::{Address, AddressError, NamedAddress, names};
+pub use local::{Local, LocalSource};
+pub use mount::Backoff;
 pub use reason::Reason;
 pub use rtsp::{Health, RtspOptions, RtspSource, SILENCE};
+
+/// A source that is connected, watched, taken out and put back.
+pub trait Source {
+    /// Connects where it is time to. `heard` is when its last frame came. To be called again and again.
+    fn tick(&mut self, now: Instant, heard: Option<Instant>);
+
+    /// Takes in a message of the pipeline's bus. Gives whether it is this source's own.
+    fn handle(&mut self, message: &gst::MessageRef, now: Instant) -> bool;
+
+    /// How it is.
+    fn health(&self) -> &Health;
+
+    /// Whether it failed for a reason that does not pass by itself, such as a wrong password.
+    fn is_refused(&self) -> bool;
+
+    /// Whether `health` is the last word for now: no better reason for a failure is sought.
+    fn is_settled(&self) -> bool;
+
+    /// Takes the source out and ends its stream.
+    fn end(&mut self);
+}

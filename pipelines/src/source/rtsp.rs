@@ -5,21 +5,19 @@ use std::sync::mpsc::{Receiver, TryRecvError};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::Result;
 use gst::prelude::*;
 
 use super::address::Address;
 use super::decode::{decoder, element};
+use super::mount::{Backoff, ENDED, Mount};
 use super::reason::{self, Reason};
-
-/// Waits between two attempts: doubled each time, up to the last.
-const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(30));
 
 /// A camera that has sent nothing for this long is taken for dead.
 pub const SILENCE: Duration = Duration::from_secs(8);
 
-/// The message by which a source tells its end.
-const ENDED: &str = "camera-ended";
+/// The camera's certificate is the reason.
+const UNTRUSTED: &str = "its certificate is not trusted";
 
 /// How a camera is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -39,11 +37,13 @@ pub struct RtspOptions {
     pub latency: u32,
     /// Take every certificate of an `rtsps` server, also one that nothing vouches for.
     pub insecure: bool,
+    /// Ask for UDP packets instead of data inside the connection.
+    pub udp: bool,
 }
 
 impl Default for RtspOptions {
     fn default() -> Self {
-        Self { latency: 200, insecure: false }
+        Self { latency: 200, insecure: false, udp: false }
     }
 }
 
@@ -82,13 +82,12 @@ pub struct RtspSource {
     pub name: String,
     address: Address,
     options: RtspOptions,
-    pipeline: gst::Pipeline,
-    sink: gst::Pad,
-    source: Option<gst::Bin>,
+    mount: Mount,
     told: Shared,
     /// How it is.
     pub health: Health,
-    backoff: Duration,
+    refused: bool,
+    backoff: Backoff,
     retry: Option<Instant>,
     since: Instant,
     probe: Option<Receiver<String>>,
@@ -108,12 +107,11 @@ impl RtspSource {
             name,
             address,
             options,
-            pipeline: pipeline.clone(),
-            sink,
-            source: None,
+            mount: Mount::new(pipeline, sink),
             told: Shared::default(),
             health: Health::Connecting,
-            backoff: BACKOFF.0,
+            refused: false,
+            backoff: Backoff::default(),
             retry: Some(now),
             since: now,
             probe: None,
@@ -127,11 +125,12 @@ impl RtspSource {
 
     /// Connects where it is time to. `heard` is when its last frame came.
     pub fn tick(&mut self, now: Instant, heard: Option<Instant>) {
-        if self.source.is_some() {
+        if self.mount.is_taken() {
             match heard {
                 Some(heard) if heard > self.since => {
                     self.health = Health::Playing;
-                    self.backoff = BACKOFF.0;
+                    self.refused = false;
+                    self.backoff = Backoff::default();
                 }
                 _ => {}
             }
@@ -156,6 +155,11 @@ impl RtspSource {
         }
     }
 
+    /// Whether it failed for a reason that does not pass by itself.
+    pub fn is_refused(&self) -> bool {
+        self.refused
+    }
+
     /// Whether `health` is the last word for now: no better reason for a failure is sought.
     pub fn is_settled(&self) -> bool {
         self.probe.is_none()
@@ -163,9 +167,7 @@ impl RtspSource {
 
     /// Whether a message of `object` is this camera's.
     pub fn owns(&self, object: &gst::Object) -> bool {
-        self.source
-            .as_ref()
-            .is_some_and(|source| object == source.upcast_ref::<gst::Object>() || object.has_as_ancestor(source))
+        self.mount.owns(object)
     }
 
     /// Takes in a message of the pipeline's bus. Gives whether it is this camera's own.
@@ -197,8 +199,8 @@ impl RtspSource {
         self.disconnect();
         self.probe = None;
         self.health = Health::Failed(reason.to_owned());
-        self.retry = Some(now + self.backoff);
-        self.backoff = (self.backoff * 2).min(BACKOFF.1);
+        self.refused = false;
+        self.retry = Some(self.backoff.after(now));
     }
 
     /// Says no more than is known: what the server offered, what is missing, how far it came.
@@ -207,7 +209,7 @@ impl RtspSource {
         let taken = told.offers.iter().find(|offer| offer.taken);
         let text = match (&reason, taken) {
             (Reason::Connection(_), _) if told.certificate.is_some() => {
-                format!("its certificate is not trusted: {}", told.certificate.unwrap_or_default())
+                format!("{UNTRUSTED}: {}", told.certificate.unwrap_or_default())
             }
             (Reason::Unauthorized, _) if self.address.credentials().is_none() => {
                 "it asks for a user name and a password: rtsp://USER:PASSWORD@... (401)".to_owned()
@@ -221,7 +223,16 @@ impl RtspSource {
             (Reason::Flow(_), Some(offer)) => format!("{reason} ({})", offer.encoding),
             _ => reason.to_string(),
         };
+        if reason == Reason::Unauthorized {
+            self.backoff.lengthen();
+        }
         self.fail(&text, now);
+        self.refused = match &reason {
+            Reason::Unauthorized | Reason::Missing(_) => true,
+            Reason::Status(code, _) => (400..500).contains(code),
+            Reason::Connection(_) => text.starts_with(UNTRUSTED),
+            _ => false,
+        };
         if let Reason::Connection(_) = reason {
             self.probe = Some(reason::probe(&self.address));
         }
@@ -244,7 +255,7 @@ impl RtspSource {
         self.told = Shared::default();
         let bin = gst::Bin::new();
         let rtsp = element("rtspsrc")?;
-        rtsp.set_property_from_str("protocols", "tcp");
+        rtsp.set_property_from_str("protocols", if self.options.udp { "udp" } else { "tcp" });
         rtsp.set_property("location", self.address.location());
         // Apart from the location, they are in no message of GStreamer's.
         if let Some((user, password)) = self.address.credentials() {
@@ -259,30 +270,7 @@ impl RtspSource {
         let (decoder, end) = decoder(&bin)?;
         self.listen(&rtsp, &decoder);
 
-        let pad = gst::GhostPad::with_target(&end).context("the source's end is linked")?;
-        // The end of a camera is not the end of its place in the pipeline.
-        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |pad, info| match info.event().map(|event| event.type_()) {
-            Some(gst::EventType::Eos) => {
-                if let Some(bin) = pad.parent_element() {
-                    let message = gst::Structure::new_empty(ENDED);
-                    let _ = bin.post_message(gst::message::Element::builder(message).src(&bin).build());
-                }
-                // Not `Drop`: GStreamer then releases the event once more than there are
-                // references.
-                gst::PadProbeReturn::Handled
-            }
-            _ => gst::PadProbeReturn::Ok,
-        });
-        pad.set_active(true).context("the source's end can be activated")?;
-        bin.add_pad(&pad).context("the source has one end")?;
-        self.pipeline.add(&bin).context("the source is put into the pipeline")?;
-        self.source = Some(bin.clone());
-        pad.link(&self.sink).context("the source is linked to the counter")?;
-        // Its preroll is its own affair: otherwise each new camera takes the whole pipeline back to
-        // PAUSED, and one that is put in meanwhile would stay there and never send its PLAY.
-        bin.set_property("async-handling", true);
-        bin.set_state(gst::State::Playing).context("the source cannot start")?;
-        Ok(())
+        self.mount.put(&bin, &end)
     }
 
     /// Takes the first video stream that can be read, and nothing else, and notes what is offered.
@@ -323,21 +311,39 @@ impl RtspSource {
 
     /// Takes the source out.
     pub fn disconnect(&mut self) {
-        let Some(source) = self.source.take() else { return };
-        if let Some(pad) = self.sink.peer() {
-            let _ = pad.unlink(&self.sink);
-        }
-        // A source that was removed posts no message of its end.
-        let _ = source.set_locked_state(true);
-        let _ = source.set_state(gst::State::Null);
-        let _ = self.pipeline.remove(&source);
+        self.mount.take_out();
     }
 
     /// Takes the source out and ends this camera's stream.
     pub fn end(&mut self) {
-        self.disconnect();
+        self.mount.end();
         self.retry = None;
-        let _ = self.sink.send_event(gst::event::Eos::new());
+    }
+}
+
+impl super::Source for RtspSource {
+    fn tick(&mut self, now: Instant, heard: Option<Instant>) {
+        self.tick(now, heard);
+    }
+
+    fn handle(&mut self, message: &gst::MessageRef, now: Instant) -> bool {
+        self.handle(message, now)
+    }
+
+    fn health(&self) -> &Health {
+        &self.health
+    }
+
+    fn is_refused(&self) -> bool {
+        self.is_refused()
+    }
+
+    fn is_settled(&self) -> bool {
+        self.is_settled()
+    }
+
+    fn end(&mut self) {
+        self.end();
     }
 }
 

@@ -1,0 +1,223 @@
+//! What happens on a camera: its level changes, it is lost, it is back.
+//!
+//! A change is told when it has lasted for a given time, so that nothing flickers. All times are
+//! arguments, seconds since 1970.
+
+use serde::{Deserialize, Serialize};
+
+use crate::count::Counts;
+use crate::region::Level;
+
+/// Something that happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub struct Event {
+    /// When it began, seconds since 1970 (UTC).
+    pub time: f64,
+    /// The camera.
+    pub camera: String,
+    /// What it was.
+    #[serde(flatten)]
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(tag = "event", rename_all = "kebab-case")]
+pub enum EventKind {
+    /// The frame or a region is fuller or emptier.
+    LevelChanged {
+        /// The region; absent: the whole frame.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        region: Option<String>,
+        /// Before.
+        from: Level,
+        /// Since then.
+        to: Level,
+    },
+    /// There are no counts of the camera any more, or there never were.
+    CameraLost {
+        /// Why, as far as that is known.
+        reason: String,
+    },
+    /// There are counts of the camera again.
+    CameraBack,
+}
+
+/// A value that counts as changed when it has been another one for some time.
+#[derive(Clone, Debug)]
+struct Settling<T> {
+    told: Option<T>,
+    /// Another value, and since when.
+    new: Option<(T, f64)>,
+}
+
+impl<T> Default for Settling<T> {
+    fn default() -> Self {
+        Self { told: None, new: None }
+    }
+}
+
+impl<T: Copy + PartialEq> Settling<T> {
+    /// Takes in the value at `time`. Where it is settled and new: what was told before, and since
+    /// when it is new.
+    fn see(&mut self, value: T, time: f64, settle: f64) -> Option<(Option<T>, f64)> {
+        if self.told == Some(value) {
+            self.new = None;
+            return None;
+        }
+        let since = match self.new {
+            // A clock that was set back does not delay it.
+            Some((new, since)) if new == value && since <= time => since,
+            _ => time,
+        };
+        self.new = Some((value, since));
+        if time - since < settle {
+            return None;
+        }
+        self.new = None;
+        Some((self.told.replace(value), since))
+    }
+}
+
+/// Finds out what happens on one camera.
+#[derive(Clone, Debug)]
+pub struct Events {
+    camera: String,
+    /// How long a change lasts before it is told, seconds.
+    settle: f64,
+    /// The frame, and each region by its name.
+    levels: Vec<(Option<String>, Settling<Level>)>,
+    live: Settling<bool>,
+}
+
+impl Events {
+    /// A camera with these regions, of which nothing is known yet.
+    pub fn new(camera: &str, regions: &[String], settle: f64) -> Self {
+        let names = std::iter::once(None).chain(regions.iter().cloned().map(Some));
+        let levels = names.map(|name| (name, Settling::default())).collect();
+        Self { camera: camera.to_owned(), settle, levels, live: Settling::default() }
+    }
+
+    /// Takes in what was counted at `time`, `regions` in their order.
+    pub fn count(&mut self, time: f64, counts: &Counts) -> Vec<Event> {
+        let all = std::iter::once(&counts.total).chain(counts.regions.iter().flatten());
+        let mut events = Vec::new();
+        for ((region, level), counted) in self.levels.iter_mut().zip(all) {
+            if let Some((Some(from), since)) = level.see(counted.level, time, self.settle) {
+                let kind = EventKind::LevelChanged { region: region.clone(), from, to: counted.level };
+                events.push(Event { time: since, camera: self.camera.clone(), kind });
+            }
+        }
+        events
+    }
+
+    /// Takes in whether there are counts of the camera at `time`, and why not. To be called again
+    /// and again.
+    pub fn presence(&mut self, time: f64, lost: Option<&str>) -> Option<Event> {
+        if lost.is_some() {
+            // A change of level that was under way is not known to have lasted.
+            self.levels.iter_mut().for_each(|(_, level)| level.new = None);
+        }
+        let (before, since) = self.live.see(lost.is_none(), time, self.settle)?;
+        let kind = match (before, lost) {
+            (_, Some(reason)) => EventKind::CameraLost { reason: reason.to_owned() },
+            (Some(_), None) => EventKind::CameraBack,
+            (None, None) => return None,
+        };
+        Some(Event { time: since, camera: self.camera.clone(), kind })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::report::Counted;
+
+    fn events() -> Events {
+        Events::new("north", &["left".to_owned()], 10.0)
+    }
+
+    /// The frame is free, and the region is as given.
+    fn counts(region: Level) -> Counts {
+        let counted = |level| Counted { raw: 0.0, smoothed: 0.0, level };
+        Counts { total: counted(Level::Free), regions: Some(vec![counted(region)]) }
+    }
+
+    #[test]
+    fn level_that_lasts_is_told_once_with_the_time_at_which_it_began() {
+        let mut events = events();
+        let mut told = Vec::new();
+        for second in 0..100 {
+            let level = if second < 30 { Level::Moderate } else { Level::Dense };
+            told.extend(events.count(f64::from(second), &counts(level)));
+        }
+        let kind = EventKind::LevelChanged { region: Some("left".to_owned()), from: Level::Moderate, to: Level::Dense };
+        assert_eq!(told, [Event { time: 30.0, camera: "north".to_owned(), kind }]);
+        let json =
+            r#"{"time":30.0,"camera":"north","event":"level-changed","region":"left","from":"moderate","to":"dense"}"#;
+        assert_eq!(serde_json::to_string(&told[0]).unwrap(), json);
+        assert_eq!(serde_json::from_str::<Event>(json).unwrap(), told[0]);
+    }
+
+    #[test]
+    fn level_that_flickers_is_not_told() {
+        let mut events = events();
+        for second in 0..300 {
+            // Nine seconds of another level, one second of the old one.
+            let level = if second < 20 || second % 10 == 0 { Level::Free } else { Level::Jammed };
+            assert_eq!(events.count(f64::from(second), &counts(level)), []);
+        }
+    }
+
+    #[test]
+    fn camera_is_lost_and_back_when_that_has_lasted() {
+        let mut events = events();
+        let mut told = Vec::new();
+        for second in 0..200 {
+            let lost = match second {
+                // A moment without pictures is no loss, nor one with pictures a return.
+                40..45 => Some("silent"),
+                60..100 | 105..120 => Some("10.0.0.5:554 refuses the connection"),
+                _ => None,
+            };
+            told.extend(events.presence(f64::from(second), lost));
+        }
+        let reason = "10.0.0.5:554 refuses the connection".to_owned();
+        let event = |time, kind| Event { time, camera: "north".to_owned(), kind };
+        assert_eq!(told, [event(60.0, EventKind::CameraLost { reason }), event(120.0, EventKind::CameraBack)]);
+    }
+
+    #[test]
+    fn camera_that_never_came_is_lost_and_one_that_came_at_once_is_no_event() {
+        let mut never = events();
+        let told: Vec<_> = (0..50).filter_map(|second| never.presence(f64::from(second), Some("no answer"))).collect();
+        assert_eq!(told.len(), 1);
+        assert_eq!(told[0].time, 0.0);
+        let mut at_once = events();
+        assert!((0..50).all(|second| at_once.presence(f64::from(second), None).is_none()));
+    }
+
+    #[test]
+    fn level_is_not_told_across_the_loss_of_the_camera() {
+        let mut events = events();
+        for second in 0..20 {
+            events.count(f64::from(second), &counts(Level::Free));
+        }
+        events.count(20.0, &counts(Level::Dense));
+        events.presence(25.0, Some("silent"));
+        assert_eq!(events.count(40.0, &counts(Level::Dense)), []);
+        assert_eq!(events.count(50.0, &counts(Level::Dense)).len(), 1);
+    }
+
+    #[test]
+    fn clock_that_is_set_back_does_not_hold_an_event_back() {
+        let mut events = events();
+        for second in 0..20 {
+            events.count(1000.0 + f64::from(second), &counts(Level::Free));
+        }
+        events.count(1020.0, &counts(Level::Dense));
+        events.count(20.0, &counts(Level::Dense));
+        assert_eq!(events.count(30.0, &counts(Level::Dense)).len(), 1);
+    }
+}

@@ -1,0 +1,49 @@
+//! The configuration of the service: one TOML file, `counter.toml`.
+//!
+//! [`read`] gives what the file says with all defaults filled in, or every [`Problem`] with its
+//! line. `docs/counter.toml` is the reference: all keys, at their defaults.
+
+mod problem;
+mod resolve;
+mod secret;
+mod table;
+
+use std::path::Path;
+
+pub use problem::Problem;
+pub use resolve::{Camera, Counter, History, Place, Service};
+pub use secret::Secret;
+pub use table::{Engine, File, Precision, Transport, Viewpoint};
+
+/// Reads the configuration in the file at `path`. Paths inside it are relative to its folder.
+///
+/// # Errors
+/// All that is wrong with it; after an error of syntax nothing further is looked for.
+pub fn read(path: &Path) -> Result<Service, Vec<Problem>> {
+    let text = match std::fs::read_to_string(path) {
+        Ok(text) => text,
+        Err(error) => return Err(vec![Problem::unreadable(path, &error)]),
+    };
+    parse(&text, path)
+}
+
+/// As [`read`], of a `text` that stands in the file at `path`.
+///
+/// # Errors
+/// As there.
+pub fn parse(text: &str, path: &Path) -> Result<Service, Vec<Problem>> {
+    let file: File = toml::from_str(text).map_err(|error| vec![Problem::of_syntax(path, text, &error)])?;
+    let folder = path.parent().unwrap_or(Path::new(""));
+    let wrong = |problems: Vec<(Vec<String>, String)>| {
+        problems.iter().map(|(key, what)| Problem::of_value(path, text, key, what)).collect()
+    };
+    resolve::resolve(&file, folder).map_err(wrong)
+}
+
+/// The JSON Schema of the file, for editors.
+pub fn schema() -> serde_json::Value {
+    table::schema()
+}
+
+#[cfg(test)]
+mod tests;

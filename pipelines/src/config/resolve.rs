@@ -1,0 +1,290 @@
+//! From the tables of the file to what the service is made of.
+
+use std::net::SocketAddr;
+use std::ops::RangeInclusive;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use serde::Deserialize;
+use serde::de::IntoDeserializer;
+use serde::de::value::{Error, StrDeserializer};
+use vehiclecount_core::region::{Levels, Regions, RegionsFile};
+
+use super::secret::Secret;
+use super::table::{CameraTable, CounterTable, File, HistoryTable, Transport, Viewpoint};
+use crate::source::Address;
+
+/// How vehicles are counted.
+pub type Counter = CounterTable;
+
+/// All that the service does.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Service {
+    /// Where the page and the HTTP interface listen.
+    pub listen: SocketAddr,
+    /// How vehicles are counted.
+    pub counter: Counter,
+    /// The file of what was counted.
+    pub history: Option<History>,
+    /// The cameras, in the order of their names.
+    pub cameras: Vec<Camera>,
+}
+
+/// A file of what was counted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct History {
+    /// The file.
+    pub path: PathBuf,
+    /// Days for which records and events are kept.
+    pub keep_days: u32,
+}
+
+/// One camera.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Camera {
+    /// Its name.
+    pub name: String,
+    /// Where the pictures come from.
+    pub place: Place,
+    /// Take every certificate.
+    pub insecure: bool,
+    /// How pictures come from an RTSP server.
+    pub transport: Transport,
+    /// Counts a second at most.
+    pub rate: f64,
+    /// Every count is multiplied by this.
+    pub scale: f64,
+    /// Time constant of the smoothing.
+    pub smoothing: Duration,
+    /// Polygons, and levels.
+    pub regions: Regions,
+}
+
+/// Where the pictures of a camera come from. `Debug` shows no secret.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// An RTSP server.
+    Rtsp(Address),
+    /// A file, which begins again at its end.
+    File(PathBuf),
+    /// Simulated traffic.
+    Simulated(Viewpoint),
+}
+
+/// Keys that lead to a value, and what is wrong with it.
+type Wrong = Vec<(Vec<String>, String)>;
+
+pub fn resolve(file: &File, folder: &Path) -> Result<Service, Wrong> {
+    let mut wrong = Wrong::new();
+    let listen = file.http.listen.parse::<SocketAddr>().map_err(|_| {
+        let what = "it is not an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+        wrong.push((path(&["http", "listen"]), what.to_owned()));
+    });
+    if file.defaults.url.is_some() {
+        wrong.push((path(&["defaults", "url"]), "every camera has a url of its own".to_owned()));
+    }
+    if file.cameras.is_empty() {
+        let what = "there is no camera; the least is [cameras.NAME] and url = \"rtsp://...\"";
+        wrong.push((Vec::new(), what.to_owned()));
+    }
+    let HistoryTable { file: history, keep_days } = &file.history;
+    if !(1..=36_500).contains(keep_days) {
+        wrong.push((path(&["history", "keep-days"]), format!("{keep_days} is not from 1 to 36500")));
+    }
+    let is_kept = !history.as_os_str().is_empty();
+    let history = is_kept.then(|| History { path: folder.join(history), keep_days: *keep_days });
+    let cameras: Vec<_> = file
+        .cameras
+        .iter()
+        .filter_map(|(name, own)| {
+            let mut reader = Reader { name, own, defaults: &file.defaults, folder, wrong: &mut wrong };
+            reader.camera()
+        })
+        .collect();
+    match listen {
+        Ok(listen) if wrong.is_empty() => Ok(Service { listen, counter: file.counter.clone(), history, cameras }),
+        _ => Err(wrong),
+    }
+}
+
+fn path(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+/// Reads one camera.
+struct Reader<'a> {
+    name: &'a str,
+    own: &'a CameraTable,
+    defaults: &'a CameraTable,
+    folder: &'a Path,
+    wrong: &'a mut Wrong,
+}
+
+impl Reader<'_> {
+    fn camera(&mut self) -> Option<Camera> {
+        let bad = |letter: char| letter.is_control() || "/#+".contains(letter);
+        if self.name.trim().is_empty() || self.name.chars().count() > 64 || self.name.contains(bad) {
+            let what = "a camera's name has 1 to 64 letters, among them no control character, no / # +";
+            self.wrong.push((path(&["cameras", self.name]), what.to_owned()));
+        }
+        let table = self.own.or(self.defaults).or(&CameraTable::standard());
+        let place = self.place(&table);
+        let rate = self.bounded("rate", table.rate, 0.01..=60.0);
+        let scale = self.bounded("scale", table.scale, 0.01..=100.0);
+        let smoothing = self.bounded("smoothing", table.smoothing, 0.0..=3600.0);
+        let regions = self.regions(&table);
+        Some(Camera {
+            name: self.name.to_owned(),
+            place: place?,
+            insecure: table.insecure?,
+            transport: table.transport?,
+            rate: rate?,
+            scale: scale?,
+            smoothing: Duration::from_secs_f64(smoothing?),
+            regions: regions?,
+        })
+    }
+
+    /// What is wrong with the value of a key, which stands in the camera's own table or in
+    /// `defaults`.
+    fn wrong(&mut self, key: &str, own: bool, what: impl Into<String>) {
+        let keys = if own { path(&["cameras", self.name, key]) } else { path(&["defaults", key]) };
+        let entry = (keys, what.into());
+        // Of many cameras with the same default, one tells.
+        if !self.wrong.contains(&entry) {
+            self.wrong.push(entry);
+        }
+    }
+
+    fn secret(&mut self, key: &str, own: Option<&Secret>, default: Option<&Secret>) -> Option<String> {
+        match own.or(default)?.get(self.folder) {
+            Ok(text) => Some(text),
+            Err(what) => {
+                self.wrong(key, own.is_some(), what);
+                None
+            }
+        }
+    }
+
+    fn place(&mut self, table: &CameraTable) -> Option<Place> {
+        let own = self.own;
+        if table.url.is_none() {
+            self.wrong.push((path(&["cameras", self.name]), "the camera has no url".to_owned()));
+            return None;
+        }
+        let url = self.secret("url", own.url.as_ref(), None)?;
+        if let Some(view) = url.strip_prefix("simulated:") {
+            let view: StrDeserializer<'_, Error> = view.into_deserializer();
+            return match Viewpoint::deserialize(view) {
+                Ok(view) => Some(Place::Simulated(view)),
+                Err(_) => {
+                    self.wrong("url", true, "after simulated: comes highway, junction, top-down, roadside or street");
+                    None
+                }
+            };
+        }
+        if let Some(file) = url.strip_prefix("file:") {
+            let file = if file.starts_with("//") {
+                match glib::filename_from_uri(&url) {
+                    Ok((file, _)) => file,
+                    Err(error) => {
+                        self.wrong("url", true, format!("it is no URL of a file: {}", error.message()));
+                        return None;
+                    }
+                }
+            } else {
+                self.folder.join(file)
+            };
+            if !file.is_file() {
+                self.wrong("url", true, format!("there is no file {}", file.display()));
+                return None;
+            }
+            return Some(Place::File(file));
+        }
+        let address: Address = match url.parse() {
+            Ok(address) => address,
+            Err(crate::source::AddressError::Scheme) => {
+                self.wrong("url", true, "a url begins with rtsp://, rtsps://, file: or simulated:");
+                return None;
+            }
+            Err(error) => {
+                self.wrong("url", true, error.to_string());
+                return None;
+            }
+        };
+        self.login(address).map(Place::Rtsp)
+    }
+
+    /// Adds user name and password, where they stand apart from the URL.
+    fn login(&mut self, address: Address) -> Option<Address> {
+        let (own, defaults) = (self.own, self.defaults);
+        // A login in the URL is nearer than a default.
+        if address.credentials().is_some() {
+            if own.user.is_some() || own.password.is_some() {
+                let key = if own.user.is_some() { "user" } else { "password" };
+                self.wrong(key, true, "the url has a user name of its own; give one of them");
+                return None;
+            }
+            return Some(address);
+        }
+        let is_given = |secret: Option<&Secret>, default: Option<&Secret>| secret.or(default).is_some();
+        let user_given = is_given(own.user.as_ref(), defaults.user.as_ref());
+        if !user_given && is_given(own.password.as_ref(), defaults.password.as_ref()) {
+            self.wrong("password", own.password.is_some(), "a password needs a user");
+            return None;
+        }
+        if !user_given {
+            return Some(address);
+        }
+        let user = self.secret("user", own.user.as_ref(), defaults.user.as_ref());
+        let password = match own.password.as_ref().or(defaults.password.as_ref()) {
+            Some(_) => self.secret("password", own.password.as_ref(), defaults.password.as_ref()),
+            None => Some(String::new()),
+        };
+        Some(address.with_credentials(user?, password?))
+    }
+
+    fn bounded(&mut self, key: &str, value: Option<f64>, range: RangeInclusive<f64>) -> Option<f64> {
+        let value = value?;
+        if range.contains(&value) {
+            return Some(value);
+        }
+        let own = match key {
+            "rate" => self.own.rate,
+            "scale" => self.own.scale,
+            _ => self.own.smoothing,
+        };
+        self.wrong(key, own.is_some(), format!("{value} is not from {} to {}", range.start(), range.end()));
+        None
+    }
+
+    fn regions(&mut self, table: &CameraTable) -> Option<Regions> {
+        let own = self.own;
+        if table.regions.is_some() && table.regions_file.is_some() {
+            let is_own = own.regions_file.is_some();
+            self.wrong("regions-file", is_own, "regions stand here or in a file, not in both");
+            return None;
+        }
+        let levels: Levels = table.levels.unwrap_or_default().into();
+        if let Err(error) = (Regions { levels, regions: Vec::new() }).check() {
+            self.wrong("levels", own.levels.is_some(), error.to_string());
+            return None;
+        }
+        let (key, is_own, regions) = match (&table.regions, &table.regions_file) {
+            (_, Some(file)) => {
+                let path = self.folder.join(file);
+                let read = RegionsFile::read(&path).map(|file| file.for_camera(self.name));
+                // The file's own levels count where the configuration has none.
+                let set = own.levels.is_some() || self.defaults.levels.is_some();
+                let regions = read.map(|regions| if set { Regions { levels, ..regions } } else { regions });
+                ("regions-file", own.regions_file.is_some(), regions)
+            }
+            (regions, None) => {
+                let regions = regions.iter().flatten().map(Into::into).collect();
+                ("regions", own.regions.is_some(), Ok(Regions { levels, regions }))
+            }
+        };
+        let checked = regions.and_then(|regions| regions.check().map(|()| regions));
+        checked.map_err(|error| self.wrong(key, is_own, error.to_string())).ok()
+    }
+}

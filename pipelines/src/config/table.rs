@@ -1,0 +1,266 @@
+//! The tables of the file as they stand there. Comments of the fields are the schema's
+//! descriptions.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+use vehiclecount_core::region::{Levels, Point, Region};
+
+use super::secret::Secret;
+
+/// The configuration of `vehicle-count run`.
+#[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
+#[schemars(title = "counter.toml")]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct File {
+    /// The page and the HTTP interface.
+    pub http: HttpTable,
+    /// How vehicles are counted.
+    pub counter: CounterTable,
+    /// What was counted, in a file.
+    pub history: HistoryTable,
+    /// What holds for every camera that does not say otherwise.
+    pub defaults: CameraTable,
+    /// The cameras, by name.
+    pub cameras: BTreeMap<String, CameraTable>,
+}
+
+/// The page and the HTTP interface.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct HttpTable {
+    /// IP address and port to listen on; port 0 takes any that is free.
+    pub listen: String,
+}
+
+impl Default for HttpTable {
+    fn default() -> Self {
+        Self { listen: "127.0.0.1:8080".to_owned() }
+    }
+}
+
+/// What was counted, in a file of SQLite.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct HistoryTable {
+    /// The file, relative to the configuration's folder; empty: none.
+    pub file: PathBuf,
+    /// Days for which records and events are kept: from 1 to 36500. Windows of 10 s are kept for 2
+    /// days at most, those of 1 min for 14.
+    pub keep_days: u32,
+}
+
+impl Default for HistoryTable {
+    fn default() -> Self {
+        Self { file: PathBuf::from("counter.db"), keep_days: 400 }
+    }
+}
+
+/// How vehicles are counted. The keys are properties of the element `vehiclecounter`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct CounterTable {
+    /// Name of an installed model, or the path of a manifest (.json) or of an .onnx file; empty:
+    /// the model that ships.
+    pub model: String,
+    /// What runs the model.
+    pub engine: Engine,
+    /// In what precision it runs.
+    pub precision: Precision,
+    /// Size of the model's input in pixels, as WIDTHxHEIGHT; empty: the manifest's.
+    pub input_size: String,
+    /// Index of the GPU, for engines that run on one.
+    pub gpu_id: u32,
+}
+
+/// What runs the model.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Engine {
+    /// The fastest that opens.
+    #[default]
+    Auto,
+    /// OpenVINO, for x86-64 processors.
+    OpenVino,
+    /// ONNX Runtime, for any processor.
+    OnnxRuntime,
+    /// TensorRT, for NVIDIA GPUs.
+    TensorRt,
+    /// No network: the count is the red of the picture, for tests.
+    Scripted,
+}
+
+/// In what precision a model runs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Precision {
+    /// The fastest that counts right.
+    #[default]
+    Auto,
+    /// FP32.
+    Fp32,
+    /// FP16, with TensorRT.
+    Fp16,
+    /// INT8 where the network is quantized.
+    Int8,
+}
+
+/// How pictures come from an RTSP server.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Transport {
+    /// Inside the RTSP connection.
+    #[default]
+    Tcp,
+    /// As UDP packets: less delay, and pictures suffer where packets are lost.
+    Udp,
+}
+
+/// From where a simulated camera looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Viewpoint {
+    /// A motorway from a bridge.
+    Highway,
+    /// A crossroads with traffic lights.
+    Junction,
+    /// Straight down from a drone.
+    TopDown,
+    /// Across a road from its side.
+    Roadside,
+    /// A city street with parked cars.
+    Street,
+}
+
+/// A camera, or what holds for all of them.
+#[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case", expecting = "a table of a camera's keys")]
+pub struct CameraTable {
+    /// Where the pictures come from: `rtsp://...`, `rtsps://...`, `file:PATH` (again and again), or
+    /// `simulated:highway` (also junction, top-down, roadside, street). Not for `defaults`.
+    #[serde(skip_serializing)]
+    pub url: Option<Secret>,
+    /// User name for the camera; instead of one in the URL.
+    #[serde(skip_serializing)]
+    pub user: Option<Secret>,
+    /// Password for the camera; instead of one in the URL.
+    #[serde(skip_serializing)]
+    pub password: Option<Secret>,
+    /// Take every certificate of an `rtsps` server, also one that nothing vouches for.
+    pub insecure: Option<bool>,
+    /// How pictures come from an RTSP server.
+    pub transport: Option<Transport>,
+    /// Counts a second at most: from 0.01 to 60.
+    pub rate: Option<f64>,
+    /// Every count is multiplied by this: from 0.01 to 100.
+    pub scale: Option<f64>,
+    /// Time constant of the smoothing, in seconds: from 0 (none) to 3600.
+    pub smoothing: Option<f64>,
+    /// From how many vehicles in the whole frame on a level holds.
+    pub levels: Option<LevelsTable>,
+    /// Polygons whose vehicles are counted apart.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regions: Option<Vec<RegionTable>>,
+    /// A JSON file of regions instead, relative to the configuration's folder.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub regions_file: Option<PathBuf>,
+}
+
+/// From how many vehicles on a level holds. The values rise.
+#[derive(Clone, Copy, Debug, PartialEq, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default)]
+pub struct LevelsTable {
+    /// From here on traffic is moderate.
+    pub moderate: f64,
+    /// From here on it is dense.
+    pub dense: f64,
+    /// From here on it is jammed.
+    pub jammed: f64,
+}
+
+impl Default for LevelsTable {
+    fn default() -> Self {
+        let Levels { moderate, dense, jammed } = Levels::default();
+        Self { moderate, dense, jammed }
+    }
+}
+
+impl From<LevelsTable> for Levels {
+    fn from(table: LevelsTable) -> Self {
+        Self { moderate: table.moderate, dense: table.dense, jammed: table.jammed }
+    }
+}
+
+/// A polygon whose vehicles are counted apart.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct RegionTable {
+    /// Its name, unique within the camera.
+    pub name: String,
+    /// Its corners [x, y], at least three; the frame spans 0 to 1 both ways, from the top left.
+    pub polygon: Vec<Point>,
+    /// From how many vehicles in the region on a level holds.
+    #[serde(default)]
+    pub levels: LevelsTable,
+}
+
+impl From<&RegionTable> for Region {
+    fn from(table: &RegionTable) -> Self {
+        Self { name: table.name.clone(), polygon: table.polygon.clone(), levels: table.levels.into() }
+    }
+}
+
+impl CameraTable {
+    /// What holds for a camera where neither it nor `defaults` says anything.
+    pub fn standard() -> Self {
+        Self {
+            insecure: Some(false),
+            transport: Some(Transport::Tcp),
+            rate: Some(1.0),
+            scale: Some(1.0),
+            smoothing: Some(1.0),
+            levels: Some(LevelsTable::default()),
+            ..Self::default()
+        }
+    }
+
+    /// What `self` says, and for the rest what `other` says.
+    pub fn or(&self, other: &Self) -> Self {
+        let (own, other) = (self.clone(), other.clone());
+        // One way to give regions takes the place of the other.
+        let regions = own.regions.is_some() || own.regions_file.is_some();
+        Self {
+            url: own.url.or(other.url),
+            user: own.user.or(other.user),
+            password: own.password.or(other.password),
+            insecure: own.insecure.or(other.insecure),
+            transport: own.transport.or(other.transport),
+            rate: own.rate.or(other.rate),
+            scale: own.scale.or(other.scale),
+            smoothing: own.smoothing.or(other.smoothing),
+            levels: own.levels.or(other.levels),
+            regions: own.regions.or(other.regions.filter(|_| !regions)),
+            regions_file: own.regions_file.or(other.regions_file.filter(|_| !regions)),
+        }
+    }
+}
+
+/// The JSON Schema of [`File`], in which the keys of a camera have their defaults too.
+pub fn schema() -> serde_json::Value {
+    let settings = schemars::generate::SchemaSettings::draft2020_12().for_deserialize();
+    let mut schema = settings.into_generator().into_root_schema_for::<File>().to_value();
+    let standard = serde_json::to_value(CameraTable::standard()).unwrap_or_default();
+    let properties = schema.pointer_mut("/$defs/CameraTable/properties");
+    if let (Some(properties), Some(standard)) = (properties, standard.as_object()) {
+        for (key, value) in standard {
+            properties[key]["default"] = value.clone();
+        }
+    }
+    // What an empty table of them holds is nothing.
+    if let Some(defaults) = schema.pointer_mut("/properties/defaults").and_then(|table| table.as_object_mut()) {
+        defaults.remove("default");
+    }
+    schema
+}

@@ -1,0 +1,324 @@
+//! One camera at work: a pipeline and a thread of its own, so that none waits for another. The
+//! engine is shared.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc::SyncSender;
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use gst::prelude::*;
+use gstvehiclecount::meta;
+use vehiclecount_core::count::Counts;
+use vehiclecount_core::report::FrameReport;
+
+use super::board::{Board, Camera, State, unix_time};
+use super::engine;
+use super::log;
+use super::recorder::Sample;
+use crate::config::{Counter, Place, Transport};
+use crate::demo::is_inside;
+use crate::source::{Backoff, Health, Local, LocalSource, Reason, RtspOptions, RtspSource, Source};
+
+/// A live camera without a picture for this long is stalled. After
+/// [`SILENCE`](crate::source::SILENCE) it is connected anew.
+const STALL: Duration = Duration::from_secs(3);
+
+/// How often a camera is looked after.
+const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(200);
+
+/// What the thread of a camera shares with the rest of the service.
+#[derive(Clone)]
+pub struct Shared {
+    /// What is known at the moment.
+    pub board: Arc<Board>,
+    /// How vehicles are counted.
+    pub counter: Counter,
+    /// The way to the recorder.
+    pub samples: SyncSender<Sample>,
+}
+
+/// A camera at work. It ends when it is dropped.
+pub struct CameraThread {
+    stop: Arc<AtomicBool>,
+    thread: Option<JoinHandle<()>>,
+}
+
+impl CameraThread {
+    /// Begins the work on the camera of that index.
+    ///
+    /// # Errors
+    /// No thread can be made.
+    pub fn start(index: usize, shared: Shared) -> Result<Self> {
+        let stop = Arc::new(AtomicBool::new(false));
+        let stopped = stop.clone();
+        let work = move || work(index, &shared, &stopped);
+        let thread = thread::Builder::new().name(format!("camera-{index}")).spawn(work);
+        Ok(Self { stop, thread: Some(thread.context("no thread for a camera")?) })
+    }
+
+    /// Ends it soon, without waiting.
+    pub fn stop(&self) {
+        self.stop.store(true, Ordering::Relaxed);
+    }
+}
+
+impl Drop for CameraThread {
+    fn drop(&mut self) {
+        self.stop();
+        if let Some(thread) = self.thread.take() {
+            // A panic is told by the thread itself.
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Watches the camera until it is to stop. Where its pipeline fails, it gets another one.
+fn work(index: usize, shared: &Shared, stop: &AtomicBool) {
+    let camera = &shared.board.cameras[index];
+    let mut backoff = Backoff::default();
+    while !stop.load(Ordering::Relaxed) {
+        let Err(error) = watch(index, shared, stop) else { return };
+        tell(camera, State::Waiting, Some(format!("{error:#}")));
+        let retry = backoff.after(Instant::now());
+        while Instant::now() < retry && !stop.load(Ordering::Relaxed) {
+            thread::sleep(Duration::from_millis(200));
+        }
+    }
+}
+
+/// Counts in a pipeline, until it is to stop or something fails that is not the source.
+fn watch(index: usize, shared: &Shared, stop: &AtomicBool) -> Result<()> {
+    let camera = &shared.board.cameras[index];
+    let pipeline = gst::Pipeline::new();
+    let (sink, end) = counting(&pipeline, camera, &shared.counter)?;
+    thin(&sink, index, shared);
+    report(&end, index, shared);
+    let mut source = source(camera, &pipeline, sink);
+    let bus = pipeline.bus().context("a pipeline has a bus")?;
+    let _stop = StopLast(pipeline.clone());
+    if pipeline.set_state(gst::State::Playing).is_err() {
+        let error = bus.pop_filtered(&[gst::MessageType::Error]);
+        match error.as_deref().map(gst::MessageRef::view) {
+            Some(gst::MessageView::Error(error)) => bail!("{}", Reason::of(error)),
+            _ => bail!("its pipeline does not start"),
+        }
+    }
+    while !stop.load(Ordering::Relaxed) {
+        let now = Instant::now();
+        let heard = camera.status().heard;
+        source.tick(now, heard);
+        tell_health(camera, source.as_ref(), now, heard);
+        let Some(message) = bus.timed_pop(TICK) else { continue };
+        if let gst::MessageView::Latency(_) = message.view() {
+            let _ = pipeline.recalculate_latency();
+        } else if source.handle(&message, now) {
+            continue;
+        } else if let gst::MessageView::Error(error) = message.view()
+            && is_inside(&message, &pipeline)
+        {
+            source.end();
+            bail!("{}", Reason::of(error));
+        }
+    }
+    source.end();
+    Ok(())
+}
+
+/// Takes the pipeline down at the end.
+struct StopLast(gst::Pipeline);
+
+impl Drop for StopLast {
+    fn drop(&mut self) {
+        let _ = self.0.set_state(gst::State::Null);
+    }
+}
+
+/// The counter of a camera, and an end for its pictures. Gives the pads where they come in and
+/// leave.
+fn counting(pipeline: &gst::Pipeline, camera: &Camera, counter: &Counter) -> Result<(gst::Pad, gst::Pad)> {
+    let settings = &camera.settings;
+    let element = engine::counter(counter)?;
+    element.set_property("smoothing", settings.smoothing.as_secs_f64());
+    element.set_property("density-map", false);
+    // Nothing waits for the pictures: a count may take as long as the next one is away.
+    let period = Duration::from_secs_f64(1.0 / settings.rate);
+    let latency = period.clamp(Duration::from_millis(200), Duration::from_secs(2));
+    element.set_property("max-latency", latency.as_millis() as u32);
+    let end = gst::ElementFactory::make("fakesink")
+        .property("sync", false)
+        .property("async", false)
+        .property("enable-last-sample", false)
+        .build()?;
+    pipeline.add_many([&element, &end])?;
+    let sink = element.request_pad_simple("sink_0").context("the counter gives a pad")?;
+    sink.set_property("camera-id", &settings.name);
+    sink.set_property("scale-factor", settings.scale);
+    sink.set_property("regions", serde_json::to_string(&settings.regions)?);
+    element.link_pads(Some("src_0"), &end, Some("sink"))?;
+    Ok((sink, element.static_pad("src_0").context("a sink pad has its source pad")?))
+}
+
+fn source(camera: &Camera, pipeline: &gst::Pipeline, sink: gst::Pad) -> Box<dyn Source> {
+    let settings = &camera.settings;
+    let now = Instant::now();
+    let local = |what| Box::new(LocalSource::new(what, pipeline, sink.clone(), now));
+    match &settings.place {
+        Place::Rtsp(address) => {
+            let udp = settings.transport == Transport::Udp;
+            let options = RtspOptions { insecure: settings.insecure, udp, ..Default::default() };
+            Box::new(RtspSource::new(settings.name.clone(), address.clone(), options, pipeline, sink, now))
+        }
+        Place::File(path) => local(Local::File(path.clone())),
+        Place::Simulated(view) => local(Local::Simulated(engine::word(view))),
+    }
+}
+
+/// Notes every picture, and lets as many through as are to be counted.
+fn thin(sink: &gst::Pad, index: usize, shared: &Shared) {
+    let board = shared.board.clone();
+    let mut turns = Turns::new(board.cameras[index].settings.rate);
+    let turns = std::sync::Mutex::new(move |time| turns.is_due(time));
+    sink.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        {
+            let mut status = board.cameras[index].status();
+            status.received += 1;
+            status.heard = Some(Instant::now());
+        }
+        let time = info.buffer().and_then(|buffer| buffer.pts()).map(|time| time.nseconds() as f64 / 1e9);
+        let mut is_due = turns.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Not `Drop`, as for the ends of streams.
+        if time.is_none_or(&mut *is_due) { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
+    });
+}
+
+/// Which pictures are counted, so many a second on the average.
+#[derive(Debug)]
+struct Turns {
+    period: f64,
+    next: Option<f64>,
+}
+
+impl Turns {
+    fn new(rate: f64) -> Self {
+        Self { period: 1.0 / rate, next: None }
+    }
+
+    /// Whether the picture of that time, seconds, is counted.
+    fn is_due(&mut self, time: f64) -> bool {
+        // Times of cameras jitter by less than a millisecond where they are meant to be equal.
+        let early = self.next.map_or(0.0, |next| next - time - 1e-3);
+        // A time that lies further ahead than a turn is one of before a jump.
+        if early > 0.0 && early <= self.period {
+            return false;
+        }
+        let late = self.next.map_or(f64::INFINITY, |next| time - next);
+        self.next = Some(if late.abs() < self.period { time - late + self.period } else { time + self.period });
+        true
+    }
+}
+
+/// Hands what was counted to the board and to the recorder.
+fn report(end: &gst::Pad, index: usize, shared: &Shared) {
+    let Shared { board, samples, .. } = shared.clone();
+    end.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
+        let Some(report) = info.buffer().and_then(|buffer| meta::count::read(buffer)) else {
+            return gst::PadProbeReturn::Ok;
+        };
+        let time = unix_time();
+        let camera = &board.cameras[index];
+        let sample =
+            counts(&report, camera.hold).map(|counts| Sample { camera: index, time, counts, stale: report.stale });
+        {
+            let mut status = camera.status();
+            status.counted += u64::from(report.count.is_some() && !report.stale);
+            status.stale += u64::from(report.stale);
+            if sample.is_some() {
+                status.last = Some((Instant::now(), time, report));
+            }
+        }
+        if let Some(sample) = sample
+            && samples.try_send(sample).is_err()
+        {
+            board.lose_report();
+        }
+        gst::PadProbeReturn::Ok
+    });
+}
+
+/// What was counted, where there is a count that is not too old.
+fn counts(report: &FrameReport, hold: Duration) -> Option<Counts> {
+    let total = report.count.filter(|_| Duration::from_nanos(report.age) <= hold)?;
+    let regions = report.regions.iter().map(|region| region.count).collect();
+    Some(Counts { total, regions })
+}
+
+/// Puts on the board how the camera is.
+fn tell_health(camera: &Camera, source: &dyn Source, now: Instant, heard: Option<Instant>) {
+    if camera.status().state == State::Waiting && !source.is_settled() {
+        return;
+    }
+    let silent = heard.map(|heard| now.saturating_duration_since(heard));
+    let (state, reason) = match source.health() {
+        Health::Connecting => (State::Connecting, None),
+        Health::Playing if silent.is_some_and(|silent| silent > STALL) => {
+            (State::Stalled, Some("no picture comes".to_owned()))
+        }
+        Health::Playing => (State::Live, None),
+        Health::Failed(reason) if source.is_refused() => (State::Refused, Some(reason.clone())),
+        Health::Failed(reason) => (State::Waiting, Some(reason.clone())),
+    };
+    tell(camera, state, reason);
+}
+
+fn tell(camera: &Camera, state: State, reason: Option<String>) {
+    let mut status = camera.status();
+    if status.state == state && status.reason == reason {
+        return;
+    }
+    if status.state != state {
+        status.since = unix_time();
+        let failed = |state| matches!(state, State::Waiting | State::Refused);
+        status.failures += u64::from(failed(state) && !failed(status.state));
+    }
+    (status.state, status.reason) = (state, reason);
+    let reason = status.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
+    log(&format!("{}: {}{reason}", camera.settings.name, state.name()));
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// How many of the pictures of these times are counted.
+    fn due(turns: &mut Turns, times: impl Iterator<Item = f64>) -> usize {
+        times.filter(|time| turns.is_due(*time)).count()
+    }
+
+    #[test]
+    fn as_many_pictures_are_counted_as_were_asked_for() {
+        for (fps, rate, expected) in [
+            (25.0, 1.0, 100),
+            (25.0, 25.0, 2500),
+            (25.0, 60.0, 2500),
+            (10.0, 3.0, 300),
+            (30.0, 0.1, 10),
+            (12.5, 5.0, 500),
+        ] {
+            let jitter = [0.0, 0.0004, -0.0004];
+            let times = (0..(100.0 * fps) as usize).map(|frame| frame as f64 / fps + jitter[frame % 3]);
+            let counted = due(&mut Turns::new(rate), times);
+            assert!(counted.abs_diff(expected) <= 1, "{counted} of {fps} a second at {rate}");
+        }
+    }
+
+    #[test]
+    fn times_that_jump_hold_nothing_back_for_long() {
+        let mut turns = Turns::new(1.0);
+        assert_eq!(due(&mut turns, (0..100).map(|frame| f64::from(frame) / 10.0)), 10);
+        // A new connection begins at zero, or an hour later.
+        assert!((10..=11).contains(&due(&mut turns, (0..100).map(|frame| f64::from(frame) / 10.0))));
+        assert!((10..=11).contains(&due(&mut turns, (0..100).map(|frame| 3600.0 + f64::from(frame) / 10.0))));
+    }
+}

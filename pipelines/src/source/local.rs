@@ -1,0 +1,129 @@
+//! Sources of this machine, which go on for ever: a file that begins again at its end, and
+//! simulated traffic.
+
+use std::path::PathBuf;
+use std::time::Instant;
+
+use anyhow::{Context, Result};
+use gst::prelude::*;
+
+use super::decode::element;
+use super::mount::{Backoff, ENDED, Mount};
+use super::reason::Reason;
+use super::{Health, SILENCE, file};
+
+/// What is read.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Local {
+    /// The video of a file, at its own speed.
+    File(PathBuf),
+    /// The element `vehicletestsrc` with this viewpoint.
+    Simulated(String),
+}
+
+/// One source of this machine. As [`RtspSource`](super::RtspSource), it is connected, watched,
+/// taken out and put back.
+pub struct LocalSource {
+    what: Local,
+    mount: Mount,
+    health: Health,
+    backoff: Backoff,
+    retry: Option<Instant>,
+    since: Instant,
+}
+
+impl LocalSource {
+    /// A source that will feed `sink`, from `now` on.
+    pub fn new(what: Local, pipeline: &gst::Pipeline, sink: gst::Pad, now: Instant) -> Self {
+        let mount = Mount::new(pipeline, sink);
+        Self { what, mount, health: Health::Connecting, backoff: Backoff::default(), retry: Some(now), since: now }
+    }
+
+    fn connect(&mut self) -> Result<()> {
+        let bin = gst::Bin::new();
+        let end = match &self.what {
+            Local::File(path) => {
+                let source = file::source(path)?;
+                let pace = element("clocksync")?;
+                bin.add_many([source.upcast_ref::<gst::Element>(), &pace])?;
+                source.link(&pace)?;
+                // It begins now, not when the pipeline began.
+                let offset = self.mount.running_time().unwrap_or_default();
+                source.static_pad("src").context("a source has an end")?.set_offset(offset.nseconds() as i64);
+                pace.static_pad("src")
+            }
+            Local::Simulated(view) => {
+                let source = element("vehicletestsrc")?;
+                source.set_property("is-live", true);
+                source.set_property_from_str("viewpoint", view);
+                bin.add(&source)?;
+                source.static_pad("src")
+            }
+        };
+        self.mount.put(&bin, &end.context("a source has an end")?)
+    }
+
+    fn fail(&mut self, reason: String, now: Instant) {
+        self.mount.take_out();
+        self.health = Health::Failed(reason);
+        self.retry = Some(self.backoff.after(now));
+    }
+}
+
+impl super::Source for LocalSource {
+    fn tick(&mut self, now: Instant, heard: Option<Instant>) {
+        if self.mount.is_taken() {
+            if heard.is_some_and(|heard| heard > self.since) {
+                self.health = Health::Playing;
+                self.backoff = Backoff::default();
+            }
+            let last = heard.map_or(self.since, |heard| heard.max(self.since));
+            if now.saturating_duration_since(last) > SILENCE {
+                self.fail(format!("silent for {} s", SILENCE.as_secs()), now);
+            }
+        }
+        if self.retry.is_some_and(|retry| now >= retry) {
+            self.retry = None;
+            self.since = now;
+            if let Err(error) = self.connect() {
+                self.fail(format!("{error:#}"), now);
+            }
+        }
+    }
+
+    fn handle(&mut self, message: &gst::MessageRef, now: Instant) -> bool {
+        if !message.src().is_some_and(|object| self.mount.owns(object)) {
+            return false;
+        }
+        match message.view() {
+            gst::MessageView::Error(error) => self.fail(Reason::of(error).to_string(), now),
+            gst::MessageView::Element(element) if element.has_name(ENDED) => {
+                self.mount.take_out();
+                match self.health {
+                    // Again from the beginning.
+                    Health::Playing => self.retry = Some(now),
+                    _ => self.fail("it ended without a picture".to_owned(), now),
+                }
+            }
+            _ => {}
+        }
+        true
+    }
+
+    fn health(&self) -> &Health {
+        &self.health
+    }
+
+    fn is_refused(&self) -> bool {
+        false
+    }
+
+    fn is_settled(&self) -> bool {
+        true
+    }
+
+    fn end(&mut self) {
+        self.mount.end();
+        self.retry = None;
+    }
+}

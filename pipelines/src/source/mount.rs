@@ -1,0 +1,137 @@
+//! What all sources have in common: a place in a pipeline, and waits between two attempts.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+use gst::prelude::*;
+
+/// Waits between two attempts: doubled each time, up to the last, give or take a fifth.
+const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
+
+/// The message by which a source tells its end.
+pub const ENDED: &str = "camera-ended";
+
+/// How long to wait for the next attempt.
+#[derive(Debug)]
+pub struct Backoff(Duration);
+
+impl Default for Backoff {
+    fn default() -> Self {
+        Self(BACKOFF.0)
+    }
+}
+
+impl Backoff {
+    /// When to try again. Cameras that fail together do not come back together.
+    pub fn after(&mut self, now: Instant) -> Instant {
+        let wait = self.0.mul_f64(0.8 + 0.4 * fastrand::f64());
+        self.0 = (self.0 * 2).min(BACKOFF.1);
+        now + wait
+    }
+
+    /// The next wait is the longest: a camera locks out those who try wrong passwords.
+    pub fn lengthen(&mut self) {
+        self.0 = BACKOFF.1;
+    }
+}
+
+/// The place of a camera in a pipeline, before `sink`. A source is put there and taken out.
+pub struct Mount {
+    pipeline: gst::Pipeline,
+    sink: gst::Pad,
+    source: Option<gst::Bin>,
+}
+
+impl Mount {
+    /// An empty place.
+    pub fn new(pipeline: &gst::Pipeline, sink: gst::Pad) -> Self {
+        Self { pipeline: pipeline.clone(), sink, source: None }
+    }
+
+    /// Whether a source is there.
+    pub fn is_taken(&self) -> bool {
+        self.source.is_some()
+    }
+
+    /// The running time of the pipeline.
+    pub fn running_time(&self) -> Option<gst::ClockTime> {
+        self.pipeline.current_running_time()
+    }
+
+    /// Whether `object` is a part of the source.
+    pub fn owns(&self, object: &gst::Object) -> bool {
+        self.source
+            .as_ref()
+            .is_some_and(|source| object == source.upcast_ref::<gst::Object>() || object.has_as_ancestor(source))
+    }
+
+    /// Puts a source in and starts it; `end` is where its pictures leave. Its end of stream becomes
+    /// the element message [`ENDED`].
+    ///
+    /// # Errors
+    /// What keeps it from starting. It is there nonetheless, to be taken out.
+    pub fn put(&mut self, bin: &gst::Bin, end: &gst::Pad) -> Result<()> {
+        let pad = gst::GhostPad::with_target(end).context("the source's end is linked")?;
+        // The end of a camera is not the end of its place in the pipeline.
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |pad, info| match info.event().map(|event| event.type_()) {
+            Some(gst::EventType::Eos) => {
+                if let Some(bin) = pad.parent_element() {
+                    let message = gst::Structure::new_empty(ENDED);
+                    let _ = bin.post_message(gst::message::Element::builder(message).src(&bin).build());
+                }
+                // Not `Drop`: GStreamer then releases the event once more than there are
+                // references.
+                gst::PadProbeReturn::Handled
+            }
+            _ => gst::PadProbeReturn::Ok,
+        });
+        pad.set_active(true).context("the source's end can be activated")?;
+        bin.add_pad(&pad).context("the source has one end")?;
+        self.pipeline.add(bin).context("the source is put into the pipeline")?;
+        self.source = Some(bin.clone());
+        pad.link(&self.sink).context("the source is linked to the counter")?;
+        // Its preroll is its own affair: otherwise each new camera takes the whole pipeline back to
+        // PAUSED, and one that is put in meanwhile would stay there and never send its PLAY.
+        bin.set_property("async-handling", true);
+        bin.set_state(gst::State::Playing).context("the source cannot start")?;
+        Ok(())
+    }
+
+    /// Takes the source out.
+    pub fn take_out(&mut self) {
+        let Some(source) = self.source.take() else { return };
+        if let Some(pad) = self.sink.peer() {
+            let _ = pad.unlink(&self.sink);
+        }
+        // A source that was removed posts no message of its end.
+        let _ = source.set_locked_state(true);
+        let _ = source.set_state(gst::State::Null);
+        let _ = self.pipeline.remove(&source);
+    }
+
+    /// Takes the source out and ends the camera's stream.
+    pub fn end(&mut self) {
+        self.take_out();
+        let _ = self.sink.send_event(gst::event::Eos::new());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn waits_double_up_to_a_minute_and_differ_between_cameras() {
+        let now = Instant::now();
+        let mut backoff = Backoff::default();
+        for seconds in [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] {
+            let wait = (backoff.after(now) - now).as_secs_f64();
+            assert!((seconds * 0.8..=seconds * 1.2).contains(&wait), "{wait} s instead of {seconds}");
+        }
+        let waits: Vec<_> = (0..8).map(|_| Backoff::default().after(now)).collect();
+        assert!(waits.iter().any(|wait| wait != &waits[0]));
+        let mut refused = Backoff::default();
+        refused.lengthen();
+        assert!(refused.after(now) - now >= BACKOFF.1.mul_f64(0.8));
+    }
+}
