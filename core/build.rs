@@ -1,5 +1,6 @@
-//! Compiles the shim over TensorRT (shim/) once for each ABI family whose headers are at hand. No library is linked, and without any
-//! headers the crate builds all the same: then `engine=tensorrt` says what is missing.
+//! Compiles the shim over TensorRT (shim/) once for each ABI family whose headers are at hand. No
+//! library is linked, and without any headers the crate builds all the same: then `engine=tensorrt`
+//! says what is missing.
 
 use std::env;
 use std::path::Path;
@@ -33,7 +34,9 @@ fn main() {
         }
     }
     if built.is_empty() {
-        println!("cargo:warning=built without TensorRT: {missing}; name a folder with NvInfer.h in {OVERRIDE}");
+        println!(
+            "cargo:warning=built without TensorRT: {missing}; name a folder with NvInfer.h in {OVERRIDE}"
+        );
     }
     println!("cargo:rustc-env=VEHICLECOUNT_TENSORRT_HEADERS={}", built.join(", "));
 }

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Writes what an image is made of, as CycloneDX 1.5: the packages of its distribution, and what no package brought (TensorRT that was copied
-# in, DeepStream), with versions and licences. What our own packages are made of stands in the lists that they bring.
-# Usage: list-image.sh [ROOT] >image.cdx.json    ROOT: the image's root, / by default
+# Writes what an image is made of, as CycloneDX 1.5: the packages of its distribution, and what no
+# package brought (TensorRT that was copied in, DeepStream), with versions and licences. What our
+# own packages are made of stands in the lists that they bring. Usage: list-image.sh [ROOT]
+# >image.cdx.json    ROOT: the image's root, / by default
 set -euo pipefail
 root=${1:-}
 
-# licences PACKAGE: a licence a line. The short names of a copyright file that machines can read, else the common licences that it names.
+# licences PACKAGE: a licence a line. The short names of a copyright file that machines can read,
+# else the common licences that it names.
 licences() {
     local file=$root/usr/share/doc/$1/copyright found
     found=$(awk 'tolower($1) == "license:" && NF > 1 { sub(/^[^:]*:[ \t]*/, ""); sub(/[ \t\r]+$/, ""); print }' "$file" 2>/dev/null | sort -u || true)

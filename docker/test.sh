@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Builds the images for real with buildah, where no Docker engine runs and no container registry is reached: a root made by debootstrap, of the
-# same Debian or Ubuntu, stands in for every base, under the base's name. What runs without a GPU is run: as the image's user, on a
-# read-only root.
-# Needs root, some GB of disk, and minutes.
-# Usage: test.sh [TARGET...]    cpu, rtx, gpu and deepstream by default
+# Builds the images for real with buildah, where no Docker engine runs and no container registry is
+# reached: a root made by debootstrap, of the same Debian or Ubuntu, stands in for every base, under
+# the base's name. What runs without a GPU is run: as the image's user, on a read-only root. Needs
+# root, some GB of disk, and minutes. Usage: test.sh [TARGET...]    cpu, rtx, gpu and deepstream by
+# default
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../packaging/roots.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../packaging/roots.sh"
@@ -22,7 +22,8 @@ b() { buildah --root "$roots/buildah/storage" --runroot "$roots/buildah/run" --s
 
 base() { sed -n "s/^ARG $1=//p" "$source_tree/docker/Dockerfile"; }
 
-# stand_in NAME SUITE [COMMAND...]: an image of that name, of a fresh root in which the command has run.
+# stand_in NAME SUITE [COMMAND...]: an image of that name, of a fresh root in which the command has
+# run.
 stand_in() {
     local name=$1 suite=$2 container
     shift 2
@@ -45,7 +46,8 @@ stand_in() {
     [ $# != 0 ] || b tag "$name" "standin:$suite"
 }
 
-# Libraries of TensorRT's names with nothing in them: what is tested is that they are found, copied, and asked for.
+# Libraries of TensorRT's names with nothing in them: what is tested is that they are found, copied,
+# and asked for.
 hollow_tensorrt() {
     local library
     for library in nvinfer nvinfer_plugin nvonnxparser; do
@@ -68,7 +70,8 @@ build() {
 
 config() { b inspect --type image --format "{{$2}}" "vehiclecount:$1"; }
 
-# in_image COMMAND...: as Docker would with `--read-only --tmpfs /tmp --cap-drop ALL`, $results as the volume.
+# in_image COMMAND...: as Docker would with `--read-only --tmpfs /tmp --cap-drop ALL`, $results as
+# the volume.
 in_image() {
     local environment=()
     mapfile -t environment <<<"$environment_of_image"
@@ -81,7 +84,8 @@ in_image() {
         in_image "$mounted" "$results" "${environment[@]}" "$@"
 }
 
-# The words of a service's command in compose.yml; its cameras are on this machine, on a port of this test's.
+# The words of a service's command in compose.yml; its cameras are on this machine, on a port of
+# this test's.
 command_of() {
     "$python" - "$source_tree/compose.yml" "$1" "$port" <<'PYTHON'
 import sys, yaml
@@ -129,8 +133,8 @@ counts() {
     ! in_image /usr/libexec/vehiclecount/health cameras 1 || return 1
 }
 
-# Ends what in_image runs in the background: the child of the unshare below it. That one passes no signal on, and --kill-child is
-# forgotten when the user changes.
+# Ends what in_image runs in the background: the child of the unshare below it. That one passes no
+# signal on, and --kill-child is forgotten when the user changes.
 cameras=
 stop() {
     local child
@@ -180,7 +184,8 @@ for target in "$@"; do
         cpu) stand_in "$(base CPU_BASE)" bookworm ;;
         rtx) stand_in "$(base RTX_BASE)" noble ;;
         gpu) stand_in "$(base TENSORRT_BASE)" noble hollow_tensorrt; stand_in "$(base GPU_BASE)" noble ;;
-        # One of its own: buildah 1.28 mounts nothing from a build stage that it found whole in its cache.
+        # One of its own: buildah 1.28 mounts nothing from a build stage that it found whole in its
+        # cache.
         deepstream) stand_in "$(base DEEPSTREAM_BASE)" noble hollow_deepstream ;;
         *) echo "docker/test.sh: no target is called $target" >&2; exit 2 ;;
     esac

@@ -1,11 +1,10 @@
 #!/usr/bin/env python3
 """Step 4: export a checkpoint to FP32 ONNX, with its manifest and a parity check.
 
-    export.py --checkpoint checkpoints/mobilenetv3-large/best.pt --models models
+export.py --checkpoint checkpoints/mobilenetv3-large/best.pt --models models
 """
 
 import argparse
-import json
 import pathlib
 
 import numpy as np
@@ -15,8 +14,9 @@ from vcount import manifest, networks
 
 
 def fold(network):
-    """Batch normalisation into the convolutions before it, so that activations stay whole in the graph. timm's blocks hold the activation
-    in the normalisation layer (BatchNormAct2d): the layer becomes its activation alone."""
+    """Batch normalisation into the convolutions before it, so that activations stay whole in the
+    graph. timm's blocks hold the activation in the normalisation layer (BatchNormAct2d): the layer
+    becomes its activation alone."""
     from torch.nn.utils.fusion import fuse_conv_bn_weights
 
     pairs = []
@@ -27,21 +27,39 @@ def fold(network):
                 pairs.append((module, name, conv, other, norm))
     for module, _, conv, other, norm in pairs:
         conv.weight, conv.bias = fuse_conv_bn_weights(
-            conv.weight, conv.bias, norm.running_mean, norm.running_var, norm.eps, norm.weight, norm.bias
+            conv.weight,
+            conv.bias,
+            norm.running_mean,
+            norm.running_var,
+            norm.eps,
+            norm.weight,
+            norm.bias,
         )
         after = [getattr(norm, part) for part in ("drop", "act") if hasattr(norm, part)]
-        setattr(module, other, torch.nn.Sequential(*[part for part in after if not isinstance(part, torch.nn.Identity)]))
+        setattr(
+            module,
+            other,
+            torch.nn.Sequential(
+                *[part for part in after if not isinstance(part, torch.nn.Identity)]
+            ),
+        )
     return network
 
 
 class PaddedConvolution(torch.autograd.Function):
-    """A convolution with zeros around its input, in ONNX one node: exported as a node of its own, padding depends on shapes, and engines that
-    quantize do not look through it."""
+    """A convolution with zeros around its input, in ONNX one node: exported as a node of its own,
+    padding depends on shapes, and engines that quantize do not look through it."""
 
     @staticmethod
     def forward(_context, images, weight, bias, stride, pads, groups):
         top, left, bottom, right = pads
-        return torch.nn.functional.conv2d(torch.nn.functional.pad(images, (left, right, top, bottom)), weight, bias, stride, groups=groups)
+        return torch.nn.functional.conv2d(
+            torch.nn.functional.pad(images, (left, right, top, bottom)),
+            weight,
+            bias,
+            stride,
+            groups=groups,
+        )
 
     @staticmethod
     def symbolic(graph, images, weight, bias, stride, pads, groups):
@@ -49,21 +67,35 @@ class PaddedConvolution(torch.autograd.Function):
 
 
 class Same(torch.nn.Module):
-    """TensorFlow's SAME padding for inputs whose sides the stride divides: half of kernel - stride before, the larger half behind."""
+    """TensorFlow's SAME padding for inputs whose sides the stride divides: half of kernel - stride
+    before, the larger half behind."""
 
     def __init__(self, conv):
         super().__init__()
         self.conv = conv
-        before = [max(kernel - stride, 0) // 2 for kernel, stride in zip(conv.kernel_size, conv.stride)]
-        behind = [max(kernel - stride, 0) - first for kernel, stride, first in zip(conv.kernel_size, conv.stride, before)]
+        before = [
+            max(kernel - stride, 0) // 2 for kernel, stride in zip(conv.kernel_size, conv.stride)
+        ]
+        behind = [
+            max(kernel - stride, 0) - first
+            for kernel, stride, first in zip(conv.kernel_size, conv.stride, before)
+        ]
         self.pads = before + behind
 
     def forward(self, images):
-        return PaddedConvolution.apply(images, self.conv.weight, self.conv.bias, list(self.conv.stride), self.pads, self.conv.groups)
+        return PaddedConvolution.apply(
+            images,
+            self.conv.weight,
+            self.conv.bias,
+            list(self.conv.stride),
+            self.pads,
+            self.conv.groups,
+        )
 
 
 def fix_padding(module):
-    """Padding that depends on the input's size, as in timm's networks from TensorFlow, becomes constant: sides are multiples of 32."""
+    """Padding that depends on the input's size, as in timm's networks from TensorFlow, becomes
+    constant: sides are multiples of 32."""
     for name, child in module.named_children():
         if type(child).__name__ == "Conv2dSame":
             setattr(module, name, Same(child))
@@ -73,13 +105,23 @@ def fix_padding(module):
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--checkpoint", type=pathlib.Path, required=True)
-    parser.add_argument("--models", type=pathlib.Path, default=pathlib.Path(__file__).parent / "models")
+    parser.add_argument(
+        "--models", type=pathlib.Path, default=pathlib.Path(__file__).parent / "models"
+    )
     parser.add_argument("--side", type=int, default=384, help="preferred size of the input, pixels")
     parser.add_argument("--version", default="0.1.0")
-    parser.add_argument("--attribution", nargs="*", help="whom the weights owe; default: that of the shipped model")
-    parser.add_argument("--weights", action="store_true", help="put the checkpoint, without the trainer's state, beside the model, to go on from")
+    parser.add_argument(
+        "--attribution", nargs="*", help="whom the weights owe; default: that of the shipped model"
+    )
+    parser.add_argument(
+        "--weights",
+        action="store_true",
+        help="put the checkpoint, without the trainer's state, beside the model, to go on from",
+    )
     options = parser.parse_args()
 
     network, state = networks.load(options.checkpoint)
@@ -99,7 +141,13 @@ def main():
     temporary = path.with_suffix(".tmp")
     axes = {0: "batch", 2: "height", 3: "width"}
     torch.onnx.export(
-        network, (probe,), str(temporary), input_names=["images"], output_names=["density"], opset_version=17, dynamo=False,
+        network,
+        (probe,),
+        str(temporary),
+        input_names=["images"],
+        output_names=["density"],
+        opset_version=17,
+        dynamo=False,
         dynamic_axes={"images": axes, "density": axes},
     )
     import onnxruntime
@@ -112,11 +160,25 @@ def main():
         got = session.run(["density"], {"images": images})[0]
         difference = abs(got.sum() - wanted.sum()) / max(wanted.sum(), 1)
         if got.shape != wanted.shape or difference > 1e-3:
-            raise SystemExit(f"{temporary}: {got.shape}, count off by {difference:.2%} from PyTorch's {wanted.shape}")
+            raise SystemExit(
+                f"{temporary}: {got.shape}, count off by {difference:.2%} from PyTorch's {wanted.shape}"
+            )
     temporary.replace(path)
-    manifest.write(options.models, recipe, side, options.version, path, "fp32", ["openvino", "onnxruntime"], options.attribution)
+    manifest.write(
+        options.models,
+        recipe,
+        side,
+        options.version,
+        path,
+        "fp32",
+        ["openvino", "onnxruntime"],
+        options.attribution,
+    )
     if options.weights:
-        torch.save({"network": state["network"], "recipe": recipe, "step": state["step"]}, options.models / f"{name}.pt")
+        torch.save(
+            {"network": state["network"], "recipe": recipe, "step": state["step"]},
+            options.models / f"{name}.pt",
+        )
     print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, from step {state['step']}")
 
 

@@ -6,9 +6,10 @@
     prepare.py trancos TRANCOS_v3 --out DIR
     prepare.py jsonl DIR --out DIR
 
-Pictures stay where they are; the new file points at them. Vehicles of one camera never stand on both sides of the split: a scene, which is
-found from the file name (`--scene`), is either trained on or validated on. Copies and mirrored copies are found and marked (`copy-of`);
-training leaves them out.
+Pictures stay where they are; the new file points at them. Vehicles of one camera never stand on
+both sides of the split: a scene, which is found from the file name (`--scene`), is either trained
+on or validated on. Copies and mirrored copies are found and marked (`copy-of`); training leaves
+them out.
 """
 
 import argparse
@@ -26,25 +27,71 @@ from PIL import Image, ImageOps
 
 from vcount import data
 
-VEHICLES = ["car", "truck", "bus", "van", "pickup", "lorry", "vehicle", "trailer", "taxi", "motor vehicle"]
+VEHICLES = [
+    "car",
+    "truck",
+    "bus",
+    "van",
+    "pickup",
+    "lorry",
+    "vehicle",
+    "trailer",
+    "taxi",
+    "motor vehicle",
+]
 BIKES = ["bike", "bicycle", "motorbike", "motorcycle", "moped", "scooter", "cyclist"]
 SUFFIXES = {".jpg", ".jpeg", ".png", ".bmp", ".webp"}
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("form", choices=["coco", "yolo", "trancos", "jsonl"])
-    parser.add_argument("source", type=pathlib.Path, help="the labels: COCO's .json, or the data set's folder")
-    parser.add_argument("--images", type=pathlib.Path, help="COCO: folder of the pictures, default that of the .json")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder for annotations.jsonl")
-    parser.add_argument("--classes", nargs="+", default=VEHICLES, help="classes that count as vehicles, names or numbers")
-    parser.add_argument("--bikes", nargs="+", default=BIKES, help="classes of two-wheelers, which do not count: training pastes them in as such")
-    parser.add_argument("--scene", default=r"^(.*?)[-_ ]?\d*$", help="pattern whose first group, found in a file's name, is its scene")
-    parser.add_argument("--scenes", type=pathlib.Path, help="a list of scenes (.toml): their kinds of view, and which of them validate")
-    parser.add_argument("--validate", type=float, default=0.2, help="share of the scenes kept for validation, where the data has no split")
+    parser.add_argument(
+        "source", type=pathlib.Path, help="the labels: COCO's .json, or the data set's folder"
+    )
+    parser.add_argument(
+        "--images",
+        type=pathlib.Path,
+        help="COCO: folder of the pictures, default that of the .json",
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, required=True, help="folder for annotations.jsonl"
+    )
+    parser.add_argument(
+        "--classes",
+        nargs="+",
+        default=VEHICLES,
+        help="classes that count as vehicles, names or numbers",
+    )
+    parser.add_argument(
+        "--bikes",
+        nargs="+",
+        default=BIKES,
+        help="classes of two-wheelers, which do not count: training pastes them in as such",
+    )
+    parser.add_argument(
+        "--scene",
+        default=r"^(.*?)[-_ ]?\d*$",
+        help="pattern whose first group, found in a file's name, is its scene",
+    )
+    parser.add_argument(
+        "--scenes",
+        type=pathlib.Path,
+        help="a list of scenes (.toml): their kinds of view, and which of them validate",
+    )
+    parser.add_argument(
+        "--validate",
+        type=float,
+        default=0.2,
+        help="share of the scenes kept for validation, where the data has no split",
+    )
     options = parser.parse_args()
 
-    entries = {"coco": coco, "yolo": yolo, "trancos": trancos, "jsonl": jsonl}[options.form](options)
+    entries = {"coco": coco, "yolo": yolo, "trancos": trancos, "jsonl": jsonl}[options.form](
+        options
+    )
     if not entries:
         raise SystemExit(f"{options.source}: no labelled pictures found")
     check(entries)
@@ -56,8 +103,12 @@ def main():
     for part in ("train", "val"):
         some = [entry for entry in entries if entry["split"] == part]
         vehicles = sum(len(entry.get("boxes", entry.get("points"))) for entry in some)
-        print(f"{part}: {len(some)} pictures of {len({entry['scene'] for entry in some})} scenes, {vehicles} vehicles")
-    print(f"{sum('copy-of' in entry for entry in entries)} copies or mirrored copies, left out of training")
+        print(
+            f"{part}: {len(some)} pictures of {len({entry['scene'] for entry in some})} scenes, {vehicles} vehicles"
+        )
+    print(
+        f"{sum('copy-of' in entry for entry in entries)} copies or mirrored copies, left out of training"
+    )
 
 
 def coco(options):
@@ -67,7 +118,10 @@ def coco(options):
         names = ", ".join(c["name"] for c in content["categories"])
         raise SystemExit(f"{options.source}: none of its classes ({names}) is in --classes")
     folder = options.images or options.source.parent
-    entries = {i["id"]: entry(folder / i["file_name"], options, i["width"], i["height"]) for i in content["images"]}
+    entries = {
+        i["id"]: entry(folder / i["file_name"], options, i["width"], i["height"])
+        for i in content["images"]
+    }
     for annotation in content["annotations"]:
         key = kinds.get(annotation["category_id"])
         if key and not annotation.get("iscrowd"):
@@ -84,7 +138,8 @@ def kind(options, name, number):
 
 
 def yolo(options):
-    """Pictures anywhere below the folder; their labels beside them, or where `images` in the path reads `labels`."""
+    """Pictures anywhere below the folder; their labels beside them, or where `images` in the path
+    reads `labels`."""
     names = {}
     for path in [*options.source.glob("*.yaml"), *options.source.glob("*.yml")]:
         names = yaml_names(path.read_text())
@@ -92,9 +147,14 @@ def yolo(options):
     if listed.exists():
         names = dict(enumerate(listed.read_text().split("\n")))
     entries = []
-    for picture in sorted(path for path in options.source.rglob("*") if path.suffix.lower() in SUFFIXES):
+    for picture in sorted(
+        path for path in options.source.rglob("*") if path.suffix.lower() in SUFFIXES
+    ):
         parts = picture.relative_to(options.source).with_suffix(".txt").parts
-        labels = [options.source.joinpath(*("labels" if part == "images" else part for part in parts)), picture.with_suffix(".txt")]
+        labels = [
+            options.source.joinpath(*("labels" if part == "images" else part for part in parts)),
+            picture.with_suffix(".txt"),
+        ]
         found = next((path for path in labels if path.exists()), None)
         if found is None:
             continue
@@ -111,11 +171,19 @@ def yolo(options):
                 if len(numbers) > 5:
                     # A polygon: its box.
                     xs, ys = numbers[0::2], numbers[1::2]
-                    x, y, w, h = (xs.min() + xs.max()) / 2, (ys.min() + ys.max()) / 2, np.ptp(xs), np.ptp(ys)
+                    x, y, w, h = (
+                        (xs.min() + xs.max()) / 2,
+                        (ys.min() + ys.max()) / 2,
+                        np.ptp(xs),
+                        np.ptp(ys),
+                    )
                 else:
                     x, y, w, h = numbers[:4]
                 width, height = new["width"], new["height"]
-                box = [round(float(v), 2) for v in ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)]
+                box = [
+                    round(float(v), 2)
+                    for v in ((x - w / 2) * width, (y - h / 2) * height, w * width, h * height)
+                ]
                 new.setdefault(key, []).append(box)
         part = next((part for part in parts if part in ("train", "val", "valid", "test")), None)
         if part:
@@ -140,7 +208,8 @@ def yaml_names(text):
 
 
 def trancos(options):
-    """A picture, `NAMEdots.png` with a coloured pixel for each vehicle, `NAMEmask.mat` or `NAMEmask.png` where roads are labelled."""
+    """A picture, `NAMEdots.png` with a coloured pixel for each vehicle, `NAMEmask.mat` or
+    `NAMEmask.png` where roads are labelled."""
     splits = {}
     for path in options.source.rglob("image_sets/*.txt"):
         part = "train" if path.stem.startswith("train") else "val"
@@ -151,7 +220,14 @@ def trancos(options):
     options.out.mkdir(parents=True, exist_ok=True)
     for dots in sorted(options.source.rglob("*dots.png")):
         stem = dots.name.removesuffix("dots.png")
-        picture = next((dots.with_name(stem + suffix) for suffix in SUFFIXES if dots.with_name(stem + suffix).exists()), None)
+        picture = next(
+            (
+                dots.with_name(stem + suffix)
+                for suffix in SUFFIXES
+                if dots.with_name(stem + suffix).exists()
+            ),
+            None,
+        )
         if picture is None:
             raise SystemExit(f"{dots}: its picture {stem}.jpg is not beside it")
         new = entry(picture, options)
@@ -214,7 +290,13 @@ def jsonl(options):
 def entry(picture, options, width=None, height=None):
     if width is None:
         width, height = ImageOps.exif_transpose(Image.open(picture)).size
-    return {"path": picture, "width": width, "height": height, "boxes": [], "scene": scene(picture, options)}
+    return {
+        "path": picture,
+        "width": width,
+        "height": height,
+        "boxes": [],
+        "scene": scene(picture, options),
+    }
 
 
 def scene(picture, options):
@@ -237,17 +319,23 @@ def inside(new, boxes):
         x0, y0 = max(box[0], 0.0), max(box[1], 0.0)
         x1, y1 = min(box[0] + box[2], new["width"]), min(box[1] + box[3], new["height"])
         if x1 - x0 < 1 or y1 - y0 < 1:
-            print(f"{new['path']}: left out a box of {box[2]:.0f}x{box[3]:.0f} at {box[0]:.0f},{box[1]:.0f}", file=sys.stderr)
+            print(
+                f"{new['path']}: left out a box of {box[2]:.0f}x{box[3]:.0f} at {box[0]:.0f},{box[1]:.0f}",
+                file=sys.stderr,
+            )
         elif [x0, y0, x1 - x0, y1 - y0] not in kept:
             kept.append([x0, y0, x1 - x0, y1 - y0])
     return [[round(float(v), 2) for v in box] for box in kept]
 
 
 def sort_scenes(entries, content, options):
-    """Gives each picture the kind of view and the split that the list of scenes says, and leaves those of other scenes as they are."""
+    """Gives each picture the kind of view and the split that the list of scenes says, and leaves
+    those of other scenes as they are."""
     shares = {}
     for new in entries:
-        rule = next((rule for rule in content["scenes"] if matches(new["scene"], rule["match"])), None)
+        rule = next(
+            (rule for rule in content["scenes"] if matches(new["scene"], rule["match"])), None
+        )
         if rule is None:
             print(f"{options.scenes}: no entry matches the scene {new['scene']!r}", file=sys.stderr)
             continue
@@ -257,7 +345,11 @@ def sort_scenes(entries, content, options):
             new["split"] = "val" if new["scene"] in held else "train"
         else:
             new["split"] = "val" if matches(new["scene"], rule.get("validate", [])) else "train"
-        new["kind"] = content["empty"] if "empty" in content and vehicles_inside(new, options) == 0 else rule["kind"]
+        new["kind"] = (
+            content["empty"]
+            if "empty" in content and vehicles_inside(new, options) == 0
+            else rule["kind"]
+        )
 
 
 def matches(name, patterns):
@@ -265,7 +357,8 @@ def matches(name, patterns):
 
 
 def held_back(scenes, share):
-    """The scenes that validate, by the SHA-256 of their names: the same ones for ever, in no order of their own."""
+    """The scenes that validate, by the SHA-256 of their names: the same ones for ever, in no order
+    of their own."""
     ordered = sorted(scenes, key=lambda name: hashlib.sha256(name.encode()).hexdigest())
     return set(ordered[: max(round(len(ordered) * share), 1)])
 
@@ -280,7 +373,10 @@ def split(entries, options):
     without = [new for new in entries if "split" not in new]
     scenes = {new["scene"] for new in without}
     if without and len(scenes) == 1:
-        print(f"one scene only ({min(scenes)}): its last {options.validate:.0%} validate, which flatters; name scenes with --scene", file=sys.stderr)
+        print(
+            f"one scene only ({min(scenes)}): its last {options.validate:.0%} validate, which flatters; name scenes with --scene",
+            file=sys.stderr,
+        )
         for number, new in enumerate(without):
             new["split"] = "val" if number >= len(without) * (1 - options.validate) else "train"
         return
@@ -290,16 +386,22 @@ def split(entries, options):
 
 
 def mark_copies(entries, tolerance=1.5):
-    """Within a scene: pictures that are the same, or mirrored, but for compression, with as many vehicles."""
+    """Within a scene: pictures that are the same, or mirrored, but for compression, with as many
+    vehicles."""
     seen = {}
     for new in entries:
         try:
-            small = np.asarray(Image.open(new["path"]).convert("L").resize((32, 32), Image.BOX), np.float32)
+            small = np.asarray(
+                Image.open(new["path"]).convert("L").resize((32, 32), Image.BOX), np.float32
+            )
         except OSError as error:
             raise SystemExit(f"{new['path']}: cannot be read as a picture: {error}") from error
         vehicles = len(new.get("boxes", new.get("points")))
         for other, thumb in seen.setdefault((new["scene"], vehicles), []):
-            if np.abs(small - thumb).mean() < tolerance or np.abs(small[:, ::-1] - thumb).mean() < tolerance:
+            if (
+                np.abs(small - thumb).mean() < tolerance
+                or np.abs(small[:, ::-1] - thumb).mean() < tolerance
+            ):
                 new["copy-of"] = other
                 break
         else:
@@ -312,7 +414,10 @@ def write(entries, out):
     with open(temporary, "w") as lines:
         for new in entries:
             path = new.pop("path")
-            new = {"file": os.path.relpath(path, out), **{key: value for key, value in new.items() if key != "file"}}
+            new = {
+                "file": os.path.relpath(path, out),
+                **{key: value for key, value in new.items() if key != "file"},
+            }
             lines.write(json.dumps(new) + "\n")
     temporary.replace(out / "annotations.jsonl")
 

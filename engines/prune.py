@@ -1,12 +1,15 @@
 #!/usr/bin/env python3
-"""Before step 2, where no ImageNet weights can be had: start a network from a larger one that counts already.
+"""Before step 2, where no ImageNet weights can be had: start a network from a larger one that
+counts already.
 
     prune.py --counter checkpoints/efficientnet-lite0/best.pt --recipe recipes/mobilenetv3-large.toml --data DIR --out checkpoints/pruned.pt
 
-EfficientNet-Lite and MobileNetV3 are chains of the same inverted residuals, of nearly the same widths. Block by block, the student takes the
-expanded channels of the teacher that matter most, and the layer behind them, which is linear, is fitted to the teacher's output by least squares
-(channel pruning, He et al. 2017). What it cannot have, it loses; training with `train.py --weights OUT --counter TEACHER` wins most of it back. The
-student must have the teacher's activation and no squeeze-and-excitation.
+EfficientNet-Lite and MobileNetV3 are chains of the same inverted residuals, of nearly the same
+widths. Block by block, the student takes the expanded channels of the teacher that matter most, and
+the layer behind them, which is linear, is fitted to the teacher's output by least squares (channel
+pruning, He et al. 2017). What it cannot have, it loses; training with
+`train.py --weights OUT --counter TEACHER` wins most of it back. The student must have the teacher's
+activation and no squeeze-and-excitation.
 """
 
 import argparse
@@ -21,12 +24,24 @@ from vcount import networks, training
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--counter", type=pathlib.Path, required=True, help="checkpoint of the larger network")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--counter", type=pathlib.Path, required=True, help="checkpoint of the larger network"
+    )
     parser.add_argument("--recipe", type=pathlib.Path, required=True, help="of the smaller one")
-    parser.add_argument("--data", type=pathlib.Path, required=True, nargs="+", help="folders with annotations.jsonl; labels are not used")
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        required=True,
+        nargs="+",
+        help="folders with annotations.jsonl; labels are not used",
+    )
     parser.add_argument("--out", type=pathlib.Path, required=True)
-    parser.add_argument("--batches", type=int, default=14, help="of pictures that decide what matters")
+    parser.add_argument(
+        "--batches", type=int, default=14, help="of pictures that decide what matters"
+    )
     parser.add_argument("--seed", type=int, default=3)
     options = parser.parse_args()
 
@@ -47,11 +62,14 @@ def main():
 
 @torch.no_grad()
 def prune(teacher, student, images):
-    """Gives the student what it can hold of the teacher. Yields, block by block, how much of the teacher's variance it explains."""
+    """Gives the student what it can hold of the teacher. Yields, block by block, how much of the
+    teacher's variance it explains."""
     for network in (teacher, student):
         network.eval().requires_grad_(False)
     if networks.gated(student.backbone):
-        raise SystemExit('the smaller network has squeeze-and-excitation, which this cannot set: its recipe needs "squeeze-excitation = false"')
+        raise SystemExit(
+            'the smaller network has squeeze-and-excitation, which this cannot set: its recipe needs "squeeze-excitation = false"'
+        )
     if (teacher.mean != student.mean).any() or (teacher.std != student.std).any():
         raise SystemExit("both networks need the same mean and std in their recipes")
     old, new = teacher.backbone, student.backbone
@@ -61,7 +79,17 @@ def prune(teacher, student, images):
     own = [new.bn1(new.conv_stem(some)) for some in inputs]
     first = old.blocks[0][0]
     told = [first(some) for some in told]
-    yield "blocks.0.0", fit_linear(new.blocks[0][0], "conv_pw", "bn2", lambda some: new.blocks[0][0].bn1(new.blocks[0][0].conv_dw(some)), own, told)
+    yield (
+        "blocks.0.0",
+        fit_linear(
+            new.blocks[0][0],
+            "conv_pw",
+            "bn2",
+            lambda some: new.blocks[0][0].bn1(new.blocks[0][0].conv_dw(some)),
+            own,
+            told,
+        ),
+    )
     own = [new.blocks[0](some) for some in own]
 
     kept = None
@@ -74,20 +102,26 @@ def prune(teacher, student, images):
             own = [new.blocks[stage](some) for some in own]
         else:
             for number, sources in enumerate(pairs(len(new.blocks[stage]), len(old.blocks[stage]))):
-                block, ends = new.blocks[stage][number], [old.blocks[stage][index] for index in sources]
+                block, ends = (
+                    new.blocks[stage][number],
+                    [old.blocks[stage][index] for index in sources],
+                )
                 if number < len(old.blocks[stage]):
                     for end in ends:
                         told = [end(some) for some in told]
                 wanted = told if columns is None else [some[:, columns] for some in told]
-                yield f"blocks.{stage}.{number}", fit_block(block, ends, kept if number == 0 else columns, own, wanted)
+                yield (
+                    f"blocks.{stage}.{number}",
+                    fit_block(block, ends, kept if number == 0 else columns, own, wanted),
+                )
                 own = [block(some) for some in own]
             kept = columns
     yield from fit_decoder(teacher, student, images)
 
 
 def pairs(own, theirs):
-    """Which of the teacher's blocks of a stage each of the student's follows. The first, which shrinks, follows the first; fewer blocks
-    follow several each, blocks too many what all did."""
+    """Which of the teacher's blocks of a stage each of the student's follows. The first, which
+    shrinks, follows the first; fewer blocks follow several each, blocks too many what all did."""
     others = list(range(1, theirs))
     if own == theirs == 1:
         return [[0]]
@@ -113,18 +147,28 @@ def prune_stem(old, new, told):
 
 
 def choose_columns(old, new, stage, told):
-    """None where the student's stage is as wide as the teacher's, or ends the network; else the channels that the rest reads most."""
+    """None where the student's stage is as wide as the teacher's, or ends the network; else the
+    channels that the rest reads most."""
     if type(new.blocks[stage][0]).__name__ == "ConvBnAct":
         return None
     width = new.blocks[stage][-1].conv_pwl.weight.shape[0]
     wide = old.blocks[stage][-1].conv_pwl.weight.shape[0]
     if width > wide:
-        raise SystemExit(f"stage {stage}: {width} channels cannot be taken from the teacher's {wide}")
+        raise SystemExit(
+            f"stage {stage}: {width} channels cannot be taken from the teacher's {wide}"
+        )
     if width == wide:
         return None
-    readers = [*old.blocks[stage][1:], *(old.blocks[stage + 1][:1] if stage + 1 < len(old.blocks) else [])]
+    readers = [
+        *old.blocks[stage][1:],
+        *(old.blocks[stage + 1][:1] if stage + 1 < len(old.blocks) else []),
+    ]
     out, _ = cells([old.blocks[stage][0](some) for some in told])
-    return best(out.std(0) * sum(reader.conv_pw.weight[:, :, 0, 0].double().norm(dim=0) for reader in readers), width)
+    return best(
+        out.std(0)
+        * sum(reader.conv_pw.weight[:, :, 0, 0].double().norm(dim=0) for reader in readers),
+        width,
+    )
 
 
 def take_expansion(block, source, columns):
@@ -135,9 +179,13 @@ def take_expansion(block, source, columns):
 
 
 def fit_block(block, sources, columns, own, wanted):
-    """An inverted residual: the channels of `sources` that matter most, and its linear end fitted."""
+    """An inverted residual: the channels of `sources` that matter most, and its linear end
+    fitted."""
     side, stride = block.conv_dw.kernel_size[0], block.conv_dw.stride
-    weights = [source.conv_pw.weight if columns is None else source.conv_pw.weight[:, columns] for source in sources]
+    weights = [
+        source.conv_pw.weight if columns is None else source.conv_pw.weight[:, columns]
+        for source in sources
+    ]
     filters = [middle(source.conv_dw.weight, side) for source in sources]
 
     def expanded(some):
@@ -156,11 +204,19 @@ def fit_block(block, sources, columns, own, wanted):
     block.conv_dw.weight[: len(kept)].copy_(torch.cat(filters)[kept])
     copy_norm(block.bn1, [source.bn1 for source in sources], kept)
     copy_norm(block.bn2, [source.bn2 for source in sources], kept)
-    return fit_linear(block, "conv_pwl", "bn3", lambda some: block.bn2(block.conv_dw(block.bn1(block.conv_pw(some)))), own, wanted)
+    return fit_linear(
+        block,
+        "conv_pwl",
+        "bn3",
+        lambda some: block.bn2(block.conv_dw(block.bn1(block.conv_pw(some)))),
+        own,
+        wanted,
+    )
 
 
 def fit_linear(block, convolution, norm, inside, own, wanted):
-    """Sets the block's last convolution and its normalisation. Statistics are those measured, so that training may go on with them."""
+    """Sets the block's last convolution and its normalisation. Statistics are those measured, so
+    that training may go on with them."""
     convolution, norm = getattr(block, convolution), getattr(block, norm)
     given, missing = cells([inside(some) for some in own], rest(block, own, wanted))
     weight, bias = least_squares(given, missing)
@@ -176,13 +232,25 @@ def fit_linear(block, convolution, norm, inside, own, wanted):
 
 
 def fit_decoder(teacher, student, images):
-    own, told = [student.features(some) for some in images], [teacher.features(some) for some in images]
+    own, told = (
+        [student.features(some) for some in images],
+        [teacher.features(some) for some in images],
+    )
     weights = student.decoder.state_dict()
-    weights.update({key: value for key, value in teacher.decoder.state_dict().items() if weights[key].shape == value.shape})
+    weights.update(
+        {
+            key: value
+            for key, value in teacher.decoder.state_dict().items()
+            if weights[key].shape == value.shape
+        }
+    )
     student.decoder.load_state_dict(weights)
     student.head.load_state_dict(teacher.head.state_dict())
     for level, lateral in enumerate(student.decoder.laterals):
-        given, wanted = cells([some[level] for some in own], [teacher.decoder.laterals[level](some[level]) for some in told])
+        given, wanted = cells(
+            [some[level] for some in own],
+            [teacher.decoder.laterals[level](some[level]) for some in told],
+        )
         weight, bias = least_squares(given, wanted)
         lateral.weight.copy_(weight.T[:, :, None, None])
         lateral.bias.copy_(bias)
@@ -195,17 +263,26 @@ def rest(block, own, wanted):
 
 
 def cells(inputs, outputs=None, number=1500):
-    """Some places of each batch, as rows: [places, channels] of the inputs and of the outputs at the same places."""
+    """Some places of each batch, as rows: [places, channels] of the inputs and of the outputs at
+    the same places."""
     generator = torch.Generator().manual_seed(1)
     columns = []
     for one, other in zip(inputs, outputs or inputs):
-        chosen = torch.randperm(one.shape[0] * one.shape[2] * one.shape[3], generator=generator)[:number]
-        columns.append([part.permute(0, 2, 3, 1).reshape(-1, part.shape[1])[chosen].double() for part in (one, other)])
+        chosen = torch.randperm(one.shape[0] * one.shape[2] * one.shape[3], generator=generator)[
+            :number
+        ]
+        columns.append(
+            [
+                part.permute(0, 2, 3, 1).reshape(-1, part.shape[1])[chosen].double()
+                for part in (one, other)
+            ]
+        )
     return [torch.cat(column) for column in zip(*columns)]
 
 
 def least_squares(given, wanted, ridge=1e-3):
-    """Weight and bias of wanted = given · weight + bias, held back a little where channels say the same."""
+    """Weight and bias of wanted = given · weight + bias, held back a little where channels say the
+    same."""
     mean, target = given.mean(0), wanted.mean(0)
     centred = given - mean
     square = centred.T @ centred
@@ -231,7 +308,9 @@ def middle(kernels, side):
 def copy_norm(norm, sources, kept):
     norm.eps = sources[0].eps
     for name in ("weight", "bias", "running_mean", "running_var"):
-        getattr(norm, name)[: len(kept)].copy_(torch.cat([getattr(source, name) for source in sources])[kept])
+        getattr(norm, name)[: len(kept)].copy_(
+            torch.cat([getattr(source, name) for source in sources])[kept]
+        )
 
 
 if __name__ == "__main__":

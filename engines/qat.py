@@ -1,12 +1,14 @@
 #!/usr/bin/env python3
-"""After step 5, where int8 costs too much: quantization-aware training (Jacob et al. 2018) of what `quantize.py` wrote.
+"""After step 5, where int8 costs too much: quantization-aware training (Jacob et al. 2018) of what
+`quantize.py` wrote.
 
     qat.py --model models/mobilenetv3-large.onnx --recipe recipes/mobilenetv3-large.toml --data DIR
 
-It trains the very graph that ships, `NAME-int8.onnx`, node by node: weights and biases move so that its density follows that of the FP32 file,
-with every rounding in place, whose gradient is taken as one inside the range (straight-through estimator). The ranges of activations are
-trained too (LSQ, Esser et al. 2020). No label is needed: pictures are drawn as in training, and FP32 is the truth. The file keeps its nodes; only
-its numbers change.
+It trains the very graph that ships, `NAME-int8.onnx`, node by node: weights and biases move so that
+its density follows that of the FP32 file, with every rounding in place, whose gradient is taken as
+one inside the range (straight-through estimator). The ranges of activations are trained too (LSQ,
+Esser et al. 2020). No label is needed: pictures are drawn as in training, and FP32 is the truth.
+The file keeps its nodes; only its numbers change.
 """
 
 import argparse
@@ -26,14 +28,34 @@ from vcount import data, manifest, training
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--model", type=pathlib.Path, required=True, help="the FP32 file; NAME-int8.onnx lies beside it")
-    parser.add_argument("--recipe", type=pathlib.Path, required=True, help="says how pictures are drawn and the loss")
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument(
+        "--model",
+        type=pathlib.Path,
+        required=True,
+        help="the FP32 file; NAME-int8.onnx lies beside it",
+    )
+    parser.add_argument(
+        "--recipe",
+        type=pathlib.Path,
+        required=True,
+        help="says how pictures are drawn and the loss",
+    )
     parser.add_argument("--data", type=pathlib.Path, required=True, nargs="+")
     parser.add_argument("--steps", type=int, default=600)
     parser.add_argument("--learning-rate", type=float, default=2e-5)
-    parser.add_argument("--check", type=int, default=0, metavar="N", help="compare counts with FP32 on N pictures of the split val, before and after")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[384], help="sides at which --check compares")
+    parser.add_argument(
+        "--check",
+        type=int,
+        default=0,
+        metavar="N",
+        help="compare counts with FP32 on N pictures of the split val, before and after",
+    )
+    parser.add_argument(
+        "--sizes", type=int, nargs="+", default=[384], help="sides at which --check compares"
+    )
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
     options = parser.parse_args()
@@ -43,7 +65,9 @@ def main():
     target = options.model.with_name(options.model.stem + "-int8.onnx")
     content = manifest.read(options.model.parent, options.model.stem)
     if content is None or not target.exists():
-        raise SystemExit(f"{target}: needs this file, and a manifest beside it; export.py and quantize.py write them")
+        raise SystemExit(
+            f"{target}: needs this file, and a manifest beside it; export.py and quantize.py write them"
+        )
     recipe = tomllib.loads(options.recipe.read_text())
     validation = data.load(options.data[0], "val") if options.check else []
     if validation:
@@ -57,15 +81,21 @@ def main():
     onnx.save(student.model(), temporary)
     quantize.check_symmetric(onnx.load(temporary))
     temporary.replace(target)
-    manifest.add_file(options.model.parent, content["name"], target, "int8", ["openvino", "tensorrt"])
+    manifest.add_file(
+        options.model.parent, content["name"], target, "int8", ["openvino", "tensorrt"]
+    )
     if validation:
         quantize.compare(options, validation, target)
 
 
 def follow(student, teacher, loader, weights, options):
-    """Trains the student's numbers to give the teacher's density, and leaves it with their average over the steps."""
+    """Trains the student's numbers to give the teacher's density, and leaves it with their average
+    over the steps."""
     numbers, ranges = student.groups()
-    optimizer = torch.optim.Adam([{"params": numbers}, {"params": ranges, "lr": options.learning_rate * 10}], options.learning_rate)
+    optimizer = torch.optim.Adam(
+        [{"params": numbers}, {"params": ranges, "lr": options.learning_rate * 10}],
+        options.learning_rate,
+    )
     rate = training.schedule(optimizer, options.steps, min(50, options.steps // 10 + 1))
     average, losses = copy.deepcopy(student).requires_grad_(False), []
     for step in range(options.steps):
@@ -84,66 +114,107 @@ def follow(student, teacher, loader, weights, options):
             for slow, fast in zip(average.parameters(), student.parameters()):
                 slow.lerp_(fast, 1 - decay)
         if (step + 1) % 50 == 0:
-            print(f"{step + 1}/{options.steps} loss against FP32 {np.mean(losses[-50:]):.4f}", flush=True)
+            print(
+                f"{step + 1}/{options.steps} loss against FP32 {np.mean(losses[-50:]):.4f}",
+                flush=True,
+            )
     student.load_state_dict(average.state_dict())
 
 
 class Graph(torch.nn.Module):
-    """An exported network, with or without Q/DQ nodes, run node by node in PyTorch so that its constants can be trained."""
+    """An exported network, with or without Q/DQ nodes, run node by node in PyTorch so that its
+    constants can be trained."""
 
     def __init__(self, model):
         super().__init__()
         self.source = model
-        self.constants = {entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer}
+        self.constants = {
+            entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer
+        }
         for node in model.graph.node:
             if node.op_type == "Constant":
-                self.constants[node.output[0]] = numpy_helper.to_array(onnx.helper.get_node_attr_value(node, "value"))
+                self.constants[node.output[0]] = numpy_helper.to_array(
+                    onnx.helper.get_node_attr_value(node, "value")
+                )
         self.nodes = [node for node in model.graph.node if node.op_type != "Constant"]
-        self.attributes = [{attribute.name: onnx.helper.get_attribute_value(attribute) for attribute in node.attribute} for node in self.nodes]
+        self.attributes = [
+            {
+                attribute.name: onnx.helper.get_attribute_value(attribute)
+                for attribute in node.attribute
+            }
+            for node in self.nodes
+        ]
         # Names of the steps of activations; of weights in int8, each with its steps.
         self.ranges = {node.input[1] for node in self.nodes if node.op_type == "QuantizeLinear"}
-        self.weights = {node.input[0]: node.input[1] for node in self.nodes if node.op_type == "DequantizeLinear" and node.input[0] in self.constants}
+        self.weights = {
+            node.input[0]: node.input[1]
+            for node in self.nodes
+            if node.op_type == "DequantizeLinear" and node.input[0] in self.constants
+        }
         self.trained = torch.nn.ParameterDict()
         for node in self.nodes:
             if node.op_type not in OPERATIONS:
-                raise SystemExit(f"{node.name}: an operation that this script cannot train: {node.op_type}")
+                raise SystemExit(
+                    f"{node.name}: an operation that this script cannot train: {node.op_type}"
+                )
             for name in node.input:
                 value = self.constants.get(name)
                 if value is None or key(name) in self.trained:
                     continue
                 if name in self.weights:
                     # Kept in float between steps.
-                    self.trained[key(name)] = torch.from_numpy(value.astype(np.float32) * self.steps(name))
+                    self.trained[key(name)] = torch.from_numpy(
+                        value.astype(np.float32) * self.steps(name)
+                    )
                 elif node.op_type == "Conv":
                     self.trained[key(name)] = torch.from_numpy(np.array(value))
                 elif name in self.ranges:
                     self.trained[key(name)] = torch.from_numpy(np.array(np.log(value)))
-        self.fixed = {name: torch.from_numpy(np.array(value)) for name, value in self.constants.items() if key(name) not in self.trained}
+        self.fixed = {
+            name: torch.from_numpy(np.array(value))
+            for name, value in self.constants.items()
+            if key(name) not in self.trained
+        }
 
     def groups(self):
         """Weights and biases; logarithms of the ranges of activations."""
         ranges = {key(name) for name in self.ranges}
         named = list(self.trained.items())
-        return [value for name, value in named if name not in ranges], [value for name, value in named if name in ranges]
+        return [value for name, value in named if name not in ranges], [
+            value for name, value in named if name in ranges
+        ]
 
     def steps(self, weight):
         """One for each channel of an int8 weight, shaped to multiply it."""
-        return self.constants[self.weights[weight]].reshape(-1, *[1] * (self.constants[weight].ndim - 1))
+        return self.constants[self.weights[weight]].reshape(
+            -1, *[1] * (self.constants[weight].ndim - 1)
+        )
 
     def value(self, values, name):
-        return values[name] if name in values else self.trained[key(name)] if key(name) in self.trained else self.fixed[name]
+        return (
+            values[name]
+            if name in values
+            else self.trained[key(name)]
+            if key(name) in self.trained
+            else self.fixed[name]
+        )
 
     def forward(self, images):
         values = {self.source.graph.input[0].name: images}
         for node, attributes in zip(self.nodes, self.attributes):
             if node.op_type == "QuantizeLinear":
-                # Rounded, but still in the units of its input: what follows is a DequantizeLinear with the same scale.
-                values[node.output[0]] = rounded(values[node.input[0]], self.value(values, node.input[1]).exp())
+                # Rounded, but still in the units of its input: what follows is a DequantizeLinear
+                # with the same scale.
+                values[node.output[0]] = rounded(
+                    values[node.input[0]], self.value(values, node.input[1]).exp()
+                )
             elif node.op_type == "DequantizeLinear":
                 value = self.value(values, node.input[0])
                 if node.input[0] in self.weights:
                     scale = self.fixed[node.input[1]]
-                    value = torch.fake_quantize_per_channel_affine(value, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -127, 127)
+                    value = torch.fake_quantize_per_channel_affine(
+                        value, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -127, 127
+                    )
                 values[node.output[0]] = value
             else:
                 inputs = [self.value(values, name) if name else None for name in node.input]
@@ -161,7 +232,9 @@ class Graph(torch.nn.Module):
                 value = np.exp(value)
             elif entry.name in self.weights:
                 value = np.clip(np.round(value / self.steps(entry.name)), -127, 127)
-            value = value.astype(self.constants[entry.name].dtype).reshape(self.constants[entry.name].shape)
+            value = value.astype(self.constants[entry.name].dtype).reshape(
+                self.constants[entry.name].shape
+            )
             entry.CopyFrom(numpy_helper.from_array(value, entry.name))
         return changed
 
@@ -172,7 +245,8 @@ def key(name):
 
 
 def rounded(value, scale):
-    """To the nearest of 256 levels; the gradient passes the rounding, and stops outside the range."""
+    """To the nearest of 256 levels; the gradient passes the rounding, and stops outside the
+    range."""
     levels = value / scale
     levels = levels + (levels.round() - levels).detach()
     return levels.clamp(-128, 127) * scale
@@ -183,13 +257,23 @@ def convolution(inputs, attributes):
     top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
     if (top, left) != (bottom, right):
         value, top, left = F.pad(value, (left, right, top, bottom)), 0, 0
-    return F.conv2d(value, weight, bias, attributes.get("strides", 1), (top, left), attributes.get("dilations", 1), attributes.get("group", 1))
+    return F.conv2d(
+        value,
+        weight,
+        bias,
+        attributes.get("strides", 1),
+        (top, left),
+        attributes.get("dilations", 1),
+        attributes.get("group", 1),
+    )
 
 
 def enlarged(inputs, attributes):
     if attributes.get("mode") != b"nearest" or attributes.get("nearest_mode") != b"floor":
         raise SystemExit("Resize: only to the nearest below, as export.py writes it")
-    return F.interpolate(inputs[0], scale_factor=[float(scale) for scale in inputs[2][2:]], mode="nearest")
+    return F.interpolate(
+        inputs[0], scale_factor=[float(scale) for scale in inputs[2][2:]], mode="nearest"
+    )
 
 
 def clipped(inputs, _attributes):
@@ -203,12 +287,16 @@ OPERATIONS = {
     "Conv": convolution,
     "DequantizeLinear": None,
     "Div": lambda inputs, _: inputs[0] / inputs[1],
-    "HardSigmoid": lambda inputs, attributes: (inputs[0] * attributes.get("alpha", 0.2) + attributes.get("beta", 0.5)).clamp(0, 1),
+    "HardSigmoid": lambda inputs, attributes: (
+        inputs[0] * attributes.get("alpha", 0.2) + attributes.get("beta", 0.5)
+    ).clamp(0, 1),
     "HardSwish": lambda inputs, _: F.hardswish(inputs[0]),
     "Identity": lambda inputs, _: inputs[0],
     "Mul": lambda inputs, _: inputs[0] * inputs[1],
     "QuantizeLinear": None,
-    "ReduceMean": lambda inputs, attributes: inputs[0].mean([int(axis) for axis in (inputs[1] if len(inputs) > 1 else attributes["axes"])], keepdim=True),
+    "ReduceMean": lambda inputs, attributes: inputs[0].mean(
+        [int(axis) for axis in (inputs[1] if len(inputs) > 1 else attributes["axes"])], keepdim=True
+    ),
     "Relu": lambda inputs, _: F.relu(inputs[0]),
     "Resize": enlarged,
     "Sub": lambda inputs, _: inputs[0] - inputs[1],

@@ -1,10 +1,12 @@
 #!/usr/bin/env python3
-"""Step 5: quantize an exported model to int8, as a graph with Q/DQ nodes that TensorRT and OpenVINO both run.
+"""Step 5: quantize an exported model to int8, as a graph with Q/DQ nodes that TensorRT and OpenVINO
+both run.
 
     quantize.py --model models/mobilenetv3-large.onnx --data DIR
 
-Symmetric int8 everywhere (TensorRT takes no other zero point), weights per channel, biases left in float (TensorRT refuses them as
-int32). The pictures for calibration come from the split `train`, letterboxed as at run time.
+Symmetric int8 everywhere (TensorRT takes no other zero point), weights per channel, biases left in
+float (TensorRT refuses them as int32). The pictures for calibration come from the split `train`,
+letterboxed as at run time.
 """
 
 import argparse
@@ -26,15 +28,35 @@ METHODS = {
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--model", type=pathlib.Path, required=True)
     parser.add_argument("--data", type=pathlib.Path, required=True, nargs="+")
     parser.add_argument("--pictures", type=int, default=128, help="for calibration")
-    parser.add_argument("--sizes", type=int, nargs="+", default=[384], help="sides that calibration pictures are letterboxed to, in turn")
-    parser.add_argument("--method", choices=METHODS, default="minmax", help="how ranges of activations are chosen")
+    parser.add_argument(
+        "--sizes",
+        type=int,
+        nargs="+",
+        default=[384],
+        help="sides that calibration pictures are letterboxed to, in turn",
+    )
+    parser.add_argument(
+        "--method", choices=METHODS, default="minmax", help="how ranges of activations are chosen"
+    )
     parser.add_argument("--percentile", type=float, default=99.995)
-    parser.add_argument("--keep", nargs="*", help="nodes to leave in float, by name or the beginning of it; default: the head's last layer")
-    parser.add_argument("--check", type=int, default=0, metavar="N", help="compare counts with FP32 on N pictures of the split val")
+    parser.add_argument(
+        "--keep",
+        nargs="*",
+        help="nodes to leave in float, by name or the beginning of it; default: the head's last layer",
+    )
+    parser.add_argument(
+        "--check",
+        type=int,
+        default=0,
+        metavar="N",
+        help="compare counts with FP32 on N pictures of the split val",
+    )
     parser.add_argument("--time", action="store_true", help="time both on OpenVINO in turn")
     options = parser.parse_args()
 
@@ -44,7 +66,9 @@ def main():
         raise SystemExit(f"{options.model}: no manifest beside it; export.py writes one")
     samples = [sample for folder in options.data for sample in data.load(folder, "train")]
     quantize(options, samples, target)
-    manifest.add_file(options.model.parent, content["name"], target, "int8", ["openvino", "tensorrt"])
+    manifest.add_file(
+        options.model.parent, content["name"], target, "int8", ["openvino", "tensorrt"]
+    )
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
     if options.check:
         compare(options, data.load(options.data[0], "val"), target)
@@ -54,8 +78,8 @@ def main():
 
 
 class Pictures(quantization.CalibrationDataReader):
-    """Pictures of every scene in turn. ONNX Runtime asks for `at_once` of them at a time, which are of one size: it keeps what every node made of
-    them until it has counted it."""
+    """Pictures of every scene in turn. ONNX Runtime asks for `at_once` of them at a time, which are
+    of one size: it keeps what every node made of them until it has counted it."""
 
     AT_ONCE = 10
 
@@ -66,12 +90,24 @@ class Pictures(quantization.CalibrationDataReader):
         random = np.random.default_rng(0)
         for some in scenes.values():
             random.shuffle(some)
-        order = [scenes[name][turn] for turn in range(max(map(len, scenes.values()))) for name in sorted(scenes) if turn < len(scenes[name])]
+        order = [
+            scenes[name][turn]
+            for turn in range(max(map(len, scenes.values())))
+            for name in sorted(scenes)
+            if turn < len(scenes[name])
+        ]
         order = order[:number]
         self.at_once = min(self.AT_ONCE, len(order))
         # No smaller group at the end: ONNX Runtime takes none.
-        groups = [order[begin : begin + self.at_once] for begin in range(0, len(order) - self.at_once + 1, self.at_once)]
-        self.pictures = [(sample, sizes[turn % len(sizes)]) for turn, group in enumerate(groups) for sample in group]
+        groups = [
+            order[begin : begin + self.at_once]
+            for begin in range(0, len(order) - self.at_once + 1, self.at_once)
+        ]
+        self.pictures = [
+            (sample, sizes[turn % len(sizes)])
+            for turn, group in enumerate(groups)
+            for sample in group
+        ]
         self.set_range(0, len(self.pictures))
 
     def __len__(self):
@@ -98,15 +134,27 @@ def quantize(options, samples, target):
     temporary = target.with_suffix(".tmp")
     pictures = Pictures(samples, options.pictures, options.sizes)
     extra = {
-        "ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False, "CalibPercentile": options.percentile,
+        "ActivationSymmetric": True,
+        "WeightSymmetric": True,
+        "QuantizeBias": False,
+        "CalibPercentile": options.percentile,
         "CalibStridedMinMax": pictures.at_once,  # for every method, whatever its name says
-        # The activation that follows a convolution is computed with it: rounding before ReLU6 wastes levels on what it cuts off.
+        # The activation that follows a convolution is computed with it: rounding before ReLU6
+        # wastes levels on what it cuts off.
         "OpTypesToExcludeOutputQuantization": ["Conv"],
     }
     quantization.quantize_static(
-        str(options.model), str(temporary), pictures, quant_format=quantization.QuantFormat.QDQ,
-        per_channel=True, activation_type=quantization.QuantType.QInt8, weight_type=quantization.QuantType.QInt8,
-        op_types_to_quantize=["Conv", "Add", "MatMul", "GlobalAveragePool"], nodes_to_exclude=keep, calibrate_method=METHODS[options.method], extra_options=extra,
+        str(options.model),
+        str(temporary),
+        pictures,
+        quant_format=quantization.QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=quantization.QuantType.QInt8,
+        weight_type=quantization.QuantType.QInt8,
+        op_types_to_quantize=["Conv", "Add", "MatMul", "GlobalAveragePool"],
+        nodes_to_exclude=keep,
+        calibrate_method=METHODS[options.method],
+        extra_options=extra,
     )
     model = onnx.load(temporary)
     widened = hold_scales(model)
@@ -118,12 +166,13 @@ def quantize(options, samples, target):
 
 
 SMALLEST_SCALE = 2.0**-16
-"""TensorRT takes scales in FP16 where a network computes in it; smaller ones it would hold badly or not at all. Weights that round to zero
-in such steps are nothing beside any input."""
+"""TensorRT takes scales in FP16 where a network computes in it; smaller ones it would hold badly or
+not at all. Weights that round to zero in such steps are nothing beside any input."""
 
 
 def hold_scales(model):
-    """Gives channels of weights whose steps are below `SMALLEST_SCALE` that one, and tells how many there were."""
+    """Gives channels of weights whose steps are below `SMALLEST_SCALE` that one, and tells how many
+    there were."""
     constants = {constant.name: constant for constant in model.graph.initializer}
     widened = 0
     for node in model.graph.node:
@@ -135,8 +184,12 @@ def hold_scales(model):
             continue
         held = np.where(small, np.float32(SMALLEST_SCALE), scale)
         change = (scale / held).reshape(-1, *[1] * (weight.ndim - 1))
-        constants[node.input[0]].CopyFrom(onnx.numpy_helper.from_array(np.round(weight * change).astype(np.int8), node.input[0]))
-        constants[node.input[1]].CopyFrom(onnx.numpy_helper.from_array(held.astype(np.float32), node.input[1]))
+        constants[node.input[0]].CopyFrom(
+            onnx.numpy_helper.from_array(np.round(weight * change).astype(np.int8), node.input[0])
+        )
+        constants[node.input[1]].CopyFrom(
+            onnx.numpy_helper.from_array(held.astype(np.float32), node.input[1])
+        )
         widened += int(small.sum())
     return widened
 
@@ -151,7 +204,9 @@ def check_symmetric(model):
             zero = onnx.numpy_helper.to_array(constants[node.input[2]])
             if zero.dtype != np.int8 or zero.any():
                 raise SystemExit(f"{node.name}: zero point {zero} is not int8 zero")
-    print(f"{kinds.get('QuantizeLinear', 0)} Q and {kinds.get('DequantizeLinear', 0)} DQ nodes, {kinds.get('Conv', 0)} convolutions")
+    print(
+        f"{kinds.get('QuantizeLinear', 0)} Q and {kinds.get('DequantizeLinear', 0)} DQ nodes, {kinds.get('Conv', 0)} convolutions"
+    )
 
 
 def compare(options, samples, target):
@@ -168,14 +223,18 @@ def compare(options, samples, target):
         mae = np.abs(counts - truths[:, None]).mean(axis=0)
         print(
             f"on {len(some)} pictures at {side}: MAE {mae[0]:.3f} in FP32, {mae[1]:.3f} in int8 ({mae[1] / mae[0] - 1:+.1%}); "
-            f"counts differ by {np.abs(counts[:, 1] - counts[:, 0]).mean():.3f} on average", flush=True,
+            f"counts differ by {np.abs(counts[:, 1] - counts[:, 0]).mean():.3f} on average",
+            flush=True,
         )
 
 
 def timed(model, target, sides=((384, 384), (512, 512)), rounds=25):
-    """Medians of runs in turn on OpenVINO with one thread; processor time, so that a busy machine counts less."""
+    """Medians of runs in turn on OpenVINO with one thread; processor time, so that a busy machine
+    counts less."""
     for height, width in sides:
-        runs = [engines.load(path, width, height, "openvino", threads=1) for path in (model, target)]
+        runs = [
+            engines.load(path, width, height, "openvino", threads=1) for path in (model, target)
+        ]
         image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
         times = [[], []]
         for turn in range(rounds + 3):

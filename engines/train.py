@@ -3,12 +3,12 @@
 
     train.py --recipe recipes/mobilenetv3-large.toml --data DIR --out checkpoints/mobilenetv3-large
 
-First, where the recipe says so, the backbone learns the features of an ImageNet network on every picture at hand (distillation); then the
-network learns to count. Both go on from the checkpoints in `--out` when they are started again.
+First, where the recipe says so, the backbone learns the features of an ImageNet network on every
+picture at hand (distillation); then the network learns to count. Both go on from the checkpoints in
+`--out` when they are started again.
 """
 
 import argparse
-import copy
 import json
 import pathlib
 import time
@@ -24,25 +24,69 @@ from vcount import data, networks, targets, training
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--recipe", type=pathlib.Path, required=True)
-    parser.add_argument("--data", type=pathlib.Path, required=True, nargs="+", help="folders with annotations.jsonl; their split val validates")
-    parser.add_argument("--shares", type=float, nargs="+", metavar="SHARE", help="how often pictures of each folder of --data are drawn; else by its number of scenes")
-    parser.add_argument("--out", type=pathlib.Path, required=True, help="folder of checkpoints and log")
-    parser.add_argument(
-        "--correct", type=pathlib.Path, nargs="+", default=[], help="folders of --data whose labels replace what the --counter says; those of the others are then not looked at"
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--unlabelled", type=pathlib.Path, nargs="*", default=[], help="clips whose frames serve distillation")
-    parser.add_argument("--teacher-weights", type=pathlib.Path, help="the teacher's weights (.safetensors); else timm fetches them")
-    parser.add_argument("--counter", type=pathlib.Path, help="checkpoint of a trained network whose density and features the network follows")
+    parser.add_argument("--recipe", type=pathlib.Path, required=True)
+    parser.add_argument(
+        "--data",
+        type=pathlib.Path,
+        required=True,
+        nargs="+",
+        help="folders with annotations.jsonl; their split val validates",
+    )
+    parser.add_argument(
+        "--shares",
+        type=float,
+        nargs="+",
+        metavar="SHARE",
+        help="how often pictures of each folder of --data are drawn; else by its number of scenes",
+    )
+    parser.add_argument(
+        "--out", type=pathlib.Path, required=True, help="folder of checkpoints and log"
+    )
+    parser.add_argument(
+        "--correct",
+        type=pathlib.Path,
+        nargs="+",
+        default=[],
+        help="folders of --data whose labels replace what the --counter says; those of the others are then not looked at",
+    )
+    parser.add_argument(
+        "--unlabelled",
+        type=pathlib.Path,
+        nargs="*",
+        default=[],
+        help="clips whose frames serve distillation",
+    )
+    parser.add_argument(
+        "--teacher-weights",
+        type=pathlib.Path,
+        help="the teacher's weights (.safetensors); else timm fetches them",
+    )
+    parser.add_argument(
+        "--counter",
+        type=pathlib.Path,
+        help="checkpoint of a trained network whose density and features the network follows",
+    )
     parser.add_argument("--weights", type=pathlib.Path, help="a checkpoint to start from")
     parser.add_argument("--steps", type=int, help="instead of the recipe's")
     parser.add_argument("--distill-steps", type=int, help="instead of the recipe's")
-    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE", help="other values of the recipe, as in train.ema=0.99")
+    parser.add_argument(
+        "--set",
+        nargs="*",
+        default=[],
+        metavar="KEY=VALUE",
+        help="other values of the recipe, as in train.ema=0.99",
+    )
     parser.add_argument("--validate-every", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--workers", type=int, default=1)
-    parser.add_argument("--bf16", action="store_true", help="compute in bfloat16 where that is safe: faster on processors that have it")
+    parser.add_argument(
+        "--bf16",
+        action="store_true",
+        help="compute in bfloat16 where that is safe: faster on processors that have it",
+    )
     options = parser.parse_args()
 
     recipe = tomllib.loads(options.recipe.read_text())
@@ -62,26 +106,43 @@ def main():
     cv2.setNumThreads(1)
 
     if options.shares and (len(options.shares) != len(options.data) or min(options.shares) <= 0):
-        raise SystemExit(f"--shares: give each of the {len(options.data)} folders of --data a share above 0")
+        raise SystemExit(
+            f"--shares: give each of the {len(options.data)} folders of --data a share above 0"
+        )
     if recipe["train"].get("labels", 1.0) <= 0 and not options.counter:
-        raise SystemExit("train.labels is 0, and there is no --counter to follow: nothing would be learned")
+        raise SystemExit(
+            "train.labels is 0, and there is no --counter to follow: nothing would be learned"
+        )
     closer = recipe["train"].get("closer", 1)
     if closer != 1 and not options.counter:
-        raise SystemExit("train.closer is for a --counter that looks closer than the network: give one, or leave it out")
+        raise SystemExit(
+            "train.closer is for a --counter that looks closer than the network: give one, or leave it out"
+        )
     if closer < 1 or any(view["side"] * closer % 32 for view in recipe["train"]["views"]):
-        raise SystemExit(f"train.closer is {closer}: it must be 1 or more, and each view's side times it a multiple of 32")
+        raise SystemExit(
+            f"train.closer is {closer}: it must be 1 or more, and each view's side times it a multiple of 32"
+        )
     if options.correct and not (options.counter and set(options.correct) <= set(options.data)):
         raise SystemExit("--correct: name folders of --data, and a --counter that they correct")
     folders = [data.load(folder, "train") for folder in options.data]
     if options.correct:
         # As if nobody had labelled the others: there the counter is followed.
-        for sample in (sample for name, folder in zip(options.data, folders) if name not in options.correct for sample in folder):
+        for sample in (
+            sample
+            for name, folder in zip(options.data, folders)
+            if name not in options.correct
+            for sample in folder
+        ):
             sample.mask = np.zeros((sample.height, sample.width), np.uint8)
     samples = [sample for folder in folders for sample in folder]
     pictures = [data.read(sample) for sample in samples]
-    validation = [sample for folder in options.data for sample in data.load(folder, "val", required=False)]
+    validation = [
+        sample for folder in options.data for sample in data.load(folder, "val", required=False)
+    ]
     if not validation:
-        raise SystemExit("--data: none of the folders has a picture of the split val, which chooses among checkpoints")
+        raise SystemExit(
+            "--data: none of the folders has a picture of the split val, which chooses among checkpoints"
+        )
     print(f"{len(samples)} pictures to train on, {len(validation)} to validate", flush=True)
 
     network = networks.DensityNetwork(recipe)
@@ -91,20 +152,39 @@ def main():
         # Statistics of batch normalisation hold for the activation that they were learned with.
         fit = from_imagenet(network, recipe, samples, pictures) and "activation" not in recipe
         if not fit and recipe["train"].get("freeze-after", 1.0) <= 0:
-            raise SystemExit(f"{options.recipe}: batch normalisation is frozen from the first step (freeze-after = 0): start from --weights, or --set train.freeze-after=0.6")
+            raise SystemExit(
+                f"{options.recipe}: batch normalisation is frozen from the first step (freeze-after = 0): start from --weights, or --set train.freeze-after=0.6"
+            )
     network = network.to(memory_format=torch.channels_last)
     if options.bf16:
         networks.depthwise_in_float(network)
     frames = [(clip.stem, frame) for clip in options.unlabelled for frame in clip_frames(clip)]
     unlabelled = [
-        data.Sample(clip, f.shape[1], f.shape[0], np.zeros((0, 4), np.float32), clip, "train", mask=np.zeros(f.shape[:2], np.uint8)) for clip, f in frames
+        data.Sample(
+            clip,
+            f.shape[1],
+            f.shape[0],
+            np.zeros((0, 4), np.float32),
+            clip,
+            "train",
+            mask=np.zeros(f.shape[:2], np.uint8),
+        )
+        for clip, f in frames
     ]
     # Clips together are drawn as often as the least of the folders.
     data.weigh([*folders, unlabelled], options.shares and [*options.shares, min(options.shares)])
     everything, everywhere = samples + unlabelled, pictures + [frame for _, frame in frames]
     if options.counter:
         # What is seen where nobody labelled is worth as much as what the labels say.
-        train(network, Counter(options.counter, recipe, network.channels), everything, everywhere, validation, recipe, options)
+        train(
+            network,
+            Counter(options.counter, recipe, network.channels),
+            everything,
+            everywhere,
+            validation,
+            recipe,
+            options,
+        )
         return
     teacher = Teacher(recipe, network, options.teacher_weights) if "distill" in recipe else None
     if teacher and recipe["distill"]["steps"]:
@@ -113,7 +193,8 @@ def main():
 
 
 def from_imagenet(network, recipe, samples, pictures):
-    """Starts from ImageNet weights: the recipe's `weights`, a file, or with `pretrained` timm's from the hub. False where there are none."""
+    """Starts from ImageNet weights: the recipe's `weights`, a file, or with `pretrained` timm's
+    from the hub. False where there are none."""
     published = {**recipe, "squeeze-excitation": True}
     if recipe.get("weights"):
         before = networks.DensityNetwork(published)
@@ -122,7 +203,10 @@ def from_imagenet(network, recipe, samples, pictures):
         try:
             before = networks.DensityNetwork(published, pretrained=True)
         except Exception as error:  # timm raises whatever its hub client raises
-            print(f"no pre-trained weights for {recipe['backbone']} ({type(error).__name__}): starting from scratch", flush=True)
+            print(
+                f"no pre-trained weights for {recipe['backbone']} ({type(error).__name__}): starting from scratch",
+                flush=True,
+            )
             return False
     else:
         return False
@@ -131,11 +215,19 @@ def from_imagenet(network, recipe, samples, pictures):
 
 
 def take(network, before, samples, pictures):
-    """Takes the weights of another. Squeeze-and-excitation that it has and the network has not is folded into its convolutions."""
+    """Takes the weights of another. Squeeze-and-excitation that it has and the network has not is
+    folded into its convolutions."""
     if networks.gated(before.backbone) and not networks.gated(network.backbone):
         chosen = np.random.default_rng(1).permutation(len(samples))[:60]
         networks.fold_gates(
-            before, (training.to_network(torch.from_numpy(data.letterbox(pictures[i], side, side)[0])[None]) for side in (256, 384, 512) for i in chosen)
+            before,
+            (
+                training.to_network(
+                    torch.from_numpy(data.letterbox(pictures[i], side, side)[0])[None]
+                )
+                for side in (256, 384, 512)
+                for i in chosen
+            ),
         )
     network.load_state_dict(before.state_dict())
 
@@ -146,14 +238,18 @@ class Teacher(torch.nn.Module):
     def __init__(self, recipe, network, weights):
         super().__init__()
         settings = recipe["distill"]
-        backbone = timm.create_model(settings["teacher"], features_only=True, pretrained=weights is None)
+        backbone = timm.create_model(
+            settings["teacher"], features_only=True, pretrained=weights is None
+        )
         if weights:
             networks.load_backbone(backbone, weights)
         self.backbone = backbone.eval().requires_grad_(False)
         strides = backbone.feature_info.reduction()
         self.levels = [strides.index(stride) for stride in (8, 16, 32)]
         channels = [backbone.feature_info.channels()[level] for level in self.levels]
-        self.project = torch.nn.ModuleList(torch.nn.Conv2d(a, b, 1) for a, b in zip(network.channels, channels))
+        self.project = torch.nn.ModuleList(
+            torch.nn.Conv2d(a, b, 1) for a, b in zip(network.channels, channels)
+        )
         self.register_buffer("mean", torch.tensor(settings["mean"]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(settings["std"]).view(1, 3, 1, 1))
 
@@ -163,13 +259,17 @@ class Teacher(torch.nn.Module):
         return self
 
     def forward(self, images, features, _fused, _density, _known=None, _closer=None):
-        """Mean squared error of the projected features, each teacher channel scaled to unit variance."""
+        """Mean squared error of the projected features, each teacher channel scaled to unit
+        variance."""
         with torch.no_grad():
             wanted = self.backbone((images - self.mean) / self.std)
         loss = 0.0
         for level, project, feature in zip(self.levels, self.project, features):
             target = wanted[level]
-            mean, std = target.mean((0, 2, 3), keepdim=True), target.std((0, 2, 3), keepdim=True) + 1e-4
+            mean, std = (
+                target.mean((0, 2, 3), keepdim=True),
+                target.std((0, 2, 3), keepdim=True) + 1e-4,
+            )
             loss = loss + F.mse_loss(project(feature), (target - mean) / std)
         return loss / len(self.levels)
 
@@ -184,8 +284,11 @@ class Counter(torch.nn.Module):
         own = [*channels, recipe.get("width", 64)]
         wanted = [*self.network.channels, state["recipe"].get("width", 64)]
         self.project = torch.nn.ModuleList(torch.nn.Conv2d(a, b, 1) for a, b in zip(own, wanted))
-        # Each channel in units of its spread over the first batches: over one batch, a channel that is silent there would be nothing but noise.
-        self.scales = torch.nn.ModuleList(torch.nn.BatchNorm2d(number, affine=False, momentum=None) for number in wanted)
+        # Each channel in units of its spread over the first batches: over one batch, a channel that
+        # is silent there would be nothing but noise.
+        self.scales = torch.nn.ModuleList(
+            torch.nn.BatchNorm2d(number, affine=False, momentum=None) for number in wanted
+        )
         self.weights = recipe["train"]["loss"]
 
     def train(self, mode=True):
@@ -194,25 +297,32 @@ class Counter(torch.nn.Module):
         return self
 
     def forward(self, images, features, fused, density, known=None, closer=None):
-        """Error of the projected features (smooth L1), of backbone and decoder, and the counting loss against the teacher's density.
+        """Error of the projected features (smooth L1), of backbone and decoder, and the counting
+        loss against the teacher's density.
 
-        The teacher counts each image and its mirror image, the latter of `closer`, the same images larger, where that is given, and the mean
-        of both is its density. It is followed where the two agree (`agreement`). Where it is `known`, as density and the cells where that
-        holds, the true density takes its place."""
+        The teacher counts each image and its mirror image, the latter of `closer`, the same images
+        larger, where that is given, and the mean of both is its density. It is followed where the
+        two agree (`agreement`). Where it is `known`, as density and the cells where that holds, the
+        true density takes its place."""
         with torch.no_grad():
             levels = self.network.features(images)
             wanted = [*levels, self.network.decoder(levels)]
             told = self.network.count(wanted[-1])
             weight = torch.ones_like(told)
             if closer is not None or known:
-                other = training.regrid(self.network((images if closer is None else closer).flip(3)).flip(3), told.shape[2:])
+                other = training.regrid(
+                    self.network((images if closer is None else closer).flip(3)).flip(3),
+                    told.shape[2:],
+                )
                 weight, told = agreement(told, other), (told + other) / 2
             if known:
                 target, labelled = known
                 told = torch.lerp(told, target, labelled)
                 weight = torch.maximum(weight, labelled)
         loss = 0.0
-        for project, scale, own, level in zip(self.project, self.scales, [*features, fused], wanted):
+        for project, scale, own, level in zip(
+            self.project, self.scales, [*features, fused], wanted
+        ):
             if scale.num_batches_tracked < 30:
                 scale(level)
             target = F.batch_norm(level, scale.running_mean, scale.running_var)
@@ -221,16 +331,22 @@ class Counter(torch.nn.Module):
 
 
 def agreement(one, other, block=4):
-    """1 in the blocks of cells whose two counts differ by at most 0.15 vehicles and a quarter of the larger, else 0. [N, 1, H, W]"""
-    a, b = (F.avg_pool2d(density, block, ceil_mode=True, divisor_override=1) for density in (one, other))
+    """1 in the blocks of cells whose two counts differ by at most 0.15 vehicles and a quarter of
+    the larger, else 0. [N, 1, H, W]"""
+    a, b = (
+        F.avg_pool2d(density, block, ceil_mode=True, divisor_override=1) for density in (one, other)
+    )
     agree = ((a - b).abs() <= 0.15 + 0.25 * torch.maximum(a, b)).to(one)
     return F.interpolate(agree, scale_factor=block)[:, :, : one.shape[2], : one.shape[3]]
 
 
 def shrink(images, target, labelled, factor):
-    """Images as the network sees them, `factor` smaller than they were drawn, and their target and labelled share on the cells of that."""
+    """Images as the network sees them, `factor` smaller than they were drawn, and their target and
+    labelled share on the cells of that."""
     sides = [round(side / factor) for side in images.shape[2:]]
-    small = F.interpolate(images, sides, mode="bilinear", antialias=True).contiguous(memory_format=torch.channels_last)
+    small = F.interpolate(images, sides, mode="bilinear", antialias=True).contiguous(
+        memory_format=torch.channels_last
+    )
     cells = [side // targets.STRIDE for side in sides]
     return small, training.regrid(target, cells), training.regrid(labelled, cells) / factor**2
 
@@ -250,7 +366,8 @@ def clip_frames(path, every=24, limit=40):
 
 
 def precision(options):
-    """What the network computes in: bfloat16 where the options say so and it is safe. Losses are for float32."""
+    """What the network computes in: bfloat16 where the options say so and it is safe. Losses are
+    for float32."""
     return torch.autocast("cpu", torch.bfloat16, enabled=options.bf16)
 
 
@@ -259,7 +376,9 @@ def distill(network, teacher, samples, pictures, recipe, options):
     settings = recipe["distill"]
     begin = 0
     parameters = [*network.backbone.parameters(), *teacher.project.parameters()]
-    optimizer = torch.optim.AdamW(parameters, settings["learning-rate"], weight_decay=recipe["train"]["weight-decay"])
+    optimizer = torch.optim.AdamW(
+        parameters, settings["learning-rate"], weight_decay=recipe["train"]["weight-decay"]
+    )
     rate = training.schedule(optimizer, settings["steps"], recipe["train"]["warmup"])
     if path.exists():
         state = torch.load(path, weights_only=True)
@@ -287,26 +406,50 @@ def distill(network, teacher, samples, pictures, recipe, options):
         rate.step()
         losses.append(loss.item())
         if (step + 1) % 50 == 0:
-            print(f"distill {step + 1}/{settings['steps']} loss {np.mean(losses[-50:]):.4f} {(time.time() - since) / 50:.2f} s/step", flush=True)
+            print(
+                f"distill {step + 1}/{settings['steps']} loss {np.mean(losses[-50:]):.4f} {(time.time() - since) / 50:.2f} s/step",
+                flush=True,
+            )
             since = time.time()
         if (step + 1) % 250 == 0 or step + 1 == settings["steps"]:
-            training.save(path, {
-                "network": network.state_dict(), "project": teacher.project.state_dict(), "step": step + 1,
-                "optimizer": optimizer.state_dict(), "rate": rate.state_dict(),
-            })
+            training.save(
+                path,
+                {
+                    "network": network.state_dict(),
+                    "project": teacher.project.state_dict(),
+                    "step": step + 1,
+                    "optimizer": optimizer.state_dict(),
+                    "rate": rate.state_dict(),
+                },
+            )
 
 
 def train(network, teacher, samples, pictures, validation, recipe, options):
     settings = recipe["train"]
     path = options.out / "last.pt"
     backbone = list(network.backbone.parameters())
-    others = [*network.decoder.parameters(), *network.head.parameters(), *(teacher.project.parameters() if teacher else ())]
+    others = [
+        *network.decoder.parameters(),
+        *network.head.parameters(),
+        *(teacher.project.parameters() if teacher else ()),
+    ]
     parameters = backbone + others
-    # A backbone that knows many pictures forgets them for the few at hand if it may: let it learn more slowly.
-    groups = [{"params": others}, {"params": backbone, "lr": settings["learning-rate"] * settings.get("backbone-rate", 1.0)}]
-    optimizer = torch.optim.AdamW(groups, settings["learning-rate"], weight_decay=settings["weight-decay"])
+    # A backbone that knows many pictures forgets them for the few at hand if it may: let it learn
+    # more slowly.
+    groups = [
+        {"params": others},
+        {"params": backbone, "lr": settings["learning-rate"] * settings.get("backbone-rate", 1.0)},
+    ]
+    optimizer = torch.optim.AdamW(
+        groups, settings["learning-rate"], weight_decay=settings["weight-decay"]
+    )
     rate = training.schedule(optimizer, settings["steps"], settings["warmup"])
-    average = networks.DensityNetwork(recipe).to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    average = (
+        networks.DensityNetwork(recipe)
+        .to(memory_format=torch.channels_last)
+        .eval()
+        .requires_grad_(False)
+    )
     average.load_state_dict(network.state_dict())
     begin, best = 0, float("inf")
     if path.exists():
@@ -319,7 +462,9 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
         rate.load_state_dict(state["rate"])
         begin, best = state["step"], state["best"]
     larger, batches = settings.get("closer", 1), settings.get("accumulate", 1)
-    loader = training.batches(samples, pictures, recipe, options.seed + 7 + begin, options.workers, larger)
+    loader = training.batches(
+        samples, pictures, recipe, options.seed + 7 + begin, options.workers, larger
+    )
     since, losses = time.time(), []
     for step in range(begin, settings["steps"]):
         network.train()
@@ -340,13 +485,28 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
                 features = network.features(images)
                 fused = network.decoder(features)
                 density = network.count(fused)
-            features, fused, density = [feature.float() for feature in features], fused.float(), density.float()
-            loss = settings.get("labels", 1.0) * training.counting_loss(density, target, labelled, settings["loss"])
+            features, fused, density = (
+                [feature.float() for feature in features],
+                fused.float(),
+                density.float(),
+            )
+            loss = settings.get("labels", 1.0) * training.counting_loss(
+                density, target, labelled, settings["loss"]
+            )
             if teacher and settings.get("distill"):
                 # Fades out: at the end the network is free.
-                share = settings["distill"] * max(0.0, 1.0 - step / (settings.get("distill-until", 0.7) * settings["steps"]))
+                share = settings["distill"] * max(
+                    0.0, 1.0 - step / (settings.get("distill-until", 0.7) * settings["steps"])
+                )
                 if share > 0:
-                    loss = loss + share * teacher(images, features, fused, density, (target, labelled) if options.correct else None, closer)
+                    loss = loss + share * teacher(
+                        images,
+                        features,
+                        fused,
+                        density,
+                        (target, labelled) if options.correct else None,
+                        closer,
+                    )
             (loss / batches).backward()
             total += loss.item() / batches
         torch.nn.utils.clip_grad_norm_(parameters, 5.0)
@@ -358,23 +518,54 @@ def train(network, teacher, samples, pictures, validation, recipe, options):
             for slow, fast in zip(average.state_dict().values(), network.state_dict().values()):
                 slow.lerp_(fast, 1 - decay) if slow.dtype.is_floating_point else slow.copy_(fast)
         if (step + 1) % 50 == 0:
-            print(f"train {step + 1}/{settings['steps']} loss {np.mean(losses[-50:]):.4f} {(time.time() - since) / 50:.2f} s/step", flush=True)
+            print(
+                f"train {step + 1}/{settings['steps']} loss {np.mean(losses[-50:]):.4f} {(time.time() - since) / 50:.2f} s/step",
+                flush=True,
+            )
             since = time.time()
         if (step + 1) % options.validate_every == 0 or step + 1 == settings["steps"]:
             result = training.validate(average, validation)
-            kinds = " ".join(f"{kind} {entry.get('relative', entry['mae']):.2f}({entry['bias']:+.2f})" for kind, entry in result["per-kind"].items())
-            print(f"val at {step + 1}: score {result['score']:.3f} MAE {result['mae']:.3f} bias {result['bias']:+.3f} | {kinds}", flush=True)
+            kinds = " ".join(
+                f"{kind} {entry.get('relative', entry['mae']):.2f}({entry['bias']:+.2f})"
+                for kind, entry in result["per-kind"].items()
+            )
+            print(
+                f"val at {step + 1}: score {result['score']:.3f} MAE {result['mae']:.3f} bias {result['bias']:+.3f} | {kinds}",
+                flush=True,
+            )
             with open(options.out / "log.jsonl", "a") as log:
-                log.write(json.dumps({"step": step + 1, "loss": float(np.mean(losses[-200:])), **result}) + "\n")
+                log.write(
+                    json.dumps({"step": step + 1, "loss": float(np.mean(losses[-200:])), **result})
+                    + "\n"
+                )
             if result["score"] < best:
                 best = result["score"]
-                training.save(options.out / "best.pt", {"network": average.state_dict(), "recipe": recipe, "step": step + 1, "val": best})
-            training.save(path, {
-                "network": network.state_dict(), "average": average.state_dict(), "project": teacher.project.state_dict() if teacher else {},
-                "optimizer": optimizer.state_dict(), "rate": rate.state_dict(), "step": step + 1, "best": best,
-            })
+                training.save(
+                    options.out / "best.pt",
+                    {
+                        "network": average.state_dict(),
+                        "recipe": recipe,
+                        "step": step + 1,
+                        "val": best,
+                    },
+                )
+            training.save(
+                path,
+                {
+                    "network": network.state_dict(),
+                    "average": average.state_dict(),
+                    "project": teacher.project.state_dict() if teacher else {},
+                    "optimizer": optimizer.state_dict(),
+                    "rate": rate.state_dict(),
+                    "step": step + 1,
+                    "best": best,
+                },
+            )
             since = time.time()
-    training.save(options.out / "final.pt", {"network": average.state_dict(), "recipe": recipe, "step": settings["steps"]})
+    training.save(
+        options.out / "final.pt",
+        {"network": average.state_dict(), "recipe": recipe, "step": settings["steps"]},
+    )
 
 
 if __name__ == "__main__":

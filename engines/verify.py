@@ -4,8 +4,9 @@
     verify.py models/mobilenetv3-large.json
     verify.py models/mobilenetv3-large.json --golden PICTURE.png
 
-Each file's SHA-256, the form of its Q/DQ nodes, and on the golden picture the count and the density, on every engine that is installed.
-`--golden` takes a new picture, measures it with ONNX Runtime and writes it beside the model.
+Each file's SHA-256, the form of its Q/DQ nodes, and on the golden picture the count and the
+density, on every engine that is installed. `--golden` takes a new picture, measures it with ONNX
+Runtime and writes it beside the model.
 """
 
 import argparse
@@ -20,9 +21,13 @@ from vcount import data, engines, manifest
 
 
 def main():
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("manifest", type=pathlib.Path)
-    parser.add_argument("--golden", type=pathlib.Path, help="take this picture; it is published with the model")
+    parser.add_argument(
+        "--golden", type=pathlib.Path, help="take this picture; it is published with the model"
+    )
     options = parser.parse_args()
 
     content = json.loads(options.manifest.read_text())
@@ -37,25 +42,55 @@ def main():
 
 
 def take(picture, folder, content):
-    """Golden values from the reference: ONNX Runtime on the CPU, which runs every file in the arithmetic that the graph says."""
+    """Golden values from the reference: ONNX Runtime on the CPU, which runs every file in the
+    arithmetic that the graph says."""
     width, height = content["input"]["width"], content["input"]["height"]
     pixels = np.asarray(Image.open(picture).convert("RGB"))
     image, _ = data.letterbox(pixels, width, height)
     Image.fromarray(image).save(folder / "golden.png", optimize=True)
     densities, files = {}, {}
     for entry in content["files"]:
-        density = engines.load(folder / entry["file"], width, height, "onnxruntime")(image[None])[0, 0]
+        density = engines.load(folder / entry["file"], width, height, "onnxruntime")(image[None])[
+            0, 0
+        ]
         count = float(density.sum())
         # Engines sum in other orders; int8 engines also round elsewhere, and fuse differently.
         share = 0.08 if entry["precision"] == "int8" else 0.01
-        files[entry["file"]] = {"count": round(count, 4), "tolerance": round(max(share * count, 0.05), 4)}
-        densities[entry["file"]] = {"cell-tolerance": round(float(density.max()) * (0.15 if entry["precision"] == "int8" else 0.02), 5), "density": np.round(density, 5).tolist()}
+        files[entry["file"]] = {
+            "count": round(count, 4),
+            "tolerance": round(max(share * count, 0.05), 4),
+        }
+        densities[entry["file"]] = {
+            "cell-tolerance": round(
+                float(density.max()) * (0.15 if entry["precision"] == "int8" else 0.02), 5
+            ),
+            "density": np.round(density, 5).tolist(),
+        }
     # The first model's companion has the plain name, from when there was one model.
-    companion = (content.get("golden") or {}).get("density") or f"golden-density-{content['name']}.json"
+    companion = (content.get("golden") or {}).get(
+        "density"
+    ) or f"golden-density-{content['name']}.json"
     temporary = folder / f"{companion}.tmp"
-    temporary.write_text(json.dumps({"schema": 1, "width": width, "height": height, "stride": content["output"]["stride"], "files": densities}) + "\n")
+    temporary.write_text(
+        json.dumps(
+            {
+                "schema": 1,
+                "width": width,
+                "height": height,
+                "stride": content["output"]["stride"],
+                "files": densities,
+            }
+        )
+        + "\n"
+    )
     temporary.replace(folder / companion)
-    content["golden"] = {"picture": "golden.png", "density": companion, "width": width, "height": height, "files": files}
+    content["golden"] = {
+        "picture": "golden.png",
+        "density": companion,
+        "width": width,
+        "height": height,
+        "files": files,
+    }
     manifest.save(folder, content)
 
 
@@ -79,7 +114,9 @@ def verify(folder, content):
         for engine in ("openvino", "onnxruntime"):
             if not engines.there(engine):
                 continue
-            density = engines.load(path, golden["width"], golden["height"], engine)(image[None])[0, 0]
+            density = engines.load(path, golden["width"], golden["height"], engine)(image[None])[
+                0, 0
+            ]
             off = abs(float(density.sum()) - expected["count"])
             cell = float(np.abs(density - np.array(companion["density"])).max())
             if not off <= expected["tolerance"]:
@@ -87,7 +124,9 @@ def verify(folder, content):
             elif not cell <= companion["cell-tolerance"]:
                 yield f"{path} on {engine}: a cell is off by {cell:.4f}, more than {companion['cell-tolerance']:.4f}"
             else:
-                print(f"{path} on {engine}: counts {density.sum():.3f}, expected {expected['count']:.3f}; largest difference of a cell {cell:.5f}")
+                print(
+                    f"{path} on {engine}: counts {density.sum():.3f}, expected {expected['count']:.3f}; largest difference of a cell {cell:.5f}"
+                )
 
 
 if __name__ == "__main__":

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Checks lists of components: each is CycloneDX 1.5, every component has a version and a licence, and these are among them.
+"""Checks lists of components: each is CycloneDX 1.5, every component has a version and a licence,
+and these are among them.
 
-Usage: check-sbom.py NAME[@VERSION]... -- FILE...    with the Python packages of tools/requirements-lint.txt
+Usage: check-sbom.py NAME[@VERSION]... -- FILE...    with the Python packages of
+tools/requirements-lint.txt
 """
 
 import json
@@ -29,7 +31,9 @@ def wrong(wanted, paths):
     for name in wanted:
         if name not in found:
             yield f"{name} is in none of {', '.join(paths)}"
-    print(f"          {sum('@' in name for name in found)} components listed, with versions and licences")
+    print(
+        f"          {sum('@' in name for name in found)} components listed, with versions and licences"
+    )
 
 
 border = sys.argv.index("--")

@@ -1,7 +1,7 @@
-# shellcheck shell=bash
-# Fresh Debian and Ubuntu roots for tests that must not see this machine: made by debootstrap, entered in a mount namespace of their own,
-# so that nothing stays mounted. Needs root. This machine's way to its package mirrors and its certificates are copied in: into roots, which
-# are thrown away, never into what is built.
+# shellcheck shell=bash Fresh Debian and Ubuntu roots for tests that must not see this machine: made
+# by debootstrap, entered in a mount namespace of their own, so that nothing stays mounted. Needs
+# root. This machine's way to its package mirrors and its certificates are copied in: into roots,
+# which are thrown away, never into what is built.
 source_tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 roots=$source_tree/.runtime/roots
 mkdir -p "$roots"
@@ -19,8 +19,10 @@ fresh_root() {
     if ! [ -e "$tar" ]; then
         rm -rf "$folder"
         case $suite in
-            # The last word is the script that makes one: an old debootstrap knows no new suites. Debian has no keyring of Ubuntu's: debootstrap
-            # then warns, takes the packages unchecked, and of itself Debian's mirror, so that it is told the one in its own script.
+            # The last word is the script that makes one: an old debootstrap knows no new suites.
+            # Debian has no keyring of Ubuntu's: debootstrap then warns, takes the packages
+            # unchecked, and of itself Debian's mirror, so that it is told the one in its own
+            # script.
             jammy | noble)
                 local script=/usr/share/debootstrap/scripts/gutsy mirror
                 mirror=$(mirror_of Ubuntu)
@@ -50,7 +52,8 @@ fresh_root() {
     tar -C "$folder" -xf "$tar"
 }
 
-# in_root FOLDER [--bind FROM TO]... COMMAND...: runs there, as root, with this machine's network and resolver.
+# in_root FOLDER [--bind FROM TO]... COMMAND...: runs there, as root, with this machine's network
+# and resolver.
 in_root() {
     local folder=$1 mounts=()
     shift

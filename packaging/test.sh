@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# In a fresh root of each suite: `./run demo` as a newcomer runs it, the Debian packages, and, where GStreamer is new enough, lints and tests of
-# the GstAnalytics feature. Then, in another fresh root, the packages are installed, count, and are removed.
-# Needs root, some GB of disk, and minutes; roots and what cargo builds are kept in .runtime/roots/.
-# Usage: test.sh [SUITE...]    by default bookworm, trixie (Debian 12, 13), jammy, noble (Ubuntu 22.04, 24.04)
+# In a fresh root of each suite: `./run demo` as a newcomer runs it, the Debian packages, and, where
+# GStreamer is new enough, lints and tests of the GstAnalytics feature. Then, in another fresh root,
+# the packages are installed, count, and are removed. Needs root, some GB of disk, and minutes;
+# roots and what cargo builds are kept in .runtime/roots/. Usage: test.sh [SUITE...]    by default
+# bookworm, trixie (Debian 12, 13), jammy, noble (Ubuntu 22.04, 24.04)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=roots.sh
 . "$(dirname "${BASH_SOURCE[0]}")/roots.sh"
@@ -20,7 +21,8 @@ quietly() { "$@" >"$roots/$suite.log" 2>&1 || { tail -n 40 "$roots/$suite.log"; 
 for suite in "$@"; do
     build=$roots/$suite-build fresh=$roots/$suite-fresh out=$roots/$suite-packages
     mkdir -p "$roots/$suite-target" "$roots/$suite-runtime" "$out"
-    # The Rust of this machine, the sources as they are, a .runtime/ of its own; what cargo builds is kept.
+    # The Rust of this machine, the sources as they are, a .runtime/ of its own; what cargo builds
+    # is kept.
     there=(in_root "$build" --bind "$source_tree" /src --bind "$roots/$suite-runtime" /src/.runtime --bind "$cargo_home" /root/.cargo
         --bind "$rustup_home" /root/.rustup --bind "$roots/$suite-target" /target --bind "$out" /packages
         env CARGO_TARGET_DIR=/target CARGO_TERM_COLOR=never PACKAGE_COMPRESSION=gzip)
@@ -42,7 +44,8 @@ for suite in "$@"; do
     if "${there[@]}" pkg-config --exists 'gstreamer-analytics-1.0 >= 1.24'; then feature=analytics; fi
     if "${there[@]}" pkg-config --exists 'gstreamer-analytics-1.0 >= 1.26'; then feature=analytics-tensors; fi
     if [ -n "$feature" ]; then
-        # With the command beside it: then most of what the packages were built of is taken as it is.
+        # With the command beside it: then most of what the packages were built of is taken as it
+        # is.
         plugin=(--locked --release --manifest-path /src/Cargo.toml -p gst-plugin-vehiclecount -p vehicle-count
             --features "gst-plugin-vehiclecount/$feature")
         step "the feature $feature: its tests"

@@ -50,7 +50,9 @@ impl Cameras {
             let auth = RTSPAuth::new();
             let mut token = RTSPToken::builder().field("media.factory.role", "viewer").build();
             match access.login {
-                Some((user, password)) => auth.add_basic(&RTSPAuth::make_basic(user, password), &token),
+                Some((user, password)) => {
+                    auth.add_basic(&RTSPAuth::make_basic(user, password), &token)
+                }
                 None => auth.set_default_token(Some(&mut token)),
             }
             if access.tls {
@@ -80,7 +82,18 @@ fn certificate() -> gio::TlsCertificate {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let path = folder.path().join("both.pem");
     let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=127.0.0.1", "-keyout"])
+        .args([
+            "req",
+            "-x509",
+            "-newkey",
+            "rsa:2048",
+            "-nodes",
+            "-days",
+            "2",
+            "-subj",
+            "/CN=127.0.0.1",
+            "-keyout",
+        ])
         .arg(&path)
         .arg("-out")
         .arg(folder.path().join("certificate.pem"))
@@ -88,7 +101,8 @@ fn certificate() -> gio::TlsCertificate {
         .expect("openssl is installed: ca-certificates needs it");
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     let mut both = std::fs::read_to_string(&path).expect("the key was written");
-    both += &std::fs::read_to_string(folder.path().join("certificate.pem")).expect("the certificate was written");
+    both += &std::fs::read_to_string(folder.path().join("certificate.pem"))
+        .expect("the certificate was written");
     gio::TlsCertificate::from_pem(&both).expect("the certificate can be read")
 }
 
@@ -99,12 +113,10 @@ pub fn pictures(caps: &str) -> String {
 }
 
 /// The end of a camera that sends H.264.
-pub const H264: &str =
-    "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph264pay name=pay0 config-interval=1";
+pub const H264: &str = "x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph264pay name=pay0 config-interval=1";
 
 /// The end of a camera that sends H.265.
-pub const H265: &str =
-    "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph265pay name=pay0 config-interval=1";
+pub const H265: &str = "x265enc tune=zerolatency speed-preset=ultrafast key-int-max=10 ! rtph265pay name=pay0 config-interval=1";
 
 /// The end of a camera that sends MJPEG.
 pub const MJPEG: &str = "jpegenc ! rtpjpegpay name=pay0";

@@ -25,7 +25,8 @@ for file in "$plugins/libgstvehiclecount.so" "$folder"/usr/{bin/vehicle-count,in
 done
 [ -z "$(find "$folder/usr/share/vehiclecount" -name '*.rs' -o -name '*.pt')" ]
 
-# From here on nothing of the source tree helps; the engines' libraries stand in for a package of their own.
+# From here on nothing of the source tree helps; the engines' libraries stand in for a package of
+# their own.
 cd "$folder"
 unset VEHICLECOUNT_MODELS G_DEBUG
 export VEHICLECOUNT_RUNTIME=$runtime GST_PLUGIN_PATH=$plugins GST_REGISTRY=$folder/registry.bin PATH=$folder/usr/bin:$PATH

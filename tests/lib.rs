@@ -29,8 +29,8 @@ pub fn init() {
     });
 }
 
-/// The engine to test with: the real one where one opens with the shipped model, else the scripted one. Where
-/// `VEHICLECOUNT_REQUIRE_ENGINES` is set, as in CI, a real one must open.
+/// The engine to test with: the real one where one opens with the shipped model, else the scripted
+/// one. Where `VEHICLECOUNT_REQUIRE_ENGINES` is set, as in CI, a real one must open.
 pub fn engine() -> &'static str {
     let opens = || -> Result<(), String> {
         let model = Model::open("", &model::folders()).map_err(|error| error.to_string())?;
@@ -42,7 +42,9 @@ pub fn engine() -> &'static str {
     };
     match opens() {
         Ok(()) => "auto",
-        Err(error) if std::env::var_os("VEHICLECOUNT_REQUIRE_ENGINES").is_some() => panic!("no real engine: {error}"),
+        Err(error) if std::env::var_os("VEHICLECOUNT_REQUIRE_ENGINES").is_some() => {
+            panic!("no real engine: {error}")
+        }
         Err(error) => {
             eprintln!("testing with the scripted engine: {error}");
             "scripted"
@@ -80,15 +82,22 @@ impl Reports {
     /// Number of reports of `camera` whose frame was counted itself.
     pub fn fresh(&self, camera: &str) -> usize {
         let reports = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        reports.get(camera).map_or(0, |reports| reports.iter().filter(|report| !report.stale).count())
+        reports
+            .get(camera)
+            .map_or(0, |reports| reports.iter().filter(|report| !report.stale).count())
     }
 }
 
-/// Hands the messages of `pipeline`'s bus to `handle`, and nothing about ten times a second, until it says that it is enough.
+/// Hands the messages of `pipeline`'s bus to `handle`, and nothing about ten times a second, until
+/// it says that it is enough.
 ///
 /// # Panics
 /// When that does not happen within [`BOUND`].
-pub fn drive(pipeline: &gst::Pipeline, what: &str, mut handle: impl FnMut(Option<&gst::Message>, Instant) -> bool) {
+pub fn drive(
+    pipeline: &gst::Pipeline,
+    what: &str,
+    mut handle: impl FnMut(Option<&gst::Message>, Instant) -> bool,
+) {
     let bus = pipeline.bus().expect("a pipeline has a bus");
     let begin = Instant::now();
     while begin.elapsed() < BOUND {
@@ -106,10 +115,14 @@ pub fn drive(pipeline: &gst::Pipeline, what: &str, mut handle: impl FnMut(Option
 /// On an error, and when the end does not come within [`BOUND`].
 pub fn run_to_end(pipeline: &gst::Pipeline) {
     let _ = pipeline.set_state(gst::State::Playing);
-    drive(pipeline, "the end of the stream", |message, _| match message.map(|message| message.view()) {
-        Some(gst::MessageView::Eos(_)) => true,
-        Some(gst::MessageView::Error(error)) => panic!("{}: {:?}", error.error(), error.debug()),
-        _ => false,
+    drive(pipeline, "the end of the stream", |message, _| {
+        match message.map(|message| message.view()) {
+            Some(gst::MessageView::Eos(_)) => true,
+            Some(gst::MessageView::Error(error)) => {
+                panic!("{}: {:?}", error.error(), error.debug())
+            }
+            _ => false,
+        }
     });
     pipeline.set_state(gst::State::Null).expect("the pipeline stops");
 }
@@ -121,18 +134,25 @@ pub fn write_clip(path: &Path, frames: u32, seed: u32) {
          ! x264enc tune=zerolatency speed-preset=ultrafast ! h264parse ! mp4mux ! filesink name=file"
     );
     let pipeline = gst::parse::launch(&description).expect("the recorder's elements are there");
-    let pipeline = pipeline.downcast::<gst::Pipeline>().expect("a description of several elements is a pipeline");
+    let pipeline = pipeline
+        .downcast::<gst::Pipeline>()
+        .expect("a description of several elements is a pipeline");
     pipeline.by_name("file").expect("it is in the description").set_property("location", path);
     run_to_end(&pipeline);
 }
 
 /// Number of frames of a video file that can be decoded.
 pub fn decodable_frames(path: &Path) -> usize {
-    let pipeline = gst::parse::launch("filesrc name=file ! decodebin ! videoconvert ! fakesink name=out sync=false")
-        .expect("the player's elements are there");
-    let pipeline = pipeline.downcast::<gst::Pipeline>().expect("a description of several elements is a pipeline");
+    let pipeline = gst::parse::launch(
+        "filesrc name=file ! decodebin ! videoconvert ! fakesink name=out sync=false",
+    )
+    .expect("the player's elements are there");
+    let pipeline = pipeline
+        .downcast::<gst::Pipeline>()
+        .expect("a description of several elements is a pipeline");
     pipeline.by_name("file").expect("it is in the description").set_property("location", path);
-    let pad = pipeline.by_name("out").and_then(|out| out.static_pad("sink")).expect("a sink has a pad");
+    let pad =
+        pipeline.by_name("out").and_then(|out| out.static_pad("sink")).expect("a sink has a pad");
     let frames = Arc::new(AtomicUsize::new(0));
     let counted = frames.clone();
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, _| {
@@ -157,11 +177,16 @@ pub fn assert_no_leak(pipeline: gst::Pipeline) {
     pipeline.set_state(gst::State::Null).expect("the pipeline stops");
     weak.push(pipeline.upcast_ref::<gst::Object>().downgrade());
     drop(pipeline);
-    // A thread of GStreamer's own that carried out the last change of state may let go a moment later.
+    // A thread of GStreamer's own that carried out the last change of state may let go a moment
+    // later.
     let begin = Instant::now();
     while weak.iter().any(|object| object.upgrade().is_some()) && begin.elapsed() < BOUND {
         std::thread::yield_now();
     }
-    let left: Vec<_> = weak.iter().filter_map(glib::WeakRef::upgrade).map(|object| object.name().to_string()).collect();
+    let left: Vec<_> = weak
+        .iter()
+        .filter_map(glib::WeakRef::upgrade)
+        .map(|object| object.name().to_string())
+        .collect();
     assert!(left.is_empty(), "still held: {}", left.join(", "));
 }

@@ -32,7 +32,8 @@ impl Service {
     pub fn start(folder: &Path, configuration: &str) -> Self {
         let file = folder.join("counter.toml");
         let common = "[http]\nlisten = \"127.0.0.1:0\"\n[counter]\nengine = \"scripted\"\ninput-size = \"256x256\"\n";
-        std::fs::write(&file, format!("{common}{configuration}")).expect("the folder can be written");
+        std::fs::write(&file, format!("{common}{configuration}"))
+            .expect("the folder can be written");
         let mut process = command()
             .arg("run")
             .arg(&file)
@@ -172,11 +173,13 @@ impl Service {
 fn ask(place: &str, host: &str, path: &str) -> (u16, String, String) {
     let mut stream = TcpStream::connect(place).expect("the interface is there");
     stream.set_read_timeout(Some(BOUND)).expect("a bound can be set");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").expect("it is asked");
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
+        .expect("it is asked");
     let mut answer = String::new();
     stream.read_to_string(&mut answer).expect("it answers");
     let (head, body) = answer.split_once("\r\n\r\n").expect("it answers in HTTP");
-    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("it gives a status");
+    let status =
+        head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("it gives a status");
     (status, head.to_owned(), body.to_owned())
 }
 

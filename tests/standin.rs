@@ -1,4 +1,5 @@
-//! DeepStream's libraries for tests, built from `tests/deepstream/` for the version that a test asks for.
+//! DeepStream's libraries for tests, built from `tests/deepstream/` for the version that a test
+//! asks for.
 
 use std::ffi::{CString, c_char, c_int, c_uint, c_void};
 use std::path::{Path, PathBuf};
@@ -8,16 +9,19 @@ use std::ptr;
 use glib::translate::ToGlibPtr;
 use libloading::Library;
 
-/// Names a folder with NVIDIA's own libraries of metadata, which then take the place of the ones stood in for.
+/// Names a folder with NVIDIA's own libraries of metadata, which then take the place of the ones
+/// stood in for.
 pub const REAL: &str = "VEHICLECOUNT_REAL_DEEPSTREAM";
 
-/// Where `./run` puts NVIDIA's own libraries of DeepStream 9.0, from the package `nvidia-deepstream-videodecode-cu13`; `None` where it has not.
+/// Where `./run` puts NVIDIA's own libraries of DeepStream 9.0, from the package
+/// `nvidia-deepstream-videodecode-cu13`; `None` where it has not.
 ///
 /// # Panics
 /// Where they are missing and `VEHICLECOUNT_REQUIRE_DEEPSTREAM` is set, as in CI.
 pub fn real() -> Option<PathBuf> {
     let runtime = std::env::var_os("VEHICLECOUNT_RUNTIME").map(PathBuf::from);
-    let runtime = runtime.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.runtime"));
+    let runtime =
+        runtime.unwrap_or_else(|| Path::new(env!("CARGO_MANIFEST_DIR")).join("../.runtime"));
     let folder = runtime.join("deepstream");
     let found = folder.join("libnvds_meta.so").is_file();
     assert!(
@@ -38,33 +42,54 @@ pub fn build(place: &Path, (major, minor): (u32, u32)) -> PathBuf {
     let kind = if real.is_some() { "real" } else { "standin" };
     let folder = place.join(format!("{kind}-{major}.{minor}"));
     std::fs::create_dir_all(&folder).expect("the folder for what tests build can be written");
-    let flags = Command::new("pkg-config").args(["--cflags", "--libs", "gstreamer-base-1.0"]).output();
+    let flags =
+        Command::new("pkg-config").args(["--cflags", "--libs", "gstreamer-base-1.0"]).output();
     let flags = flags.expect("pkg-config, which building needs anyway").stdout;
     let flags = String::from_utf8(flags).expect("pkg-config prints text");
-    for library in ["nvds_meta", "nvdsgst_meta", "nvds_utils", "nvbufsurface", "nvbufsurftransform", "standin"] {
+    for library in
+        ["nvds_meta", "nvdsgst_meta", "nvds_utils", "nvbufsurface", "nvbufsurftransform", "standin"]
+    {
         let file = match library {
             "standin" => "libgststandin.so".to_owned(),
             library => format!("lib{library}.so"),
         };
         if let (Some(real), "nvds_meta" | "nvdsgst_meta") = (&real, library) {
-            std::fs::copy(real.join(&file), folder.join(&file)).expect("NVIDIA's library can be copied");
+            std::fs::copy(real.join(&file), folder.join(&file))
+                .expect("NVIDIA's library can be copied");
             continue;
         }
         let mut compile = Command::new("cc");
-        compile.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-shared", "-fPIC", "-Wl,-rpath,$ORIGIN"]);
+        compile.args([
+            "-std=c11",
+            "-Wall",
+            "-Wextra",
+            "-Werror",
+            "-g",
+            "-shared",
+            "-fPIC",
+            "-Wl,-rpath,$ORIGIN",
+        ]);
         compile.arg(format!("-DSTANDIN_MAJOR={major}")).arg(format!("-DSTANDIN_MINOR={minor}"));
         compile.arg(format!("-Wl,-soname,{file}")).arg("-I").arg(source.join("include"));
         compile.arg(source.join(format!("{library}.c"))).arg("-o").arg(folder.join(&file));
         if library == "standin" {
-            compile.arg("-L").arg(&folder).args(["-lnvds_meta", "-lnvdsgst_meta", "-lnvbufsurface"]);
+            compile.arg("-L").arg(&folder).args([
+                "-lnvds_meta",
+                "-lnvdsgst_meta",
+                "-lnvbufsurface",
+            ]);
         }
-        let built = compile.args(flags.split_whitespace()).output().expect("cc, which building needs anyway");
+        let built = compile
+            .args(flags.split_whitespace())
+            .output()
+            .expect("cc, which building needs anyway");
         assert!(built.status.success(), "{compile:?}: {}", String::from_utf8_lossy(&built.stderr));
     }
     folder
 }
 
-/// Builds DeepStream's elements, which can be parsed and do nothing, in `place`, and makes them known.
+/// Builds DeepStream's elements, which can be parsed and do nothing, in `place`, and makes them
+/// known.
 ///
 /// # Panics
 /// When the C compiler is not there or finds fault.
@@ -75,8 +100,12 @@ pub fn load_elements(place: &Path) {
     let flags = String::from_utf8(flags).expect("pkg-config prints text");
     let library = place.join("libgststandinelements.so");
     let mut compile = Command::new("cc");
-    compile.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"]).arg(&library).arg(source);
-    let built = compile.args(flags.split_whitespace()).output().expect("cc, which building needs anyway");
+    compile
+        .args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-shared", "-fPIC", "-o"])
+        .arg(&library)
+        .arg(source);
+    let built =
+        compile.args(flags.split_whitespace()).output().expect("cc, which building needs anyway");
     assert!(built.status.success(), "{compile:?}: {}", String::from_utf8_lossy(&built.stderr));
     gst::Plugin::load_file(&library).expect("the stand-in is a plugin");
 }
@@ -215,7 +244,8 @@ struct RawFrame {
     address: u64,
 }
 
-/// The stand-in, loaded into this process: DeepStream's libraries are then found as in a DeepStream pipeline.
+/// The stand-in, loaded into this process: DeepStream's libraries are then found as in a DeepStream
+/// pipeline.
 pub struct StandIn {
     library: Library,
     meta: Library,
@@ -250,7 +280,11 @@ impl StandIn {
 
     /// A buffer with a batch.
     pub fn buffer(&self, batch: &BatchSpec, frames: &[FrameSpec]) -> gst::Buffer {
-        type Make = unsafe extern "C" fn(*const BatchSpec, *const RawFrame, c_uint) -> *mut gst::ffi::GstBuffer;
+        type Make = unsafe extern "C" fn(
+            *const BatchSpec,
+            *const RawFrame,
+            c_uint,
+        ) -> *mut gst::ffi::GstBuffer;
         let raw: Vec<_> = frames
             .iter()
             .map(|frame| {
@@ -282,7 +316,8 @@ impl StandIn {
             .collect();
         // SAFETY: the function has this type, and copies what it is given.
         let buffer: gst::Buffer = unsafe {
-            let make = self.library.get::<Make>("standin_buffer_new").expect("it is in the library");
+            let make =
+                self.library.get::<Make>("standin_buffer_new").expect("it is in the library");
             gst::Buffer::from_glib_full(make(batch, raw.as_ptr(), raw.len() as c_uint))
         };
         buffer
@@ -290,7 +325,11 @@ impl StandIn {
 
     /// What nvstreamdemux makes of frame `index`.
     pub fn demux(&self, buffer: &gst::Buffer, index: u32, keep_batch_id: bool) -> gst::Buffer {
-        type Demux = unsafe extern "C" fn(*mut gst::ffi::GstBuffer, c_uint, c_int) -> *mut gst::ffi::GstBuffer;
+        type Demux = unsafe extern "C" fn(
+            *mut gst::ffi::GstBuffer,
+            c_uint,
+            c_int,
+        ) -> *mut gst::ffi::GstBuffer;
         // SAFETY: the function has this type, only reads the buffer, and returns one of its own.
         unsafe {
             let demux = self.library.get::<Demux>("standin_demux").expect("it is in the library");
@@ -298,7 +337,8 @@ impl StandIn {
         }
     }
 
-    /// Whether the libraries of metadata are NVIDIA's own, which do not count what is made and let nobody choose the size of pools.
+    /// Whether the libraries of metadata are NVIDIA's own, which do not count what is made and let
+    /// nobody choose the size of pools.
     pub fn is_real(&self) -> bool {
         std::env::var_os(REAL).is_some()
     }
@@ -314,7 +354,9 @@ impl StandIn {
 
     fn number(library: &Library, symbol: &str) -> i32 {
         // SAFETY: the functions that are asked for have this type.
-        unsafe { library.get::<unsafe extern "C" fn() -> c_int>(symbol).expect("it is in the library")() }
+        unsafe {
+            library.get::<unsafe extern "C" fn() -> c_int>(symbol).expect("it is in the library")()
+        }
     }
 
     /// Calls that needed the metadata's lock and were made without it.
@@ -334,19 +376,28 @@ impl StandIn {
 
     /// Surfaces that NvBufSurfaceCreate made and that live, and EGL images that are mapped.
     pub fn live_surfaces(&self) -> (i32, i32) {
-        (Self::number(&self.surface, "standin_live_surfaces"), Self::number(&self.surface, "standin_egl_images"))
+        (
+            Self::number(&self.surface, "standin_live_surfaces"),
+            Self::number(&self.surface, "standin_egl_images"),
+        )
     }
 
     /// Pictures transformed, and calls to do so on a thread that had set no session.
     pub fn transforms(&self) -> (i32, i32) {
-        (Self::number(&self.transform, "standin_transforms"), Self::number(&self.transform, "standin_sessionless"))
+        (
+            Self::number(&self.transform, "standin_transforms"),
+            Self::number(&self.transform, "standin_sessionless"),
+        )
     }
 
-    /// Surfaces and EGL images that can still be made, -1 for any number; and the images' frame type, 1 being pitch.
+    /// Surfaces and EGL images that can still be made, -1 for any number; and the images' frame
+    /// type, 1 being pitch.
     pub fn limit_surfaces(&self, surfaces: i32, images: i32, frame_type: i32) {
         // SAFETY: the function has this type.
         unsafe {
-            let limit = self.surface.get::<unsafe extern "C" fn(c_int, c_int, c_int)>("standin_limit_surfaces");
+            let limit = self
+                .surface
+                .get::<unsafe extern "C" fn(c_int, c_int, c_int)>("standin_limit_surfaces");
             limit.expect("it is in the library")(surfaces, images, frame_type);
         }
     }
@@ -355,7 +406,9 @@ impl StandIn {
     pub fn limit_transforms(&self, transforms: i32, code: i32) {
         // SAFETY: the function has this type.
         unsafe {
-            let limit = self.transform.get::<unsafe extern "C" fn(c_int, c_int)>("standin_limit_transforms");
+            let limit = self
+                .transform
+                .get::<unsafe extern "C" fn(c_int, c_int)>("standin_limit_transforms");
             limit.expect("it is in the library")(transforms, code);
         }
     }

@@ -47,7 +47,9 @@ impl System {
         let (send, counted) = mpsc::channel();
         let mut cameras = Vec::new();
         for (index, url) in urls.iter().enumerate() {
-            let sink = counter.request_pad_simple(&format!("sink_{index}")).expect("a part of the test's pipeline");
+            let sink = counter
+                .request_pad_simple(&format!("sink_{index}"))
+                .expect("a part of the test's pipeline");
             let send = send.clone();
             let drain = gst::ElementFactory::make("fakesink")
                 .property("sync", false)
@@ -55,13 +57,16 @@ impl System {
                 .build()
                 .expect("a part of the test's pipeline");
             pipeline.add(&drain).expect("a part of the test's pipeline");
-            let source = counter.static_pad(&format!("src_{index}")).expect("a part of the test's pipeline");
+            let source =
+                counter.static_pad(&format!("src_{index}")).expect("a part of the test's pipeline");
             source
                 .link(&drain.static_pad("sink").expect("a part of the test's pipeline"))
                 .expect("a part of the test's pipeline");
             source.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-                let report =
-                    info.buffer().and_then(|buffer| meta::count::read(buffer)).expect("every frame carries a report");
+                let report = info
+                    .buffer()
+                    .and_then(|buffer| meta::count::read(buffer))
+                    .expect("every frame carries a report");
                 // The test may be over.
                 let _ = send.send((index, report));
                 gst::PadProbeReturn::Ok
@@ -80,7 +85,11 @@ impl System {
     ///
     /// # Panics
     /// When that does not happen within [`BOUND`], or something fails that is no camera's.
-    pub fn until(&mut self, what: &str, mut done: impl FnMut(&[usize], &[RtspSource]) -> bool) -> Vec<FrameReport> {
+    pub fn until(
+        &mut self,
+        what: &str,
+        mut done: impl FnMut(&[usize], &[RtspSource]) -> bool,
+    ) -> Vec<FrameReport> {
         let begin = Instant::now();
         let bus = self.pipeline.bus().expect("a part of the test's pipeline");
         let mut frames = vec![0; self.cameras.len()];
@@ -93,7 +102,8 @@ impl System {
             if let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(50)) {
                 let owned = self.cameras.iter_mut().any(|camera| camera.handle(&message, now));
                 if let (gst::MessageView::Error(error), false) = (message.view(), owned) {
-                    let inside = message.src().is_some_and(|source| source.has_as_ancestor(&self.pipeline));
+                    let inside =
+                        message.src().is_some_and(|source| source.has_as_ancestor(&self.pipeline));
                     assert!(!inside, "{what}: {error:?}");
                 }
             }
@@ -138,10 +148,16 @@ pub fn command() -> Command {
         .map(PathBuf::from)
         .expect("it lies in a folder");
     let path = folder.join("vehicle-count");
-    assert!(path.is_file(), "{} is missing: build the workspace first, as ./run test does", path.display());
+    assert!(
+        path.is_file(),
+        "{} is missing: build the workspace first, as ./run test does",
+        path.display()
+    );
     let root = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("..");
     let mut command = Command::new(path);
-    command.env("VEHICLECOUNT_RUNTIME", root.join(".runtime")).env("VEHICLECOUNT_MODELS", root.join("engines/models"));
+    command
+        .env("VEHICLECOUNT_RUNTIME", root.join(".runtime"))
+        .env("VEHICLECOUNT_MODELS", root.join("engines/models"));
     command
 }
 

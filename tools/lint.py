@@ -1,7 +1,12 @@
 #!/usr/bin/env python3
-"""Checks what no other linter does: compose.yml against the Compose specification, and the lists of components against CycloneDX 1.5."""
+"""Checks what no other linter does.
+
+The width of lines, compose.yml against the Compose specification, and the lists of components
+against CycloneDX 1.5.
+"""
 
 import pathlib
+import re
 import subprocess
 import sys
 import tempfile
@@ -38,6 +43,30 @@ def compose():
             yield f"compose.yml: {name}: its root is not read-only"
 
 
+WIDTH = 100
+PROSE = {".md": r"", ".rs": r"\s*//[/!]?", ".py": r"\s*#", ".sh": r"\s*#", ".toml": r"\s*#"}
+# What cannot be broken: addresses, commands and code, table rows, headings and images of Markdown.
+WHOLE = re.compile(r"https?://|`[^`]{60,}`|^[/!#]*( {4}|\s*(\||#+ |!\[|\[!))")
+
+
+def widths():
+    """Comments and documents that are wider than `WIDTH` columns. rustfmt and ruff see to code."""
+    listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
+    for name in filter(None, listed.split("\0")):
+        begins = PROSE.get(pathlib.Path(name).suffix)
+        if begins is None or not (ROOT / name).is_file():
+            continue
+        fence = False
+        for number, line in enumerate((ROOT / name).read_text().splitlines(), 1):
+            prose = re.match(begins, line)
+            if not prose or len(line) <= WIDTH and not line.lstrip("/! ").startswith("```"):
+                continue
+            if line.lstrip("/! ").startswith("```"):
+                fence = not fence
+            elif not fence and not WHOLE.search(line[prose.end() :]):
+                yield f"{name}:{number}: {len(line)} columns; break it at {WIDTH}"
+
+
 def components():
     """What is wrong with the lists that packages and images carry."""
     with tempfile.TemporaryDirectory() as folder:
@@ -57,6 +86,6 @@ def components():
             yield done.stderr.strip()
 
 
-wrong = [*compose(), *components()]
+wrong = [*widths(), *compose(), *components()]
 print("\n".join(wrong), file=sys.stderr, end="\n" if wrong else "")
 sys.exit(bool(wrong))

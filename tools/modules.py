@@ -85,7 +85,9 @@ class Crate:
         """Pairs of modules, the first of which knows the second."""
         found = set()
         for module, text in self.files.items():
-            paths = [path for public, tree in USE.findall(text) if not public for path, _ in leaves(tree)]
+            paths = [
+                path for public, tree in USE.findall(text) if not public for path, _ in leaves(tree)
+            ]
             paths += [tuple(path.split("::")) for path in PATH.findall(USE.sub("", text))]
             for path in paths:
                 whole = self.absolute(module, path)
@@ -130,16 +132,23 @@ def is_family(module, other):
 
 def main():
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("folders", nargs="*", type=Path, default=[Path("core/src"), Path("gst-plugin/src")])
+    parser.add_argument(
+        "folders", nargs="*", type=Path, default=[Path("core/src"), Path("gst-plugin/src")]
+    )
     parser.add_argument("--edges", action="store_true", help="list who knows whom")
-    parser.add_argument("--strict", action="store_true", help="report the files of one element, too")
+    parser.add_argument(
+        "--strict", action="store_true", help="report the files of one element, too"
+    )
     options = parser.parse_args()
     count = 0
     for folder in options.folders:
         crate = Crate(folder)
         edges = crate.edges()
         elements = {module[:-1] for module in crate.files if module[-1:] == ("imp",)}
-        name = lambda module: "::".join(module) or "(root)"
+
+        def name(module):
+            return "::".join(module) or "(root)"
+
         if options.edges:
             for one in sorted({one for one, _ in edges}):
                 others = sorted(name(other) for module, other in edges if module == one)
@@ -148,7 +157,8 @@ def main():
             edges = {
                 (one, other)
                 for one, other in edges
-                if not is_family(one, other) and not (one[:-1] == other[:-1] and one[:-1] in elements)
+                if not is_family(one, other)
+                and not (one[:-1] == other[:-1] and one[:-1] in elements)
             }
         for circle in circles(edges):
             count += 1

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Puts NVIDIA's runtime compiler into .runtime/nvrtc-VERSION/, twice: for the tests that compile the GPU's kernels. No GPU is needed. Quick
-# when it is there. Only for x86-64; elsewhere those tests are skipped.
+# Puts NVIDIA's runtime compiler into .runtime/nvrtc-VERSION/, twice: for the tests that compile the
+# GPU's kernels. No GPU is needed. Quick when it is there. Only for x86-64; elsewhere those tests
+# are skipped.
 set -euo pipefail
 
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# Puts the run-time libraries of the CPU engines into .runtime/ at the root of the source tree: OpenVINO and ONNX Runtime, from their
-# Python wheels, of which only the libraries are kept. Quick when they are there. Needs python3 with pip, or with venv.
-# Usage: runtime.sh [FOLDER [ENGINE...]]    openvino and onnxruntime by default; only if named: tensorrt-rtx (for RTX GPUs, 240 MB), and
-#                                           deepstream (NVIDIA's metadata and surface libraries of DeepStream 9.0 for x86-64, to test with)
+# Puts the run-time libraries of the CPU engines into .runtime/ at the root of the source tree:
+# OpenVINO and ONNX Runtime, from their Python wheels, of which only the libraries are kept. Quick
+# when they are there. Needs python3 with pip, or with venv. Usage: runtime.sh [FOLDER [ENGINE...]]
+# openvino and onnxruntime by default; only if named: tensorrt-rtx (for RTX GPUs, 240 MB), and
+# deepstream (NVIDIA's metadata and surface libraries of DeepStream 9.0 for x86-64, to test with)
 set -euo pipefail
 
 OPENVINO=2026.4.1
@@ -32,7 +33,8 @@ pip() {
     "$python" -m pip --disable-pip-version-check "$@"
 }
 
-# fetch PACKAGE VERSION FOLDER-IN-WHEEL: unpacks that folder's files into .runtime/PACKAGE, whole or not at all.
+# fetch PACKAGE VERSION FOLDER-IN-WHEEL: unpacks that folder's files into .runtime/PACKAGE, whole or
+# not at all.
 fetch() {
     local package=$1 version=$2 inner=$3 target=$runtime/$1
     [ "$(cat "$target/VERSION" 2>/dev/null)" = "$version" ] && return
@@ -41,7 +43,8 @@ fetch() {
     work=$(mktemp -d "$runtime/.fetch.XXXXXX")
     # shellcheck disable=SC2064  # The folder of this very call.
     trap "rm -rf '$work'" EXIT
-    # pip takes the named platforms alone, not older ones with them: these are all that the wheels of both have been built for.
+    # pip takes the named platforms alone, not older ones with them: these are all that the wheels
+    # of both have been built for.
     local platforms=()
     for glibc in 17 27 28 34 35; do platforms+=(--platform "manylinux_2_${glibc}_$(uname -m)"); done
     platforms+=(--platform "manylinux2014_$(uname -m)")

@@ -1,11 +1,12 @@
 //! What a frame's preprocessing costs, against two other ways.
 //!
-//! The usual way is to convert the whole picture to RGB, resize it, and spread it into planes. A lower
-//! bound of any such way is the resize of the picture's planes alone, in 8 bits, without colours.
+//! The usual way is to convert the whole picture to RGB, resize it, and spread it into planes. A
+//! lower bound of any such way is the resize of the picture's planes alone, in 8 bits, without
+//! colours.
 //!
-//! `cargo bench -p vehiclecount-core --bench preprocess` prints Criterion's figures and then a table of
-//! ratios. For the table the paths take turns within one run, so that a busy machine slows all of them
-//! alike: read the ratios, not the times.
+//! `cargo bench -p vehiclecount-core --bench preprocess` prints Criterion's figures and then a
+//! table of ratios. For the table the paths take turns within one run, so that a busy machine slows
+//! all of them alike: read the ratios, not the times.
 
 use std::env;
 use std::hint::black_box;
@@ -15,13 +16,17 @@ use criterion::Criterion;
 use fast_image_resize as fir;
 use image::imageops::{self, FilterType};
 use image::{ImageBuffer, Rgb, Rgba};
-use vehiclecount_core::frame::{ColorMatrix, ColorRange, Components, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::frame::{
+    ColorMatrix, ColorRange, Components, FrameFormat, FrameView, PixelFormat, Plane,
+};
 use vehiclecount_core::preprocess::{BORDER, InputSize, Placement, Preprocessor, Resize};
 
 /// The square input, and the one of a 16:9 camera at the same cost.
-const INPUTS: [InputSize; 2] = [InputSize { width: 384, height: 384 }, InputSize { width: 512, height: 288 }];
+const INPUTS: [InputSize; 2] =
+    [InputSize { width: 384, height: 384 }, InputSize { width: 512, height: 288 }];
 const SIZES: [(usize, usize); 2] = [(1280, 720), (1920, 1080)];
-const FORMATS: [PixelFormat; 4] = [PixelFormat::I420, PixelFormat::Nv12, PixelFormat::Bgrx, PixelFormat::Gray8];
+const FORMATS: [PixelFormat; 4] =
+    [PixelFormat::I420, PixelFormat::Nv12, PixelFormat::Bgrx, PixelFormat::Gray8];
 const ROUNDS: usize = 61;
 
 /// Brings one frame to the model's input.
@@ -41,7 +46,8 @@ impl Bench {
             ..FrameFormat::new(pixels, width, height)
         };
         let picture = Picture::new(format);
-        let (image_picture, fir_picture, planes_picture) = (picture.clone(), picture.clone(), picture.clone());
+        let (image_picture, fir_picture, planes_picture) =
+            (picture.clone(), picture.clone(), picture.clone());
         let mut preprocessor = Preprocessor::new(format, Resize::Letterbox, size);
         let placement = preprocessor.placement();
 
@@ -54,13 +60,18 @@ impl Bench {
         let with_image = move || {
             image_picture.view(|frame| {
                 let channels = to_rgb(frame, &mut whole);
-                let (size, bytes) = ((width as u32, height as u32), &whole[..width * height * channels]);
+                let (size, bytes) =
+                    ((width as u32, height as u32), &whole[..width * height * channels]);
                 let small = if channels == 4 {
-                    let whole = ImageBuffer::<Rgba<u8>, _>::from_raw(size.0, size.1, bytes).expect("a whole picture");
-                    imageops::resize(&whole, small_width, small_height, FilterType::Triangle).into_raw()
+                    let whole = ImageBuffer::<Rgba<u8>, _>::from_raw(size.0, size.1, bytes)
+                        .expect("a whole picture");
+                    imageops::resize(&whole, small_width, small_height, FilterType::Triangle)
+                        .into_raw()
                 } else {
-                    let whole = ImageBuffer::<Rgb<u8>, _>::from_raw(size.0, size.1, bytes).expect("a whole picture");
-                    imageops::resize(&whole, small_width, small_height, FilterType::Triangle).into_raw()
+                    let whole = ImageBuffer::<Rgb<u8>, _>::from_raw(size.0, size.1, bytes)
+                        .expect("a whole picture");
+                    imageops::resize(&whole, small_width, small_height, FilterType::Triangle)
+                        .into_raw()
                 };
                 to_planes(&small, channels, placement, black_box(&mut input));
             });
@@ -77,15 +88,23 @@ impl Bench {
         };
 
         let shapes = (0..pixels.planes()).map(|plane| format.plane_size(plane));
-        let mut small: Vec<_> =
-            shapes.map(|(_, _, bytes)| fir::images::Image::new(small_width, small_height, kind(bytes))).collect();
+        let mut small: Vec<_> = shapes
+            .map(|(_, _, bytes)| fir::images::Image::new(small_width, small_height, kind(bytes)))
+            .collect();
         let mut resizer = fir::Resizer::new();
         let planes = move || {
             for (plane, small) in small.iter_mut().enumerate() {
                 let (columns, rows, bytes) = format.plane_size(plane);
                 let (columns, rows) = (columns as u32, rows as u32);
-                let whole = fir::images::ImageRef::new(columns, rows, &planes_picture.planes[plane].0, kind(bytes));
-                resizer.resize(&whole.expect("a whole plane"), small, &options).expect("the same kind of pixel");
+                let whole = fir::images::ImageRef::new(
+                    columns,
+                    rows,
+                    &planes_picture.planes[plane].0,
+                    kind(bytes),
+                );
+                resizer
+                    .resize(&whole.expect("a whole plane"), small, &options)
+                    .expect("the same kind of pixel");
                 black_box(small.buffer());
             }
         };
@@ -97,7 +116,8 @@ impl Bench {
             fir_picture.view(|frame| {
                 let channels = to_rgb(frame, &mut whole);
                 let bytes = &whole[..width * height * channels];
-                let whole = fir::images::ImageRef::new(width as u32, height as u32, bytes, kind(channels));
+                let whole =
+                    fir::images::ImageRef::new(width as u32, height as u32, bytes, kind(channels));
                 let whole = whole.expect("a whole picture");
                 let mut small = fir::images::Image::new(small_width, small_height, kind(channels));
                 resizer.resize(&whole, &mut small, &options).expect("the same kind of pixel");
@@ -134,13 +154,14 @@ impl Picture {
     }
 
     fn view(&self, with: impl FnOnce(&FrameView<'_>)) {
-        let planes: Vec<Plane<'_>> = self.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
+        let planes: Vec<Plane<'_>> =
+            self.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
         with(&FrameView::new(self.format, &planes).expect("planes of the format"));
     }
 }
 
-/// The whole picture as RGB, each chroma sample used for its four pixels, in integers. Four-byte pixels are only copied, as the resize takes
-/// them as they are. Returns the bytes of a pixel.
+/// The whole picture as RGB, each chroma sample used for its four pixels, in integers. Four-byte
+/// pixels are only copied, as the resize takes them as they are. Returns the bytes of a pixel.
 fn to_rgb(frame: &FrameView<'_>, whole: &mut [u8]) -> usize {
     let FrameFormat { pixels, width, height, .. } = frame.format();
     let channels = if pixels.layout().kind == Components::Rgb { 4 } else { 3 };
@@ -173,7 +194,9 @@ fn to_planes(small: &[u8], channels: usize, placement: Placement, input: &mut [f
     let Placement { left, top, width, input: size, .. } = placement;
     input.fill(BORDER);
     for (channel, plane) in input.chunks_exact_mut(size.width * size.height).enumerate() {
-        for (small, row) in small.chunks_exact(width * channels).zip(plane.chunks_exact_mut(size.width).skip(top)) {
+        for (small, row) in
+            small.chunks_exact(width * channels).zip(plane.chunks_exact_mut(size.width).skip(top))
+        {
             for (pixel, value) in small.chunks_exact(channels).zip(&mut row[left..]) {
                 *value = f32::from(pixel[channel]);
             }
@@ -220,7 +243,10 @@ fn main() {
     }
     println!("\nmilliseconds for a frame, and how many times as long as fused");
     println!("(planes: fast_image_resize on the planes alone, without colours)");
-    println!("{:<29}{:>8}{:>17}{:>19}{:>17}", "picture", "fused", "planes", "fast_image_resize", "image");
+    println!(
+        "{:<29}{:>8}{:>17}{:>19}{:>17}",
+        "picture", "fused", "planes", "fast_image_resize", "image"
+    );
     for bench in &mut benches {
         let [fused, others @ ..] = medians(bench);
         let others = others.map(|time| format!("{time:>8.3} {:>6.1}x", time / fused)).join(" ");

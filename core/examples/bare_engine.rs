@@ -4,9 +4,10 @@
 //! cargo run --release -p vehiclecount-core --example bare_engine -- [ENGINE[:FILE.onnx]...] [--size WxH] [--seconds S] [--rounds N]
 //! ```
 //!
-//! The engines take turns in rounds, so that whatever else the machine does hits all of them alike. Each is driven by all of its lanes
-//! (frames/s, and the median time of a frame) and by one lane alone (the time of a frame that has the machine to itself). The processor's
-//! time per frame hardly depends on what else runs.
+//! The engines take turns in rounds, so that whatever else the machine does hits all of them alike.
+//! Each is driven by all of its lanes (frames/s, and the median time of a frame) and by one lane
+//! alone (the time of a frame that has the machine to itself). The processor's time per frame
+//! hardly depends on what else runs.
 
 use std::sync::Arc;
 use std::thread;
@@ -39,7 +40,8 @@ fn options() -> Result<Options, Box<dyn std::error::Error>> {
         }
     }
     if options.engines.is_empty() {
-        options.engines = ["openvino", "onnxruntime"].map(|kind| (kind.to_owned(), String::new())).into();
+        options.engines =
+            ["openvino", "onnxruntime"].map(|kind| (kind.to_owned(), String::new())).into();
     }
     Ok(options)
 }
@@ -72,7 +74,8 @@ fn drive(engine: &dyn Engine, lanes: &mut [Box<dyn Lane>], seconds: f64) -> (Vec
                     let mut times = Vec::new();
                     while Instant::now() < end {
                         let begin = Instant::now();
-                        lane.infer(std::slice::from_mut(&mut slot)).expect("an engine that opened infers");
+                        lane.infer(std::slice::from_mut(&mut slot))
+                            .expect("an engine that opened infers");
                         times.push(begin.elapsed().as_secs_f64());
                     }
                     times
@@ -110,7 +113,10 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         let engine = engine::open(&request)?.engine;
         let info = engine.info();
         let InputSize { width, height } = info.input;
-        let name = format!("{} {} {} {width}x{height}, {} lanes", info.kind, info.version, info.precision, info.lanes);
+        let name = format!(
+            "{} {} {} {width}x{height}, {} lanes",
+            info.kind, info.version, info.precision, info.lanes
+        );
         let mut lanes = (0..info.lanes).map(|_| engine.lane()).collect::<Result<Vec<_>, _>>()?;
         drive(&*engine, &mut lanes, 0.2);
         let (rates, busy, alone, processor) = Default::default();
@@ -123,7 +129,8 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
             bench.processor.push((processor_time() - before) / times.len() as f64);
             bench.rates.push(times.len() as f64 / passed);
             bench.busy.push(median(&mut times));
-            let (mut times, _) = drive(&*bench.engine, &mut bench.lanes[..1], options.seconds / 2.0);
+            let (mut times, _) =
+                drive(&*bench.engine, &mut bench.lanes[..1], options.seconds / 2.0);
             bench.alone.push(median(&mut times));
         }
     }

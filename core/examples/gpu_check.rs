@@ -1,11 +1,13 @@
-//! The GPU path on a machine that has a GPU: does it count right, how fast is it, does it leak? `./run gpu-check` runs it.
+//! The GPU path on a machine that has a GPU: does it count right, how fast is it, does it leak?
+//! `./run gpu-check` runs it.
 //!
 //! ```text
 //! gpu_check [--model MODEL] [--gpu INDEX] [--max-batch N] [--seconds S] [--batches N] [--out FILE]
 //! ```
 //!
-//! It needs the driver and, for the engine, TensorRT; neither GStreamer nor a compiler. Every part is tried, and what fails is said in the
-//! JSON that it writes, which bears the card's name. The exit code is 0 if nothing failed, 3 if nothing failed and TensorRT is not there, so that no
+//! It needs the driver and, for the engine, TensorRT; neither GStreamer nor a compiler. Every part
+//! is tried, and what fails is said in the JSON that it writes, which bears the card's name. The
+//! exit code is 0 if nothing failed, 3 if nothing failed and TensorRT is not there, so that no
 //! network ran (`skipped`), else 1.
 
 use std::any::Any;
@@ -17,10 +19,16 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use vehiclecount_core::cuda::{Context, CountOrder, DeviceBuffer, Driver, Event, Kernels, PictureOrder, Stream};
+use vehiclecount_core::cuda::{
+    Context, CountOrder, DeviceBuffer, Driver, Event, Kernels, PictureOrder, Stream,
+};
 use vehiclecount_core::density::DensityMap;
-use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Output, Slot};
-use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::engine::{
+    self, Engine, EngineError, EngineKind, EngineRequest, Output, Slot,
+};
+use vehiclecount_core::frame::{
+    ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane,
+};
 use vehiclecount_core::golden::Reference;
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor, Resize};
@@ -32,8 +40,8 @@ type Failure = Box<dyn std::error::Error + Send + Sync>;
 /// Batches for which throughput is measured.
 const BATCHES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
-/// How far a preprocessed sample may lie from the processor's, in levels of 255: the processor works in
-/// fixed point, the GPU in f32.
+/// How far a preprocessed sample may lie from the processor's, in levels of 255: the processor
+/// works in fixed point, the GPU in f32.
 const LEVELS: f32 = 0.05;
 
 /// How far a sum may lie from the exact one, of the whole: f32 sums of thousands of cells.
@@ -50,7 +58,14 @@ struct Options {
 }
 
 fn options() -> Result<Options, Failure> {
-    let mut options = Options { model: String::new(), gpu: 0, max_batch: 64, seconds: 1.0, batches: 10_000, out: None };
+    let mut options = Options {
+        model: String::new(),
+        gpu: 0,
+        max_batch: 64,
+        seconds: 1.0,
+        batches: 10_000,
+        out: None,
+    };
     let mut arguments = std::env::args().skip(1);
     while let Some(argument) = arguments.next() {
         let value = arguments.next().ok_or_else(|| format!("{argument} needs a value"))?;
@@ -110,7 +125,8 @@ fn main() -> ExitCode {
             return ExitCode::from(2);
         }
     };
-    let mut report = Report { parts: serde_json::Map::new(), failures: Vec::new(), skipped: Vec::new() };
+    let mut report =
+        Report { parts: serde_json::Map::new(), failures: Vec::new(), skipped: Vec::new() };
     let mut context = None;
     report.part("card", |_| {
         let driver = Driver::open()?;
@@ -161,7 +177,8 @@ fn main() -> ExitCode {
 fn noise(seed: usize, length: usize) -> Vec<u8> {
     let mut state = seed as u64 + 1;
     let next = || {
-        state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
+        state =
+            state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (state >> 56) as u8
     };
     std::iter::repeat_with(next).take(length).collect()
@@ -200,7 +217,10 @@ impl Picture {
 
     /// Addresses, strides and lengths on the GPU.
     fn on_device(&self) -> Vec<(u64, usize, usize)> {
-        self.device.iter().map(|(buffer, stride)| (buffer.address(), *stride, buffer.bytes())).collect()
+        self.device
+            .iter()
+            .map(|(buffer, stride)| (buffer.address(), *stride, buffer.bytes()))
+            .collect()
     }
 
     fn order(&self, placement: Placement, slot: usize) -> Result<PictureOrder, Failure> {
@@ -209,15 +229,25 @@ impl Picture {
 }
 
 /// Kernels against their twins on the processor, and the time that they take.
-fn kernels(context: &Arc<Context>, max_batch: usize, faults: &mut Vec<String>) -> Result<Value, Failure> {
+fn kernels(
+    context: &Arc<Context>,
+    max_batch: usize,
+    faults: &mut Vec<String>,
+) -> Result<Value, Failure> {
     let kernels = Kernels::load(context)?;
     let input = InputSize { width: 384, height: 384 };
     let mut differences = serde_json::Map::new();
     for pixels in PixelFormat::ALL {
         let (mut pictures, mut expected, mut orders) = (Vec::new(), Vec::new(), Vec::new());
-        for (index, (width, height)) in [(1920, 1080), (641, 361), (300, 900)].into_iter().enumerate() {
+        for (index, (width, height)) in
+            [(1920, 1080), (641, 361), (300, 900)].into_iter().enumerate()
+        {
             let picture = Picture::new(context, pixels, width, height, index)?;
-            let views: Vec<_> = picture.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
+            let views: Vec<_> = picture
+                .planes
+                .iter()
+                .map(|(data, stride)| Plane { data, stride: *stride })
+                .collect();
             let mut twin = Preprocessor::new(picture.format, Resize::Letterbox, input);
             let mut values = vec![0.0; input.values()];
             twin.run(&FrameView::new(picture.format, &views)?, &mut values);
@@ -226,7 +256,11 @@ fn kernels(context: &Arc<Context>, max_batch: usize, faults: &mut Vec<String>) -
             pictures.push(picture);
         }
         let got = kernels.preprocess_now(&orders, input)?;
-        let far = got.iter().zip(&expected).map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
+        let far = got
+            .iter()
+            .zip(&expected)
+            .map(|(got, expected)| (got - expected).abs())
+            .fold(0.0, f32::max);
         if far > LEVELS || got.iter().any(|value| !value.is_finite()) {
             faults.push(format!(
                 "{pixels:?} pictures lie {far} levels from the processor's, where {LEVELS} is the bound"
@@ -235,9 +269,13 @@ fn kernels(context: &Arc<Context>, max_batch: usize, faults: &mut Vec<String>) -
         differences.insert(format!("{pixels:?}"), json!(far));
     }
     let cells = 48 * 48;
-    let density: Vec<f32> = noise(9, cells * 3).iter().map(|&value| f32::from(value) / 2550.0).collect();
-    let counts =
-        kernels.count_now(&[CountOrder::new(0, 0), CountOrder::new(0, 0), CountOrder::new(0, 0)], &density, cells)?;
+    let density: Vec<f32> =
+        noise(9, cells * 3).iter().map(|&value| f32::from(value) / 2550.0).collect();
+    let counts = kernels.count_now(
+        &[CountOrder::new(0, 0), CountOrder::new(0, 0), CountOrder::new(0, 0)],
+        &density,
+        cells,
+    )?;
     for (map, count) in density.chunks_exact(cells).zip(&counts) {
         let exact: f64 = map.iter().map(|&cell| f64::from(cell)).sum();
         if (f64::from(count[0]) - exact).abs() > exact * SUM {
@@ -258,7 +296,8 @@ fn kernels(context: &Arc<Context>, max_batch: usize, faults: &mut Vec<String>) -
     let mut best = Duration::MAX;
     for _ in 0..if max_batch < 16 { 3 } else { 50 } {
         begin.record(&stream)?;
-        // SAFETY: the orders, the pictures that they name and the inputs live until the stream has been waited for below.
+        // SAFETY: the orders, the pictures that they name and the inputs live until the stream has
+        // been waited for below.
         unsafe { kernels.preprocess(&stream, told.address(), batch, inputs.address(), input)? };
         end.record(&stream)?;
         stream.synchronize()?;
@@ -284,7 +323,11 @@ fn open(options: &Options, faults: &mut Vec<String>) -> Result<(Arc<dyn Engine>,
     let engine = engine::open_unchecked(&request, EngineKind::TensorRt)?;
     let opened = since.elapsed().as_secs_f64();
     let info = engine.info().clone();
-    let file = info.precision.parse::<tensorrt::Precision>().ok().and_then(|precision| precision.file(&model));
+    let file = info
+        .precision
+        .parse::<tensorrt::Precision>()
+        .ok()
+        .and_then(|precision| precision.file(&model));
     let mut golden = Value::Null;
     if let Some(reference) = file.map(|file| Reference::read(&model, file)).transpose()?.flatten() {
         let comparison = reference.in_precision(&info.precision).compare(&*engine)?;
@@ -310,10 +353,13 @@ struct Frames {
 
 impl Frames {
     fn new(engine: &dyn Engine, context: &Arc<Context>, batch: usize) -> Result<Self, Failure> {
-        let pictures: Result<Vec<_>, Failure> =
-            (0..batch).map(|seed| Picture::new(context, PixelFormat::Nv12, 1280, 720, seed)).collect();
+        let pictures: Result<Vec<_>, Failure> = (0..batch)
+            .map(|seed| Picture::new(context, PixelFormat::Nv12, 1280, 720, seed))
+            .collect();
         let pictures = pictures?;
-        let placement = Preprocessor::new(pictures[0].format, Resize::Letterbox, engine.info().input).placement();
+        let placement =
+            Preprocessor::new(pictures[0].format, Resize::Letterbox, engine.info().input)
+                .placement();
         let slots = (0..batch).map(|_| Slot::best_for(engine)).collect();
         Ok(Self { pictures, slots, placement })
     }
@@ -331,8 +377,13 @@ impl Frames {
     }
 }
 
-/// Regions counted on the GPU against their twin: the map of the same frames, weighed on the processor.
-fn regions(engine: &Arc<dyn Engine>, context: &Arc<Context>, faults: &mut Vec<String>) -> Result<Value, Failure> {
+/// Regions counted on the GPU against their twin: the map of the same frames, weighed on the
+/// processor.
+fn regions(
+    engine: &Arc<dyn Engine>,
+    context: &Arc<Context>,
+    faults: &mut Vec<String>,
+) -> Result<Value, Failure> {
     let mut frames = Frames::new(&**engine, context, 2)?;
     let mut lane = engine.lane()?;
     let info = engine.info();
@@ -362,7 +413,11 @@ fn regions(engine: &Arc<dyn Engine>, context: &Arc<Context>, faults: &mut Vec<St
                 largest = largest.max((got - expected).abs() / map.count().abs().max(1.0));
             }
             if got.len() != expected.len() {
-                faults.push(format!("{} counts came, where {} were asked for", got.len(), expected.len()));
+                faults.push(format!(
+                    "{} counts came, where {} were asked for",
+                    got.len(),
+                    expected.len()
+                ));
             }
             slot.weights = None;
         }
@@ -379,7 +434,11 @@ fn quantile(sorted: &[f64], of: f64) -> f64 {
 }
 
 /// Frames per second from pictures on the GPU with all lanes, and the time of a batch with one.
-fn throughput(engine: &Arc<dyn Engine>, context: &Arc<Context>, options: &Options) -> Result<Value, Failure> {
+fn throughput(
+    engine: &Arc<dyn Engine>,
+    context: &Arc<Context>,
+    options: &Options,
+) -> Result<Value, Failure> {
     let seconds = options.seconds;
     let mut rows = Vec::new();
     for batch in BATCHES.into_iter().filter(|&batch| batch <= options.max_batch) {
@@ -413,13 +472,18 @@ fn throughput(engine: &Arc<dyn Engine>, context: &Arc<Context>, options: &Option
         let since = Instant::now();
         let results: Vec<_> = thread::scope(|scope| {
             let all: Vec<_> = (0..engine.info().lanes).map(|_| scope.spawn(work)).collect();
-            all.into_iter().map(|one| one.join().unwrap_or_else(|_| Err("a lane panicked".into()))).collect()
+            all.into_iter()
+                .map(|one| one.join().unwrap_or_else(|_| Err("a lane panicked".into())))
+                .collect()
         });
         // The lanes' own beginning is in it, which makes it a little less than it is.
         let taken = since.elapsed().as_secs_f64();
         results.into_iter().collect::<Result<(), Failure>>()?;
         let rate = done.load(Ordering::Relaxed) as f64 / taken;
-        eprintln!("  batch {batch:>2}: {rate:>9.0} frames/s, {:.3} ms a batch", quantile(&times, 0.5));
+        eprintln!(
+            "  batch {batch:>2}: {rate:>9.0} frames/s, {:.3} ms a batch",
+            quantile(&times, 0.5)
+        );
         rows.push(json!({ "batch": batch, "lanes": engine.info().lanes, "frames-per-second": rate,
             "one-lane": { "median-ms": quantile(&times, 0.5), "p99-ms": quantile(&times, 0.99), "batches": times.len() } }));
     }

@@ -1,10 +1,11 @@
 // The few calls of TensorRT that counting needs, as C functions: see shim.h.
 //
-// core/build.rs compiles this once for each ABI family, with the family's headers, and with VC_FAMILY (10, 11 or 1 for TensorRT-RTX),
-// VC_TABLE (the function to define) and NVIDIA's namespaces renamed: their inline functions would else be one for all families.
+// core/build.rs compiles this once for each ABI family, with the family's headers, and with
+// VC_FAMILY (10, 11 or 1 for TensorRT-RTX), VC_TABLE (the function to define) and NVIDIA's
+// namespaces renamed: their inline functions would else be one for all families.
 //
-// No library is linked: the entry points come in as pointers. TensorRT's classes never throw, and are deleted through their own
-// virtual destructors.
+// No library is linked: the entry points come in as pointers. TensorRT's classes never throw, and
+// are deleted through their own virtual destructors.
 #include "shim.h"
 
 #include <NvInfer.h>
@@ -100,7 +101,8 @@ void *logger(VcLog log) { return new Logger(log); }
 
 void *runtime(void *create, int32_t version, void *logger) {
     auto make = reinterpret_cast<void *(*)(void *, int32_t)>(create);
-    // The version is the library's own: with that of newer headers it would refuse. Only what the oldest one has is called.
+    // The version is the library's own: with that of newer headers it would refuse. Only what the
+    // oldest one has is called.
     return sane(static_cast<IRuntime *>(make(static_cast<ILogger *>(static_cast<Logger *>(logger)), version)));
 }
 
@@ -190,8 +192,9 @@ void *context(void *given, void *memory, int64_t size, void *kernels) {
     auto const strategy = memory ? ExecutionContextAllocationStrategy::kUSER_MANAGED : ExecutionContextAllocationStrategy::kSTATIC;
     auto *made = new Context;
 #if VC_FAMILY == 1
-    // TensorRT-RTX compiles kernels on the machine. By default it runs general ones until those for a shape are ready; a CUDA graph that is
-    // recorded meanwhile would keep the slow ones. So the first run of a shape waits for its own.
+    // TensorRT-RTX compiles kernels on the machine. By default it runs general ones until those for
+    // a shape are ready; a CUDA graph that is recorded meanwhile would keep the slow ones. So the
+    // first run of a shape waits for its own.
     made->config = sane(engine->createRuntimeConfig());
     if (made->config) {
         made->config->setExecutionContextAllocationStrategy(strategy);

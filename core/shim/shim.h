@@ -1,7 +1,8 @@
 // The C face of the shim: one table of functions for each ABI family of TensorRT.
 //
-// TensorRT's interface is C++ classes, whose tables of virtual functions differ between TensorRT 10, TensorRT 11 and TensorRT-RTX.
-// shim.cpp is compiled once for each, against that family's headers; core/src/tensorrt/ffi.rs mirrors this file.
+// TensorRT's interface is C++ classes, whose tables of virtual functions differ between TensorRT
+// 10, TensorRT 11 and TensorRT-RTX. shim.cpp is compiled once for each, against that family's
+// headers; core/src/tensorrt/ffi.rs mirrors this file.
 #pragma once
 #include <stddef.h>
 #include <stdint.h>
@@ -35,8 +36,8 @@ typedef void (*VcLog)(int32_t severity, const char *message);
 // Text of any length, handed to whoever asked for it.
 typedef void (*VcText)(void *user, const char *text, size_t length);
 
-// Progress of a build. `steps` >= 0: `phase` begins, inside `parent` or nothing; else `step` is done, or `phase` when it is negative too.
-// Returns 0 to end the build. Called by any thread.
+// Progress of a build. `steps` >= 0: `phase` begins, inside `parent` or nothing; else `step` is
+// done, or `phase` when it is negative too. Returns 0 to end the build. Called by any thread.
 typedef int32_t (*VcProgress)(void *user, const char *phase, const char *parent, int32_t steps, int32_t step);
 
 // What a build is made of.
@@ -80,17 +81,19 @@ typedef struct VcShim {
     int64_t (*engine_memory)(void *engine);
     int32_t (*engine_layers)(void *engine);
     int32_t (*engine_inspect)(void *engine, void *user, VcText text);
-    // With scratch memory of its own, or in `memory` on the GPU, which may be shared with contexts that never run at the same time.
-    // `kernels`: see below, or null; it outlives the context.
+    // With scratch memory of its own, or in `memory` on the GPU, which may be shared with contexts
+    // that never run at the same time. `kernels`: see below, or null; it outlives the context.
     void *(*context)(void *engine, void *memory, int64_t size, void *kernels);
     void (*context_drop)(void *context);
     int32_t (*context_profile)(void *context, int32_t profile, void *stream);
     int32_t (*context_shape)(void *context, const char *name, const VcDims *dims);
     int32_t (*context_address)(void *context, const char *name, void *address);
     int32_t (*context_enqueue)(void *context, void *stream);
-    // Returns 1 and hands the plan to `plan`, and what was measured to `timings`, or 0 and the reason to `error`.
+    // Returns 1 and hands the plan to `plan`, and what was measured to `timings`, or 0 and the
+    // reason to `error`.
     int32_t (*build)(const VcBuild *build, void *logger, void *user, VcText plan, VcText timings, VcText error);
-    // TensorRT-RTX alone: kernels that were compiled on this machine, from `bytes` where these are good (`*taken`); null for others.
+    // TensorRT-RTX alone: kernels that were compiled on this machine, from `bytes` where these are
+    // good (`*taken`); null for others.
     void *(*kernels)(void *engine, const void *bytes, size_t size, int32_t *taken);
     void (*kernels_drop)(void *kernels);
     // What is in it now. Returns 0 where that is not to be had.

@@ -248,7 +248,12 @@ impl Account {
     }
 
     /// A frame leaves. Frames leave in the order in which they came.
-    pub fn report(&mut self, frame: Departure, finding: Finding, settings: ReportSettings) -> FrameReport {
+    pub fn report(
+        &mut self,
+        frame: Departure,
+        finding: Finding,
+        settings: ReportSettings,
+    ) -> FrameReport {
         let stamp = frame.stamp;
         if !matches!(finding, Finding::NotDue) {
             self.last_due = Some(stamp.sequence);
@@ -265,7 +270,8 @@ impl Account {
                 self.take(stamp, measurement);
             }
         }
-        let latest = self.latest.as_ref().filter(|latest| latest.stamp.moment.epoch == stamp.moment.epoch);
+        let latest =
+            self.latest.as_ref().filter(|latest| latest.stamp.moment.epoch == stamp.moment.epoch);
         let stale = latest.is_none_or(|latest| Some(latest.stamp.sequence) != self.last_due);
         self.statistics.stale += u64::from(stale);
         let regions = self.counter.settings().regions.regions.iter().enumerate();
@@ -297,7 +303,11 @@ impl Account {
 
     /// The count of a frame that has left already under `ticket`, or `None` where there will be
     /// none. Says whether the frame was waited for: the number of the frame.
-    pub fn late(&mut self, ticket: u64, measurement: impl FnOnce(GridPlacement) -> Option<Measurement>) -> Option<u64> {
+    pub fn late(
+        &mut self,
+        ticket: u64,
+        measurement: impl FnOnce(GridPlacement) -> Option<Measurement>,
+    ) -> Option<u64> {
         let index = self.late.iter().position(|late| late.ticket == ticket)?;
         let LateFrame { stamp, placement, .. } = self.late.remove(index)?;
         if let Some(measurement) = measurement(placement) {

@@ -11,7 +11,8 @@ use crate::report::Counted;
 pub struct CountSettings {
     /// Polygons and levels.
     pub regions: Regions,
-    /// Every count is multiplied by this: for a camera that the model is known to over- or under-count.
+    /// Every count is multiplied by this: for a camera that the model is known to over- or
+    /// under-count.
     pub scale: f64,
     /// Time constant of the smoothing; zero smooths nothing.
     pub smoothing: Duration,
@@ -78,12 +79,13 @@ impl Counter {
 
     /// Counts the picture taken at `time` on the camera's own clock. Pictures come in order.
     pub fn update(&mut self, map: &DensityMap, time: Duration) -> Counts {
-        let regions: Vec<f64> = self.coverage(&map.grid).iter().map(|share| share.count(map)).collect();
+        let regions: Vec<f64> =
+            self.coverage(&map.grid).iter().map(|share| share.count(map)).collect();
         self.update_sums(map.count(), Some(&regions), time)
     }
 
-    /// As [`update`](Self::update), from the sums of the whole map and of each region, in the order of
-    /// the settings; `None` where the regions' sums are not known.
+    /// As [`update`](Self::update), from the sums of the whole map and of each region, in the order
+    /// of the settings; `None` where the regions' sums are not known.
     pub fn update_sums(&mut self, total: f64, regions: Option<&[f64]>, time: Duration) -> Counts {
         let weight = self.weight(time);
         let scale = self.settings.scale;
@@ -91,16 +93,21 @@ impl Counter {
         let total = self.tracks[0].follow(total * scale, weight, &self.settings.regions.levels);
         let regions = regions.map(|sums| {
             let counted = self.settings.regions.regions.iter().zip(sums).zip(&mut self.tracks[1..]);
-            counted.map(|((region, sum), track)| track.follow(sum * scale, weight, &region.levels)).collect()
+            counted
+                .map(|((region, sum), track)| track.follow(sum * scale, weight, &region.levels))
+                .collect()
         });
         Counts { total, regions }
     }
 
-    /// The new count's share in the smoothed one: 1 - exp(-dt / time constant), the step response of a first-order low-pass filter.
+    /// The new count's share in the smoothed one: 1 - exp(-dt / time constant), the step response
+    /// of a first-order low-pass filter.
     fn weight(&self, time: Duration) -> f64 {
         let constant = self.settings.smoothing.as_secs_f64();
         match self.last {
-            Some(last) if constant > 0.0 => 1.0 - (-time.saturating_sub(last).as_secs_f64() / constant).exp(),
+            Some(last) if constant > 0.0 => {
+                1.0 - (-time.saturating_sub(last).as_secs_f64() / constant).exp()
+            }
             _ => 1.0,
         }
     }
@@ -136,7 +143,11 @@ mod tests {
 
     #[test]
     fn scale_multiplies_the_frame_and_its_regions() {
-        let mut counter = Counter::new(CountSettings { regions: left_half(), scale: 2.0, smoothing: Duration::ZERO });
+        let mut counter = Counter::new(CountSettings {
+            regions: left_half(),
+            scale: 2.0,
+            smoothing: Duration::ZERO,
+        });
         let counts = counter.update(&map([1.0, 3.0]), Duration::ZERO);
         assert_eq!(counts.total.raw, 8.0);
         assert_eq!(counts.total.level, Level::Moderate);
@@ -158,7 +169,8 @@ mod tests {
 
     #[test]
     fn seek_forgets_what_was_counted_before() {
-        let settings = CountSettings { smoothing: Duration::from_secs(60), ..CountSettings::default() };
+        let settings =
+            CountSettings { smoothing: Duration::from_secs(60), ..CountSettings::default() };
         let mut counter = Counter::new(settings);
         counter.update(&map([50.0, 50.0]), Duration::from_secs(9));
         counter.reset();
@@ -167,7 +179,8 @@ mod tests {
 
     #[test]
     fn time_that_runs_backwards_changes_nothing_smoothed() {
-        let settings = CountSettings { smoothing: Duration::from_secs(1), ..CountSettings::default() };
+        let settings =
+            CountSettings { smoothing: Duration::from_secs(1), ..CountSettings::default() };
         let mut counter = Counter::new(settings);
         counter.update(&map([4.0, 0.0]), Duration::from_secs(9));
         assert_eq!(counter.update(&map([9.0, 0.0]), Duration::from_secs(8)).total.smoothed, 4.0);

@@ -1,9 +1,12 @@
-// Density maps of a batch to counts, on the GPU: the whole frame's and each region's. The twin of DensityMap::count and Coverage::count.
+// Density maps of a batch to counts, on the GPU: the whole frame's and each region's. The twin of
+// DensityMap::count and Coverage::count.
 //
-// Result 0 of a frame is the sum of its cells, which is finite only if every cell is: what no number may pass by. Result r is the sum of
-// the cells times the weights of region r - 1. Sums are in 32 bits over 128 partial sums: within 4e-6 of the sum of the cells' magnitudes.
+// Result 0 of a frame is the sum of its cells, which is finite only if every cell is: what no
+// number may pass by. Result r is the sum of the cells times the weights of region r - 1. Sums are
+// in 32 bits over 128 partial sums: within 4e-6 of the sum of the cells' magnitudes.
 //
-// This file has no includes, and compiles with NVRTC, nvcc and a C++ compiler for the host; see preprocess/kernel.cu.
+// This file has no includes, and compiles with NVRTC, nvcc and a C++ compiler for the host; see
+// preprocess/kernel.cu.
 
 #ifdef __CUDACC__
 #define KERNEL extern "C" __global__ void

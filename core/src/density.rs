@@ -22,7 +22,8 @@ impl Rect {
 
 /// The shape of a density grid and the rectangle of the frame that it covers.
 ///
-/// With a letterboxed input the rectangle is larger than the frame: cells outside 0..1 look at the border.
+/// With a letterboxed input the rectangle is larger than the frame: cells outside 0..1 look at the
+/// border.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Grid {
     /// Cells in a row.
@@ -36,8 +37,14 @@ pub struct Grid {
 impl Grid {
     /// Where cell (`column`, `row`) lies in the frame.
     pub fn cell(&self, column: usize, row: usize) -> Rect {
-        let (width, height) = (self.rect.width / self.columns as f64, self.rect.height / self.rows as f64);
-        Rect { x: self.rect.x + column as f64 * width, y: self.rect.y + row as f64 * height, width, height }
+        let (width, height) =
+            (self.rect.width / self.columns as f64, self.rect.height / self.rows as f64);
+        Rect {
+            x: self.rect.x + column as f64 * width,
+            y: self.rect.y + row as f64 * height,
+            width,
+            height,
+        }
     }
 
     /// Number of cells.

@@ -105,7 +105,8 @@ impl Events {
         let mut events = Vec::new();
         for ((region, level), counted) in self.levels.iter_mut().zip(all) {
             if let Some((Some(from), since)) = level.see(counted.level, time, self.settle) {
-                let kind = EventKind::LevelChanged { region: region.clone(), from, to: counted.level };
+                let kind =
+                    EventKind::LevelChanged { region: region.clone(), from, to: counted.level };
                 events.push(Event { time: since, camera: self.camera.clone(), kind });
             }
         }
@@ -152,10 +153,13 @@ mod tests {
             let level = if second < 30 { Level::Moderate } else { Level::Dense };
             told.extend(events.count(f64::from(second), &counts(level)));
         }
-        let kind = EventKind::LevelChanged { region: Some("left".to_owned()), from: Level::Moderate, to: Level::Dense };
+        let kind = EventKind::LevelChanged {
+            region: Some("left".to_owned()),
+            from: Level::Moderate,
+            to: Level::Dense,
+        };
         assert_eq!(told, [Event { time: 30.0, camera: "north".to_owned(), kind }]);
-        let json =
-            r#"{"time":30.0,"camera":"north","event":"level-changed","region":"left","from":"moderate","to":"dense"}"#;
+        let json = r#"{"time":30.0,"camera":"north","event":"level-changed","region":"left","from":"moderate","to":"dense"}"#;
         assert_eq!(serde_json::to_string(&told[0]).unwrap(), json);
         assert_eq!(serde_json::from_str::<Event>(json).unwrap(), told[0]);
     }
@@ -185,13 +189,18 @@ mod tests {
         }
         let reason = "10.0.0.5:554 refuses the connection".to_owned();
         let event = |time, kind| Event { time, camera: "north".to_owned(), kind };
-        assert_eq!(told, [event(60.0, EventKind::CameraLost { reason }), event(120.0, EventKind::CameraBack)]);
+        assert_eq!(
+            told,
+            [event(60.0, EventKind::CameraLost { reason }), event(120.0, EventKind::CameraBack)]
+        );
     }
 
     #[test]
     fn camera_that_never_came_is_lost_and_one_that_came_at_once_is_no_event() {
         let mut never = events();
-        let told: Vec<_> = (0..50).filter_map(|second| never.presence(f64::from(second), Some("no answer"))).collect();
+        let told: Vec<_> = (0..50)
+            .filter_map(|second| never.presence(f64::from(second), Some("no answer")))
+            .collect();
         assert_eq!(told.len(), 1);
         assert_eq!(told[0].time, 0.0);
         let mut at_once = events();

@@ -100,8 +100,8 @@ impl FrameFormat {
         }
     }
 
-    /// The format of the part of the picture whose top left pixel is at `x`, `y`, and where that part
-    /// begins in each plane: after how many rows, and after how many bytes of a row.
+    /// The format of the part of the picture whose top left pixel is at `x`, `y`, and where that
+    /// part begins in each plane: after how many rows, and after how many bytes of a row.
     pub fn crop(
         &self,
         x: usize,
@@ -218,7 +218,12 @@ pub(crate) struct Rows<'a> {
 
 impl<'a> Rows<'a> {
     /// `rows` rows of `bytes` bytes, `stride` apart; or how many bytes that would take.
-    pub(crate) fn new(data: &'a [u8], stride: usize, rows: usize, bytes: usize) -> Result<Self, usize> {
+    pub(crate) fn new(
+        data: &'a [u8],
+        stride: usize,
+        rows: usize,
+        bytes: usize,
+    ) -> Result<Self, usize> {
         // The last row may lack its padding.
         let need = stride * rows.saturating_sub(1) + bytes;
         if data.len() < need { Err(need) } else { Ok(Self { data, stride, rows, bytes }) }
@@ -280,7 +285,11 @@ impl<'a> FrameView<'a> {
             return Err(FrameError::Empty { width, height });
         }
         if planes.len() != pixels.planes() {
-            return Err(FrameError::Planes { format: pixels, need: pixels.planes(), got: planes.len() });
+            return Err(FrameError::Planes {
+                format: pixels,
+                need: pixels.planes(),
+                got: planes.len(),
+            });
         }
         let mut held = [Rows::default(); 3];
         for (index, (&Plane { data, stride }, held)) in planes.iter().zip(&mut held).enumerate() {
@@ -290,7 +299,11 @@ impl<'a> FrameView<'a> {
                 return Err(FrameError::Stride { plane: index, stride, row: bytes });
             }
             let checked = Rows::new(data, stride, rows, bytes);
-            *held = checked.map_err(|need| FrameError::Short { plane: index, need, got: data.len() })?;
+            *held = checked.map_err(|need| FrameError::Short {
+                plane: index,
+                need,
+                got: data.len(),
+            })?;
         }
         Ok(Self { format, planes: held })
     }
@@ -316,9 +329,15 @@ impl<'a> FrameView<'a> {
         self.planes[plane]
     }
 
-    /// The part of the picture whose top left pixel is at `x`, `y`, in the same memory. It may begin
-    /// and end inside a chroma sample; the samples that reach past it belong to it.
-    pub fn crop(&self, x: usize, y: usize, width: usize, height: usize) -> Result<Self, FrameError> {
+    /// The part of the picture whose top left pixel is at `x`, `y`, in the same memory. It may
+    /// begin and end inside a chroma sample; the samples that reach past it belong to it.
+    pub fn crop(
+        &self,
+        x: usize,
+        y: usize,
+        width: usize,
+        height: usize,
+    ) -> Result<Self, FrameError> {
         let (format, begins) = self.format.crop(x, y, width, height)?;
         let planes = self.planes.map(|Rows { data, stride, .. }| Plane { data, stride });
         let parts: [Plane<'a>; 3] = std::array::from_fn(|plane| {
@@ -379,14 +398,16 @@ mod tests {
         let plane = |plane| {
             let (groups, rows, bytes) = format.plane_size(plane);
             let stride = groups * bytes + 3;
-            let byte = |at: usize| if by_row { plane * 100 + at / stride } else { at % stride } as u8;
+            let byte =
+                |at: usize| if by_row { plane * 100 + at / stride } else { at % stride } as u8;
             ((0..stride * rows).map(byte).collect(), stride)
         };
         (0..format.pixels.planes()).map(plane).collect()
     }
 
     fn view(format: FrameFormat, held: &[(Vec<u8>, usize)]) -> FrameView<'_> {
-        let planes: Vec<_> = held.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
+        let planes: Vec<_> =
+            held.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
         FrameView::new(format, &planes).unwrap()
     }
 
@@ -395,21 +416,35 @@ mod tests {
         for pixels in PixelFormat::ALL {
             let whole = format(pixels, 21, 15);
             let (rows, columns) = (numbered(whole, true), numbered(whole, false));
-            for (x, y, width, height) in
-                [(0, 0, 21, 15), (1, 1, 1, 1), (4, 2, 7, 5), (5, 3, 16, 12), (7, 0, 2, 1), (20, 14, 1, 1)]
-            {
-                let parts = [&rows, &columns].map(|held| view(whole, held).crop(x, y, width, height).unwrap());
+            for (x, y, width, height) in [
+                (0, 0, 21, 15),
+                (1, 1, 1, 1),
+                (4, 2, 7, 5),
+                (5, 3, 16, 12),
+                (7, 0, 2, 1),
+                (20, 14, 1, 1),
+            ] {
+                let parts = [&rows, &columns]
+                    .map(|held| view(whole, held).crop(x, y, width, height).unwrap());
                 let part = parts[0].format();
                 assert_eq!((part.width, part.height, part.pixels), (width, height, pixels));
                 for index in 0..pixels.layout().components.len() {
-                    let Samples { plane, offset, step, columns, rows, covers, phase } = part.samples(index);
+                    let Samples { plane, offset, step, columns, rows, covers, phase } =
+                        part.samples(index);
                     // The first sample covers the first pixel, the last one the last.
                     let before = whole.samples(index);
                     assert_eq!(phase, (x % covers.0, y % covers.1), "{pixels:?}");
-                    assert_eq!((x + width - 1) / covers.0, x / covers.0 + columns - 1, "{pixels:?}");
+                    assert_eq!(
+                        (x + width - 1) / covers.0,
+                        x / covers.0 + columns - 1,
+                        "{pixels:?}"
+                    );
                     assert_eq!((y + height - 1) / covers.1, y / covers.1 + rows - 1, "{pixels:?}");
                     for row in 0..rows {
-                        assert_eq!(parts[0].row(plane, row)[0] as usize, plane * 100 + y / covers.1 + row);
+                        assert_eq!(
+                            parts[0].row(plane, row)[0] as usize,
+                            plane * 100 + y / covers.1 + row
+                        );
                     }
                     let column = before.offset + (x / covers.0) * before.step;
                     let (row, bytes) = (parts[1].row(plane, 0), pixels.layout().depth.bytes);
@@ -428,8 +463,9 @@ mod tests {
             let (second, further) = first.crop(2, 1, 9, 8).unwrap();
             let (once, at_once) = whole.crop(5, 6, 9, 8).unwrap();
             assert_eq!(second, once, "{pixels:?}");
-            let twice =
-                std::array::from_fn(|plane| (begins[plane].0 + further[plane].0, begins[plane].1 + further[plane].1));
+            let twice = std::array::from_fn(|plane| {
+                (begins[plane].0 + further[plane].0, begins[plane].1 + further[plane].1)
+            });
             assert_eq!(at_once, twice, "{pixels:?}");
         }
     }
@@ -437,9 +473,14 @@ mod tests {
     #[test]
     fn part_outside_the_picture_is_refused_with_figures() {
         let whole = format(PixelFormat::I420, 20, 10);
-        for (x, y, width, height) in
-            [(0, 0, 21, 1), (20, 0, 1, 1), (0, 9, 1, 2), (3, 3, 0, 1), (3, 3, 1, 0), (usize::MAX, 0, 2, 1)]
-        {
+        for (x, y, width, height) in [
+            (0, 0, 21, 1),
+            (20, 0, 1, 1),
+            (0, 9, 1, 2),
+            (3, 3, 0, 1),
+            (3, 3, 1, 0),
+            (usize::MAX, 0, 2, 1),
+        ] {
             let refused = FrameError::Crop { x, y, width, height, of: (20, 10) };
             assert_eq!(whole.crop(x, y, width, height), Err(refused));
         }

@@ -1,17 +1,18 @@
 //! The golden picture: an engine that opens is not yet an engine that counts.
 //!
-//! A network can be run wrongly without any error: an INT8 plan whose scales were lost counts nothing, on every picture. So a model comes
-//! with a picture and with what each of its files makes of it, the count and the density, measured by another implementation
-//! (`engines/verify.py`). When a file is opened on an engine for the first time on a machine, the picture is run through and compared
-//! ([`check_once`]); that it agreed is remembered in the cache folder, for the very file, expectation, engine, version, device, processor
-//! and input size.
+//! A network can be run wrongly without any error: an INT8 plan whose scales were lost counts
+//! nothing, on every picture. So a model comes with a picture and with what each of its files makes
+//! of it, the count and the density, measured by another implementation (`engines/verify.py`). When
+//! a file is opened on an engine for the first time on a machine, the picture is run through and
+//! compared ([`check_once`]); that it agreed is remembered in the cache folder, for the very file,
+//! expectation, engine, version, device, processor and input size.
 //!
 //! What is expected holds for one input size. At another one
 //!
-//! - the file is opened once more at the golden size and compared there, where that is quick: on processors. On a GPU it would mean to
-//!   build another plan, for minutes;
-//! - the engine in the size that was asked for must count something like it on the scaled picture ([`Reference::roughly`]), which shows an
-//!   engine that counts nothing, or far too much.
+//! - the file is opened once more at the golden size and compared there, where that is quick: on
+//!   processors. On a GPU it would mean to build another plan, for minutes;
+//! - the engine in the size that was asked for must count something like it on the scaled picture
+//!   ([`Reference::roughly`]), which shows an engine that counts nothing, or far too much.
 
 use std::collections::BTreeMap;
 use std::fs::{self, File as StdFile, OpenOptions};
@@ -62,7 +63,8 @@ pub struct Comparison {
     pub count: f64,
     /// What it should count, and how near.
     pub expected: GoldenCount,
-    /// Where a density is known: the largest difference of a cell, and how large it may be, in vehicles.
+    /// Where a density is known: the largest difference of a cell, and how large it may be, in
+    /// vehicles.
     pub cell: Option<(f32, f32)>,
 }
 
@@ -89,14 +91,18 @@ impl Reference {
                 remedy: format!("the manifest says {}x{}: {AGAIN}", golden.width, golden.height),
             });
         }
-        let density = golden.density.as_ref().map(|name| read_density(model, golden, name, file)).transpose()?;
+        let density = golden
+            .density
+            .as_ref()
+            .map(|name| read_density(model, golden, name, file))
+            .transpose()?;
         let size = InputSize { width, height };
         let (picture, file) = (golden.picture.clone(), model.path(file).display().to_string());
         Ok(Some(Self { picture, file, size, rgb, expected, density }))
     }
 
-    /// What is expected of an engine that runs the file in `precision`. In FP16, made from the FP32 file, sums of 11 bits take three times the
-    /// tolerance of FP32's.
+    /// What is expected of an engine that runs the file in `precision`. In FP16, made from the FP32
+    /// file, sums of 11 bits take three times the tolerance of FP32's.
     #[must_use]
     pub fn in_precision(mut self, precision: &str) -> Self {
         if precision == "fp16" && !self.file.ends_with("-fp16.onnx") {
@@ -117,7 +123,9 @@ impl Reference {
     pub fn compare(&self, engine: &dyn Engine) -> Result<Comparison, EngineError> {
         let mut slot = Slot::new(engine.info());
         let values = slot.input.values_mut().expect("made for values");
-        for (plane, values) in values.chunks_exact_mut(self.size.width * self.size.height).enumerate() {
+        for (plane, values) in
+            values.chunks_exact_mut(self.size.width * self.size.height).enumerate()
+        {
             for (value, pixel) in values.iter_mut().zip(self.rgb.as_chunks::<3>().0) {
                 *value = f32::from(pixel[plane]);
             }
@@ -126,29 +134,35 @@ impl Reference {
         let cell = self.density.as_ref().map(|cells| {
             let expected = cells.density.iter().flatten();
             let got = slot.output.map().unwrap_or_default();
-            let differences = got.iter().zip(expected).map(|(got, expected)| (got - expected).abs());
+            let differences =
+                got.iter().zip(expected).map(|(got, expected)| (got - expected).abs());
             (differences.fold(0.0, f32::max), cells.tolerance)
         });
         Ok(Comparison { count, expected: self.expected, cell })
     }
 
-    /// Counts on the picture scaled to the size that `engine` was opened at, and tells between what bounds that must lie: a quarter of the
-    /// expectation and four times it. A network counts differently at another scale, though not nothing. `None` where the scale is below
-    /// a half, at which vehicles may vanish, or hardly any are expected.
+    /// Counts on the picture scaled to the size that `engine` was opened at, and tells between what
+    /// bounds that must lie: a quarter of the expectation and four times it. A network counts
+    /// differently at another scale, though not nothing. `None` where the scale is below a half, at
+    /// which vehicles may vanish, or hardly any are expected.
     pub fn roughly(
         &self,
         model: &Model,
         engine: &dyn Engine,
     ) -> Result<Option<(f64, RangeInclusive<f64>)>, EngineError> {
         let (input, expected) = (engine.info().input, self.expected.count);
-        if expected < 2.0 || input.width * 2 < self.size.width || input.height * 2 < self.size.height {
+        if expected < 2.0
+            || input.width * 2 < self.size.width
+            || input.height * 2 < self.size.height
+        {
             return Ok(None);
         }
         let InputSize { width, height } = self.size;
         let pixels = PixelFormat::Rgb;
         let format = FrameFormat::new(pixels, width, height);
         let plane = Plane { data: &self.rgb, stride: width * 3 };
-        let frame = FrameView::new(format, &[plane]).expect("the picture has been read in this size");
+        let frame =
+            FrameView::new(format, &[plane]).expect("the picture has been read in this size");
         let mut slot = Slot::new(engine.info());
         Preprocessor::new(format, model.manifest.input.resize, input)
             .run(&frame, slot.input.values_mut().expect("made for values"));
@@ -159,13 +173,16 @@ impl Reference {
     /// The comparison as an error, unless it agrees.
     fn judge(&self, engine: &dyn Engine) -> Result<(), EngineError> {
         let comparison = self.compare(engine)?;
-        let Comparison { count, expected: GoldenCount { count: expected, tolerance }, cell } = comparison;
+        let Comparison { count, expected: GoldenCount { count: expected, tolerance }, cell } =
+            comparison;
         if comparison.agrees() {
             return Ok(());
         }
         let what = match cell {
             Some((difference, allowed)) if (count - expected).abs() <= tolerance => {
-                format!("a cell of the density is off by {difference:.4} vehicles, where {allowed:.4} are allowed")
+                format!(
+                    "a cell of the density is off by {difference:.4} vehicles, where {allowed:.4} are allowed"
+                )
             }
             _ => {
                 format!(
@@ -179,29 +196,37 @@ impl Reference {
 
     fn failed(&self, info: &EngineInfo, what: &str) -> EngineError {
         let EngineInfo { kind, version, device, input, .. } = info;
-        let what = format!("{what} ({kind} {version} on {device}, {}x{})", input.width, input.height);
+        let what =
+            format!("{what} ({kind} {version} on {device}, {}x{})", input.width, input.height);
         EngineError::Golden { kind: info.kind, file: self.file.clone(), what }
     }
 
-    /// Vehicles that `engine` counts on the input in `slot`, where it leaves the density. An inference that fails on the golden picture
-    /// has failed it: scales that were lost may show as cells that are no number.
+    /// Vehicles that `engine` counts on the input in `slot`, where it leaves the density. An
+    /// inference that fails on the golden picture has failed it: scales that were lost may show as
+    /// cells that are no number.
     fn infer(&self, engine: &dyn Engine, slot: &mut Slot) -> Result<f64, EngineError> {
-        engine.lane().and_then(|mut lane| lane.infer(std::slice::from_mut(slot))).map_err(|error| match error {
-            EngineError::Infer { reason, .. } => {
-                self.failed(engine.info(), &format!("the inference of {} fails: {reason}", self.picture))
-            }
-            other => other,
-        })?;
+        engine.lane().and_then(|mut lane| lane.infer(std::slice::from_mut(slot))).map_err(
+            |error| match error {
+                EngineError::Infer { reason, .. } => self.failed(
+                    engine.info(),
+                    &format!("the inference of {} fails: {reason}", self.picture),
+                ),
+                other => other,
+            },
+        )?;
         Ok(slot.output.total())
     }
 }
 
-const AGAIN: &str = "install the model again, or write its golden values anew (engines/verify.py --golden)";
+const AGAIN: &str =
+    "install the model again, or write its golden values anew (engines/verify.py --golden)";
 
 /// The file of the model that an engine which says `info` of itself runs.
 fn file_of<'a>(model: &'a Model, info: &EngineInfo) -> Option<&'a File> {
     let own = match info.kind {
-        EngineKind::TensorRt => info.precision.parse::<Precision>().ok().and_then(|precision| precision.file(model)),
+        EngineKind::TensorRt => {
+            info.precision.parse::<Precision>().ok().and_then(|precision| precision.file(model))
+        }
         kind => model.file_in(kind, &info.precision),
     };
     own.or_else(|| model.file_for(info.kind))
@@ -234,16 +259,24 @@ fn read_png(path: &Path) -> Result<(Vec<u8>, usize, usize), ModelError> {
         png::ColorType::Grayscale | png::ColorType::GrayscaleAlpha => [0, 0, 0],
         png::ColorType::Indexed => return Err(wrong("a palette that was not expanded".to_owned())),
     };
-    let rgb = pixels.chunks_exact(info.color_type.samples()).flat_map(|pixel| channels.map(|index| pixel[index]));
+    let rgb = pixels
+        .chunks_exact(info.color_type.samples())
+        .flat_map(|pixel| channels.map(|index| pixel[index]));
     Ok((rgb.collect(), info.width as usize, info.height as usize))
 }
 
 /// The density of `file`, of the shape that the golden size gives.
-fn read_density(model: &Model, golden: &Golden, name: &str, file: &File) -> Result<Cells, ModelError> {
+fn read_density(
+    model: &Model,
+    golden: &Golden,
+    name: &str,
+    file: &File,
+) -> Result<Cells, ModelError> {
     let path = model.folder.join(name);
-    let text = fs::read_to_string(&path).map_err(|source| ModelError::Io { path: path.clone(), source })?;
-    let mut densities: Densities =
-        serde_json::from_str(&text).map_err(|source| ModelError::Parse { path: path.clone(), source })?;
+    let text = fs::read_to_string(&path)
+        .map_err(|source| ModelError::Io { path: path.clone(), source })?;
+    let mut densities: Densities = serde_json::from_str(&text)
+        .map_err(|source| ModelError::Parse { path: path.clone(), source })?;
     let wrong = |value: String, remedy: String| ModelError::Value {
         path: path.clone(),
         key: "the golden density".to_owned(),
@@ -285,7 +318,13 @@ struct Agreement {
 }
 
 impl Agreement {
-    fn new(engine: &dyn Engine, input: InputSize, file: &File, golden: &Golden, expected: &GoldenCount) -> Self {
+    fn new(
+        engine: &dyn Engine,
+        input: InputSize,
+        file: &File,
+        golden: &Golden,
+        expected: &GoldenCount,
+    ) -> Self {
         let info = engine.info();
         Self {
             file: file.sha256.clone(),
@@ -296,7 +335,10 @@ impl Agreement {
             device: info.device.clone(),
             processor: processor(),
             input: format!("{}x{}", input.width, input.height),
-            golden: format!("{} within {} at {}x{}", expected.count, expected.tolerance, golden.width, golden.height),
+            golden: format!(
+                "{} within {} at {}x{}",
+                expected.count, expected.tolerance, golden.width, golden.height
+            ),
         }
     }
 }
@@ -304,11 +346,15 @@ impl Agreement {
 /// The processor's name, where the system tells.
 fn processor() -> String {
     let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text.lines().find(|line| line.starts_with("model name")).and_then(|line| line.split_once(':'));
+    let name = text
+        .lines()
+        .find(|line| line.starts_with("model name"))
+        .and_then(|line| line.split_once(':'));
     name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
 }
 
-/// The file of what has agreed, a JSON object a line. It may be lost, damaged or not writable: then there is no more than a comparison too many.
+/// The file of what has agreed, a JSON object a line. It may be lost, damaged or not writable: then
+/// there is no more than a comparison too many.
 struct State {
     path: Option<PathBuf>,
     text: String,
@@ -325,7 +371,9 @@ impl State {
     }
 
     fn has(&self, agreement: &Agreement) -> bool {
-        self.text.lines().any(|line| serde_json::from_str(line).is_ok_and(|known: Agreement| known == *agreement))
+        self.text.lines().any(|line| {
+            serde_json::from_str(line).is_ok_and(|known: Agreement| known == *agreement)
+        })
     }
 
     /// Appends a line, in one write: other processes may do the same.
@@ -366,7 +414,8 @@ pub(crate) fn check_once(
     if state.has(&agreement) {
         return Ok(());
     }
-    let unreadable = |error: ModelError| EngineError::Model { kind: info.kind, reason: error.to_string() };
+    let unreadable =
+        |error: ModelError| EngineError::Model { kind: info.kind, reason: error.to_string() };
     let Some(reference) = Reference::read(model, file).map_err(unreadable)? else { return Ok(()) };
     let reference = reference.in_precision(&info.precision);
     if info.input == reference.size {
@@ -374,7 +423,11 @@ pub(crate) fn check_once(
     } else {
         let agreement = Agreement::new(engine, reference.size, file, golden, expected);
         if let Some(reopen) = reopen.filter(|_| !state.has(&agreement)) {
-            let engine = reopen(&EngineRequest { input: Some(reference.size), max_batch: 1, ..request.clone() })?;
+            let engine = reopen(&EngineRequest {
+                input: Some(reference.size),
+                max_batch: 1,
+                ..request.clone()
+            })?;
             reference.judge(&*engine)?;
             state.add(&agreement);
         }
@@ -393,8 +446,8 @@ pub(crate) fn check_once(
     Ok(())
 }
 
-/// Compares `engine` with the golden picture of `file`, whatever was seen before, and remembers that it agreed. The engine must have been
-/// opened at [`Reference::size`].
+/// Compares `engine` with the golden picture of `file`, whatever was seen before, and remembers
+/// that it agreed. The engine must have been opened at [`Reference::size`].
 pub fn verify(
     model: &Model,
     file: &File,
@@ -404,7 +457,8 @@ pub fn verify(
     let info = engine.info();
     let comparison = reference.compare(engine)?;
     if let Some((golden, expected)) = expectation(model, file).filter(|_| comparison.agrees()) {
-        let (state, agreement) = (State::read(), Agreement::new(engine, info.input, file, golden, expected));
+        let (state, agreement) =
+            (State::read(), Agreement::new(engine, info.input, file, golden, expected));
         if !state.has(&agreement) {
             state.add(&agreement);
         }

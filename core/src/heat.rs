@@ -4,7 +4,8 @@
 pub const WARM: f32 = 0.07;
 
 /// Colours from cold to hot at equal steps of heat: red, green and blue in 0..1.
-const COLORS: [[f64; 3]; 4] = [[0.1, 0.25, 0.95], [0.0, 0.85, 0.75], [1.0, 0.85, 0.1], [1.0, 0.15, 0.1]];
+const COLORS: [[f64; 3]; 4] =
+    [[0.1, 0.25, 0.95], [0.0, 0.85, 0.75], [1.0, 0.85, 0.1], [1.0, 0.15, 0.1]];
 
 /// The heat of a density, from 0 for none towards 1. It rises fast and never quite arrives, so that
 /// a crowd still has structure.
@@ -17,7 +18,9 @@ pub fn color(heat: f64) -> [f64; 3] {
     let place = heat.clamp(0.0, 1.0) * (COLORS.len() - 1) as f64;
     let index = (place as usize).min(COLORS.len() - 2);
     let share = place - index as f64;
-    std::array::from_fn(|channel| COLORS[index][channel] * (1.0 - share) + COLORS[index + 1][channel] * share)
+    std::array::from_fn(|channel| {
+        COLORS[index][channel] * (1.0 - share) + COLORS[index + 1][channel] * share
+    })
 }
 
 #[cfg(test)]

@@ -4,7 +4,8 @@
 //! publishing) reads a clock. The modules stand in the order in which a frame meets them:
 //!
 //! 1. [`frame`]: a borrowed view of a decoded picture.
-//! 2. [`preprocess`]: picture to model input, colour conversion and resize in one pass, and where the picture lies in that input.
+//! 2. [`preprocess`]: picture to model input, colour conversion and resize in one pass, and where
+//!    the picture lies in that input.
 //! 3. [`batch`]: frames of different cameras meet in batches; who goes next, who is dropped.
 //! 4. [`model`] and [`engine`]: which network, and what runs it.
 //!    [`golden`]: whether that counts what it must.
@@ -17,7 +18,8 @@
 //!
 //! [`heat`] gives densities their colours in pictures.
 //!
-//! [`cuda`] is what these need of an NVIDIA GPU: the driver, memory, streams, and the kernels that stand beside their CPU twins.
+//! [`cuda`] is what these need of an NVIDIA GPU: the driver, memory, streams, and the kernels that
+//! stand beside their CPU twins.
 
 pub mod account;
 pub mod batch;

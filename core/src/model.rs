@@ -56,7 +56,8 @@ pub struct Manifest {
 pub struct Golden {
     /// A PNG beside the manifest: the model's input, of the size below.
     pub picture: String,
-    /// A JSON file beside the manifest: the density that each file makes of it. Without it, the count alone is compared.
+    /// A JSON file beside the manifest: the density that each file makes of it. Without it, the
+    /// count alone is compared.
     #[serde(default)]
     pub density: Option<String>,
     /// Width of the input in pixels.
@@ -157,7 +158,9 @@ pub enum ModelError {
         remedy: String,
     },
     /// An ONNX file that no manifest describes.
-    #[error("{path}: no manifest lists this file; put one beside it (engines/README.md shows how it is written)")]
+    #[error(
+        "{path}: no manifest lists this file; put one beside it (engines/README.md shows how it is written)"
+    )]
     NoManifest {
         /// The ONNX file.
         path: PathBuf,
@@ -190,8 +193,8 @@ pub struct Model {
 }
 
 impl Model {
-    /// Opens the model that `name` means: a manifest (`.json`), an `.onnx` file beside its manifest, or the name of a model in one of
-    /// `folders`. An empty name is [`DEFAULT_MODEL`].
+    /// Opens the model that `name` means: a manifest (`.json`), an `.onnx` file beside its
+    /// manifest, or the name of a model in one of `folders`. An empty name is [`DEFAULT_MODEL`].
     pub fn open(name: &str, folders: &[PathBuf]) -> Result<Self, ModelError> {
         let name = if name.is_empty() { DEFAULT_MODEL } else { name };
         let path = Path::new(name);
@@ -200,11 +203,16 @@ impl Model {
             Some("onnx") => Self::from_onnx(path),
             Some("plan" | "engine") => Self::from_plan(path),
             _ => {
-                let candidates: Vec<PathBuf> =
-                    folders.iter().map(|folder| folder.join(name).with_added_extension("json")).collect();
+                let candidates: Vec<PathBuf> = folders
+                    .iter()
+                    .map(|folder| folder.join(name).with_added_extension("json"))
+                    .collect();
                 match candidates.iter().find(|path| path.is_file()) {
                     Some(path) => Self::from_manifest(path),
-                    None => Err(ModelError::NotFound { name: name.to_owned(), looked: looked(&candidates) }),
+                    None => Err(ModelError::NotFound {
+                        name: name.to_owned(),
+                        looked: looked(&candidates),
+                    }),
                 }
             }
         }
@@ -212,8 +220,8 @@ impl Model {
 
     fn from_manifest(path: &Path) -> Result<Self, ModelError> {
         let text = fs::read_to_string(path).map_err(|source| io_error(path, source))?;
-        let manifest: Manifest =
-            serde_json::from_str(&text).map_err(|source| ModelError::Parse { path: path.to_owned(), source })?;
+        let manifest: Manifest = serde_json::from_str(&text)
+            .map_err(|source| ModelError::Parse { path: path.to_owned(), source })?;
         check(path, &manifest)?;
         let folder = path.parent().unwrap_or(Path::new("")).to_owned();
         Ok(Self { manifest, folder, chosen: None, plan: None })
@@ -239,7 +247,11 @@ impl Model {
         for manifest in manifests {
             // Another JSON file in that folder is none of our business.
             let Ok(mut model) = Self::from_manifest(&manifest) else { continue };
-            let listed = model.manifest.files.iter().position(|file| path.file_name() == Some(file.file.as_ref()));
+            let listed = model
+                .manifest
+                .files
+                .iter()
+                .position(|file| path.file_name() == Some(file.file.as_ref()));
             if listed.is_some() {
                 model.chosen = listed;
                 return Ok(model);
@@ -248,8 +260,8 @@ impl Model {
         Err(ModelError::NoManifest { path: path.to_owned() })
     }
 
-    /// The model that `path`, a plan that was built by hand, is one of: the manifest beside it whose name the plan's begins with, or the only
-    /// one there.
+    /// The model that `path`, a plan that was built by hand, is one of: the manifest beside it
+    /// whose name the plan's begins with, or the only one there.
     fn from_plan(path: &Path) -> Result<Self, ModelError> {
         if !path.is_file() {
             let looked = path.display().to_string();
@@ -261,9 +273,11 @@ impl Model {
         };
         let entries = fs::read_dir(folder).map_err(|source| io_error(folder, source))?;
         let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let manifests = files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
+        let manifests =
+            files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
         // Another JSON file in that folder is none of our business.
-        let mut models: Vec<Self> = manifests.filter_map(|path| Self::from_manifest(&path).ok()).collect();
+        let mut models: Vec<Self> =
+            manifests.filter_map(|path| Self::from_manifest(&path).ok()).collect();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if models.len() != 1 {
             models.retain(|model| name.starts_with(&model.manifest.name));
@@ -273,7 +287,8 @@ impl Model {
         Ok(model.with_plan(path.to_owned()))
     }
 
-    /// The model with a TensorRT plan that was built by hand, by trtexec perhaps, instead of its files.
+    /// The model with a TensorRT plan that was built by hand, by trtexec perhaps, instead of its
+    /// files.
     #[must_use]
     pub fn with_plan(self, plan: PathBuf) -> Self {
         Self { plan: Some(plan), ..self }
@@ -298,8 +313,13 @@ impl Model {
 
     /// The model of the scripted engine: no files, input 64x64, stride 8.
     pub fn scripted() -> Self {
-        let input =
-            Input { name: "images".to_owned(), width: 64, height: 64, multiple_of: 8, resize: Resize::Letterbox };
+        let input = Input {
+            name: "images".to_owned(),
+            width: 64,
+            height: 64,
+            multiple_of: 8,
+            resize: Resize::Letterbox,
+        };
         let manifest = Manifest {
             schema: SCHEMA,
             name: "scripted".to_owned(),
@@ -315,8 +335,8 @@ impl Model {
         Self { manifest, folder: PathBuf::new(), chosen: None, plan: None }
     }
 
-    /// The file that `kind` takes, if there is one: the first in the manifest's order that lists it, INT8 before others. A file that was
-    /// named by itself is taken by any engine.
+    /// The file that `kind` takes, if there is one: the first in the manifest's order that lists
+    /// it, INT8 before others. A file that was named by itself is taken by any engine.
     pub fn file_for(&self, kind: EngineKind) -> Option<&File> {
         if let Some(chosen) = self.chosen {
             return self.manifest.files.get(chosen);
@@ -331,7 +351,10 @@ impl Model {
         if let Some(chosen) = self.chosen_file() {
             return (chosen.precision == precision).then_some(chosen);
         }
-        self.manifest.files.iter().find(|file| file.precision == precision && file.engines.contains(&kind))
+        self.manifest
+            .files
+            .iter()
+            .find(|file| file.precision == precision && file.engines.contains(&kind))
     }
 
     /// Where `file` lies.
@@ -358,11 +381,14 @@ impl Model {
         Err(ModelError::Checksum { path, expected: file.sha256.clone(), got })
     }
 
-    /// As [`verify`](Self::verify), but a file that was right is not read again in this process until it changes.
+    /// As [`verify`](Self::verify), but a file that was right is not read again in this process
+    /// until it changes.
     pub fn verify_once(&self, file: &File) -> Result<(), ModelError> {
-        static RIGHT: Mutex<BTreeSet<(PathBuf, u64, SystemTime, String)>> = Mutex::new(BTreeSet::new());
+        static RIGHT: Mutex<BTreeSet<(PathBuf, u64, SystemTime, String)>> =
+            Mutex::new(BTreeSet::new());
         let path = self.path(file);
-        let stamp = fs::metadata(&path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?)));
+        let stamp =
+            fs::metadata(&path).and_then(|metadata| Ok((metadata.len(), metadata.modified()?)));
         let (length, modified) = stamp.map_err(|source| io_error(&path, source))?;
         let key = (path, length, modified, file.sha256.clone());
         if RIGHT.lock().contains(&key) {
@@ -377,7 +403,8 @@ impl Model {
     pub fn input_size(&self, asked: Option<InputSize>) -> Result<InputSize, ModelError> {
         let input = &self.manifest.input;
         let size = asked.unwrap_or(InputSize { width: input.width, height: input.height });
-        let fits = |side: usize| side > 0 && side.is_multiple_of(input.multiple_of) && side <= MAX_SIDE;
+        let fits =
+            |side: usize| side > 0 && side.is_multiple_of(input.multiple_of) && side <= MAX_SIDE;
         if fits(size.width) && fits(size.height) {
             return Ok(size);
         }
@@ -385,13 +412,17 @@ impl Model {
             path: self.folder.join(format!("{}.json", self.manifest.name)),
             key: "input size".to_owned(),
             value: format!("{}x{}", size.width, size.height),
-            remedy: format!("both sides must be multiples of {} and at most {MAX_SIDE}", input.multiple_of),
+            remedy: format!(
+                "both sides must be multiples of {} and at most {MAX_SIDE}",
+                input.multiple_of
+            ),
         })
     }
 }
 
-/// Folders in which models are looked for by name: that in `VEHICLECOUNT_MODELS`, `engines/models` above the plugin or the program, and
-/// `share/vehiclecount/models` in its prefix, `/usr/local` and `/usr`.
+/// Folders in which models are looked for by name: that in `VEHICLECOUNT_MODELS`, `engines/models`
+/// above the plugin or the program, and `share/vehiclecount/models` in its prefix, `/usr/local` and
+/// `/usr`.
 pub fn folders() -> Vec<PathBuf> {
     places::folders("VEHICLECOUNT_MODELS", "engines/models", "share/vehiclecount/models")
 }
@@ -402,11 +433,18 @@ const MAX_SIDE: usize = 4096;
 /// The places where a manifest was looked for: those whose folder is there, or that there is none.
 fn looked(candidates: &[PathBuf]) -> String {
     let name = |path: &PathBuf| path.display().to_string();
-    let existing: Vec<_> = candidates.iter().filter(|path| path.parent().is_some_and(Path::is_dir)).map(name).collect();
+    let existing: Vec<_> = candidates
+        .iter()
+        .filter(|path| path.parent().is_some_and(Path::is_dir))
+        .map(name)
+        .collect();
     if !existing.is_empty() {
         return existing.join(", ");
     }
-    let folders = candidates.iter().filter_map(|path| path.parent()).map(|folder| folder.display().to_string());
+    let folders = candidates
+        .iter()
+        .filter_map(|path| path.parent())
+        .map(|folder| folder.display().to_string());
     let mut folders: Vec<_> = folders.collect();
     let more = folders.len().saturating_sub(6);
     if more > 0 {
@@ -415,7 +453,10 @@ fn looked(candidates: &[PathBuf]) -> String {
     }
     match folders.is_empty() {
         true => "no folder: VEHICLECOUNT_MODELS names one".to_owned(),
-        false => format!("{}: none of these folders is there; VEHICLECOUNT_MODELS names another", folders.join(", ")),
+        false => format!(
+            "{}: none of these folders is there; VEHICLECOUNT_MODELS names another",
+            folders.join(", ")
+        ),
     }
 }
 
@@ -457,11 +498,15 @@ fn check(path: &Path, manifest: &Manifest) -> Result<(), ModelError> {
                 return wrong("golden", name, "a file must lie beside its manifest");
             }
         }
-        let fits = |side: usize| side > 0 && side.is_multiple_of(manifest.input.multiple_of) && side <= MAX_SIDE;
+        let fits = |side: usize| {
+            side > 0 && side.is_multiple_of(manifest.input.multiple_of) && side <= MAX_SIDE
+        };
         if !fits(golden.width) || !fits(golden.height) {
             let size = format!("{}x{}", golden.width, golden.height);
-            let remedy =
-                format!("both sides must be multiples of {} and at most {MAX_SIDE}", manifest.input.multiple_of);
+            let remedy = format!(
+                "both sides must be multiples of {} and at most {MAX_SIDE}",
+                manifest.input.multiple_of
+            );
             return wrong("golden.width, golden.height", &size, &remedy);
         }
     }
@@ -476,8 +521,11 @@ mod tests {
     fn plan_finds_the_manifest_beside_it() {
         let folder = tempfile::tempdir().expect("a folder");
         let manifest = include_str!("../tests/engines/tiny.json");
-        let write = |name: &str, text: &str| std::fs::write(folder.path().join(name), text).expect("it is written");
-        let open = |name: &str| Model::open(folder.path().join(name).to_str().expect("a plain path"), &[]);
+        let write = |name: &str, text: &str| {
+            std::fs::write(folder.path().join(name), text).expect("it is written")
+        };
+        let open =
+            |name: &str| Model::open(folder.path().join(name).to_str().expect("a plain path"), &[]);
         write("trtexec.engine", "");
         assert!(matches!(open("trtexec.engine"), Err(ModelError::NoManifest { .. })));
         write("a.json", manifest);
@@ -494,9 +542,14 @@ mod tests {
     fn model_that_is_nowhere_tells_where_it_was_looked_for() {
         let said = |folders: &[PathBuf]| Model::open("absent", folders).unwrap_err().to_string();
         let here = std::env::temp_dir();
-        let none: Vec<_> = (0..9).map(|number| here.join(format!("no such folder {number}"))).collect();
+        let none: Vec<_> =
+            (0..9).map(|number| here.join(format!("no such folder {number}"))).collect();
         let told = said(&[&none[..], std::slice::from_ref(&here)].concat());
-        assert!(told.contains(&here.join("absent.json").display().to_string()) && !told.contains("no such"), "{told}");
+        assert!(
+            told.contains(&here.join("absent.json").display().to_string())
+                && !told.contains("no such"),
+            "{told}"
+        );
         let told = said(&none);
         for word in ["no such folder 0", "no such folder 8", "3 more", "VEHICLECOUNT_MODELS"] {
             assert!(told.contains(word), "{told}");

@@ -11,8 +11,11 @@ pub(crate) const OVERRIDE: &str = "VEHICLECOUNT_RUNTIME";
 ///
 /// `inner` is the path below a source tree, `shared` the one below an installation's prefix.
 pub fn folders(variable: &str, inner: &str, shared: &str) -> Vec<PathBuf> {
-    let mut found: Vec<PathBuf> =
-        env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from).into_iter().collect();
+    let mut found: Vec<PathBuf> = env::var_os(variable)
+        .filter(|value| !value.is_empty())
+        .map(PathBuf::from)
+        .into_iter()
+        .collect();
     for start in [own_library(), env::current_exe().ok()].into_iter().flatten() {
         for above in start.ancestors().skip(1) {
             found.push(above.join(inner));
@@ -38,7 +41,8 @@ fn own_library() -> Option<PathBuf> {
         // as long as the library is loaded: as long as this code runs.
         let name = unsafe {
             let mut info: libc::Dl_info = std::mem::zeroed();
-            if libc::dladdr(here as *const libc::c_void, &mut info) == 0 || info.dli_fname.is_null() {
+            if libc::dladdr(here as *const libc::c_void, &mut info) == 0 || info.dli_fname.is_null()
+            {
                 return None;
             }
             std::ffi::CStr::from_ptr(info.dli_fname).to_owned()

@@ -69,7 +69,9 @@ pub enum RegionError {
         source: serde_json::Error,
     },
     /// Fewer than three corners, or one of them outside the frame.
-    #[error("region {region:?}: {what}; give at least three corners [x, y], each between 0 and 1 of the frame")]
+    #[error(
+        "region {region:?}: {what}; give at least three corners [x, y], each between 0 and 1 of the frame"
+    )]
     Polygon {
         /// The region.
         region: String,
@@ -148,14 +150,14 @@ impl RegionsFile {
     /// # Errors
     /// What is wrong with it.
     pub fn read(path: &Path) -> Result<Self, RegionError> {
-        let content =
-            std::fs::read_to_string(path).map_err(|source| RegionError::Io { path: path.to_owned(), source })?;
+        let content = std::fs::read_to_string(path)
+            .map_err(|source| RegionError::Io { path: path.to_owned(), source })?;
         Self::from_json(&content, &format!(" in {}", path.display()))
     }
 
     fn from_json(text: &str, place: &str) -> Result<Self, RegionError> {
-        let file: Self =
-            serde_json::from_str(text).map_err(|source| RegionError::Parse { place: place.to_owned(), source })?;
+        let file: Self = serde_json::from_str(text)
+            .map_err(|source| RegionError::Parse { place: place.to_owned(), source })?;
         file.common().check()?;
         file.cameras.values().try_for_each(Regions::check)?;
         Ok(file)
@@ -177,7 +179,8 @@ impl Regions {
         self.levels.check("the whole frame")?;
         for (index, region) in self.regions.iter().enumerate() {
             let name = &region.name;
-            let wrong_name = |what: &str| Err(RegionError::Name { region: name.clone(), what: what.to_owned() });
+            let wrong_name =
+                |what: &str| Err(RegionError::Name { region: name.clone(), what: what.to_owned() });
             if name.is_empty() {
                 return wrong_name("it has no name");
             }
@@ -188,7 +191,9 @@ impl Regions {
             if region.polygon.len() < 3 {
                 return wrong(format!("{} corners", region.polygon.len()));
             }
-            if let Some([x, y]) = region.polygon.iter().find(|p| p.iter().any(|c| !(0.0..=1.0).contains(c))) {
+            if let Some([x, y]) =
+                region.polygon.iter().find(|p| p.iter().any(|c| !(0.0..=1.0).contains(c)))
+            {
                 return wrong(format!("corner [{x}, {y}] lies outside the frame"));
             }
             if let Some(crossings) = crossing::crossings(&region.polygon) {
@@ -231,7 +236,10 @@ impl Coverage {
 
     /// Vehicles inside the polygon: each cell counts by its share.
     pub fn count(&self, map: &DensityMap) -> f64 {
-        self.cells.iter().map(|&(cell, share)| f64::from(map.cells[cell as usize]) * f64::from(share)).sum()
+        self.cells
+            .iter()
+            .map(|&(cell, share)| f64::from(map.cells[cell as usize]) * f64::from(share))
+            .sum()
     }
 
     /// The covered cells and their shares.
@@ -251,7 +259,12 @@ fn area(polygon: &[Point]) -> f64 {
 fn clip(polygon: &[Point], cell: &Rect, clipped: &mut Vec<Point>, scratch: &mut Vec<Point>) {
     clipped.clear();
     clipped.extend_from_slice(polygon);
-    let sides = [(0, cell.x, 1.0), (0, cell.x + cell.width, -1.0), (1, cell.y, 1.0), (1, cell.y + cell.height, -1.0)];
+    let sides = [
+        (0, cell.x, 1.0),
+        (0, cell.x + cell.width, -1.0),
+        (1, cell.y, 1.0),
+        (1, cell.y + cell.height, -1.0),
+    ];
     for (axis, bound, sign) in sides {
         std::mem::swap(clipped, scratch);
         clipped.clear();
@@ -300,7 +313,16 @@ mod tests {
     #[test]
     fn concave_region_that_falls_apart_inside_a_row_is_exact() {
         // A U of area 0.5 x 1 minus the notch 0.25 x 0.75, off the grid's lines.
-        let u = [[0.1, 0.1], [0.3, 0.1], [0.3, 0.7], [0.5, 0.7], [0.5, 0.1], [0.7, 0.1], [0.7, 0.9], [0.1, 0.9]];
+        let u = [
+            [0.1, 0.1],
+            [0.3, 0.1],
+            [0.3, 0.7],
+            [0.5, 0.7],
+            [0.5, 0.1],
+            [0.7, 0.1],
+            [0.7, 0.9],
+            [0.1, 0.9],
+        ];
         let expected = 0.6 * 0.8 - 0.2 * 0.6;
         for polygon in [u.to_vec(), u.iter().rev().copied().collect::<Vec<_>>()] {
             let covered = Coverage::new(&polygon, &grid()).count(&map([1.0 / 16.0; 16]));
@@ -312,9 +334,12 @@ mod tests {
     fn overlapping_regions_count_the_same_vehicle_twice() {
         let mut cells = [0.0; 16];
         cells[5] = 1.0;
-        let (left, right) =
-            ([[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]], [[0.25, 0.0], [1.0, 0.0], [1.0, 1.0], [0.25, 1.0]]);
-        let total: f64 = [left, right].iter().map(|r| Coverage::new(r, &grid()).count(&map(cells))).sum();
+        let (left, right) = (
+            [[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]],
+            [[0.25, 0.0], [1.0, 0.0], [1.0, 1.0], [0.25, 1.0]],
+        );
+        let total: f64 =
+            [left, right].iter().map(|r| Coverage::new(r, &grid()).count(&map(cells))).sum();
         assert!((total - 2.0).abs() < 1e-6);
     }
 
@@ -323,14 +348,18 @@ mod tests {
         // The frame takes the middle half of the rows.
         let boxed = Grid { rect: Rect { x: 0.0, y: -0.5, width: 1.0, height: 2.0 }, ..grid() };
         let all = Coverage::new(&[[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]], &boxed);
-        assert_eq!(all.cells().iter().map(|c| c.0).collect::<Vec<_>>(), (4..12).collect::<Vec<_>>());
+        assert_eq!(
+            all.cells().iter().map(|c| c.0).collect::<Vec<_>>(),
+            (4..12).collect::<Vec<_>>()
+        );
     }
 
     #[test]
     fn camera_with_its_own_entry_takes_that_and_the_others_take_the_common_one() {
         let common = r#"{"name": "all", "polygon": [[0, 0], [1, 0], [1, 1]]}"#;
         let own = r#"{"name": "own", "polygon": [[0, 0], [1, 0], [0, 1]]}"#;
-        let text = format!(r#"{{"regions": [{common}], "cameras": {{"north": {{"regions": [{own}]}}}}}}"#);
+        let text =
+            format!(r#"{{"regions": [{common}], "cameras": {{"north": {{"regions": [{own}]}}}}}}"#);
         let file = RegionsFile::parse(&text).unwrap();
         assert_eq!(file.for_camera("north").regions[0].name, "own");
         assert_eq!(file.for_camera("south").regions[0].name, "all");
@@ -340,13 +369,26 @@ mod tests {
     #[test]
     fn wrong_regions_are_named() {
         let error = |text: &str| RegionsFile::parse(text).unwrap_err().to_string();
-        assert!(error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1]]}]}"#).contains("\"a\": 2 corners"));
-        assert!(error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1], [0, 7]]}]}"#).contains("[0, 7]"));
-        assert!(error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1], [0.5, 0.5]]}]}"#).contains("no area"));
+        assert!(
+            error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1]]}]}"#)
+                .contains("\"a\": 2 corners")
+        );
+        assert!(
+            error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1], [0, 7]]}]}"#)
+                .contains("[0, 7]")
+        );
+        assert!(
+            error(r#"{"regions": [{"name": "a", "polygon": [[0, 0], [1, 1], [0.5, 0.5]]}]}"#)
+                .contains("no area")
+        );
         assert!(error(r#"{"region": []}"#).contains("unknown field"));
         let crossed = r#"{"regions": [{"name": "a", "polygon": [[0.2, 0.2], [0.8, 0.2], [0.2, 0.8], [0.8, 0.8]]}]}"#;
-        assert!(error(crossed).contains("region \"a\": its edges cross between corners 2-3 and 4-1"));
+        assert!(
+            error(crossed).contains("region \"a\": its edges cross between corners 2-3 and 4-1")
+        );
         assert!(error("/nowhere/regions.json").contains("/nowhere/regions.json"));
-        assert!(error(r#"{"levels": {"moderate": 5, "dense": 5, "jammed": 6}}"#).contains("must rise"));
+        assert!(
+            error(r#"{"levels": {"moderate": 5, "dense": 5, "jammed": 6}}"#).contains("must rise")
+        );
     }
 }

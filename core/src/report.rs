@@ -1,4 +1,5 @@
-//! What is said of a frame: in metadata on the frame, and as JSON to whoever is not in the pipeline.
+//! What is said of a frame: in metadata on the frame, and as JSON to whoever is not in the
+//! pipeline.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 
@@ -13,13 +14,15 @@ use crate::region::{Level, Polygon};
 pub struct FrameReport {
     /// The camera's id.
     pub camera: String,
-    /// Number of the frame in its camera's stream, from 0. Frames that never reached the counter have no number.
+    /// Number of the frame in its camera's stream, from 0. Frames that never reached the counter
+    /// have no number.
     pub sequence: u64,
     /// The counter's `unique-id`, to tell several counters in one pipeline apart.
     pub unique_id: u32,
     /// The frame's presentation time in the stream, nanoseconds.
     pub pts: Option<u64>,
-    /// When the camera took the picture, nanoseconds since 1970 (UTC), where the sender's clock is known.
+    /// When the camera took the picture, nanoseconds since 1970 (UTC), where the sender's clock is
+    /// known.
     pub capture_time: Option<u64>,
     /// When the frame reached the counter, nanoseconds since 1970 (UTC), by this machine's clock.
     pub received_time: u64,
@@ -159,7 +162,8 @@ fn rfc3339(nanoseconds: u64) -> String {
 }
 
 impl FrameReport {
-    /// The report as JSON; the density map goes in when `with_density` is set and the report has one.
+    /// The report as JSON; the density map goes in when `with_density` is set and the report has
+    /// one.
     pub fn to_json(&self, with_density: bool) -> JsonReport {
         let seconds = |nanoseconds: u64| nanoseconds as f64 / NANOSECONDS;
         JsonReport {

@@ -165,7 +165,13 @@ impl Windows {
     pub fn new(camera: &str, regions: &[String], hold: f64) -> Self {
         let names = std::iter::once(None).chain(regions.iter().cloned().map(Some));
         let track = |region| Track { region, held: None, gathered: Default::default() };
-        Self { camera: camera.to_owned(), hold, tracks: names.map(track).collect(), now: None, until: 0.0 }
+        Self {
+            camera: camera.to_owned(),
+            hold,
+            tracks: names.map(track).collect(),
+            now: None,
+            until: 0.0,
+        }
     }
 
     /// Takes in what was counted at `time`, `regions` in their order. Gives the records of the
@@ -174,7 +180,8 @@ impl Windows {
         let records = self.advance(time);
         let known = std::iter::once(&counts.total).chain(counts.regions.iter().flatten()).map(Some);
         for (track, counted) in self.tracks.iter_mut().zip(known.chain(std::iter::repeat(None))) {
-            track.held = counted.map(|counted| Held { count: counted.raw, level: counted.level, stale });
+            track.held =
+                counted.map(|counted| Held { count: counted.raw, level: counted.level, stale });
         }
         self.until = time + self.hold;
         records
@@ -328,11 +335,15 @@ mod tests {
             for (index, record) in of_frame.iter().enumerate() {
                 assert_eq!(record.start, BEGIN as u64 + index as u64 * u64::from(window));
                 assert_eq!((record.covered, record.stale), (f64::from(window), 0.0));
-                assert!((record.mean - 4.0).abs() < 1e-9 && (record.p95 - 4.0).abs() < 1e-9, "{record:?}");
+                assert!(
+                    (record.mean - 4.0).abs() < 1e-9 && (record.p95 - 4.0).abs() < 1e-9,
+                    "{record:?}"
+                );
                 assert_eq!((record.max, record.levels.free), (4.0, 1.0));
             }
         }
-        let region = records.iter().find(|record| record.window == 3600 && record.region.is_some()).unwrap();
+        let region =
+            records.iter().find(|record| record.window == 3600 && record.region.is_some()).unwrap();
         assert_eq!((region.region.as_deref(), region.max), (Some("left"), 2.0));
         assert!((region.mean - 2.0).abs() < 1e-9);
     }
@@ -348,7 +359,10 @@ mod tests {
         let record = frame(&records, 10)[0];
         assert_eq!((record.covered, record.max), (5.0, 8.0));
         assert!((record.mean - (2.0 * 2.0 + 8.0) / 5.0).abs() < 1e-9, "{record:?}");
-        assert!((record.stale - 0.2).abs() < 1e-9 && (record.levels.moderate - 0.2).abs() < 1e-9, "{record:?}");
+        assert!(
+            (record.stale - 0.2).abs() < 1e-9 && (record.levels.moderate - 0.2).abs() < 1e-9,
+            "{record:?}"
+        );
         assert!((record.levels.free - 0.8).abs() < 1e-9, "{record:?}");
     }
 
@@ -361,8 +375,10 @@ mod tests {
         records.extend(windows.advance(BEGIN + 50.0));
         records.extend(windows.count(BEGIN + 55.0, &counts(6.0), false));
         records.extend(windows.advance(BEGIN + 120.0));
-        let tens: Vec<_> =
-            frame(&records, 10).iter().map(|record| (record.start - BEGIN as u64, record.covered)).collect();
+        let tens: Vec<_> = frame(&records, 10)
+            .iter()
+            .map(|record| (record.start - BEGIN as u64, record.covered))
+            .collect();
         assert_eq!(tens, [(0, 2.0), (50, 2.0)]);
         let minute = frame(&records, 60)[0];
         assert_eq!(minute.covered, 4.0);
@@ -376,8 +392,11 @@ mod tests {
         windows.count(BEGIN, &counts(4.0), false);
         windows.count(BEGIN + 1.0, &Counts { regions: None, ..counts(4.0) }, false);
         let records = windows.finish(BEGIN + 2.0);
-        let covered: Vec<_> =
-            records.iter().filter(|record| record.window == 10).map(|record| record.covered).collect();
+        let covered: Vec<_> = records
+            .iter()
+            .filter(|record| record.window == 10)
+            .map(|record| record.covered)
+            .collect();
         assert_eq!(covered, [2.0, 1.0]);
     }
 
@@ -405,7 +424,11 @@ mod tests {
         sorted.sort_by(f64::total_cmp);
         let record = frame(&records, 900)[0];
         let exact = sorted[569];
-        assert!((record.p95 - exact).abs() <= exact * RESOLUTION, "{} instead of {exact}", record.p95);
+        assert!(
+            (record.p95 - exact).abs() <= exact * RESOLUTION,
+            "{} instead of {exact}",
+            record.p95
+        );
         assert_eq!(record.max, 59.9);
     }
 
@@ -414,7 +437,10 @@ mod tests {
         for index in 0..100_000 {
             let count = f64::from(index) / 50.0;
             let kept = count_of(step(count));
-            assert!((kept - count).abs() <= (count * RESOLUTION).max(FINEST) / 2.0 + 1e-9, "{count} became {kept}");
+            assert!(
+                (kept - count).abs() <= (count * RESOLUTION).max(FINEST) / 2.0 + 1e-9,
+                "{count} became {kept}"
+            );
         }
         assert_eq!(step(-1.0), 0);
     }
@@ -426,7 +452,10 @@ mod tests {
         windows.count(BEGIN + 1.0, &counts(4.0), false);
         let year = 365.25 * 86_400.0;
         let forward = windows.count(BEGIN + year, &counts(9.0), false);
-        assert_eq!(frame(&forward, 3600).iter().map(|record| record.covered).collect::<Vec<_>>(), [3.0]);
+        assert_eq!(
+            frame(&forward, 3600).iter().map(|record| record.covered).collect::<Vec<_>>(),
+            [3.0]
+        );
         windows.advance(BEGIN + year + 1.0);
         let back = windows.count(BEGIN + 100.0, &counts(1.0), false);
         assert_eq!(frame(&back, 10)[0].start, (BEGIN + year) as u64 / 10 * 10);
@@ -453,8 +482,15 @@ mod tests {
         let mut most = 0;
         for second in 0..86_400u32 {
             windows.count(BEGIN + f64::from(second), &counts(f64::from(second % 1000)), false);
-            most =
-                most.max(windows.tracks.iter().flat_map(|track| &track.gathered).map(|g| g.steps.len()).max().unwrap());
+            most = most.max(
+                windows
+                    .tracks
+                    .iter()
+                    .flat_map(|track| &track.gathered)
+                    .map(|g| g.steps.len())
+                    .max()
+                    .unwrap(),
+            );
         }
         assert!(most < 700, "{most} steps");
     }

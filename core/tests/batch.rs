@@ -9,7 +9,9 @@ use std::time::Duration;
 
 use vehiclecount_core::batch::{BatchSettings, Dispatcher, Lease, Outcome, Seat, SharedKey};
 use vehiclecount_core::engine::scripted::Control;
-use vehiclecount_core::engine::{self, Engine, EngineError, EngineKind, EngineRequest, Input, ProgressSink};
+use vehiclecount_core::engine::{
+    self, Engine, EngineError, EngineKind, EngineRequest, Input, ProgressSink,
+};
 use vehiclecount_core::model::Model;
 use vehiclecount_core::tensorrt::Precision;
 
@@ -83,7 +85,9 @@ impl Drop for Rig {
 /// A frame on which one vehicle stands in each of the cells: 64 of them.
 fn full(seat: &Seat) -> Lease {
     let mut lease = seat.slot();
-    let Input::Values(values) = &mut lease.input else { panic!("the scripted engine takes values") };
+    let Input::Values(values) = &mut lease.input else {
+        panic!("the scripted engine takes values")
+    };
     values.fill(255.0);
     lease
 }
@@ -177,7 +181,10 @@ fn slots_of_a_camera_that_goes_with_frames_under_way_are_freed_when_they_come_ba
 }
 
 /// Texts of failures that came for `tickets`.
-fn failures(reports: &Receiver<(u64, Told)>, tickets: impl IntoIterator<Item = u64>) -> Vec<String> {
+fn failures(
+    reports: &Receiver<(u64, Told)>,
+    tickets: impl IntoIterator<Item = u64>,
+) -> Vec<String> {
     let failure = |ticket| match next(reports) {
         (got, Told::Failed(reason)) if got == ticket => reason,
         other => panic!("{other:?}, where a failure of {ticket} is expected"),
@@ -234,7 +241,9 @@ fn report_that_panics_concerns_its_own_camera() {
     let a = rig.dispatcher().join(move |ticket, outcome| match outcome {
         Outcome::Counted { .. } if ticket == 1 => panic!("a report's own panic"),
         Outcome::Failed(error) => send.send((ticket, Told::Failed(error.to_string()))).unwrap(),
-        Outcome::Counted { output, .. } => send.send((ticket, Told::Counted(output.total()))).unwrap(),
+        Outcome::Counted { output, .. } => {
+            send.send((ticket, Told::Counted(output.total()))).unwrap()
+        }
         Outcome::Dropped => send.send((ticket, Told::Dropped)).unwrap(),
     });
     let (b, b_reports) = rig.join();
@@ -334,7 +343,10 @@ fn key(engine_id: &str) -> SharedKey {
 
 fn start() -> Result<Arc<Dispatcher>, EngineError> {
     let request = EngineRequest::new(EngineKind::Scripted, Arc::new(Model::scripted()));
-    Dispatcher::start(engine::open(&request)?.engine, BatchSettings { batch_size: 1, timeout: Duration::ZERO })
+    Dispatcher::start(
+        engine::open(&request)?.engine,
+        BatchSettings { batch_size: 1, timeout: Duration::ZERO },
+    )
 }
 
 #[test]
@@ -357,10 +369,13 @@ fn dispatcher_is_opened_once_for_those_who_share_it() {
 fn opening_that_fails_or_panics_leaves_the_way_free_for_the_next() {
     let key = key("batch-fails");
     let watch = ProgressSink::default();
-    let fails = || Err(EngineError::Infer { kind: EngineKind::Scripted, reason: "a test's own".to_owned() });
+    let fails = || {
+        Err(EngineError::Infer { kind: EngineKind::Scripted, reason: "a test's own".to_owned() })
+    };
     assert!(Dispatcher::shared(key.clone(), &watch, fails).is_err());
     let panics = || panic!("a test's own panic in opening");
-    let unwound = panic::catch_unwind(AssertUnwindSafe(|| Dispatcher::shared(key.clone(), &watch, panics)));
+    let unwound =
+        panic::catch_unwind(AssertUnwindSafe(|| Dispatcher::shared(key.clone(), &watch, panics)));
     assert!(unwound.is_err());
     assert!(Dispatcher::shared(key, &watch, start).is_ok());
 }

@@ -5,10 +5,13 @@
 use std::sync::Arc;
 
 use vehiclecount_core::cuda::{
-    Context, CountOrder, CudaError, DeviceBuffer, Driver, Event, Kernels, PictureOrder, PinnedBuffer, Stream,
+    Context, CountOrder, CudaError, DeviceBuffer, Driver, Event, Kernels, PictureOrder,
+    PinnedBuffer, Stream,
 };
 use vehiclecount_core::density::{DensityMap, Grid, Rect};
-use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::frame::{
+    ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane,
+};
 use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor, Resize};
 use vehiclecount_core::region::Coverage;
 use vehiclecount_gpu_sim::{Figure, Turn, turn};
@@ -39,7 +42,10 @@ fn gpu_that_is_not_there_is_told_with_those_that_are() {
     let device = device();
     let driver = Driver::open().unwrap();
     assert_eq!(driver.context(2).err().unwrap(), CudaError::NoSuchDevice { index: 2, count: 2 });
-    assert_eq!(driver.context(2).err().unwrap().to_string(), "there is no GPU 2: gpu-id goes from 0 to 1 here");
+    assert_eq!(
+        driver.context(2).err().unwrap().to_string(),
+        "there is no GPU 2: gpu-id goes from 0 to 1 here"
+    );
     device.sim.configure(0, 12040, 0);
     assert_eq!(driver.context(0).err().unwrap(), CudaError::NoDevice);
 }
@@ -154,7 +160,9 @@ fn failed_launch_shows_at_the_next_wait_and_the_context_is_lost() {
 
 /// Some bytes for every picture, noisy enough that a wrong tap shows.
 fn bytes(seed: usize, length: usize) -> Vec<u8> {
-    (0..length).map(|at| ((at + seed) as u32).wrapping_mul(0x9E37_79B1).rotate_left(11) as u8).collect()
+    (0..length)
+        .map(|at| ((at + seed) as u32).wrapping_mul(0x9E37_79B1).rotate_left(11) as u8)
+        .collect()
 }
 
 #[test]
@@ -177,7 +185,8 @@ fn one_launch_serves_pictures_of_all_formats_and_sizes() {
                     (bytes(index + 31 * plane + width, stride * rows), stride)
                 })
                 .collect();
-            let views: Vec<Plane<'_>> = planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
+            let views: Vec<Plane<'_>> =
+                planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
             let resize = if index % 3 == 0 { Resize::Stretch } else { Resize::Letterbox };
             let mut preprocessor = Preprocessor::new(format, resize, input);
             let mut values = vec![0.0; input.values()];
@@ -199,7 +208,8 @@ fn one_launch_serves_pictures_of_all_formats_and_sizes() {
     let launches = device.sim.figure(Figure::Launches);
     let got = kernels.preprocess_now(&orders, input).unwrap();
     assert_eq!(device.sim.figure(Figure::Launches) - launches, 1);
-    let far = got.iter().zip(&expected).map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
+    let far =
+        got.iter().zip(&expected).map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
     assert!(far <= 0.05, "{far} levels from the twin, which works in fixed point");
 }
 
@@ -222,8 +232,14 @@ fn picture_that_cannot_be_is_refused_with_figures() {
         PictureOrder::new(format, placement, planes, 0).unwrap_err().to_string()
     };
     assert!(order(format(16, 16), &[(4096, 16, 256)]).contains("1 planes: it needs 2"));
-    assert!(order(format(16, 16), &[(4096, 15, 256), (8192, 16, 128)]).contains("shorter than a row of 16"));
-    assert!(order(format(16, 16), &[(4096, 16, 256), (8192, 16, 127)]).contains("127 bytes of memory where 128"));
+    assert!(
+        order(format(16, 16), &[(4096, 15, 256), (8192, 16, 128)])
+            .contains("shorter than a row of 16")
+    );
+    assert!(
+        order(format(16, 16), &[(4096, 16, 256), (8192, 16, 127)])
+            .contains("127 bytes of memory where 128")
+    );
     assert!(order(format(40_000, 16), &[]).contains("40000x16: sides go from 1 to 32768"));
 }
 
@@ -231,7 +247,8 @@ fn picture_that_cannot_be_is_refused_with_figures() {
 fn counts_on_the_gpu_are_those_of_the_density_map_and_its_regions() {
     let _device = device();
     let kernels = Kernels::load(&context()).unwrap();
-    let grid = Grid { columns: 48, rows: 27, rect: Rect { x: 0.0, y: -0.2, width: 1.0, height: 1.4 } };
+    let grid =
+        Grid { columns: 48, rows: 27, rect: Rect { x: 0.0, y: -0.2, width: 1.0, height: 1.4 } };
     let polygons = [
         vec![[0.1, 0.1], [0.9, 0.2], [0.5, 0.95]],
         vec![[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]],
@@ -244,16 +261,27 @@ fn counts_on_the_gpu_are_those_of_the_density_map_and_its_regions() {
     }
     let buffer = DeviceBuffer::holding(kernels.context(), &weights, "region weights").unwrap();
     let maps: Vec<Vec<f32>> = (0..3)
-        .map(|frame| bytes(frame, grid.len()).into_iter().map(|byte| f32::from(byte) / 2550.0).collect())
+        .map(|frame| {
+            bytes(frame, grid.len()).into_iter().map(|byte| f32::from(byte) / 2550.0).collect()
+        })
         .collect();
-    let orders = [CountOrder::new(buffer.address(), 3), CountOrder::new(0, 0), CountOrder::new(buffer.address(), 2)];
+    let orders = [
+        CountOrder::new(buffer.address(), 3),
+        CountOrder::new(0, 0),
+        CountOrder::new(buffer.address(), 2),
+    ];
     let counts = kernels.count_now(&orders, &maps.concat(), grid.len()).unwrap();
     assert_eq!(counts.iter().map(Vec::len).collect::<Vec<_>>(), [4, 1, 3]);
     for (counts, cells) in counts.iter().zip(&maps) {
         let map = DensityMap { grid, cells: cells.as_slice().into() };
         // Stated in density.cu: 4e-6 of the sum of all magnitudes.
         let bound = 4e-6 * map.count();
-        assert!((f64::from(counts[0]) - map.count()).abs() <= bound, "{} and {}", counts[0], map.count());
+        assert!(
+            (f64::from(counts[0]) - map.count()).abs() <= bound,
+            "{} and {}",
+            counts[0],
+            map.count()
+        );
         for (count, coverage) in counts[1..].iter().zip(&coverage) {
             assert!((f64::from(*count) - coverage.count(&map)).abs() <= bound);
         }

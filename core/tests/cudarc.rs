@@ -65,8 +65,9 @@ fn engine(sim: &'static Sim, context: &Arc<Context>) -> GpuEngine {
         lanes: 1,
     };
     let own = context.clone();
-    let networks =
-        Box::new(move || Ok(Box::new(Red { sim, context: own.clone(), batch: (0, 0, 0) }) as Box<dyn Network>));
+    let networks = Box::new(move || {
+        Ok(Box::new(Red { sim, context: own.clone(), batch: (0, 0, 0) }) as Box<dyn Network>)
+    });
     GpuEngine::new(info, context.clone(), 1, networks).unwrap()
 }
 
@@ -93,7 +94,8 @@ fn count_a_frame(sim: &'static Sim, engine: &GpuEngine, stream: &Arc<CudaStream>
     let picture = slot.input.picture_mut().unwrap();
     // SAFETY: the frame is kept until the batch is done, in the engine's context; so is the stream.
     unsafe { picture.lend(format, placement, &[plane], Some(handle), Box::new(())) }.unwrap();
-    let producers = (0..).take_while(|&count| sim.wait_for_waiting(count + 1, Duration::ZERO)).count() as i64;
+    let producers =
+        (0..).take_while(|&count| sim.wait_for_waiting(count + 1, Duration::ZERO)).count() as i64;
     std::thread::scope(|scope| {
         let counted = scope.spawn(|| lane.infer(std::slice::from_mut(&mut slot)));
         // Behind its wait, the lane has work of its own.
@@ -191,9 +193,14 @@ fn context_of_a_third_library_is_not_given_to_cudarc_which_would_destroy_it() {
     let device = turn();
     let third = CudaContext::new_non_primary(0, 0).unwrap();
     // SAFETY: the context lives longer than what is lent of it.
-    let lent = unsafe { Context::lent(Driver::open().unwrap(), third.cu_ctx().cast(), Box::new("GStreamer")) };
+    let lent = unsafe {
+        Context::lent(Driver::open().unwrap(), third.cu_ctx().cast(), Box::new("GStreamer"))
+    };
     let error = lent.unwrap().to_cudarc().unwrap_err();
-    assert!(matches!(&error, CudaError::Interop(what) if what.contains("make the context with cudarc")), "{error}");
+    assert!(
+        matches!(&error, CudaError::Interop(what) if what.contains("make the context with cudarc")),
+        "{error}"
+    );
     assert_eq!(device.sim.figure(Figure::Contexts), 1);
     drop(third);
 }

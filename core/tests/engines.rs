@@ -1,8 +1,9 @@
 //! One suite for every engine that this machine can open: the same picture gives the same count.
 //!
-//! Engines whose library is not there are skipped, with the reason on standard error. Where they must not be,
-//! `VEHICLECOUNT_REQUIRE_ENGINES=openvino,onnxruntime` makes a skipped one a failure. The networks in `engines/` are small and hold random
-//! weights (`engines/fixture.py`); the default model takes the same tests where it is installed.
+//! Engines whose library is not there are skipped, with the reason on standard error. Where they
+//! must not be, `VEHICLECOUNT_REQUIRE_ENGINES=openvino,onnxruntime` makes a skipped one a failure.
+//! The networks in `engines/` are small and hold random weights (`engines/fixture.py`); the default
+//! model takes the same tests where it is installed.
 
 mod slots;
 
@@ -16,7 +17,9 @@ use serde::Deserialize;
 use sha2::{Digest, Sha256};
 use slots::{density, values};
 use vehiclecount_core::engine::scripted::Control;
-use vehiclecount_core::engine::{self, Device, Engine, EngineError, EngineKind, EngineRequest, Input, Slot};
+use vehiclecount_core::engine::{
+    self, Device, Engine, EngineError, EngineKind, EngineRequest, Input, Slot,
+};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::InputSize;
 use vehiclecount_core::scene::{Scene, SceneSettings, Viewpoint, Weather};
@@ -37,7 +40,8 @@ fn on_processor() -> impl Iterator<Item = EngineKind> {
 /// Largest difference of a count, of its whole, between FP32 engines: they sum in different orders.
 const FP32: f64 = 1e-3;
 
-/// Largest difference of a count, of its whole, between INT8 and FP32. The small network's layers were not trained to be quantized.
+/// Largest difference of a count, of its whole, between INT8 and FP32. The small network's layers
+/// were not trained to be quantized.
 const INT8: f64 = 0.02;
 
 const BOUND: Duration = Duration::from_secs(20);
@@ -58,12 +62,16 @@ fn fixtures() -> PathBuf {
 
 /// What ONNX's reference evaluator counts on `picture`.
 fn expected() -> Vec<Expected> {
-    let text = fs::read_to_string(fixtures().join("expected.json")).expect("the fixture is committed");
+    let text =
+        fs::read_to_string(fixtures().join("expected.json")).expect("the fixture is committed");
     serde_json::from_str(&text).expect("the fixture is JSON")
 }
 
 fn model(name: &str) -> Arc<Model> {
-    Arc::new(Model::open(&fixtures().join(name).display().to_string(), &[]).expect("the fixture is a model"))
+    Arc::new(
+        Model::open(&fixtures().join(name).display().to_string(), &[])
+            .expect("the fixture is a model"),
+    )
 }
 
 fn request(kind: EngineKind, model: &Arc<Model>, width: usize, height: usize) -> EngineRequest {
@@ -94,7 +102,11 @@ fn refusal(request: &EngineRequest) -> Option<EngineError> {
 }
 
 /// Runs `test` on every engine that opens.
-fn on_every_engine(model: &Arc<Model>, (width, height): (usize, usize), mut test: impl FnMut(&dyn Engine)) {
+fn on_every_engine(
+    model: &Arc<Model>,
+    (width, height): (usize, usize),
+    mut test: impl FnMut(&dyn Engine),
+) {
     for kind in kinds() {
         if let Some(engine) = open(&request(kind, model, width, height)) {
             test(&*engine);
@@ -125,7 +137,10 @@ fn sum(cells: impl IntoIterator<Item = f32>) -> f64 {
 
 #[track_caller]
 fn assert_close(got: f64, expected: f64, tolerance: f64, what: &str) {
-    assert!((got - expected).abs() <= tolerance * expected.abs(), "{what}: {got}, where {expected} is expected");
+    assert!(
+        (got - expected).abs() <= tolerance * expected.abs(),
+        "{what}: {got}, where {expected} is expected"
+    );
 }
 
 fn agrees_with_the_reference(file: &str, tolerance: f64) {
@@ -180,7 +195,11 @@ fn batch_equals_its_frames_one_by_one() {
             lane.infer(&mut batch).expect("an inference");
             for (slot, alone) in batch.iter().zip(&alone) {
                 for (&got, &expected) in density(slot).iter().zip(alone) {
-                    assert!((got - expected).abs() <= 1e-6, "{}: {got}, alone {expected}", engine.info().kind);
+                    assert!(
+                        (got - expected).abs() <= 1e-6,
+                        "{}: {got}, alone {expected}",
+                        engine.info().kind
+                    );
                 }
             }
         }
@@ -191,7 +210,8 @@ fn batch_equals_its_frames_one_by_one() {
 fn lanes_at_the_same_time_give_what_one_gives() {
     on_every_engine(&model("tiny.onnx"), (256, 256), |engine| {
         let alone: Vec<_> = (0..4).map(|seed| density(&count(engine, seed)).to_vec()).collect();
-        let lanes: Vec<_> = (0..engine.info().lanes + 2).map(|_| engine.lane().expect("a lane")).collect();
+        let lanes: Vec<_> =
+            (0..engine.info().lanes + 2).map(|_| engine.lane().expect("a lane")).collect();
         thread::scope(|scope| {
             for (index, mut lane) in lanes.into_iter().enumerate() {
                 let alone = &alone;
@@ -200,7 +220,12 @@ fn lanes_at_the_same_time_give_what_one_gives() {
                         let seed = (index + round) % alone.len();
                         let mut slot = picture(engine, seed);
                         lane.infer(std::slice::from_mut(&mut slot)).expect("an inference");
-                        assert_eq!(density(&slot), alone[seed], "{} lane {index}", engine.info().kind);
+                        assert_eq!(
+                            density(&slot),
+                            alone[seed],
+                            "{} lane {index}",
+                            engine.info().kind
+                        );
                     }
                 });
             }
@@ -225,7 +250,8 @@ fn slot_of_another_size_is_an_error() {
     on_every_engine(&model("tiny.onnx"), (256, 256), |engine| {
         let mut slot = picture(engine, 0);
         slot.input = Input::Values(vec![0.0; 5]);
-        let error = engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).unwrap_err();
+        let error =
+            engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).unwrap_err();
         assert!(matches!(error, EngineError::Infer { .. }), "{error}");
     });
 }
@@ -236,7 +262,8 @@ fn picture_that_is_no_number_is_an_error_and_the_lane_goes_on() {
         let mut lane = engine.lane().expect("a lane");
         let mut slot = picture(engine, 0);
         values(&mut slot).fill(f32::NAN);
-        // An engine may make a number of it (a rectifier takes the larger of 0 and NaN), but must not hand NaN on.
+        // An engine may make a number of it (a rectifier takes the larger of 0 and NaN), but must
+        // not hand NaN on.
         if lane.infer(std::slice::from_mut(&mut slot)).is_ok() {
             assert!(density(&slot).iter().all(|cell| cell.is_finite()));
         }
@@ -251,11 +278,15 @@ fn engine_says_what_it_is() {
     on_every_engine(&model("tiny.json"), (384, 256), |engine| {
         let info = engine.info();
         assert!(
-            info.version.split('.').count() >= 2 && info.version.starts_with(|c: char| c.is_ascii_digit()),
+            info.version.split('.').count() >= 2
+                && info.version.starts_with(|c: char| c.is_ascii_digit()),
             "{info:?}"
         );
         assert_eq!((info.model.as_str(), info.precision.as_str()), ("tiny", "fp32"));
-        assert_eq!((info.input.width, info.input.height, info.columns, info.rows), (384, 256, 48, 32));
+        assert_eq!(
+            (info.input.width, info.input.height, info.columns, info.rows),
+            (384, 256, 48, 32)
+        );
         assert!(info.lanes >= 1 && !info.device.is_empty(), "{info:?}");
     });
 }
@@ -263,7 +294,10 @@ fn engine_says_what_it_is() {
 // ---- files that are no models ----
 
 /// A folder with a model of the tiny network's manifest, `change`d, and a file of `bytes`.
-fn model_of(bytes: &[u8], change: impl FnOnce(&mut serde_json::Value)) -> (tempfile::TempDir, Arc<Model>) {
+fn model_of(
+    bytes: &[u8],
+    change: impl FnOnce(&mut serde_json::Value),
+) -> (tempfile::TempDir, Arc<Model>) {
     let folder = tempfile::tempdir().expect("a temporary folder");
     let text = fs::read_to_string(fixtures().join("tiny.json")).expect("the fixture is committed");
     let mut manifest: serde_json::Value = serde_json::from_str(&text).expect("the fixture is JSON");
@@ -308,7 +342,8 @@ fn damaged_file_is_named() {
 
 #[test]
 fn file_that_its_manifest_does_not_know_is_refused() {
-    let (_folder, model) = model_of(&tiny(), |manifest| manifest["files"][0]["sha256"] = "00".repeat(32).into());
+    let (_folder, model) =
+        model_of(&tiny(), |manifest| manifest["files"][0]["sha256"] = "00".repeat(32).into());
     assert_refused(&model, &["SHA-256", "install the model again"]);
 }
 
@@ -330,9 +365,11 @@ fn missing_file_is_named() {
 
 #[test]
 fn input_and_output_must_have_their_names() {
-    let (_folder, model) = model_of(&tiny(), |manifest| manifest["input"]["name"] = "pictures".into());
+    let (_folder, model) =
+        model_of(&tiny(), |manifest| manifest["input"]["name"] = "pictures".into());
     assert_refused(&model, &["\"images\"", "\"pictures\"", "is needed"]);
-    let (_folder, model) = model_of(&tiny(), |manifest| manifest["output"]["name"] = "boxes".into());
+    let (_folder, model) =
+        model_of(&tiny(), |manifest| manifest["output"]["name"] = "boxes".into());
     assert_refused(&model, &["\"density\"", "\"boxes\"", "is needed"]);
 }
 
@@ -352,12 +389,15 @@ fn input_size_must_suit_the_model() {
 
 #[test]
 fn engine_without_a_file_says_which_engines_have_one() {
-    let (_folder, model) =
-        model_of(&tiny(), |manifest| manifest["files"][0]["engines"] = serde_json::json!(["tensorrt"]));
+    let (_folder, model) = model_of(&tiny(), |manifest| {
+        manifest["files"][0]["engines"] = serde_json::json!(["tensorrt"])
+    });
     for kind in on_processor() {
-        let error = refusal(&request(kind, &model, 256, 256)).expect("no library is needed to see that");
+        let error =
+            refusal(&request(kind, &model, 256, 256)).expect("no library is needed to see that");
         assert!(
-            matches!(error, EngineError::NoFile { .. }) && error.to_string().ends_with("files for tensorrt"),
+            matches!(error, EngineError::NoFile { .. })
+                && error.to_string().ends_with("files for tensorrt"),
             "{error}"
         );
     }
@@ -387,9 +427,12 @@ fn damaged_library_is_named_and_nothing_panics() {
         return say_how_engines_open();
     }
     let folder = tempfile::tempdir().expect("a temporary folder");
-    for (engine, library) in [("openvino", "libopenvino_c.so"), ("onnxruntime", "libonnxruntime.so")] {
+    for (engine, library) in
+        [("openvino", "libopenvino_c.so"), ("onnxruntime", "libonnxruntime.so")]
+    {
         fs::create_dir(folder.path().join(engine)).expect("the folder can be written");
-        fs::write(folder.path().join(engine).join(library), b"no library").expect("the folder can be written");
+        fs::write(folder.path().join(engine).join(library), b"no library")
+            .expect("the folder can be written");
     }
     let said = say_with(child::this_test!(), folder.path());
     for library in ["openvino/libopenvino_c.so", "onnxruntime/libonnxruntime.so"] {
@@ -408,7 +451,10 @@ fn folder_without_libraries_is_no_reason_to_look_nowhere_else() {
     for engine in ["openvino", "onnxruntime"] {
         // Where none is installed, the error says what to do.
         let opens = said.contains(&format!("<{engine} opens>"));
-        assert!(opens || said.contains(&format!("engine {engine}: ")) && said.contains("./run runtime"), "{said:?}");
+        assert!(
+            opens || said.contains(&format!("engine {engine}: ")) && said.contains("./run runtime"),
+            "{said:?}"
+        );
     }
 }
 
@@ -424,15 +470,21 @@ fn auto_opens_an_engine_and_tells_what_it_passed_over() {
     };
     let kind = opened.engine.info().kind;
     assert!(kind != EngineKind::Auto && kind != EngineKind::Scripted);
-    assert!(opened.passed_over.iter().all(|(other, reason)| *other != kind && reason.contains(other.name())));
+    assert!(
+        opened
+            .passed_over
+            .iter()
+            .all(|(other, reason)| *other != kind && reason.contains(other.name()))
+    );
     assert!(opened.passed_over.iter().any(|(other, _)| *other == EngineKind::TensorRt));
     assert_close(count(&*opened.engine, 0).output.total(), expected()[0].count, FP32, kind.name());
 }
 
 #[test]
 fn auto_falls_back_where_the_first_engine_has_no_file() {
-    let (_folder, model) =
-        model_of(&tiny(), |manifest| manifest["files"][0]["engines"] = serde_json::json!(["onnxruntime"]));
+    let (_folder, model) = model_of(&tiny(), |manifest| {
+        manifest["files"][0]["engines"] = serde_json::json!(["onnxruntime"])
+    });
     if open(&request(EngineKind::OnnxRuntime, &model, 256, 256)).is_none() {
         return;
     }
@@ -453,10 +505,12 @@ fn tensorrt_without_a_gpu_says_what_is_missing() {
 
 // ---- the model that ships ----
 
-/// A simulated road as a model's input. On noise, which no model was trained for, quantization shows more than it does on roads.
+/// A simulated road as a model's input. On noise, which no model was trained for, quantization
+/// shows more than it does on roads.
 fn road(input: &mut [f32], width: usize, height: usize, seed: u64) {
     let (viewpoint, weather) = (Viewpoint::Highway, Weather::Day);
-    let mut scene = Scene::new(SceneSettings { viewpoint, weather, seed, width, height, traffic: 1.5 });
+    let mut scene =
+        Scene::new(SceneSettings { viewpoint, weather, seed, width, height, traffic: 1.5 });
     let mut rgb = vec![0; width * height * 3];
     scene.render(20.0, &mut rgb);
     for (channel, plane) in input.chunks_exact_mut(width * height).enumerate() {
@@ -468,7 +522,9 @@ fn road(input: &mut [f32], width: usize, height: usize, seed: u64) {
 
 #[test]
 fn default_model_counts_the_same_on_every_engine() {
-    let folders = [Path::new(env!("CARGO_MANIFEST_DIR")).join("../engines/models")].into_iter().chain(model::folders());
+    let folders = [Path::new(env!("CARGO_MANIFEST_DIR")).join("../engines/models")]
+        .into_iter()
+        .chain(model::folders());
     let model = match Model::open("", &folders.collect::<Vec<_>>()) {
         Ok(model) => Arc::new(model),
         Err(error) => return eprintln!("skipped: {error}"),
@@ -479,15 +535,27 @@ fn default_model_counts_the_same_on_every_engine() {
             let info = engine.info();
             let mut slot = Slot::new(info);
             road(values(&mut slot), info.input.width, info.input.height, 4);
-            engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).expect("an inference");
+            engine
+                .lane()
+                .expect("a lane")
+                .infer(std::slice::from_mut(&mut slot))
+                .expect("an inference");
             let got: f64 = slot.output.total();
             match first.take() {
                 Some((kind, precision, expected)) => {
-                    // Both FP32: sums differ in order alone. INT8 was measured within 3 percent on the golden picture; a single
-                    // other one may differ by more.
+                    // Both FP32: sums differ in order alone. INT8 was measured within 3 percent on
+                    // the golden picture; a single other one may differ by more.
                     let same = precision == info.precision;
-                    let allowed = if same { FP32 * expected.abs() + 0.01 } else { 0.5 + 0.1 * expected.abs() };
-                    assert!((got - expected).abs() <= allowed, "{} counts {got}, {kind} {expected}", info.kind);
+                    let allowed = if same {
+                        FP32 * expected.abs() + 0.01
+                    } else {
+                        0.5 + 0.1 * expected.abs()
+                    };
+                    assert!(
+                        (got - expected).abs() <= allowed,
+                        "{} counts {got}, {kind} {expected}",
+                        info.kind
+                    );
                 }
                 None => first = Some((info.kind, info.precision.clone(), got)),
             }
@@ -502,8 +570,13 @@ fn precision_that_an_engine_does_not_have_is_refused_with_what_it_has() {
     for kind in on_processor() {
         let asked = |precision| EngineRequest { precision, ..request(kind, &model, 256, 256) };
         let error = engine::open(&asked(Precision::Fp16)).err().unwrap().to_string();
-        let words = format!("engine {kind}: it does not run tiny in fp16: its manifest has files for {kind} in fp32;");
-        assert!(error.starts_with(&words) && error.contains("engine=tensorrt makes every precision"), "{error}");
+        let words = format!(
+            "engine {kind}: it does not run tiny in fp16: its manifest has files for {kind} in fp32;"
+        );
+        assert!(
+            error.starts_with(&words) && error.contains("engine=tensorrt makes every precision"),
+            "{error}"
+        );
         if let Some(engine) = open(&asked(Precision::Fp32)) {
             assert_eq!(engine.info().precision, "fp32");
         }
@@ -513,7 +586,10 @@ fn precision_that_an_engine_does_not_have_is_refused_with_what_it_has() {
         ..EngineRequest::new(EngineKind::Scripted, Arc::new(Model::scripted()))
     };
     let error = engine::open(&scripted).err().unwrap().to_string();
-    assert_eq!(error, "engine scripted: it does not run scripted in int8: it runs no network: leave precision at auto");
+    assert_eq!(
+        error,
+        "engine scripted: it does not run scripted in int8: it runs no network: leave precision at auto"
+    );
 }
 
 // ---- the scripted engine ----
@@ -575,7 +651,8 @@ fn script_fails_when_told() {
     let control = Control::of("failing");
     let engine = scripted("failing");
     let mut lane = engine.lane().expect("a lane");
-    let mut infer = || lane.infer(&mut [Slot::new(engine.info())]).map_err(|error| error.to_string());
+    let mut infer =
+        || lane.infer(&mut [Slot::new(engine.info())]).map_err(|error| error.to_string());
     control.fail_next("the script says so");
     assert!(infer().unwrap_err().contains("the script says so"));
     infer().expect("the failure is over");
@@ -585,9 +662,10 @@ fn script_fails_when_told() {
     infer().expect("it has recovered");
 }
 
-/// The networks that TensorRT is given in FP16 are run here by the engines of the processor: that they count the same shows that they were
-/// converted rightly. FP16 has 11 bits, and errors add up over layers: 1 percent of the count, as its golden picture allows; 3 with INT8. That is
-/// the mean over four roads: on a single one, version 0.3.0 in INT8 moves by 3.3.
+/// The networks that TensorRT is given in FP16 are run here by the engines of the processor: that
+/// they count the same shows that they were converted rightly. FP16 has 11 bits, and errors add up
+/// over layers: 1 percent of the count, as its golden picture allows; 3 with INT8. That is the mean
+/// over four roads: on a single one, version 0.3.0 in INT8 moves by 3.3.
 #[test]
 fn networks_in_half_precision_count_what_they_counted_before() {
     let source = Path::new(env!("CARGO_MANIFEST_DIR"));
@@ -599,12 +677,17 @@ fn networks_in_half_precision_count_what_they_counted_before() {
         ("../engines/models/mobilenetv3-large.json", "mobilenetv3-large-int8.onnx"),
     ] {
         let path = source.join(manifest);
-        let half = vehiclecount_core::tensorrt::half::to_half(&fs::read(path.with_file_name(file)).unwrap()).unwrap();
-        let mut value: serde_json::Value = serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
-        let sha256: String = sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&half))
-            .iter()
-            .map(|byte| format!("{byte:02x}"))
-            .collect();
+        let half = vehiclecount_core::tensorrt::half::to_half(
+            &fs::read(path.with_file_name(file)).unwrap(),
+        )
+        .unwrap();
+        let mut value: serde_json::Value =
+            serde_json::from_str(&fs::read_to_string(&path).unwrap()).unwrap();
+        let sha256: String =
+            sha2::Digest::finalize(<sha2::Sha256 as sha2::Digest>::new_with_prefix(&half))
+                .iter()
+                .map(|byte| format!("{byte:02x}"))
+                .collect();
         value["files"] = serde_json::json!([{ "file": file, "precision": "fp16", "sha256": sha256, "engines": ["onnxruntime", "openvino"] }]);
         value.as_object_mut().unwrap().remove("golden");
         fs::write(folder.path().join(file), half).unwrap();
@@ -612,7 +695,8 @@ fn networks_in_half_precision_count_what_they_counted_before() {
         fs::write(&converted, value.to_string()).unwrap();
         for kind in on_processor() {
             let count = |manifest: &Path, file: &str| {
-                let model = Model::open(manifest.with_file_name(file).to_str().unwrap(), &[]).unwrap();
+                let model =
+                    Model::open(manifest.with_file_name(file).to_str().unwrap(), &[]).unwrap();
                 let input = Some(InputSize { width: 384, height: 384 });
                 let request = EngineRequest { input, ..EngineRequest::new(kind, Arc::new(model)) };
                 let engine = engine::open_unchecked(&request, kind)?;
@@ -639,9 +723,16 @@ fn networks_in_half_precision_count_what_they_counted_before() {
                     };
                     // In INT8, what was rounded one way is rounded another way now and then.
                     let tolerance = if file.contains("int8") { 0.03 } else { 0.01 };
-                    let moved: f64 = before.iter().zip(&after).map(|(before, after)| (before - after).abs()).sum();
+                    let moved: f64 = before
+                        .iter()
+                        .zip(&after)
+                        .map(|(before, after)| (before - after).abs())
+                        .sum();
                     let most = tolerance * before.iter().sum::<f64>();
-                    assert!(moved <= most, "{kind} {file} in FP16 counts {after:?}, where {before:?} is expected");
+                    assert!(
+                        moved <= most,
+                        "{kind} {file} in FP16 counts {after:?}, where {before:?} is expected"
+                    );
                 }
                 Err(error) => eprintln!("skipped: {error}"),
             }

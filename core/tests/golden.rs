@@ -9,7 +9,9 @@ use std::sync::Arc;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 use slots::{density, values};
-use vehiclecount_core::engine::{self, Device, Engine, EngineError, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::engine::{
+    self, Device, Engine, EngineError, EngineKind, EngineRequest, Slot,
+};
 use vehiclecount_core::golden::Reference;
 use vehiclecount_core::model::Model;
 use vehiclecount_core::preprocess::InputSize;
@@ -44,13 +46,20 @@ fn present<T>(result: Result<T, EngineError>) -> Option<Result<T, EngineError>> 
 }
 
 fn rgb(x: usize, y: usize) -> [u8; 3] {
-    [(x * 2 + y * 3) % 256, (x * 3 + y + 71) % 256, (x + y * 2 + 142) % 256].map(|level| level as u8)
+    [(x * 2 + y * 3) % 256, (x * 3 + y + 71) % 256, (x + y * 2 + 142) % 256]
+        .map(|level| level as u8)
 }
 
 /// A folder with the network `bytes` and a golden picture on which `expected` vehicles are counted.
-fn golden_model(bytes: &[u8], precision: &str, expected: f64, density: &[f32]) -> (tempfile::TempDir, PathBuf) {
+fn golden_model(
+    bytes: &[u8],
+    precision: &str,
+    expected: f64,
+    density: &[f32],
+) -> (tempfile::TempDir, PathBuf) {
     let folder = tempfile::tempdir().expect("a temporary folder");
-    let text = fs::read_to_string(here().join("tests/engines/tiny.json")).expect("the fixture is committed");
+    let text = fs::read_to_string(here().join("tests/engines/tiny.json"))
+        .expect("the fixture is committed");
     let mut manifest: Value = serde_json::from_str(&text).expect("the fixture is JSON");
     let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let file = json!({
@@ -63,7 +72,8 @@ fn golden_model(bytes: &[u8], precision: &str, expected: f64, density: &[f32]) -
     });
     let rows: Vec<_> = density.chunks(SIZE.width / 8).collect();
     let cells = json!({ "files": { "small.onnx": { "cell-tolerance": 0.05 * expected / 96.0, "density": rows } } });
-    fs::write(folder.path().join("density.json"), cells.to_string()).expect("the folder can be written");
+    fs::write(folder.path().join("density.json"), cells.to_string())
+        .expect("the folder can be written");
     fs::write(folder.path().join("small.onnx"), bytes).expect("the folder can be written");
     let path = folder.path().join("small.json");
     fs::write(&path, manifest.to_string()).expect("the folder can be written");
@@ -71,7 +81,8 @@ fn golden_model(bytes: &[u8], precision: &str, expected: f64, density: &[f32]) -
     for y in 0..SIZE.height {
         (0..SIZE.width).for_each(|x| pixels.extend(rgb(x, y)));
     }
-    let picture = fs::File::create(folder.path().join("golden.png")).expect("the folder can be written");
+    let picture =
+        fs::File::create(folder.path().join("golden.png")).expect("the folder can be written");
     let mut encoder = png::Encoder::new(picture, SIZE.width as u32, SIZE.height as u32);
     encoder.set_color(png::ColorType::Rgb);
     let mut writer = encoder.write_header().expect("the folder can be written");
@@ -92,14 +103,16 @@ fn tiny(name: &str) -> Vec<u8> {
 fn density_of(engine: &dyn Engine) -> Vec<f32> {
     let mut slot = Slot::new(engine.info());
     for (index, value) in values(&mut slot).iter_mut().enumerate() {
-        let (plane, place) = (index / (SIZE.width * SIZE.height), index % (SIZE.width * SIZE.height));
+        let (plane, place) =
+            (index / (SIZE.width * SIZE.height), index % (SIZE.width * SIZE.height));
         *value = f32::from(rgb(place % SIZE.width, place / SIZE.width)[plane]);
     }
     engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).expect("an inference");
     density(&slot).to_vec()
 }
 
-/// What the small INT8 network makes of the golden picture, on ONNX Runtime or, where that is not there, on OpenVINO.
+/// What the small INT8 network makes of the golden picture, on ONNX Runtime or, where that is not
+/// there, on OpenVINO.
 fn expected_of(bytes: &[u8]) -> Option<(f64, Vec<f32>)> {
     let (_folder, path) = golden_model(bytes, "int8", 1.0, &[]);
     let model = model(&path);
@@ -146,10 +159,12 @@ fn fields(bytes: &[u8], from: usize, to: usize) -> Vec<(u64, usize, usize)> {
     found
 }
 
-/// Sets the constants of an ONNX file whose name `chosen` wants to zero, and tells how many there were.
+/// Sets the constants of an ONNX file whose name `chosen` wants to zero, and tells how many there
+/// were.
 fn zero(bytes: &mut [u8], chosen: impl Fn(&str) -> bool) -> usize {
     let mut zeroed = 0;
-    // ModelProto.graph, GraphProto.initializer, TensorProto.name, .float_data, .raw_data: fields 7, 5, 8, 4 and 9.
+    // ModelProto.graph, GraphProto.initializer, TensorProto.name, .float_data, .raw_data: fields 7,
+    // 5, 8, 4 and 9.
     for (_, from, to) in fields(bytes, 0, bytes.len()).into_iter().filter(|field| field.0 == 7) {
         for (_, from, to) in fields(bytes, from, to).into_iter().filter(|field| field.0 == 5) {
             let tensor = fields(bytes, from, to);
@@ -158,7 +173,8 @@ fn zero(bytes: &mut [u8], chosen: impl Fn(&str) -> bool) -> usize {
             };
             if tensor.iter().any(|field| named(&field)) {
                 zeroed += 1;
-                for (_, from, to) in tensor.into_iter().filter(|field| field.0 == 9 || field.0 == 4) {
+                for (_, from, to) in tensor.into_iter().filter(|field| field.0 == 9 || field.0 == 4)
+                {
                     bytes[from..to].fill(0);
                 }
             }
@@ -172,11 +188,15 @@ fn zero(bytes: &mut [u8], chosen: impl Fn(&str) -> bool) -> usize {
 #[test]
 fn shipped_files_pass_on_every_engine_that_takes_them() {
     let model = Arc::new(
-        Model::open(&here().join("../engines/models/mobilenetv3-large.json").display().to_string(), &[])
-            .expect("the shipped model is committed"),
+        Model::open(
+            &here().join("../engines/models/mobilenetv3-large.json").display().to_string(),
+            &[],
+        )
+        .expect("the shipped model is committed"),
     );
     for file in &model.manifest.files {
-        let reference = Reference::read(&model, file).expect("golden values").expect("each file has them");
+        let reference =
+            Reference::read(&model, file).expect("golden values").expect("each file has them");
         let model = Arc::new(model.with_file(file));
         for kind in kinds().filter(|kind| file.engines.contains(kind)) {
             let request = request(kind, &model, Some(reference.size()));
@@ -184,12 +204,17 @@ fn shipped_files_pass_on_every_engine_that_takes_them() {
             let engine = engine.expect("it opens");
             let comparison = reference.compare(&*engine).expect("an inference");
             eprintln!("{} on {kind}: {comparison:?}", file.file);
-            assert!(comparison.agrees() && comparison.cell.is_some(), "{} on {kind}: {comparison:?}", file.file);
+            assert!(
+                comparison.agrees() && comparison.cell.is_some(),
+                "{} on {kind}: {comparison:?}",
+                file.file
+            );
         }
     }
 }
 
-/// Opens the model and gives its error in words. Every engine whose library is there must refuse it.
+/// Opens the model and gives its error in words. Every engine whose library is there must refuse
+/// it.
 #[track_caller]
 fn assert_caught(path: &Path, input: Option<InputSize>, words: &[&str]) {
     let model = model(path);
@@ -215,7 +240,8 @@ fn quantized_file_that_lost_its_scales_is_caught() {
         }
     }
     let mut broken = tiny("tiny-int8.onnx");
-    // Of the weights alone: scales of activations divide, and some engines do not open a network that divides by zero.
+    // Of the weights alone: scales of activations divide, and some engines do not open a network
+    // that divides by zero.
     let lost = zero(&mut broken, |name| name.ends_with(".w_scale"));
     assert!(lost >= 4, "{lost} scales");
     drop(folder);
@@ -251,7 +277,9 @@ fn density_in_the_wrong_place_is_caught_although_the_count_is_right() {
     let (_folder, path) = golden_model(&tiny("tiny-int8.onnx"), "int8", count * 1.001, &density);
     let model = model(&path);
     for kind in kinds() {
-        let Some(result) = present(engine::open(&request(kind, &model, Some(SIZE)))) else { continue };
+        let Some(result) = present(engine::open(&request(kind, &model, Some(SIZE)))) else {
+            continue;
+        };
         let said = result.err().expect("the density differs").to_string();
         assert!(said.contains("a cell of the density is off by"), "{said}");
     }
@@ -267,25 +295,33 @@ fn auto_passes_a_broken_file_over_and_says_why() {
     let sound = tiny("tiny-int8.onnx");
     let digest: String = Sha256::digest(&sound).iter().map(|byte| format!("{byte:02x}")).collect();
     fs::write(folder.path().join("sound.onnx"), sound).expect("the folder can be written");
-    let mut manifest: Value = serde_json::from_str(&fs::read_to_string(&path).expect("a file")).expect("JSON");
+    let mut manifest: Value =
+        serde_json::from_str(&fs::read_to_string(&path).expect("a file")).expect("JSON");
     manifest["files"][0]["engines"] = json!(["openvino"]);
     let files = manifest["files"].as_array_mut().expect("a list");
     files.push(json!({ "file": "sound.onnx", "precision": "int8", "sha256": digest, "engines": ["onnxruntime"] }));
     fs::write(&path, manifest.to_string()).expect("the folder can be written");
     let model = model(&path);
-    if kinds().any(|kind| present(engine::open_unchecked(&request(kind, &model, Some(SIZE)), kind)).is_none()) {
+    if kinds().any(|kind| {
+        present(engine::open_unchecked(&request(kind, &model, Some(SIZE)), kind)).is_none()
+    }) {
         return;
     }
-    let opened = engine::open(&request(EngineKind::Auto, &model, Some(SIZE))).expect("one engine opens");
+    let opened =
+        engine::open(&request(EngineKind::Auto, &model, Some(SIZE))).expect("one engine opens");
     assert_eq!(opened.engine.info().kind, EngineKind::OnnxRuntime);
-    let (_, reason) = opened.passed_over.iter().find(|(kind, _)| *kind == EngineKind::OpenVino).expect("it is told");
+    let (_, reason) = opened
+        .passed_over
+        .iter()
+        .find(|(kind, _)| *kind == EngineKind::OpenVino)
+        .expect("it is told");
     assert!(reason.contains("golden.png"), "{reason}");
 }
 
 // ---- what is remembered ----
 
-/// Opens the model named in the environment and tells how that went. Runs alone in a process, with a
-/// cache folder of its own.
+/// Opens the model named in the environment and tells how that went. Runs alone in a process, with
+/// a cache folder of its own.
 fn say_how_the_model_opens() {
     let path = std::env::var("MODEL").expect("the test names the model");
     let model = model(Path::new(&path));
@@ -312,7 +348,8 @@ fn what_has_agreed_is_not_compared_again() {
     let opens = |said: &str| said.matches(" opens>").count();
     let engines = opens(&say_with(child::this_test!(), cache.path(), &path));
     assert!(engines > 0);
-    let state = fs::read_to_string(cache.path().join("golden.jsonl")).expect("what agreed is written down");
+    let state =
+        fs::read_to_string(cache.path().join("golden.jsonl")).expect("what agreed is written down");
     assert_eq!(state.lines().count(), engines, "{state}");
     // The picture is not even read the second time. With another cache it is missed, and named.
     fs::remove_file(folder.path().join("golden.png")).expect("the picture can be removed");
@@ -337,6 +374,7 @@ fn cache_that_cannot_be_written_is_no_reason_not_to_count() {
     }
     // A state file of nonsense, likewise.
     let cache = tempfile::tempdir().expect("a temporary folder");
-    fs::write(cache.path().join("golden.jsonl"), b"{\"file\": 7}\nnonsense\n\xff").expect("the folder can be written");
+    fs::write(cache.path().join("golden.jsonl"), b"{\"file\": 7}\nnonsense\n\xff")
+        .expect("the folder can be written");
     assert!(say_with(child::this_test!(), cache.path(), &path).contains(" opens>"));
 }

@@ -25,10 +25,15 @@ fn check(faults: &str) -> Option<(bool, Value)> {
     let model = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines/tiny.json");
     let mut command = Command::new(program);
     command.args(["--max-batch", "4", "--seconds", "0.01", "--batches", "20", "--out"]).arg(&out);
-    command.arg("--model").arg(model).env("VEHICLECOUNT_RUNTIME", runtime).env("VEHICLECOUNT_CACHE", folder.path());
+    command
+        .arg("--model")
+        .arg(model)
+        .env("VEHICLECOUNT_RUNTIME", runtime)
+        .env("VEHICLECOUNT_CACHE", folder.path());
     command.env("LD_LIBRARY_PATH", Path::new(vehiclecount_gpu_sim::LIBRARY).parent().unwrap());
     let output = command.env("VEHICLECOUNT_SIM_TENSORRT", faults).output().unwrap();
-    let text = std::fs::read_to_string(out).unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
+    let text = std::fs::read_to_string(out)
+        .unwrap_or_else(|_| panic!("{}", String::from_utf8_lossy(&output.stderr)));
     Some((output.status.success(), serde_json::from_str(&text).unwrap()))
 }
 
@@ -37,7 +42,8 @@ fn check_of_a_simulated_gpu_finds_nothing_wrong() {
     let Some((good, report)) = check("") else { return };
     assert!(good && report["failures"].as_array().unwrap().is_empty(), "{report:#}");
     assert!(report["card"]["name"].as_str().unwrap().starts_with("Simulated GPU 0"), "{report:#}");
-    let batches: Vec<_> = report["throughput"]["rows"].as_array().unwrap().iter().map(|row| &row["batch"]).collect();
+    let batches: Vec<_> =
+        report["throughput"]["rows"].as_array().unwrap().iter().map(|row| &row["batch"]).collect();
     assert_eq!(batches, [1, 2, 4]);
     assert!(report["regions"]["largest-difference"].as_f64().unwrap() < 1e-5, "{report:#}");
     assert_eq!(report["leaks"]["batches"], 20);
@@ -53,7 +59,9 @@ fn check_without_tensorrt_checks_the_kernels_and_says_what_it_left_out() {
     std::fs::copy(program, &alone).unwrap();
     let mut command = Command::new(alone);
     command.args(["--max-batch", "4", "--out"]).arg(&out).env("VEHICLECOUNT_CACHE", folder.path());
-    command.arg("--model").arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines/tiny.json"));
+    command
+        .arg("--model")
+        .arg(Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines/tiny.json"));
     let driver = Path::new(vehiclecount_gpu_sim::LIBRARY).parent().unwrap();
     command.env("LD_LIBRARY_PATH", driver).env("VEHICLECOUNT_RUNTIME", folder.path());
     let output = command.output().unwrap();
@@ -61,8 +69,14 @@ fn check_without_tensorrt_checks_the_kernels_and_says_what_it_left_out() {
     // Not on a machine that has TensorRT among its libraries.
     if report["engine"].is_null() {
         assert_eq!(output.status.code(), Some(3), "{report:#}");
-        assert!(report["skipped"][0].as_str().unwrap().starts_with("engine: engine tensorrt: "), "{report:#}");
-        assert!(report["kernels"].is_object() && report["failures"].as_array().unwrap().is_empty(), "{report:#}");
+        assert!(
+            report["skipped"][0].as_str().unwrap().starts_with("engine: engine tensorrt: "),
+            "{report:#}"
+        );
+        assert!(
+            report["kernels"].is_object() && report["failures"].as_array().unwrap().is_empty(),
+            "{report:#}"
+        );
     }
 }
 

@@ -1,6 +1,8 @@
-//! Batches on a simulated GPU: staging, one launch for all, graphs, counting there, faults, and nothing left behind.
+//! Batches on a simulated GPU: staging, one launch for all, graphs, counting there, faults, and
+//! nothing left behind.
 //!
-//! The network is a stand-in too: the density of a cell is the mean of its red samples. So each count is known from the picture.
+//! The network is a stand-in too: the density of a cell is the mean of its red samples. So each
+//! count is known from the picture.
 
 #![allow(clippy::unwrap_used)]
 
@@ -14,7 +16,8 @@ use std::time::Duration;
 use slots::{density, values};
 use vehiclecount_core::batch::{BatchSettings, Dispatcher, Outcome};
 use vehiclecount_core::cuda::{
-    Context, CountOrder, CudaError, DeviceBuffer, Driver, ForeignStream, PictureOrder, PinnedBuffer, Stream,
+    Context, CountOrder, CudaError, DeviceBuffer, Driver, ForeignStream, PictureOrder,
+    PinnedBuffer, Stream,
 };
 use vehiclecount_core::density::{DensityMap, Rect};
 use vehiclecount_core::engine::gpu::{GpuEngine, Network};
@@ -82,12 +85,14 @@ fn engine(sim: &'static Sim, max_batch: usize, odd: Oddity) -> Arc<GpuEngine> {
     };
     let networks = context.clone();
     let networks = Box::new(move || {
-        Ok(Box::new(Red { sim, context: networks.clone(), odd, batch: (0, 0, 0) }) as Box<dyn Network>)
+        Ok(Box::new(Red { sim, context: networks.clone(), odd, batch: (0, 0, 0) })
+            as Box<dyn Network>)
     });
     Arc::new(GpuEngine::new(info, context, max_batch, networks).unwrap())
 }
 
-/// A picture in memory: red `red` everywhere in its left half, 0 in the right one, so that its count follows from its size.
+/// A picture in memory: red `red` everywhere in its left half, 0 in the right one, so that its
+/// count follows from its size.
 #[derive(Clone)]
 struct Picture {
     format: FrameFormat,
@@ -126,7 +131,8 @@ fn expected(input: &[f32]) -> Vec<f32> {
     let (across, down) = (INPUT.width / GRID.0, INPUT.height / GRID.1);
     let cell = |index: usize| {
         let (left, top) = (index % GRID.0 * across, index / GRID.0 * down);
-        let sum: f32 = (top..top + down).flat_map(|y| &input[y * INPUT.width + left..][..across]).sum();
+        let sum: f32 =
+            (top..top + down).flat_map(|y| &input[y * INPUT.width + left..][..across]).sum();
         sum / (across * down) as f32 / 255.0
     };
     (0..GRID.0 * GRID.1).map(cell).collect()
@@ -141,14 +147,17 @@ fn staged(engine: &GpuEngine, picture: &Picture) -> Slot {
 #[track_caller]
 fn assert_close(got: &[f32], expected: &[f32]) {
     assert_eq!(got.len(), expected.len());
-    let far = got.iter().zip(expected).map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
+    let far =
+        got.iter().zip(expected).map(|(got, expected)| (got - expected).abs()).fold(0.0, f32::max);
     // A fiftieth of a level: what is expected was made in fixed point.
     assert!(far < 8e-5, "{far} off: {got:?} and {expected:?}");
 }
 
 /// Several sizes, as different cameras have them.
 fn pictures(count: usize) -> Vec<Picture> {
-    (0..count).map(|at| Picture::new(40 + 37 * (at % 5), 30 + 53 * (at % 3), (at * 41 % 256) as u8)).collect()
+    (0..count)
+        .map(|at| Picture::new(40 + 37 * (at % 5), 30 + 53 * (at % 3), (at * 41 % 256) as u8))
+        .collect()
 }
 
 #[test]
@@ -161,7 +170,8 @@ fn batches_of_every_size_count_as_the_processor_does_and_become_graphs() {
     let before = figures();
     for _ in 0..4 {
         for batch in [1, 2, 4, 3, 7] {
-            let mut slots: Vec<Slot> = pictures[..batch].iter().map(|picture| staged(&engine, picture)).collect();
+            let mut slots: Vec<Slot> =
+                pictures[..batch].iter().map(|picture| staged(&engine, picture)).collect();
             lane.infer(&mut slots).unwrap();
             for (slot, picture) in slots.iter().zip(&pictures) {
                 assert_close(density(slot), &picture.expected());
@@ -192,11 +202,13 @@ fn picture_on_the_gpu_is_read_where_it_is_and_let_go_after_the_batch() {
     for _ in 0..3 {
         for (slot, picture) in slots.iter_mut().zip(&pictures) {
             let held = slot.input.picture_mut().unwrap();
-            let buffer = Arc::new(DeviceBuffer::holding(held.context(), &picture.data, "a frame").unwrap());
+            let buffer =
+                Arc::new(DeviceBuffer::holding(held.context(), &picture.data, "a frame").unwrap());
             let plane = (buffer.address(), picture.stride, buffer.bytes());
             let keep = Box::new(Keep(gone.clone(), buffer));
             // SAFETY: the buffer holds the picture, and `keep` the buffer.
-            unsafe { held.lend(picture.format, picture.placement(), &[plane], None, keep) }.unwrap();
+            unsafe { held.lend(picture.format, picture.placement(), &[plane], None, keep) }
+                .unwrap();
         }
         let uploaded = device.sim.figure(Figure::UploadedBytes);
         gone.store(0, Ordering::Relaxed);
@@ -238,7 +250,8 @@ fn picture_that_is_still_being_written_is_waited_for_on_the_gpu() {
             let keep = Box::new(buffer.clone());
             let held = slot.input.picture_mut().unwrap();
             // SAFETY: the buffer holds the picture, and `keep` the buffer; the stream lives.
-            unsafe { held.lend(picture.format, picture.placement(), &[plane], handle, keep) }.unwrap();
+            unsafe { held.lend(picture.format, picture.placement(), &[plane], handle, keep) }
+                .unwrap();
             written.push((buffer, pinned));
         }
         std::thread::scope(|scope| {
@@ -293,7 +306,10 @@ fn with_regions_only_counts_come_back() {
             let Output::Sums { total, regions: got } = &slot.output else { panic!("a map came") };
             let got = [*total, got[0], got[1]];
             let wanted = [map.count(), regions[0].count(&map), regions[1].count(&map)];
-            assert!(got.iter().zip(wanted).all(|(got, wanted)| (got - wanted).abs() < 1e-4), "{got:?} {wanted:?}");
+            assert!(
+                got.iter().zip(wanted).all(|(got, wanted)| (got - wanted).abs() < 1e-4),
+                "{got:?} {wanted:?}"
+            );
         }
     }
     // One that wants its map beside one that does not.
@@ -323,7 +339,10 @@ fn places_that_fill_up_a_batch_read_nothing_of_the_frames_that_were_there_before
     let engine = engine(device.sim, 8, Oddity::default());
     let mut lane = engine.lane().unwrap();
     let picture = Picture::new(60, 60, 200);
-    let left = Coverage::new(&[[0.0, 0.0], [0.5, 0.0], [0.5, 1.0]], &picture.placement().grid(GRID.0, GRID.1));
+    let left = Coverage::new(
+        &[[0.0, 0.0], [0.5, 0.0], [0.5, 1.0]],
+        &picture.placement().grid(GRID.0, GRID.1),
+    );
     for batch in [5, 1, 3, 6, 7] {
         let mut slots: Vec<Slot> = (0..8).map(|_| Slot::best_for(&*engine)).collect();
         for slot in &mut slots {
@@ -331,7 +350,10 @@ fn places_that_fill_up_a_batch_read_nothing_of_the_frames_that_were_there_before
             let buffer = DeviceBuffer::holding(held.context(), &picture.data, "a frame").unwrap();
             let plane = (buffer.address(), picture.stride, buffer.bytes());
             // SAFETY: the buffer holds the picture, and is kept.
-            unsafe { held.lend(picture.format, picture.placement(), &[plane], None, Box::new(buffer)) }.unwrap();
+            unsafe {
+                held.lend(picture.format, picture.placement(), &[plane], None, Box::new(buffer))
+            }
+            .unwrap();
             slot.weights = Some(engine.weights(std::slice::from_ref(&left)).unwrap().unwrap());
         }
         lane.infer(&mut slots).unwrap();
@@ -383,7 +405,10 @@ fn density_that_is_no_number_fails_its_batch_alone() {
     let mut slots = vec![Slot::new(engine.info())];
     values(&mut slots[0])[5] = f32::NAN;
     let error = lane.infer(&mut slots).unwrap_err();
-    assert!(matches!(&error, EngineError::Infer { reason, .. } if reason.contains("NaN")), "{error}");
+    assert!(
+        matches!(&error, EngineError::Infer { reason, .. } if reason.contains("NaN")),
+        "{error}"
+    );
     values(&mut slots[0])[5] = 1.0;
     lane.infer(&mut slots).unwrap();
 }
@@ -406,7 +431,9 @@ fn engine_that_finds_no_memory_says_so_at_every_single_allocation() {
             lane.infer(std::slice::from_mut(&mut slot))
         })();
         match result {
-            Err(EngineError::Gpu { error: CudaError::OutOfMemory { what, .. }, .. }) => assert!(!what.is_empty()),
+            Err(EngineError::Gpu { error: CudaError::OutOfMemory { what, .. }, .. }) => {
+                assert!(!what.is_empty())
+            }
             Err(error) => panic!("allocation {nth}: {error}"),
             Ok(()) if device.sim.figure(Figure::AllAllocations) - all < nth => break,
             Ok(()) => panic!("allocation {nth} failed and nobody said so"),
@@ -446,13 +473,19 @@ fn lost_gpu_fails_what_it_holds_and_everything_after_it_at_once() {
     // Also if the driver should answer again: memory and context are not what they were.
     device.sim.lose(0);
     let launches = device.sim.figure(Figure::Launches);
-    assert!(lane.infer(&mut [Slot::new(engine.info())]).unwrap_err().to_string().contains("lost before"));
+    assert!(
+        lane.infer(&mut [Slot::new(engine.info())])
+            .unwrap_err()
+            .to_string()
+            .contains("lost before")
+    );
     assert!(engine.lane().unwrap().infer(&mut [Slot::new(engine.info())]).is_err());
     assert_eq!(device.sim.figure(Figure::Launches), launches);
 }
 
 /// What NVIDIA documents as leaving the process without the GPU, by hand.
-const FATAL: [i64; 19] = [4, 46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911, 999];
+const FATAL: [i64; 19] =
+    [4, 46, 214, 220, 226, 700, 702, 709, 710, 714, 715, 716, 717, 718, 719, 721, 810, 911, 999];
 
 #[test]
 fn every_fatal_result_is_a_lost_gpu_that_is_not_called_again() {
@@ -463,9 +496,15 @@ fn every_fatal_result_is_a_lost_gpu_that_is_not_called_again() {
         lane.infer(&mut [Slot::new(engine.info())]).unwrap();
         device.sim.lose(code);
         let error = lane.infer(&mut [Slot::new(engine.info())]).unwrap_err();
-        assert!(matches!(&error, EngineError::Gpu { error, .. } if error.is_lost()), "{code}: {error}");
+        assert!(
+            matches!(&error, EngineError::Gpu { error, .. } if error.is_lost()),
+            "{code}: {error}"
+        );
         let text = error.to_string();
-        assert!(text.contains(&code.to_string()) && text.contains("start the process again"), "{code}: {text}");
+        assert!(
+            text.contains(&code.to_string()) && text.contains("start the process again"),
+            "{code}: {text}"
+        );
         // The driver has no name for it.
         assert!(code != 226 || text.contains("CUDA_ERROR_CONTAINED"), "{text}");
         device.sim.lose(0);
@@ -483,7 +522,10 @@ fn every_other_result_fails_its_batch_and_the_next_one_counts() {
     for code in (1..1200).filter(|code| !FATAL.contains(code)) {
         device.sim.lose(code);
         let error = lane.infer(&mut [Slot::new(engine.info())]).unwrap_err();
-        assert!(matches!(&error, EngineError::Gpu { error, .. } if !error.is_lost()), "{code}: {error}");
+        assert!(
+            matches!(&error, EngineError::Gpu { error, .. } if !error.is_lost()),
+            "{code}: {error}"
+        );
         device.sim.lose(0);
         lane.infer(&mut [Slot::new(engine.info())]).unwrap();
     }
@@ -517,7 +559,9 @@ fn cameras_of_different_sizes_share_two_lanes_and_get_their_own_counts() {
         .map(|(number, first)| {
             let (send, receive) = mpsc::sync_channel(1);
             let camera = dispatcher.join(move |ticket, outcome| match outcome {
-                Outcome::Counted { output, .. } => send.send((ticket, output.map().unwrap().to_vec())).unwrap(),
+                Outcome::Counted { output, .. } => {
+                    send.send((ticket, output.map().unwrap().to_vec())).unwrap()
+                }
                 other => panic!("{other:?}"),
             });
             std::thread::spawn(move || {
@@ -527,7 +571,11 @@ fn cameras_of_different_sizes_share_two_lanes_and_get_their_own_counts() {
                     let width = first.format.width + if frame > FRAMES / 2 { 64 } else { 0 };
                     let picture = Picture::new(width, first.format.height, red as u8);
                     let mut slot = camera.slot();
-                    slot.input.picture_mut().unwrap().stage(&picture.view(), picture.placement()).unwrap();
+                    slot.input
+                        .picture_mut()
+                        .unwrap()
+                        .stage(&picture.view(), picture.placement())
+                        .unwrap();
                     camera.submit(frame, slot, 1);
                     let (ticket, density) = receive.recv_timeout(BOUND).unwrap();
                     assert_eq!(ticket, frame);
@@ -543,7 +591,9 @@ fn cameras_of_different_sizes_share_two_lanes_and_get_their_own_counts() {
 fn camera_that_stages_its_next_frame_does_not_disturb_the_one_on_its_way() {
     let device = turn();
     let engine = engine(device.sim, 1, Oddity::default());
-    let dispatcher = Dispatcher::start(engine, BatchSettings { batch_size: 1, timeout: Duration::ZERO }).unwrap();
+    let dispatcher =
+        Dispatcher::start(engine, BatchSettings { batch_size: 1, timeout: Duration::ZERO })
+            .unwrap();
     let (send, receive) = mpsc::channel();
     let camera = dispatcher.join(move |ticket, outcome| {
         let density = match outcome {

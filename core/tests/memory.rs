@@ -53,7 +53,10 @@ fn assert_does_not_grow(what: &str, mut start: impl FnMut()) {
 fn kinds(model: &Arc<Model>) -> Vec<EngineKind> {
     let on_processor = EngineKind::networks().filter(|kind| kind.device() == Some(Device::Cpu));
     let required = std::env::var("VEHICLECOUNT_REQUIRE_ENGINES").unwrap_or_default();
-    let opens = |kind: &EngineKind| match engine::open_unchecked(&EngineRequest::new(*kind, model.clone()), *kind) {
+    let opens = |kind: &EngineKind| match engine::open_unchecked(
+        &EngineRequest::new(*kind, model.clone()),
+        *kind,
+    ) {
         Ok(_) => true,
         Err(error @ EngineError::Library { .. }) => {
             assert!(!required.split(',').any(|name| name == kind.name()), "{error}");
@@ -67,7 +70,8 @@ fn kinds(model: &Arc<Model>) -> Vec<EngineKind> {
 
 /// The model that ships, or the small one where none is installed.
 fn shipped() -> Arc<Model> {
-    let model = Model::open("", &model::folders()).or_else(|_| Model::open(&fixture("tiny.onnx"), &[]));
+    let model =
+        Model::open("", &model::folders()).or_else(|_| Model::open(&fixture("tiny.onnx"), &[]));
     Arc::new(model.expect("a model"))
 }
 
@@ -82,7 +86,8 @@ fn engine_that_counted_leaves_nothing() {
     let model = shipped();
     for kind in kinds(&model) {
         assert_does_not_grow(kind.name(), || {
-            let engine = engine::open(&EngineRequest::new(kind, model.clone())).expect("it opens").engine;
+            let engine =
+                engine::open(&EngineRequest::new(kind, model.clone())).expect("it opens").engine;
             let mut slot = Slot::new(engine.info());
             slot.input.values_mut().expect("made for values").fill(114.0);
             engine.lane().expect("a lane").infer(&mut [slot]).expect("an inference");
@@ -96,11 +101,13 @@ fn dispatcher_that_counted_leaves_nothing() {
     let model = shipped();
     for kind in kinds(&model) {
         assert_does_not_grow(&format!("{kind} with a dispatcher"), || {
-            let engine = engine::open(&EngineRequest::new(kind, model.clone())).expect("it opens").engine;
+            let engine =
+                engine::open(&EngineRequest::new(kind, model.clone())).expect("it opens").engine;
             let settings = BatchSettings { batch_size: 2, timeout: Duration::ZERO };
             let dispatcher = Dispatcher::start(engine, settings).expect("it starts");
             let (send, receive) = channel();
-            let seat = dispatcher.join(move |ticket, _| send.send(ticket).expect("the test listens"));
+            let seat =
+                dispatcher.join(move |ticket, _| send.send(ticket).expect("the test listens"));
             (0..4).for_each(|ticket| seat.submit(ticket, seat.slot(), 8));
             (0..4).for_each(|_| {
                 receive.recv_timeout(Duration::from_secs(20)).expect("a report");
@@ -115,13 +122,20 @@ fn golden_picture_leaves_nothing() {
     let model = shipped();
     for kind in kinds(&model) {
         let Some(file) = model.file_for(kind) else { continue };
-        let Some(reference) = Reference::read(&model, file).expect("a golden picture that can be read") else {
+        let Some(reference) =
+            Reference::read(&model, file).expect("a golden picture that can be read")
+        else {
             continue;
         };
-        let request = EngineRequest { input: Some(reference.size()), ..EngineRequest::new(kind, model.clone()) };
+        let request = EngineRequest {
+            input: Some(reference.size()),
+            ..EngineRequest::new(kind, model.clone())
+        };
         assert_does_not_grow(&format!("{kind} with the golden picture"), || {
             let engine = engine::open_unchecked(&request, kind).expect("it opens");
-            let reference = Reference::read(&model, file).expect("it was read before").expect("it was there before");
+            let reference = Reference::read(&model, file)
+                .expect("it was read before")
+                .expect("it was there before");
             golden::verify(&model, file, &reference, &*engine).expect("an inference");
         });
     }
@@ -135,7 +149,8 @@ fn engine_of_another_input_size_leaves_nothing() {
         let mut widths = [256, 320].into_iter().cycle();
         assert_does_not_grow(&format!("{kind} in two sizes"), || {
             let input = widths.next().map(|width| InputSize { width, height: 192 });
-            engine::open(&EngineRequest { input, ..EngineRequest::new(kind, model.clone()) }).expect("it opens");
+            engine::open(&EngineRequest { input, ..EngineRequest::new(kind, model.clone()) })
+                .expect("it opens");
         });
     }
 }
@@ -152,7 +167,8 @@ fn engine_that_does_not_open_leaves_nothing() {
     for kind in kinds {
         for (what, model) in [("input", &other_input), ("output", &other_output)] {
             assert_does_not_grow(&format!("{kind} with another {what}"), || {
-                let error = engine::open_unchecked(&EngineRequest::new(kind, model.clone()), kind).err();
+                let error =
+                    engine::open_unchecked(&EngineRequest::new(kind, model.clone()), kind).err();
                 assert!(matches!(error, Some(EngineError::Shape { .. })), "{error:?}");
             });
         }

@@ -1,4 +1,5 @@
-//! What the driver's absence is called, each kind of it apart. In processes of their own: a driver is opened once.
+//! What the driver's absence is called, each kind of it apart. In processes of their own: a driver
+//! is opened once.
 
 #![allow(clippy::unwrap_used)]
 
@@ -15,7 +16,9 @@ fn said_by(name: &str, with_driver: bool, settings: &[(&str, &str)]) -> String {
     } else {
         std::env::temp_dir()
     };
-    let text = child::run(child::command(name).env("LD_LIBRARY_PATH", folder).envs(settings.iter().copied()));
+    let text = child::run(
+        child::command(name).env("LD_LIBRARY_PATH", folder).envs(settings.iter().copied()),
+    );
     let line = text.lines().find_map(|line| line.split_once("SAID ")).expect("it says something");
     line.1.to_owned()
 }
@@ -40,11 +43,22 @@ fn each_kind_of_absence_has_its_own_words_and_remedy() {
     if !Path::new("/dev/nvidiactl").exists() {
         assert!(said(false, &[]).starts_with("no NVIDIA driver: libcuda.so.1"));
     }
-    assert!(said(true, &[("VEHICLECOUNT_SIM_DEVICES", "0")]).starts_with("the NVIDIA driver finds no GPU; see what"));
+    assert!(
+        said(true, &[("VEHICLECOUNT_SIM_DEVICES", "0")])
+            .starts_with("the NVIDIA driver finds no GPU; see what")
+    );
     assert!(said(true, &[]).starts_with("there is no GPU 1: gpu-id goes from 0 to 0 here"));
     let old = said(true, &[two, ("VEHICLECOUNT_SIM_VERSION", "11080")]);
-    assert!(old.starts_with("the NVIDIA driver is too old: it offers CUDA 11.8, and CUDA 12.0 is needed"), "{old}");
+    assert!(
+        old.starts_with(
+            "the NVIDIA driver is too old: it offers CUDA 11.8, and CUDA 12.0 is needed"
+        ),
+        "{old}"
+    );
     let broken = said(true, &[two, ("VEHICLECOUNT_SIM_INIT", "803")]);
-    assert!(broken.starts_with("the NVIDIA driver does not start: ") && broken.contains("803"), "{broken}");
+    assert!(
+        broken.starts_with("the NVIDIA driver does not start: ") && broken.contains("803"),
+        "{broken}"
+    );
     assert!(said(true, &[two, ("VEHICLECOUNT_SIM_INIT", "34")]).contains("stub for linking"));
 }

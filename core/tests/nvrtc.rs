@@ -1,8 +1,8 @@
-//! The kernels through NVIDIA's own compiler, which needs no GPU: the PTX that ships is what their sources become, and every kind of GPU that
-//! is promised can be compiled for.
+//! The kernels through NVIDIA's own compiler, which needs no GPU: the PTX that ships is what their
+//! sources become, and every kind of GPU that is promised can be compiled for.
 //!
-//! `tools/nvrtc.sh` fetches the compiler; where it is not there the tests are skipped, unless `VEHICLECOUNT_REQUIRE_NVRTC` is set.
-//! `VEHICLECOUNT_BLESS=1` writes the PTX anew.
+//! `tools/nvrtc.sh` fetches the compiler; where it is not there the tests are skipped, unless
+//! `VEHICLECOUNT_REQUIRE_NVRTC` is set. `VEHICLECOUNT_BLESS=1` writes the PTX anew.
 
 #![allow(clippy::unwrap_used)]
 
@@ -30,15 +30,25 @@ impl Compiler {
     /// The compiler of that version.
     fn open(version: &str) -> Option<Self> {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-        let folders = [std::env::var_os("VEHICLECOUNT_RUNTIME").map(PathBuf::from), Some(root.join(".runtime"))];
-        let folders = folders.into_iter().flatten().map(|folder| folder.join(format!("nvrtc-{version}")));
-        let Some(folder) = folders.into_iter().find(|folder| folder.join("libnvrtc.so.12").is_file()) else {
-            assert!(std::env::var_os("VEHICLECOUNT_REQUIRE_NVRTC").is_none(), "no NVRTC {version}: run tools/nvrtc.sh");
+        let folders = [
+            std::env::var_os("VEHICLECOUNT_RUNTIME").map(PathBuf::from),
+            Some(root.join(".runtime")),
+        ];
+        let folders =
+            folders.into_iter().flatten().map(|folder| folder.join(format!("nvrtc-{version}")));
+        let Some(folder) =
+            folders.into_iter().find(|folder| folder.join("libnvrtc.so.12").is_file())
+        else {
+            assert!(
+                std::env::var_os("VEHICLECOUNT_REQUIRE_NVRTC").is_none(),
+                "no NVRTC {version}: run tools/nvrtc.sh"
+            );
             eprintln!("skipped: no NVRTC {version}; tools/nvrtc.sh fetches it");
             return None;
         };
         let open = |name: String, scope| {
-            // SAFETY: NVIDIA's compiler, made to be opened so. It finds its second library by name, as it is open already.
+            // SAFETY: NVIDIA's compiler, made to be opened so. It finds its second library by name,
+            // as it is open already.
             unsafe { Library::open(Some(folder.join(name)), RTLD_NOW | scope) }.unwrap()
         };
         let builtins = open(format!("libnvrtc-builtins.so.{version}"), RTLD_GLOBAL);
@@ -47,7 +57,9 @@ impl Compiler {
 
     /// `source` compiled for `architecture`: PTX for a virtual one, a cubin for a real one.
     fn compile(&self, source: &str, architecture: &str) -> Vec<u8> {
-        let text = CString::new(fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(source)).unwrap()).unwrap();
+        let text =
+            CString::new(fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join(source)).unwrap())
+                .unwrap();
         let name = CString::new(Path::new(source).file_name().unwrap().to_str().unwrap()).unwrap();
         let options = [format!("--gpu-architecture={architecture}"), "--std=c++14".to_owned()];
         let options = options.map(|option| CString::new(option).unwrap());
@@ -63,16 +75,21 @@ impl Compiler {
         type Compile = unsafe extern "C" fn(Program, c_int, *const *const c_char) -> c_int;
         type Destroy = unsafe extern "C" fn(*mut Program) -> c_int;
         let mut program = ptr::null_mut();
-        // SAFETY: the functions have these types (nvrtc.h), and every string lives through its call.
+        // SAFETY: the functions have these types (nvrtc.h), and every string lives through its
+        // call.
         unsafe {
             let create = self.library.get::<Create>(b"nvrtcCreateProgram").unwrap();
-            assert_eq!(create(&mut program, text.as_ptr(), name.as_ptr(), 0, ptr::null(), ptr::null()), 0);
+            assert_eq!(
+                create(&mut program, text.as_ptr(), name.as_ptr(), 0, ptr::null(), ptr::null()),
+                0
+            );
             let compile = self.library.get::<Compile>(b"nvrtcCompileProgram").unwrap();
             let result = compile(program, 2, pointers.as_ptr());
             let log = String::from_utf8_lossy(&self.get(program, "ProgramLog")).into_owned();
             let log = log.trim_end_matches('\0').trim();
             assert!(result == 0 && log.is_empty(), "{source} for {architecture}: {log}");
-            let made = self.get(program, if architecture.starts_with("compute") { "PTX" } else { "CUBIN" });
+            let made = self
+                .get(program, if architecture.starts_with("compute") { "PTX" } else { "CUBIN" });
             self.library.get::<Destroy>(b"nvrtcDestroyProgram").unwrap()(&mut program);
             made
         }
@@ -89,7 +106,13 @@ impl Compiler {
             let (ask, get) = (format!("nvrtcGet{what}Size"), format!("nvrtcGet{what}"));
             assert_eq!(self.library.get::<Size>(ask.as_bytes()).unwrap()(program, &mut size), 0);
             let mut bytes = vec![0u8; size];
-            assert_eq!(self.library.get::<Get>(get.as_bytes()).unwrap()(program, bytes.as_mut_ptr().cast()), 0);
+            assert_eq!(
+                self.library.get::<Get>(get.as_bytes()).unwrap()(
+                    program,
+                    bytes.as_mut_ptr().cast()
+                ),
+                0
+            );
             bytes
         }
     }
@@ -108,7 +131,11 @@ fn ptx_that_ships_is_what_the_sources_become() {
             fs::write(&path, &made).unwrap();
         }
         let same = fs::read(&path).unwrap() == made;
-        assert!(same, "{} is out of date: VEHICLECOUNT_BLESS=1 cargo test --test nvrtc", path.display());
+        assert!(
+            same,
+            "{} is out of date: VEHICLECOUNT_BLESS=1 cargo test --test nvrtc",
+            path.display()
+        );
     }
 }
 

@@ -1,6 +1,8 @@
 //! The preprocessor allocates nothing per frame.
 
-use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::frame::{
+    ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane,
+};
 use vehiclecount_core::preprocess::{InputSize, Preprocessor, Resize};
 
 #[test]
@@ -15,10 +17,14 @@ fn run_allocates_nothing_from_the_first_frame_on() {
             let planes = [0, 1, 2].map(|_| Plane { data: &data, stride: 4 * width });
             let frame = FrameView::new(format, &planes[..pixels.planes()]).unwrap();
             let mut preprocessor = Preprocessor::new(format, Resize::Letterbox, input);
-            let counted = allocation_counter::measure(|| (0..3).for_each(|_| preprocessor.run(&frame, &mut values)));
+            let counted = allocation_counter::measure(|| {
+                (0..3).for_each(|_| preprocessor.run(&frame, &mut values))
+            });
             assert_eq!(counted.count_total, 0, "{pixels:?} {width}x{height}");
         }
     }
     // The counter is alive.
-    assert!(allocation_counter::measure(|| drop(std::hint::black_box(vec![0u8; 9]))).count_total > 0);
+    assert!(
+        allocation_counter::measure(|| drop(std::hint::black_box(vec![0u8; 9]))).count_total > 0
+    );
 }

@@ -1,8 +1,10 @@
 //! The preprocessor against an independent reference, and against what must hold for any picture.
 //!
-//! The reference is float64 NumPy, itself held against Pillow and OpenCV: see preprocess_reference.py, which makes the fixtures.
+//! The reference is float64 NumPy, itself held against Pillow and OpenCV: see
+//! preprocess_reference.py, which makes the fixtures.
 //!
-//! Every picture also goes through the GPU's kernel, as it is built for the host by the simulated driver, and must come out the same.
+//! Every picture also goes through the GPU's kernel, as it is built for the host by the simulated
+//! driver, and must come out the same.
 
 #![allow(clippy::unwrap_used)]
 
@@ -11,14 +13,15 @@ use std::sync::{LazyLock, Mutex};
 use serde::Deserialize;
 use vehiclecount_core::cuda::{DeviceBuffer, Driver, Kernels, PictureOrder};
 use vehiclecount_core::frame::{
-    ColorMatrix, ColorRange, Component, Components, FrameFormat, FrameView, Layout, PixelFormat, Plane,
+    ColorMatrix, ColorRange, Component, Components, FrameFormat, FrameView, Layout, PixelFormat,
+    Plane,
 };
 use vehiclecount_core::preprocess::{BORDER, InputSize, Placement, Preprocessor, Resize};
 
 /// Levels. The reference is in 64-bit floats, rounded to 1/256 level in the fixture. The processor
-/// works in fixed point: it rounds each weighted sample to 1/256 level, and each weight to 1/32768, and
-/// chroma counts up to twice. A wrong tap, siting or coefficient is off by a level or more on these
-/// noisy pictures.
+/// works in fixed point: it rounds each weighted sample to 1/256 level, and each weight to 1/32768,
+/// and chroma counts up to twice. A wrong tap, siting or coefficient is off by a level or more on
+/// these noisy pictures.
 const TOLERANCE: f32 = 0.05;
 
 /// Levels between the GPU's kernel, which works in 32-bit floats, and the reference.
@@ -68,12 +71,21 @@ struct Picture {
 }
 
 impl Picture {
-    fn new(format: FrameFormat, strides: &[usize], bytes: impl Fn(usize, usize, usize) -> u8) -> Self {
+    fn new(
+        format: FrameFormat,
+        strides: &[usize],
+        bytes: impl Fn(usize, usize, usize) -> u8,
+    ) -> Self {
         let planes = strides.iter().enumerate().map(|(plane, &stride)| {
             let (samples, rows, size) = format.plane_size(plane);
             // Padding is of a value that shows if it is read, and the last row has none.
-            let byte =
-                |at: usize| if at % stride < samples * size { bytes(plane, at / stride, at % stride) } else { 0xEE };
+            let byte = |at: usize| {
+                if at % stride < samples * size {
+                    bytes(plane, at / stride, at % stride)
+                } else {
+                    0xEE
+                }
+            };
             ((0..stride * (rows - 1) + samples * size).map(byte).collect(), stride)
         });
         Self { format, planes: planes.collect() }
@@ -92,8 +104,14 @@ impl Picture {
         self.run_part((0, 0, self.format.width, self.format.height), resize, input)
     }
 
-    fn run_part(&self, part: (usize, usize, usize, usize), resize: Resize, input: InputSize) -> Vec<f32> {
-        let planes: Vec<Plane<'_>> = self.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
+    fn run_part(
+        &self,
+        part: (usize, usize, usize, usize),
+        resize: Resize,
+        input: InputSize,
+    ) -> Vec<f32> {
+        let planes: Vec<Plane<'_>> =
+            self.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
         let view = FrameView::new(self.format, &planes).expect("planes of the format");
         let view = view.crop(part.0, part.1, part.2, part.3).expect("a part of the picture");
         let mut values = vec![f32::NAN; input.values()];
@@ -104,14 +122,22 @@ impl Picture {
         values
     }
 
-    fn run_on_gpu(&self, part: (usize, usize, usize, usize), placement: Placement, input: InputSize) -> Vec<f32> {
+    fn run_on_gpu(
+        &self,
+        part: (usize, usize, usize, usize),
+        placement: Placement,
+        input: InputSize,
+    ) -> Vec<f32> {
         let kernels = KERNELS.lock().expect("no other test has panicked");
         let planes: Vec<(DeviceBuffer, usize)> = self
             .planes
             .iter()
-            .map(|(data, stride)| (DeviceBuffer::holding(kernels.context(), data, "a plane").unwrap(), *stride))
+            .map(|(data, stride)| {
+                (DeviceBuffer::holding(kernels.context(), data, "a plane").unwrap(), *stride)
+            })
             .collect();
-        let (format, begins) = self.format.crop(part.0, part.1, part.2, part.3).expect("a part of the picture");
+        let (format, begins) =
+            self.format.crop(part.0, part.1, part.2, part.3).expect("a part of the picture");
         let place = |((data, stride), (row, byte)): (&(DeviceBuffer, usize), (usize, usize))| {
             let offset = row * stride + byte;
             (data.address() + offset as u64, *stride, data.bytes() - offset)
@@ -156,8 +182,10 @@ fn every_format_size_and_range_agrees_with_the_reference() {
         let input = InputSize { width: case.input.0, height: case.input.1 };
         let (values, rest) = expected.split_at(2 * input.values());
         expected = rest;
-        let values: Vec<f32> =
-            values.chunks_exact(2).map(|pair| f32::from(u16::from_le_bytes([pair[0], pair[1]])) / 256.0).collect();
+        let values: Vec<f32> = values
+            .chunks_exact(2)
+            .map(|pair| f32::from(u16::from_le_bytes([pair[0], pair[1]])) / 256.0)
+            .collect();
         let picture = Picture::new(case.format(), &case.strides, pattern);
         let part = case.part.unwrap_or((0, 0, case.width, case.height));
         let got = picture.run_part(part, case.resize, input);
@@ -172,7 +200,8 @@ fn every_format_size_and_range_agrees_with_the_reference() {
     }
 }
 
-/// Anything of the border, the padding or a neighbouring plane that got into the picture would show.
+/// Anything of the border, the padding or a neighbouring plane that got into the picture would
+/// show.
 #[test]
 fn flat_picture_stays_flat_up_to_its_border() {
     for pixels in PixelFormat::ALL {
@@ -185,8 +214,10 @@ fn flat_picture_stays_flat_up_to_its_border() {
             };
             let flat = |_, _, x| half[x % 2];
             let level = 255.0 / (2.0 - (1.0 - depth.bits as f32).exp2());
-            let picture =
-                Picture::packed(FrameFormat { range: ColorRange::Full, ..format(pixels, width, height) }, flat);
+            let picture = Picture::packed(
+                FrameFormat { range: ColorRange::Full, ..format(pixels, width, height) },
+                flat,
+            );
             let input = InputSize { width: 40, height: 24 };
             let placed = Preprocessor::new(picture.format, Resize::Letterbox, input).placement();
             for (at, value) in picture.run(Resize::Letterbox, input).into_iter().enumerate() {
@@ -194,7 +225,10 @@ fn flat_picture_stays_flat_up_to_its_border() {
                 let inside = (placed.left..placed.left + placed.width).contains(&x)
                     && (placed.top..placed.top + placed.height).contains(&y);
                 let expected = if inside { level } else { BORDER };
-                assert!((value - expected).abs() < 1e-3, "{pixels:?} {width}x{height}: {value} at {x}, {y}");
+                assert!(
+                    (value - expected).abs() < 1e-3,
+                    "{pixels:?} {width}x{height}: {value} at {x}, {y}"
+                );
             }
         }
     }
@@ -220,7 +254,8 @@ fn pictures_as_large_as_cameras_make_them_agree_with_the_kernel() {
 #[test]
 fn mirrored_picture_gives_the_mirrored_input() {
     let input = InputSize { width: 30, height: 22 };
-    // With an even size the chroma plane ends with the picture, so its mirror image is a picture too.
+    // With an even size the chroma plane ends with the picture, so its mirror image is a picture
+    // too.
     for (pixels, width, height) in [
         (PixelFormat::I420, 74, 46),
         (PixelFormat::Nv12, 18, 10),
@@ -245,12 +280,14 @@ fn mirrored_picture_gives_the_mirrored_input() {
     }
 }
 
-/// Away from the edges, whose samples weigh more, every sample must count the same: a bright dot keeps its sum wherever it stands.
+/// Away from the edges, whose samples weigh more, every sample must count the same: a bright dot
+/// keeps its sum wherever it stands.
 #[test]
 fn shrinking_keeps_the_sum_of_brightness() {
     let input = InputSize { width: 40, height: 30 };
     for dot in [(60, 40), (61, 40), (63, 47), (99, 51)] {
-        let picture = FrameFormat { range: ColorRange::Full, ..format(PixelFormat::Gray8, 160, 90) };
+        let picture =
+            FrameFormat { range: ColorRange::Full, ..format(PixelFormat::Gray8, 160, 90) };
         let picture = Picture::packed(picture, |_, y, x| if (x, y) == dot { 255 } else { 0 });
         let sum: f32 = picture.run(Resize::Stretch, input)[..input.values() / 3].iter().sum();
         let scale = (160.0 / 40.0) * (90.0 / 30.0);
@@ -267,7 +304,8 @@ fn alpha_and_filler_bytes_are_ignored() {
         if layout.kind != Components::Rgb {
             continue;
         }
-        let offsets: Vec<usize> = layout.components.iter().map(|component| component.offset).collect();
+        let offsets: Vec<usize> =
+            layout.components.iter().map(|component| component.offset).collect();
         let size = pixels.plane_size(0, 1, 1).2;
         let with = |filler: u8| {
             Picture::packed(format(pixels, 21, 13), |plane, y, x| {
@@ -280,7 +318,10 @@ fn alpha_and_filler_bytes_are_ignored() {
 }
 
 /// The byte of a picture in any layout that has `sample`, of 8 bits, by component, row and column.
-fn arranged(pixels: PixelFormat, sample: impl Fn(usize, usize, usize) -> u8) -> impl Fn(usize, usize, usize) -> u8 {
+fn arranged(
+    pixels: PixelFormat,
+    sample: impl Fn(usize, usize, usize) -> u8,
+) -> impl Fn(usize, usize, usize) -> u8 {
     move |plane, y, x| {
         let Layout { components, depth, .. } = pixels.layout();
         let place = x / depth.bytes;
@@ -310,7 +351,9 @@ fn same_samples_in_another_order_or_with_more_bits_give_the_same() {
         let picture = Picture::packed(format(pixels, 97, 55), arranged(pixels, pattern));
         let got = picture.run(Resize::Letterbox, input);
         match known.iter().find(|(held, _)| sampling(*held) == sampling(pixels)) {
-            Some((held, expected)) => assert_close(&got, expected, 2e-3, &format!("{pixels:?} and {held:?}")),
+            Some((held, expected)) => {
+                assert_close(&got, expected, 2e-3, &format!("{pixels:?} and {held:?}"))
+            }
             None => known.push((pixels, got)),
         }
     }
@@ -325,8 +368,14 @@ fn part_of_a_picture_gives_what_the_picture_cut_to_it_gives() {
     for pixels in PixelFormat::ALL {
         let whole = format(pixels, 37, 29);
         let (part, begins) = whole.crop(x, y, width, height).unwrap();
-        let cut = Picture::packed(part, |plane, y, x| pattern(plane, y + begins[plane].0, x + begins[plane].1));
-        let got = Picture::packed(whole, pattern).run_part((x, y, width, height), Resize::Letterbox, input);
+        let cut = Picture::packed(part, |plane, y, x| {
+            pattern(plane, y + begins[plane].0, x + begins[plane].1)
+        });
+        let got = Picture::packed(whole, pattern).run_part(
+            (x, y, width, height),
+            Resize::Letterbox,
+            input,
+        );
         assert_eq!(got, cut.run(Resize::Letterbox, input), "{pixels:?}");
     }
 }
@@ -335,8 +384,11 @@ fn part_of_a_picture_gives_what_the_picture_cut_to_it_gives() {
 #[should_panic(expected = "made for another format")]
 fn frame_of_another_format_is_the_callers_mistake() {
     let input = InputSize { width: 8, height: 8 };
-    let mut preprocessor = Preprocessor::new(format(PixelFormat::Gray8, 8, 8), Resize::Stretch, input);
+    let mut preprocessor =
+        Preprocessor::new(format(PixelFormat::Gray8, 8, 8), Resize::Stretch, input);
     let data = [0; 64];
-    let other = FrameView::new(format(PixelFormat::Gray8, 8, 4), &[Plane { data: &data, stride: 8 }]).unwrap();
+    let other =
+        FrameView::new(format(PixelFormat::Gray8, 8, 4), &[Plane { data: &data, stride: 8 }])
+            .unwrap();
     preprocessor.run(&other, &mut vec![0.0; input.values()]);
 }

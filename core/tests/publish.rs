@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use vehiclecount_core::publish::sink::Destination;
 use vehiclecount_core::publish::{
-    Cause, Event, GRACE, Listener, PATIENCE, PublishError, PublishSettings, Publisher, Report, Sent, Sink, SinkError,
-    Statistics,
+    Cause, Event, GRACE, Listener, PATIENCE, PublishError, PublishSettings, Publisher, Report,
+    Sent, Sink, SinkError, Statistics,
 };
 
 /// How long a test waits for what must come.
@@ -56,7 +56,8 @@ impl Sink for ScriptedSink {
         let numbers: Vec<u32> = reports.iter().map(|report| report.json.parse().unwrap()).collect();
         let _ = self.calls.send(numbers.clone());
         // A test that is over has no answers.
-        let answer = self.answers.lock().unwrap().recv().unwrap_or(Ok(Sent { delivered: reports.len() }));
+        let answer =
+            self.answers.lock().unwrap().recv().unwrap_or(Ok(Sent { delivered: reports.len() }));
         let count = match &answer {
             Ok(sent) => sent.delivered,
             Err(error) => error.delivered,
@@ -71,7 +72,8 @@ impl Script {
         let (calls, called) = mpsc::channel();
         let (answers, answered) = mpsc::channel();
         let answered = Arc::new(Mutex::new(answered));
-        let (opened, delivered, alive) = (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<_>>>::default(), Arc::new(()));
+        let (opened, delivered, alive) =
+            (Arc::<AtomicUsize>::default(), Arc::<Mutex<Vec<_>>>::default(), Arc::new(()));
         let script = Self {
             opened: opened.clone(),
             calls: called,
@@ -86,7 +88,8 @@ impl Script {
             let open = move |_: &_| {
                 let _alive = &alive;
                 opened.fetch_add(1, Ordering::SeqCst);
-                let (calls, answers, delivered) = (calls.clone(), answers.clone(), delivered.clone());
+                let (calls, answers, delivered) =
+                    (calls.clone(), answers.clone(), delivered.clone());
                 Ok(Box::new(ScriptedSink { calls, answers, delivered }) as Box<dyn Sink>)
             };
             Destination { key: key.clone(), place: format!("the {key}"), open: Box::new(open) }
@@ -143,7 +146,9 @@ fn sink_that_never_returns_holds_neither_its_publisher_nor_another() {
     assert_eq!(publisher.close(), statistics(0, 0, 999));
     // The sink has been silent for the time of the first wait.
     assert!(begin.elapsed() < 2 * GRACE, "{:?}", begin.elapsed());
-    assert!(matches!(next(&events), Event::TroubleEnd { end, .. } if !end.recovered && end.lost == 999));
+    assert!(
+        matches!(next(&events), Event::TroubleEnd { end, .. } if !end.recovered && end.lost == 999)
+    );
 
     // Whoever comes back finds the thread that is still stuck, and waits for it no more.
     let begin = Instant::now();
@@ -179,7 +184,9 @@ fn reports_wait_out_a_failure_that_is_told_once() {
         script.fail("no space");
         assert_eq!(script.call()[0], 1);
     }
-    let Event::Trouble { place, cause, limit: 8 } = next(&events) else { panic!("a trouble begins") };
+    let Event::Trouble { place, cause, limit: 8 } = next(&events) else {
+        panic!("a trouble begins")
+    };
     assert_eq!((place.as_str(), cause.to_string().as_str()), ("the full disk", "no space"));
     assert!(events.try_recv().is_err(), "told once");
     script.deliver(2);
@@ -228,7 +235,9 @@ fn what_overflows_is_counted_and_told_at_the_end() {
     assert_eq!(script.call(), [9, 10]);
     script.deliver(2);
     publisher.flush();
-    assert!(matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 7));
+    assert!(
+        matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 7)
+    );
     assert_eq!(publisher.close(), statistics(4, 0, 7));
 }
 
@@ -293,7 +302,8 @@ fn pipelines_are_told_once_each() {
     let (first, of_first) = listener(1);
     let (second, of_second) = listener(1);
     let (third, of_third) = listener(2);
-    let publishers = [first, second, third].map(|told| Publisher::start(at(), &settings(8), told).unwrap());
+    let publishers =
+        [first, second, third].map(|told| Publisher::start(at(), &settings(8), told).unwrap());
     publishers[1].push(report(1));
     script.call();
     script.fail("no space");
@@ -331,7 +341,11 @@ fn place_that_can_never_be_opened_ends_the_start_and_one_that_may_be_does_not() 
             tries.fetch_add(1, Ordering::SeqCst);
             Err(SinkError { permanent, ..SinkError::temporary("not now") })
         };
-        Destination { key: format!("wrong {permanent}"), place: "there".to_owned(), open: Box::new(open) }
+        Destination {
+            key: format!("wrong {permanent}"),
+            place: "there".to_owned(),
+            open: Box::new(open),
+        }
     };
     for _ in 0..2 {
         let tries = Arc::<AtomicUsize>::default();
@@ -363,5 +377,7 @@ fn silence_of_a_sink_is_told_although_nothing_is_lost_yet() {
     script.call();
     script.deliver(1);
     assert_eq!(publisher.flush(), 0);
-    assert!(matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0));
+    assert!(
+        matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0)
+    );
 }

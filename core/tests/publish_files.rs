@@ -16,7 +16,8 @@ use nix::unistd::mkfifo;
 use tempfile::TempDir;
 use vehiclecount_core::publish::sink::Rotation;
 use vehiclecount_core::publish::{
-    Event, GRACE, Listener, PATIENCE, PublishError, PublishSettings, Publisher, Report, SinkSettings, Statistics,
+    Event, GRACE, Listener, PATIENCE, PublishError, PublishSettings, Publisher, Report,
+    SinkSettings, Statistics,
 };
 
 /// How long a test waits for what must come.
@@ -41,8 +42,10 @@ fn append(path: &Path) -> (Publisher, Receiver<Event>) {
 
 /// As long as a real report with a density map, where `padding` is some thousands.
 fn report(number: u64, padding: usize) -> Report {
-    let json =
-        format!("{{\"schema\":2,\"camera\":\"north\",\"sequence\":{number},\"padding\":\"{}\"}}", "x".repeat(padding));
+    let json = format!(
+        "{{\"schema\":2,\"camera\":\"north\",\"sequence\":{number},\"padding\":\"{}\"}}",
+        "x".repeat(padding)
+    );
     Report { camera: "north".to_owned(), unique_id: 0, json }
 }
 
@@ -53,7 +56,8 @@ fn write(publisher: &Publisher, number: u64) {
 }
 
 fn sequence(line: &str) -> u64 {
-    let value: serde_json::Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
+    let value: serde_json::Value =
+        serde_json::from_str(line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
     value["sequence"].as_u64().unwrap()
 }
 
@@ -91,7 +95,9 @@ fn remarks(events: &Receiver<Event>) -> String {
 #[test]
 fn file_is_written_anew_or_continued_as_wanted() {
     let (_folder, path) = folder();
-    for (append, number, expected) in [(false, 1, vec![1]), (true, 2, vec![1, 2]), (false, 3, vec![3])] {
+    for (append, number, expected) in
+        [(false, 1, vec![1]), (true, 2, vec![1, 2]), (false, 3, vec![3])]
+    {
         let (publisher, _events) = publish(&path, append, Rotation::default());
         write(&publisher, number);
         drop(publisher);
@@ -201,7 +207,9 @@ fn folder_that_goes_and_comes_back_costs_nothing() {
     fs::remove_file(&inner).unwrap();
     fs::create_dir(&inner).unwrap();
     assert_eq!(publisher.flush(), 0);
-    assert!(matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0));
+    assert!(
+        matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0)
+    );
     assert_eq!(sequences(&path), [2, 3, 4]);
 }
 
@@ -234,7 +242,8 @@ fn links_to_one_file_lead_to_one_file_of_whole_lines() {
 fn file_is_rotated_by_size_and_old_ones_go() {
     let (folder, path) = folder();
     let line = report(10, 0).json.len() as u64 + 1;
-    let (publisher, _) = publish(&path, true, Rotation { max_size: 3 * line, max_files: 3, ..Rotation::default() });
+    let (publisher, _) =
+        publish(&path, true, Rotation { max_size: 3 * line, max_files: 3, ..Rotation::default() });
     for number in 10..30 {
         publisher.push(report(number, 0));
         // A block of several files, and single lines.
@@ -243,7 +252,8 @@ fn file_is_rotated_by_size_and_old_ones_go() {
         }
     }
     assert_eq!(publisher.close().delivered, 20);
-    let mut files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let mut files: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     files.sort();
     assert_eq!(files.len(), 3, "{files:?}");
     assert_eq!(files.pop().unwrap(), path);
@@ -280,7 +290,8 @@ fn writers_that_rotate_one_file_all_the_time_lose_no_line() {
     for link in &links {
         fs::remove_file(link).unwrap();
     }
-    let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert!(files.len() > LINES as usize / 2, "{}", files.len());
     let mut seen: Vec<_> = files.iter().flat_map(|file| sequences(file)).collect();
     seen.sort_unstable();
@@ -300,7 +311,9 @@ fn full_device_is_told_once_and_holds_nothing() {
     assert!(publisher.flush() > 0);
     assert_eq!(publisher.close(), Statistics { delivered: 0, waiting: 0, dropped: 1000 });
     assert!(begin.elapsed() < PATIENCE + 4 * GRACE, "{:?}", begin.elapsed());
-    assert!(matches!(next(&events), Event::TroubleEnd { end, .. } if !end.recovered && end.lost == 1000));
+    assert!(
+        matches!(next(&events), Event::TroubleEnd { end, .. } if !end.recovered && end.lost == 1000)
+    );
     assert!(events.try_iter().all(|event| matches!(event, Event::Remark(_))));
 }
 
@@ -330,7 +343,11 @@ fn fifo_waits_for_its_reader_and_for_the_next_one() {
     let (_folder, path) = fifo();
     let begin = Instant::now();
     let (publisher, events) = append(&path);
-    assert!(begin.elapsed() < PATIENCE, "opening does not wait for a reader: {:?}", begin.elapsed());
+    assert!(
+        begin.elapsed() < PATIENCE,
+        "opening does not wait for a reader: {:?}",
+        begin.elapsed()
+    );
     let Event::Trouble { cause, .. } = next(&events) else { panic!("a trouble begins") };
     assert!(cause.to_string().contains("no process reads"), "{cause}");
     publisher.push(report(1, 0));
@@ -338,7 +355,9 @@ fn fifo_waits_for_its_reader_and_for_the_next_one() {
     let mut first = reader(&path);
     assert_eq!(publisher.flush(), 0);
     assert_eq!(read_line(&mut first), 1);
-    assert!(matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0));
+    assert!(
+        matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0)
+    );
 
     drop(first);
     publisher.push(report(2, 0));
@@ -348,7 +367,9 @@ fn fifo_waits_for_its_reader_and_for_the_next_one() {
     let mut second = reader(&path);
     assert_eq!(publisher.flush(), 0);
     assert_eq!([read_line(&mut second), read_line(&mut second)], [2, 3]);
-    assert!(matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0));
+    assert!(
+        matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0)
+    );
     assert_eq!(publisher.close().delivered, 3);
 }
 
@@ -391,7 +412,9 @@ fn line_longer_than_a_pipe_is_finished_when_the_reader_goes_on() {
     assert_eq!(publisher.flush(), 0);
     let (numbers, mut reader) = reading.join().unwrap();
     assert_eq!(numbers, [1, 2, 3]);
-    assert!(matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0));
+    assert!(
+        matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0)
+    );
 
     // The publisher ends within a line; the next one finishes it first. The reader finds no end in
     // between, since another process has the FIFO open, too.
@@ -413,13 +436,21 @@ fn wrong_places_are_refused_at_the_start_by_name() {
     fs::write(at("file"), "").unwrap();
     symlink(at("loop"), at("loop")).unwrap();
     let _socket = UnixListener::bind(at("socket")).unwrap();
-    let mut places =
-        vec![at(""), at("missing/counts"), at("file/counts"), at("loop"), at("socket"), at(&"x".repeat(300))];
+    let mut places = vec![
+        at(""),
+        at("missing/counts"),
+        at("file/counts"),
+        at("loop"),
+        at("socket"),
+        at(&"x".repeat(300)),
+    ];
     places.push("/proc/counts.jsonl".into());
     for path in places {
         let location = path.to_str().unwrap();
         let result = Publisher::open(location, &PublishSettings::default(), listener().0);
-        let Err(PublishError::Refused { place, reason }) = result else { panic!("{location} is refused") };
+        let Err(PublishError::Refused { place, reason }) = result else {
+            panic!("{location} is refused")
+        };
         assert_eq!(place, location);
         assert!(!reason.is_empty());
     }

@@ -14,7 +14,9 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::signal::{SigHandler, Signal, signal};
 use nix::sys::stat::Mode;
 use nix::unistd::mkfifo;
-use vehiclecount_core::publish::{Event, Listener, PublishSettings, Publisher, Report, SinkSettings, Statistics};
+use vehiclecount_core::publish::{
+    Event, Listener, PublishSettings, Publisher, Report, SinkSettings, Statistics,
+};
 
 fn publisher(path: &Path) -> (Publisher, mpsc::Receiver<Event>) {
     let (sender, events) = mpsc::channel();
@@ -23,13 +25,20 @@ fn publisher(path: &Path) -> (Publisher, mpsc::Receiver<Event>) {
             let _ = sender.send(event.clone());
         }
     };
-    let settings = PublishSettings { queue_size: 100, sink: SinkSettings { append: true, ..SinkSettings::default() } };
+    let settings = PublishSettings {
+        queue_size: 100,
+        sink: SinkSettings { append: true, ..SinkSettings::default() },
+    };
     let listener = Listener { group: 0, call: Arc::new(call) };
     (Publisher::open(path.to_str().unwrap(), &settings, listener).unwrap(), events)
 }
 
 fn report(number: u64) -> Report {
-    Report { camera: "north".to_owned(), unique_id: 0, json: format!("{{\"schema\":2,\"sequence\":{number:04}}}") }
+    Report {
+        camera: "north".to_owned(),
+        unique_id: 0,
+        json: format!("{{\"schema\":2,\"sequence\":{number:04}}}"),
+    }
 }
 
 fn next(events: &mpsc::Receiver<Event>) -> Event {
@@ -56,7 +65,9 @@ fn file_that_may_not_grow_ends_with_a_whole_line_and_goes_on_when_it_may() {
         assert_eq!(publisher.statistics(), Statistics { delivered: 10, waiting: 20, dropped: 0 });
         setrlimit(Resource::RLIMIT_FSIZE, hard, hard).unwrap();
         assert_eq!(publisher.flush(), 0);
-        assert!(matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0));
+        assert!(
+            matches!(next(&events), Event::TroubleEnd { end, .. } if end.recovered && end.lost == 0)
+        );
         let expected: String = (0..30).map(|number| report(number).json + "\n").collect();
         assert_eq!(fs::read_to_string(&path).unwrap(), expected);
     }

@@ -14,7 +14,8 @@ use std::time::{Duration, Instant};
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use nix::unistd::{dup2_stdout, pipe};
 use vehiclecount_core::publish::{
-    Event, Listener, PATIENCE, PublishError, PublishSettings, Publisher, Report, SinkSettings, Statistics,
+    Event, Listener, PATIENCE, PublishError, PublishSettings, Publisher, Report, SinkSettings,
+    Statistics,
 };
 
 mod child;
@@ -107,16 +108,28 @@ fn pipe_that_nobody_drains_holds_neither_the_end_nor_other_programs() {
     let begin = Instant::now();
     let statistics = publisher.close();
     assert!(begin.elapsed() < 3 * PATIENCE, "{:?}", begin.elapsed());
-    assert!(statistics.delivered > 0 && statistics.dropped > 0 && statistics.waiting == 0, "{statistics:?}");
+    assert!(
+        statistics.delivered > 0 && statistics.dropped > 0 && statistics.waiting == 0,
+        "{statistics:?}"
+    );
     let events: Vec<_> = events.try_iter().collect();
-    let [Event::Trouble { place, .. }, Event::TroubleEnd { end, .. }] = &events[..] else { panic!("{events:?}") };
-    assert_eq!((place.as_str(), end.recovered, end.lost), ("standard output", false, statistics.dropped));
+    let [Event::Trouble { place, .. }, Event::TroubleEnd { end, .. }] = &events[..] else {
+        panic!("{events:?}")
+    };
+    assert_eq!(
+        (place.as_str(), end.recovered, end.lost),
+        ("standard output", false, statistics.dropped)
+    );
     let flags = OFlag::from_bits_retain(fcntl(&writer, FcntlArg::F_GETFL).unwrap());
-    assert!(!flags.contains(OFlag::O_NONBLOCK), "other programs share the pipe, and expect it to block");
+    assert!(
+        !flags.contains(OFlag::O_NONBLOCK),
+        "other programs share the pipe, and expect it to block"
+    );
     // What was delivered is there, in whole lines.
     drop((redirection, writer));
     let lines: Vec<_> = BufReader::new(File::from(reader)).lines().map(Result::unwrap).collect();
-    let expected: Vec<_> = (0..statistics.delivered).map(|number| report(number, 3000).json).collect();
+    let expected: Vec<_> =
+        (0..statistics.delivered).map(|number| report(number, 3000).json).collect();
     assert_eq!(lines, expected);
 }
 
@@ -127,7 +140,10 @@ fn reader_that_leaves_is_told_and_kills_nothing() {
         return;
     }
     // SAFETY: the default disposition runs no code.
-    unsafe { nix::sys::signal::signal(nix::sys::signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl) }.unwrap();
+    unsafe {
+        nix::sys::signal::signal(nix::sys::signal::SIGPIPE, nix::sys::signal::SigHandler::SigDfl)
+    }
+    .unwrap();
     let (reader, writer) = pipe().unwrap();
     let _redirection = Redirection::to(writer);
     let (publisher, events) = publisher().unwrap();

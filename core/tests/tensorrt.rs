@@ -1,4 +1,5 @@
-//! TensorRT through the shim, with stand-ins for the libraries (tests/tensorrt-sim): what its absence is called, each kind apart, and building.
+//! TensorRT through the shim, with stand-ins for the libraries (tests/tensorrt-sim): what its
+//! absence is called, each kind apart, and building.
 //!
 //! A process opens a library once: each test is a process of its own, this program again.
 
@@ -27,7 +28,10 @@ fn said(name: &str, family: Option<Family>, settings: &[(&str, &str)]) -> Option
         None => empty.clone(),
     };
     let mut command = child::command(name);
-    command.env("VEHICLECOUNT_RUNTIME", runtime).env("LD_LIBRARY_PATH", empty).envs(settings.iter().copied());
+    command
+        .env("VEHICLECOUNT_RUNTIME", runtime)
+        .env("LD_LIBRARY_PATH", empty)
+        .envs(settings.iter().copied());
     let text = child::run(&mut command);
     Some(text.lines().filter_map(|line| Some(line.split_once("SAID ")?.1.to_owned())).collect())
 }
@@ -38,7 +42,16 @@ fn onnx() -> Vec<u8> {
 
 fn ask<'a>(onnx: &'a [u8], capabilities: &'a [u32]) -> Build<'a> {
     let input = InputSize { width: 96, height: 64 };
-    Build { onnx, input, max_batch: 4, half: false, calibration: None, capabilities, detailed: false, timings: &[] }
+    Build {
+        onnx,
+        input,
+        max_batch: 4,
+        half: false,
+        calibration: None,
+        capabilities,
+        detailed: false,
+        timings: &[],
+    }
 }
 
 fn opens() {
@@ -73,7 +86,12 @@ fn libraries_of_other_families_are_refused_by_name() {
         "120000",
         &["libnvinfer.so.11 is TensorRT 12.0.0, where TensorRT 11 is needed"],
     );
-    refused(Family::TensorRt10, "tensorrt", "8601", &["is TensorRT 8.6.1, where TensorRT 10 is needed"]);
+    refused(
+        Family::TensorRt10,
+        "tensorrt",
+        "8601",
+        &["is TensorRT 8.6.1, where TensorRT 10 is needed"],
+    );
     // Older and newer ones of the family are taken.
     refused(Family::TensorRt10, "tensorrt", "100001", &["TensorRT 10.0.1"]);
     refused(Family::TensorRt11, "auto", "119900", &["TensorRT 11.99.0"]);
@@ -89,8 +107,11 @@ fn absent_libraries_are_named_with_places_and_remedy() {
         assert!(said[0].contains("built without the headers of TensorRT"), "{said:?}");
         return;
     }
-    for word in ["libnvinfer.so.11 or libnvinfer.so.10 was not found", "the system's libraries", "VEHICLECOUNT_RUNTIME"]
-    {
+    for word in [
+        "libnvinfer.so.11 or libnvinfer.so.10 was not found",
+        "the system's libraries",
+        "VEHICLECOUNT_RUNTIME",
+    ] {
         assert!(said[0].contains(word), "{word} in {said:?}");
     }
 }
@@ -190,7 +211,8 @@ fn runs() {
     assert!(plan.inspect().unwrap().contains("mean of red"));
 
     let batch = 3;
-    let pictures: Vec<f32> = (0..batch * input.values()).map(|index| (index * 37 % 256) as f32).collect();
+    let pictures: Vec<f32> =
+        (0..batch * input.values()).map(|index| (index * 37 % 256) as f32).collect();
     let inputs = DeviceBuffer::holding(&context, &pictures, "model inputs").unwrap();
     let outputs = DeviceBuffer::new(&context, 4 * batch * 32, "density maps").unwrap();
     let stream = Stream::new(&context).unwrap();
@@ -209,16 +231,19 @@ fn runs() {
     // SAFETY: the buffers hold the batch, and stay until the stream has been waited for.
     unsafe { lane.enqueue(stream.handle()) }.unwrap();
     stream.synchronize().unwrap();
-    for (map, picture) in outputs.read::<f32>().unwrap().chunks_exact(32).zip(pictures.chunks_exact(input.values())) {
+    for (map, picture) in
+        outputs.read::<f32>().unwrap().chunks_exact(32).zip(pictures.chunks_exact(input.values()))
+    {
         for (cell, density) in map.iter().enumerate() {
             let (left, top) = (cell % 8 * 8, cell / 8 * 8);
             let red: f32 = (top..top + 8).flat_map(|y| &picture[y * 64 + left..][..8]).sum();
             assert!((density - red / 64.0 / 255.0).abs() < 1e-6, "cell {cell}");
         }
     }
-    for (fault, words) in
-        [(Fault::Enqueue, "the run was refused: simulated: the run fails"), (Fault::Shape, "a batch of 2 is refused")]
-    {
+    for (fault, words) in [
+        (Fault::Enqueue, "the run was refused: simulated: the run fails"),
+        (Fault::Shape, "a batch of 2 is refused"),
+    ] {
         sim.fail(fault, 1);
         // SAFETY: as above.
         let run = lane
@@ -229,12 +254,17 @@ fn runs() {
         lane.set_batch(1, inputs.address(), outputs.address()).unwrap();
     }
     // Contexts of several batch sizes in the same memory, as recorded graphs need them.
-    let scratch = DeviceBuffer::new(&context, plan.context_memory() as usize, "scratch memory").unwrap();
+    let scratch =
+        DeviceBuffer::new(&context, plan.context_memory() as usize, "scratch memory").unwrap();
     assert!(
-        plan.context_sharing(0, scratch.address(), scratch.bytes() - 1).unwrap_err().to_string().contains("are needed")
+        plan.context_sharing(0, scratch.address(), scratch.bytes() - 1)
+            .unwrap_err()
+            .to_string()
+            .contains("are needed")
     );
-    let mut shared: Vec<_> =
-        (1..=3).map(|_| plan.context_sharing(0, scratch.address(), scratch.bytes()).unwrap()).collect();
+    let mut shared: Vec<_> = (1..=3)
+        .map(|_| plan.context_sharing(0, scratch.address(), scratch.bytes()).unwrap())
+        .collect();
     for (index, lane) in shared.iter_mut().enumerate() {
         let set = |lane: &mut vehiclecount_core::tensorrt::Context, batch| {
             lane.set_batch(batch, inputs.address(), outputs.address())
@@ -242,7 +272,9 @@ fn runs() {
         set(lane, index + 1).unwrap();
         // SAFETY: as above, and the graph is replayed while all of that lives.
         unsafe {
-            let graph = stream.capture(|stream| lane.enqueue(stream.handle()), TensorRtError::from).unwrap();
+            let graph = stream
+                .capture(|stream| lane.enqueue(stream.handle()), TensorRtError::from)
+                .unwrap();
             let runs = sim.figure(Figure::Runs);
             stream.replay(&graph).unwrap();
             stream.synchronize().unwrap();
@@ -265,12 +297,21 @@ fn runs() {
     // A table is for TensorRT 10 alone.
     let table = std::env::temp_dir().join(format!("vehiclecount-table-{}", std::process::id()));
     std::fs::write(&table, "TRT-101600-EntropyCalibration2\nimages: 3c010a14\n").unwrap();
-    let calibrated = load(&PlanRequest { precision: Precision::Int8, calibration: Some(&table), ..request.clone() });
+    let calibrated = load(&PlanRequest {
+        precision: Precision::Int8,
+        calibration: Some(&table),
+        ..request.clone()
+    });
     std::fs::remove_file(&table).unwrap();
     match (family, calibrated) {
         (Family::TensorRt10, calibrated) => assert!(calibrated.is_ok(), "{calibrated:?}"),
         (_, calibrated) => {
-            assert!(calibrated.unwrap_err().to_string().contains("only TensorRT 10 takes a calibration table"))
+            assert!(
+                calibrated
+                    .unwrap_err()
+                    .to_string()
+                    .contains("only TensorRT 10 takes a calibration table")
+            )
         }
     }
     // The lane keeps its plan.

@@ -1,5 +1,5 @@
-//! The engine `tensorrt` over stand-ins for the driver (tests/gpu-sim) and for TensorRT 10, 11 and RTX (tests/tensorrt-sim): from an ONNX file
-//! to counts. Each library in a process of its own.
+//! The engine `tensorrt` over stand-ins for the driver (tests/gpu-sim) and for TensorRT 10, 11 and
+//! RTX (tests/tensorrt-sim): from an ONNX file to counts. Each library in a process of its own.
 
 #![allow(clippy::unwrap_used)]
 
@@ -24,7 +24,10 @@ fn request(max_batch: usize) -> EngineRequest {
     EngineRequest {
         input: Some(InputSize { width: 256, height: 128 }),
         max_batch,
-        ..EngineRequest::new(EngineKind::TensorRt, Arc::new(Model::open(&model.display().to_string(), &[]).unwrap()))
+        ..EngineRequest::new(
+            EngineKind::TensorRt,
+            Arc::new(Model::open(&model.display().to_string(), &[]).unwrap()),
+        )
     }
 }
 
@@ -41,7 +44,10 @@ fn in_a_process(test: &str, runtime: &Path, cache: &Path) {
 fn in_a_process_with(test: &str, runtime: &Path, cache: &Path, settings: &[(&str, &str)]) {
     let driver = Path::new(vehiclecount_gpu_sim::LIBRARY).parent().unwrap();
     let mut command = child::command(test);
-    command.env("LD_LIBRARY_PATH", driver).env("VEHICLECOUNT_RUNTIME", runtime).env("VEHICLECOUNT_CACHE", cache);
+    command
+        .env("LD_LIBRARY_PATH", driver)
+        .env("VEHICLECOUNT_RUNTIME", runtime)
+        .env("VEHICLECOUNT_CACHE", cache);
     child::run(command.envs(settings.iter().copied()));
 }
 
@@ -67,7 +73,10 @@ fn counts_in_this_process() {
     {
         let engine = engine::open(&request(4)).unwrap().engine;
         let info = engine.info().clone();
-        assert_eq!((info.kind, info.columns, info.rows, info.lanes), (EngineKind::TensorRt, 32, 16, 2));
+        assert_eq!(
+            (info.kind, info.columns, info.rows, info.lanes),
+            (EngineKind::TensorRt, 32, 16, 2)
+        );
         assert!(info.device.contains("Simulated GPU 0"), "{info:?}");
         let mut lanes = [engine.lane().unwrap(), engine.lane().unwrap()];
         let replays = sim.figure(Figure::Replays);
@@ -82,7 +91,11 @@ fn counts_in_this_process() {
                     lane.infer(&mut slots).unwrap();
                     for (index, slot) in slots.iter().enumerate() {
                         let expected = (20 * index + round) as f32 / 255.0;
-                        assert!(density(slot).iter().all(|cell| (cell - expected).abs() < 1e-5), "{:?}", density(slot));
+                        assert!(
+                            density(slot).iter().all(|cell| (cell - expected).abs() < 1e-5),
+                            "{:?}",
+                            density(slot)
+                        );
                     }
                 }
             }
@@ -111,10 +124,15 @@ fn takes_precisions_in_this_process() {
     let family = families().find(|(_, folder)| folder.as_os_str() == runtime).unwrap().0;
     let tensorrt = tensorrt_sim::install(family).unwrap();
     let builds = || tensorrt.figure(tensorrt_sim::Figure::Builds);
-    let opened = |precision| engine::open(&EngineRequest { precision, ..request(2) }).map(|opened| opened.engine);
+    let opened = |precision| {
+        engine::open(&EngineRequest { precision, ..request(2) }).map(|opened| opened.engine)
+    };
     for precision in [Precision::Fp32, Precision::Fp16, Precision::Int8] {
         let engine = opened(precision).unwrap();
-        assert_eq!((engine.info().precision.as_str(), &engine.info().choice), (precision.name(), &None));
+        assert_eq!(
+            (engine.info().precision.as_str(), &engine.info().choice),
+            (precision.name(), &None)
+        );
     }
     assert_eq!(builds(), 3);
     // INT8 and FP16 are timed, from the plans that are there.
@@ -124,7 +142,11 @@ fn takes_precisions_in_this_process() {
     assert!(["int8", "fp16"].contains(&info.precision.as_str()), "{info:?}");
     let kept = PrecisionTrials::all(&vehiclecount_core::tensorrt::cache::folder().unwrap());
     assert_eq!(kept.len(), 1);
-    assert!(kept[0].purpose.to_string().starts_with("tiny 256x128, batches of 2, TensorRT"), "{}", kept[0].purpose);
+    assert!(
+        kept[0].purpose.to_string().starts_with("tiny 256x128, batches of 2, TensorRT"),
+        "{}",
+        kept[0].purpose
+    );
     // The next one takes it as it is: that choice, and those times.
     assert_eq!(opened(Precision::Auto).unwrap().info().choice.as_deref(), Some(why.as_str()));
     assert_eq!(builds(), 3);
@@ -133,28 +155,35 @@ fn takes_precisions_in_this_process() {
     let watch = EngineRequest { max_batch: 3, ..request(3) };
     tensorrt.fail(Fault::Build, 1);
     let info = engine::open(&watch).unwrap().engine.info().clone();
-    assert!(info.precision == "fp16" && info.choice.as_deref().unwrap().contains("int8 is not used: "), "{info:?}");
+    assert!(
+        info.precision == "fp16" && info.choice.as_deref().unwrap().contains("int8 is not used: "),
+        "{info:?}"
+    );
 
     // A model without the file, and a plan that is what it is.
     let folder = tempfile::tempdir().unwrap();
     let fixtures = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/engines");
     std::fs::copy(fixtures.join("tiny.onnx"), folder.path().join("tiny.onnx")).unwrap();
     let mut manifest: serde_json::Value =
-        serde_json::from_str(&std::fs::read_to_string(fixtures.join("tiny.json")).unwrap()).unwrap();
+        serde_json::from_str(&std::fs::read_to_string(fixtures.join("tiny.json")).unwrap())
+            .unwrap();
     manifest["files"].as_array_mut().unwrap().truncate(1);
     let path = folder.path().join("tiny.json");
     std::fs::write(&path, manifest.to_string()).unwrap();
     let model = Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap());
     let refused = |model: &Arc<Model>| {
-        let asked = EngineRequest { precision: Precision::Int8, model: model.clone(), ..request(2) };
+        let asked =
+            EngineRequest { precision: Precision::Int8, model: model.clone(), ..request(2) };
         engine::open(&asked).err().unwrap().to_string()
     };
     let error = refused(&model);
     assert!(
-        error.contains("tiny has no file to build precision=int8 of") && error.contains("tiny.onnx (fp32)"),
+        error.contains("tiny has no file to build precision=int8 of")
+            && error.contains("tiny.onnx (fp32)"),
         "{error}"
     );
-    let plan = Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap().with_plan("own.plan".into()));
+    let plan =
+        Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap().with_plan("own.plan".into()));
     assert!(refused(&plan).contains("leave precision at auto"), "{}", refused(&plan));
     assert_eq!(sim.alive(), []);
 }
@@ -168,7 +197,12 @@ fn what_builds_measured_and_kernels_that_were_compiled_are_kept_and_refused_when
         let cache = tempfile::tempdir().unwrap();
         let run = |builds: usize, warm: usize, compiled: usize| {
             let expected = format!("{builds} {warm} {compiled}");
-            in_a_process_with(child::this_test!(), &runtime, cache.path(), &[("EXPECTED", &expected)]);
+            in_a_process_with(
+                child::this_test!(),
+                &runtime,
+                cache.path(),
+                &[("EXPECTED", &expected)],
+            );
         };
         let folder = cache.path().join("engines");
         let files = |begin: &str, end: &str| {
@@ -180,7 +214,8 @@ fn what_builds_measured_and_kernels_that_were_compiled_are_kept_and_refused_when
             all.filter(fits).collect::<Vec<_>>()
         };
         let rtx = family == Family::TensorRtRtx;
-        let forget_plans = || files("", ".plan").iter().for_each(|path| std::fs::remove_file(path).unwrap());
+        let forget_plans =
+            || files("", ".plan").iter().for_each(|path| std::fs::remove_file(path).unwrap());
         // Batches of 1 and 2, in one precision.
         let kernels = if rtx { 2 } else { 0 };
         run(1, 0, kernels);
@@ -192,7 +227,12 @@ fn what_builds_measured_and_kernels_that_were_compiled_are_kept_and_refused_when
         run(1, usize::from(!rtx), 0);
         // Damaged, or of another library.
         let good = std::fs::read(&kept[0]).unwrap();
-        for bad in [&good[..good.len() - 1], b"", b"no digest", &[b"0".repeat(64), b"\nsimulated".to_vec()].concat()] {
+        for bad in [
+            &good[..good.len() - 1],
+            b"",
+            b"no digest",
+            &[b"0".repeat(64), b"\nsimulated".to_vec()].concat(),
+        ] {
             std::fs::write(&kept[0], bad).unwrap();
             forget_plans();
             run(1, 0, kernels);
@@ -207,7 +247,9 @@ fn keeps_in_this_process() {
     let family = families().find(|(_, folder)| folder.as_os_str() == runtime).unwrap().0;
     let tensorrt = tensorrt_sim::install(family).unwrap();
     {
-        let engine = engine::open(&EngineRequest { precision: Precision::Fp16, ..request(2) }).unwrap().engine;
+        let engine = engine::open(&EngineRequest { precision: Precision::Fp16, ..request(2) })
+            .unwrap()
+            .engine;
         let mut lane = engine.lane().unwrap();
         for batch in [1, 2, 1, 2] {
             let mut slots: Vec<Slot> = (0..batch).map(|_| Slot::new(engine.info())).collect();
@@ -216,7 +258,11 @@ fn keeps_in_this_process() {
     }
     use tensorrt_sim::Figure::{Builds, Compiled, WarmBuilds};
     let figures = [Builds, WarmBuilds, Compiled].map(|figure| tensorrt.figure(figure).to_string());
-    assert_eq!(figures.join(" "), std::env::var("EXPECTED").unwrap(), "builds, of them warm, kernels compiled");
+    assert_eq!(
+        figures.join(" "),
+        std::env::var("EXPECTED").unwrap(),
+        "builds, of them warm, kernels compiled"
+    );
     assert_eq!(sim.alive(), []);
 }
 
@@ -255,7 +301,11 @@ fn ends_in_this_process() {
             // TensorRT has no way to say so between its last step and its plan.
             Err(error) => panic!("{limit}: {error}"),
         }
-        assert_eq!((sim.alive(), tensorrt.figure(tensorrt_sim::Figure::Builders)), (vec![], 0), "{limit}");
+        assert_eq!(
+            (sim.alive(), tensorrt.figure(tensorrt_sim::Figure::Builders)),
+            (vec![], 0),
+            "{limit}"
+        );
     }
     assert_eq!(sim.alive(), []);
 }
@@ -291,7 +341,8 @@ fn survives_faults_in_this_process() {
     let mut infer = || lane.infer(&mut [Slot::new(engine.info())]);
     infer().unwrap();
     tensorrt.fail(Fault::Enqueue, 1);
-    // A run that is refused while it is recorded is run plainly instead, so the next one that fails is one that counts.
+    // A run that is refused while it is recorded is run plainly instead, so the next one that fails
+    // is one that counts.
     let _ = infer();
     tensorrt.fail(Fault::Enqueue, 0);
     infer().unwrap();
@@ -338,11 +389,18 @@ fn plans_are_for_one_model_of_gpu_and_those_of_tensorrt_rtx_for_one_compute_capa
         run("NVIDIA L4", "58", small, 0);
         // The choice is timed on each.
         let folder = cache.path().join("engines");
-        let mut gpus: Vec<_> = PrecisionTrials::all(&folder).into_iter().map(|choice| choice.purpose.gpu).collect();
+        let mut gpus: Vec<_> =
+            PrecisionTrials::all(&folder).into_iter().map(|choice| choice.purpose.gpu).collect();
         gpus.sort();
         let (l4, l40s) = ("NVIDIA L4, 58 SMs, 2 GiB", "NVIDIA L40S, 142 SMs, 2 GiB");
-        assert_eq!(gpus, ["NVIDIA L4, 29 SMs, 2 GiB", l4, "NVIDIA L4, 58 SMs, 4 GiB", l40s], "{family:?}");
-        let names = std::fs::read_dir(&folder).unwrap().map(|entry| entry.unwrap().file_name().into_string().unwrap());
+        assert_eq!(
+            gpus,
+            ["NVIDIA L4, 29 SMs, 2 GiB", l4, "NVIDIA L4, 58 SMs, 4 GiB", l40s],
+            "{family:?}"
+        );
+        let names = std::fs::read_dir(&folder)
+            .unwrap()
+            .map(|entry| entry.unwrap().file_name().into_string().unwrap());
         let timings = names.filter(|name| name.starts_with("timings-")).count();
         assert_eq!(timings, if family == Family::TensorRtRtx { 0 } else { 4 }, "{family:?}");
     }
@@ -370,9 +428,14 @@ fn golden_request(folder: &Path, files: &[&str], count: f64) -> EngineRequest {
     }
     let text = std::fs::read_to_string(fixtures.join("tiny.json")).unwrap();
     let mut manifest: serde_json::Value = serde_json::from_str(&text).unwrap();
-    manifest["files"].as_array_mut().unwrap().retain(|file| files.contains(&file["file"].as_str().unwrap()));
-    let expected: serde_json::Map<_, _> =
-        files.iter().map(|file| (file.to_string(), serde_json::json!({ "count": count, "tolerance": 0.5 }))).collect();
+    manifest["files"]
+        .as_array_mut()
+        .unwrap()
+        .retain(|file| files.contains(&file["file"].as_str().unwrap()));
+    let expected: serde_json::Map<_, _> = files
+        .iter()
+        .map(|file| (file.to_string(), serde_json::json!({ "count": count, "tolerance": 0.5 })))
+        .collect();
     manifest["golden"] = serde_json::json!({ "picture": "golden.png", "width": 256, "height": 128, "files": expected });
     let path = folder.join("tiny.json");
     std::fs::write(&path, manifest.to_string()).unwrap();
@@ -382,7 +445,10 @@ fn golden_request(folder: &Path, files: &[&str], count: f64) -> EngineRequest {
     let mut writer = encoder.write_header().unwrap();
     writer.write_image_data(&[51; 256 * 128]).unwrap();
     writer.finish().unwrap();
-    EngineRequest { model: Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap()), ..request(1) }
+    EngineRequest {
+        model: Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap()),
+        ..request(1)
+    }
 }
 
 #[test]
@@ -402,13 +468,20 @@ fn builds_anew_in_this_process() {
     let family = families().find(|(_, folder)| folder.as_os_str() == runtime).unwrap().0;
     let tensorrt = tensorrt_sim::install(family).unwrap();
     let builds = || tensorrt.figure(tensorrt_sim::Figure::Builds);
-    let state = vehiclecount_core::tensorrt::cache::folder().unwrap().parent().unwrap().join("golden.jsonl");
+    let state = vehiclecount_core::tensorrt::cache::folder()
+        .unwrap()
+        .parent()
+        .unwrap()
+        .join("golden.jsonl");
     let forget = || std::fs::remove_file(&state).unwrap();
     let instead = Arc::new(std::sync::Mutex::new(Vec::new()));
     let watch = ProgressSink::new({
         let instead = instead.clone();
         move |progress| {
-            if let vehiclecount_core::tensorrt::Progress::Building { instead: Some(reason), .. } = progress {
+            if let vehiclecount_core::tensorrt::Progress::Building {
+                instead: Some(reason), ..
+            } = progress
+            {
                 instead.lock().unwrap().push(reason.to_owned());
             }
             true
@@ -417,9 +490,14 @@ fn builds_anew_in_this_process() {
     let folder = tempfile::tempdir().unwrap();
     // 32 x 16 cells of 51/255.
     let right = 32.0 * 16.0 * 0.2;
-    let request =
-        EngineRequest { precision: Precision::Fp16, watch, ..golden_request(folder.path(), &["tiny.onnx"], right) };
-    let opened = |request: &EngineRequest| engine::open(request).map(|opened| opened.engine.info().precision.clone());
+    let request = EngineRequest {
+        precision: Precision::Fp16,
+        watch,
+        ..golden_request(folder.path(), &["tiny.onnx"], right)
+    };
+    let opened = |request: &EngineRequest| {
+        engine::open(request).map(|opened| opened.engine.info().precision.clone())
+    };
     opened(&request).unwrap();
     opened(&request).unwrap();
     assert_eq!(builds(), 1);
@@ -442,7 +520,10 @@ fn builds_anew_in_this_process() {
 
     // One that never counts right is built once more and no oftener, at each start.
     let wrong = tempfile::tempdir().unwrap();
-    let wrong = EngineRequest { precision: Precision::Fp32, ..golden_request(wrong.path(), &["tiny.onnx"], 3.0) };
+    let wrong = EngineRequest {
+        precision: Precision::Fp32,
+        ..golden_request(wrong.path(), &["tiny.onnx"], 3.0)
+    };
     for expected in [4, 5, 6] {
         let error = opened(&wrong).unwrap_err();
         assert!(matches!(error, EngineError::Golden { .. }), "{error}");
@@ -456,14 +537,22 @@ fn builds_anew_in_this_process() {
     let both = |int8: f64| {
         let asked = golden_request(both.path(), &files, right);
         let path = both.path().join("tiny.json");
-        let mut manifest: serde_json::Value = serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
+        let mut manifest: serde_json::Value =
+            serde_json::from_str(&std::fs::read_to_string(&path).unwrap()).unwrap();
         manifest["golden"]["files"]["tiny-int8.onnx"]["count"] = int8.into();
         std::fs::write(&path, manifest.to_string()).unwrap();
-        EngineRequest { model: Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap()), ..asked }
+        EngineRequest {
+            model: Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap()),
+            ..asked
+        }
     };
     let chosen = opened(&both(right)).unwrap();
     let kept = PrecisionTrials::all(&vehiclecount_core::tensorrt::cache::folder().unwrap());
-    assert_eq!(kept.iter().filter(|choice| choice.precision.name() == chosen).count(), 1, "{kept:?}");
+    assert_eq!(
+        kept.iter().filter(|choice| choice.precision.name() == chosen).count(),
+        1,
+        "{kept:?}"
+    );
     // As if INT8 had been the faster one.
     let folder = vehiclecount_core::tensorrt::cache::folder().unwrap();
     let path = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());

@@ -28,9 +28,12 @@ def test_picture_stays_what_and_where_it_is(name):
     for _ in range(12):
         out = getattr(augment, name)(image, rng)
         assert out.shape == image.shape and out.dtype == np.uint8
-        # The vehicle's middle stays a vehicle, the road beside it road: nothing has moved with the frames before.
+        # The vehicle's middle stays a vehicle, the road beside it road: nothing has moved with the
+        # frames before.
         assert np.abs(out[45:55, 26:50].mean((0, 1)) - image[45:55, 26:50].mean((0, 1))).max() < 25
-        assert np.abs(out[45:55, 66:110].mean((0, 1)) - image[45:55, 66:110].mean((0, 1))).max() < 15
+        assert (
+            np.abs(out[45:55, 66:110].mean((0, 1)) - image[45:55, 66:110].mean((0, 1))).max() < 15
+        )
         differences.append(np.abs(out.astype(int) - image).mean())
     assert (image == before).all()
     # Something is lost each time, and not the same.

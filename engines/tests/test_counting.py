@@ -10,12 +10,16 @@ from vcount import data, metrics, targets
 
 
 def sample(boxes, width=100, height=80, **more):
-    return data.Sample("none.png", width, height, np.array(boxes, np.float32).reshape(-1, 4), "here", "val", **more)
+    return data.Sample(
+        "none.png", width, height, np.array(boxes, np.float32).reshape(-1, 4), "here", "val", **more
+    )
 
 
 def test_targets_keep_the_sum():
     random = np.random.default_rng(1)
-    boxes = np.concatenate([random.uniform(0, 250, (40, 2)), random.uniform(0, 120, (40, 2))], axis=1)
+    boxes = np.concatenate(
+        [random.uniform(0, 250, (40, 2)), random.uniform(0, 120, (40, 2))], axis=1
+    )
     centres = boxes[:, :2] + boxes[:, 2:] / 2
     inside = ((centres >= 0) & (centres < [256, 192])).all(axis=1).sum()
     density = targets.density(boxes, 256, 192)
@@ -74,7 +78,8 @@ def test_mask_bounds_truth_and_count():
 
 
 def test_mask_is_shared_out_by_exact_area():
-    # 100x80 in 96x96: 12 columns over 100 pixels. The mask ends in the middle, which lies between two cells, or within one.
+    # 100x80 in 96x96: 12 columns over 100 pixels. The mask ends in the middle, which lies between
+    # two cells, or within one.
     for columns in (50, 56):
         mask = np.zeros((80, 100), np.uint8)
         mask[:, :columns] = 1
@@ -91,20 +96,28 @@ def test_game_is_the_sum_over_parts_that_do_not_overlap():
     box = (0, 0, 128, 128)
     assert metrics.game(density, one, box, 0) == pytest.approx(0)
     assert metrics.game(density, one, box, 1) == pytest.approx(2)
-    assert metrics.game(density, one, box, 3) >= metrics.game(density, one, box, 2) >= metrics.game(density, one, box, 1)
+    assert (
+        metrics.game(density, one, box, 3)
+        >= metrics.game(density, one, box, 2)
+        >= metrics.game(density, one, box, 1)
+    )
 
 
 def test_game_never_falls_below_the_error_of_the_count():
     random = np.random.default_rng(2)
     for _ in range(20):
-        boxes = np.concatenate([random.uniform(0, 90, (7, 2)), random.uniform(0, 20, (7, 2))], axis=1)
+        boxes = np.concatenate(
+            [random.uniform(0, 90, (7, 2)), random.uniform(0, 20, (7, 2))], axis=1
+        )
         one = sample(boxes, roi=(10, 5, 70, 60))
         density = random.uniform(0, 0.2, (12, 16)).astype(np.float32)
         box = data.placement(100, 80, 128, 96)
         error = abs(metrics.count(density, one, box) - one.truth())
         assert metrics.game(density, one, box, 2) >= error - 1e-6
         assert metrics.game(density, one, box, 0) == pytest.approx(error)
-        assert metrics.parts(density, one, box, 3).sum() == pytest.approx(metrics.count(density, one, box))
+        assert metrics.parts(density, one, box, 3).sum() == pytest.approx(
+            metrics.count(density, one, box)
+        )
 
 
 def test_letterbox_is_pillows_bilinear_centred_on_grey():
@@ -140,7 +153,14 @@ def test_summary_knows_always_answering_the_mean():
 
 
 def test_vehicles_cut_by_the_edge_count_when_enough_of_them_shows():
-    boxes = [[-5, 10, 10, 10], [-7, 30, 10, 10], [-9, 50, 10, 10], [20, 20, 10, 10], [99, 5, 0, 0], [101, 5, 0, 0]]
+    boxes = [
+        [-5, 10, 10, 10],
+        [-7, 30, 10, 10],
+        [-9, 50, 10, 10],
+        [20, 20, 10, 10],
+        [99, 5, 0, 0],
+        [101, 5, 0, 0],
+    ]
     counted, doubtful = targets.cut(boxes, (0, 0, 100, 100))
     # A half shows, a whole one, and a point inside.
     assert counted.tolist() == [[0, 10, 5, 10], [20, 20, 10, 10], [99, 5, 0, 0]]
@@ -148,7 +168,9 @@ def test_vehicles_cut_by_the_edge_count_when_enough_of_them_shows():
 
 
 def test_density_of_a_near_vehicle_spreads_no_wider_than_wanted():
-    wide, held = (targets.density([[64, 64, 256, 256]], 384, 384, widest=widest) for widest in (np.inf, 2.5))
+    wide, held = (
+        targets.density([[64, 64, 256, 256]], 384, 384, widest=widest) for widest in (np.inf, 2.5)
+    )
     assert wide.sum() == pytest.approx(1, abs=1e-4) and held.sum() == pytest.approx(1, abs=1e-4)
     assert held.max() > 5 * wide.max()
 
@@ -171,6 +193,7 @@ def test_score_weighs_kinds_and_scenes_alike():
     def line(kind, scene, count, truth):
         return {"kind": kind, "scene": scene, "count": count, "truth": truth}
 
-    # Half of 10 missed in one scene, none in the other: 5 of 20. One picture without vehicles counts 2.
+    # Half of 10 missed in one scene, none in the other: 5 of 20. One picture without vehicles
+    # counts 2.
     lines = [*[line("road", "a", 5, 10)] * 9, line("road", "b", 10, 10), line("none", "c", 2, 0)]
     assert metrics.score(lines) == pytest.approx((0.25 + 0.2) / 2)

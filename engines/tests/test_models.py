@@ -13,7 +13,11 @@ import verify
 from vcount import engines
 
 MODELS = pathlib.Path(__file__).parent.parent / "models"
-MANIFESTS = sorted(path for path in MODELS.glob("*.json") if "files" in json.loads(path.read_text()) and "task" in json.loads(path.read_text()))
+MANIFESTS = sorted(
+    path
+    for path in MODELS.glob("*.json")
+    if "files" in json.loads(path.read_text()) and "task" in json.loads(path.read_text())
+)
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
@@ -22,7 +26,9 @@ def test_files_are_those_of_the_manifest(path):
     assert content["schema"] == 1 and content["name"] == path.stem
     for entry in content["files"]:
         assert hashlib.sha256((MODELS / entry["file"]).read_bytes()).hexdigest() == entry["sha256"]
-    assert {entry["file"] for entry in content["accuracy"]} <= {entry["file"] for entry in content["files"]}
+    assert {entry["file"] for entry in content["accuracy"]} <= {
+        entry["file"] for entry in content["files"]
+    }
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
@@ -49,11 +55,19 @@ def test_int8_is_symmetric_with_float_biases(path):
         if entry["precision"] != "int8":
             continue
         model = onnx.load(MODELS / entry["file"])
-        constants = {constant.name: onnx.numpy_helper.to_array(constant) for constant in model.graph.initializer}
-        quantized = [node for node in model.graph.node if node.op_type in ("QuantizeLinear", "DequantizeLinear")]
+        constants = {
+            constant.name: onnx.numpy_helper.to_array(constant)
+            for constant in model.graph.initializer
+        }
+        quantized = [
+            node
+            for node in model.graph.node
+            if node.op_type in ("QuantizeLinear", "DequantizeLinear")
+        ]
         assert quantized
         for node in quantized:
             assert constants[node.input[2]].dtype == np.int8 and not constants[node.input[2]].any()
-        # An activation in one piece, or none of its pieces can be computed with the convolution before it.
+        # An activation in one piece, or none of its pieces can be computed with the convolution
+        # before it.
         assert any(node.op_type in ("HardSwish", "Clip", "Relu") for node in model.graph.node)
         assert not any(node.op_type in ("Sigmoid", "Max", "Min") for node in model.graph.node)

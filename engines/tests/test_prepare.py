@@ -13,11 +13,17 @@ from vcount import data
 
 def picture(path, seed=0, width=64, height=48):
     path.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)).save(path)
+    Image.fromarray(
+        np.random.default_rng(seed).integers(0, 256, (height, width, 3), np.uint8)
+    ).save(path)
 
 
 def prepare(folder, *arguments, fails=False):
-    done = subprocess.run([sys.executable, str(folder / "prepare.py"), *map(str, arguments)], capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, str(folder / "prepare.py"), *map(str, arguments)],
+        capture_output=True,
+        text=True,
+    )
     assert (done.returncode != 0) == fails, done.stderr
     return done
 
@@ -25,18 +31,41 @@ def prepare(folder, *arguments, fails=False):
 def test_coco(tmp_path, engines_folder):
     for number, name in enumerate(["north_1.png", "south_1.png"]):
         picture(tmp_path / "pictures" / name, number)
-    (tmp_path / "instances.json").write_text(json.dumps({
-        "images": [{"id": 1, "file_name": "north_1.png", "width": 64, "height": 48}, {"id": 2, "file_name": "south_1.png", "width": 64, "height": 48}],
-        "categories": [{"id": 3, "name": "car"}, {"id": 1, "name": "person"}, {"id": 7, "name": "Bicycle"}],
-        "annotations": [
-            {"image_id": 1, "category_id": 3, "bbox": [5, 5, 10, 8]}, {"image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 9]},
-            {"image_id": 1, "category_id": 7, "bbox": [50, 1, 20, 9]},
-            {"image_id": 2, "category_id": 3, "bbox": [60, 40, 20, 20]}, {"image_id": 2, "category_id": 3, "bbox": [0, 0, 60, 40], "iscrowd": 1},
-        ],
-    }))
-    prepare(engines_folder, "coco", tmp_path / "instances.json", "--images", tmp_path / "pictures", "--out", tmp_path / "out")
+    (tmp_path / "instances.json").write_text(
+        json.dumps(
+            {
+                "images": [
+                    {"id": 1, "file_name": "north_1.png", "width": 64, "height": 48},
+                    {"id": 2, "file_name": "south_1.png", "width": 64, "height": 48},
+                ],
+                "categories": [
+                    {"id": 3, "name": "car"},
+                    {"id": 1, "name": "person"},
+                    {"id": 7, "name": "Bicycle"},
+                ],
+                "annotations": [
+                    {"image_id": 1, "category_id": 3, "bbox": [5, 5, 10, 8]},
+                    {"image_id": 1, "category_id": 1, "bbox": [1, 1, 4, 9]},
+                    {"image_id": 1, "category_id": 7, "bbox": [50, 1, 20, 9]},
+                    {"image_id": 2, "category_id": 3, "bbox": [60, 40, 20, 20]},
+                    {"image_id": 2, "category_id": 3, "bbox": [0, 0, 60, 40], "iscrowd": 1},
+                ],
+            }
+        )
+    )
+    prepare(
+        engines_folder,
+        "coco",
+        tmp_path / "instances.json",
+        "--images",
+        tmp_path / "pictures",
+        "--out",
+        tmp_path / "out",
+    )
     samples = {sample.scene: sample for sample in data.load(tmp_path / "out")}
-    assert samples["north"].boxes.tolist() == [[5, 5, 10, 8]] and samples["north"].bikes.tolist() == [[50, 1, 14, 9]]
+    assert samples["north"].boxes.tolist() == [[5, 5, 10, 8]] and samples[
+        "north"
+    ].bikes.tolist() == [[50, 1, 14, 9]]
     # Cut at the picture's edge.
     assert samples["south"].boxes.tolist() == [[60, 40, 4, 8]]
     assert {sample.split for sample in samples.values()} == {"train", "val"}
@@ -44,12 +73,23 @@ def test_coco(tmp_path, engines_folder):
 
 
 def test_coco_without_vehicles_says_which_classes_it_has(tmp_path, engines_folder):
-    (tmp_path / "instances.json").write_text(json.dumps({"images": [], "categories": [{"id": 1, "name": "cat"}], "annotations": []}))
-    done = prepare(engines_folder, "coco", tmp_path / "instances.json", "--out", tmp_path / "out", fails=True)
+    (tmp_path / "instances.json").write_text(
+        json.dumps({"images": [], "categories": [{"id": 1, "name": "cat"}], "annotations": []})
+    )
+    done = prepare(
+        engines_folder, "coco", tmp_path / "instances.json", "--out", tmp_path / "out", fails=True
+    )
     assert "cat" in done.stderr
 
 
-@pytest.mark.parametrize("names", ["names: ['car', 'person', 'motorbike']\n", "names:\n  - car\n  - person\n  - motorbike\n", "names:\n  0: car\n  1: person\n  2: motorbike\n"])
+@pytest.mark.parametrize(
+    "names",
+    [
+        "names: ['car', 'person', 'motorbike']\n",
+        "names:\n  - car\n  - person\n  - motorbike\n",
+        "names:\n  0: car\n  1: person\n  2: motorbike\n",
+    ],
+)
 def test_yolo(tmp_path, engines_folder, names):
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "data.yaml").write_text(names)
@@ -93,10 +133,23 @@ def test_mirrored_copies_are_left_out_of_training(tmp_path, engines_folder):
     pixels = np.asarray(Image.open(source / "a_1.png"))
     Image.fromarray(np.ascontiguousarray(pixels[:, ::-1])).save(source / "a_2.png")
     picture(source / "a_3.png", 2)
-    lines = [{"file": f"a_{n}.png", "width": 64, "height": 48, "boxes": [[1, 1, 9, 9]], "scene": "a", "split": "train"} for n in (1, 2, 3)]
+    lines = [
+        {
+            "file": f"a_{n}.png",
+            "width": 64,
+            "height": 48,
+            "boxes": [[1, 1, 9, 9]],
+            "scene": "a",
+            "split": "train",
+        }
+        for n in (1, 2, 3)
+    ]
     (source / "annotations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     prepare(engines_folder, "jsonl", source, "--out", tmp_path / "out")
-    assert [sample.file.name for sample in data.load(tmp_path / "out", "train")] == ["a_1.png", "a_3.png"]
+    assert [sample.file.name for sample in data.load(tmp_path / "out", "train")] == [
+        "a_1.png",
+        "a_3.png",
+    ]
 
 
 def test_broken_line_is_named(tmp_path):
@@ -106,10 +159,25 @@ def test_broken_line_is_named(tmp_path):
 
 
 def test_a_list_of_scenes_says_kinds_and_what_validates(tmp_path, engines_folder):
-    pictures = [("bridge_1", [[1, 1, 4, 4]]), ("bridge_2", []), *((f"photo_{number}", [[2, 2, 4, 4]]) for number in range(10)), ("odd", [])]
+    pictures = [
+        ("bridge_1", [[1, 1, 4, 4]]),
+        ("bridge_2", []),
+        *((f"photo_{number}", [[2, 2, 4, 4]]) for number in range(10)),
+        ("odd", []),
+    ]
     for name, _ in pictures:
         Image.new("RGB", (16, 12), tuple(name.encode()[-3:])).save(tmp_path / f"{name}.png")
-    lines = [{"file": f"{name}.png", "width": 16, "height": 12, "boxes": boxes, "scene": name, "split": "train"} for name, boxes in pictures]
+    lines = [
+        {
+            "file": f"{name}.png",
+            "width": 16,
+            "height": 12,
+            "boxes": boxes,
+            "scene": name,
+            "split": "train",
+        }
+        for name, boxes in pictures
+    ]
     # Its vehicle stands where labels are not complete.
     lines[0]["area"] = [[8, 0], [16, 0], [16, 12], [8, 12]]
     (tmp_path / "annotations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
@@ -117,10 +185,24 @@ def test_a_list_of_scenes_says_kinds_and_what_validates(tmp_path, engines_folder
         'empty = "none"\n[[scenes]]\nkind = "road"\nmatch = ["bridge_*"]\nvalidate = ["bridge_2"]\n'
         '[[scenes]]\nkind = "near"\nmatch = ["photo_*"]\nvalidate-share = 0.2\n'
     )
-    said = prepare(engines_folder, "jsonl", tmp_path, "--out", tmp_path / "out", "--scenes", tmp_path / "scenes.toml")
+    said = prepare(
+        engines_folder,
+        "jsonl",
+        tmp_path,
+        "--out",
+        tmp_path / "out",
+        "--scenes",
+        tmp_path / "scenes.toml",
+    )
     assert "'odd'" in said.stderr
-    told = [json.loads(line) for line in (tmp_path / "out" / "annotations.jsonl").read_text().splitlines()]
-    assert [(line["kind"], line["split"]) for line in told[:2]] == [("none", "train"), ("none", "val")]
+    told = [
+        json.loads(line)
+        for line in (tmp_path / "out" / "annotations.jsonl").read_text().splitlines()
+    ]
+    assert [(line["kind"], line["split"]) for line in told[:2]] == [
+        ("none", "train"),
+        ("none", "val"),
+    ]
     near = [line for line in told if line.get("kind") == "near"]
     assert len(near) == 10 and sum(line["split"] == "val" for line in near) == 2
     assert "kind" not in told[-1] and told[-1]["split"] == "train"
@@ -134,11 +216,17 @@ def test_a_picture_that_lies_on_its_side_is_read_upright(tmp_path):
     picture.save(tmp_path / "a.jpg", exif=exif)
 
     def read(width, height):
-        return data.read(data.sample({"file": "a.jpg", "width": width, "height": height, "boxes": []}, tmp_path / "a.jpg"))
+        return data.read(
+            data.sample(
+                {"file": "a.jpg", "width": width, "height": height, "boxes": []}, tmp_path / "a.jpg"
+            )
+        )
 
     upright = read(20, 30)
     assert upright.shape == (30, 20, 3) and upright[15, 18, 0] < 60 and upright[15, 2, 0] > 200
     # Labels of the pixels as they are stored.
     assert read(30, 20)[2, 15, 0] < 60
-    with pytest.raises(SystemExit, match="20x30, and labelled as 64x64|30x20, and labelled as 64x64"):
+    with pytest.raises(
+        SystemExit, match="20x30, and labelled as 64x64|30x20, and labelled as 64x64"
+    ):
         read(64, 64)

@@ -1,4 +1,5 @@
-"""What int8 is made of: calibration in groups, floors, and the trained graph. Needs PyTorch, timm and onnxruntime."""
+"""What int8 is made of: calibration in groups, floors, and the trained graph. Needs PyTorch, timm
+and onnxruntime."""
 
 import types
 
@@ -28,7 +29,11 @@ def samples(folder, number):
     for index in range(number):
         file = folder / f"{index}.png"
         Image.fromarray(random.integers(0, 256, (64, 96, 3), np.uint8)).save(file)
-        made.append(data.Sample(file, 96, 64, np.array([[10, 10, 20, 12]], np.float32), f"s{index % 3}", "train"))
+        made.append(
+            data.Sample(
+                file, 96, 64, np.array([[10, 10, 20, 12]], np.float32), f"s{index % 3}", "train"
+            )
+        )
     return made
 
 
@@ -37,14 +42,21 @@ def exported(path, seed=1):
     torch.manual_seed(seed)
     network = networks.DensityNetwork(RECIPE).eval()
     with torch.no_grad():
-        # As after training: a fresh network answers the same everywhere, and its biases are all alike.
+        # As after training: a fresh network answers the same everywhere, and its biases are all
+        # alike.
         torch.nn.init.normal_(network.head[1].weight, std=0.3)
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.normal_(module.bias, std=0.2)
         export.fix_padding(export.fold(network))
         torch.onnx.export(
-            network, (torch.rand(1, 3, 64, 96) * 255,), str(path), opset_version=17, dynamo=False, input_names=["images"], output_names=["density"],
+            network,
+            (torch.rand(1, 3, 64, 96) * 255,),
+            str(path),
+            opset_version=17,
+            dynamo=False,
+            input_names=["images"],
+            output_names=["density"],
             dynamic_axes={"images": {0: "n", 2: "h", 3: "w"}, "density": {0: "n", 2: "h", 3: "w"}},
         )
     return path
@@ -52,7 +64,9 @@ def exported(path, seed=1):
 
 def quantized(folder):
     fp32, int8 = exported(folder / "tiny.onnx"), folder / "tiny-int8.onnx"
-    options = types.SimpleNamespace(model=fp32, pictures=12, sizes=[64, 96], method="percentile", percentile=99.99, keep=None)
+    options = types.SimpleNamespace(
+        model=fp32, pictures=12, sizes=[64, 96], method="percentile", percentile=99.99, keep=None
+    )
     quantize.quantize(options, samples(folder, 12), int8)
     return fp32, int8
 
@@ -78,8 +92,14 @@ def test_what_an_activation_cuts_off_is_not_rounded_before_it(tmp_path):
     for node in nodes:
         for name in node.input:
             readers.setdefault(name, []).append(node.op_type)
-    activated = [node for node in nodes if node.op_type == "Conv" and {"Relu", "HardSwish"} & set(readers.get(node.output[0], []))]
-    assert len(activated) > 10 and all("QuantizeLinear" not in readers[node.output[0]] for node in activated)
+    activated = [
+        node
+        for node in nodes
+        if node.op_type == "Conv" and {"Relu", "HardSwish"} & set(readers.get(node.output[0], []))
+    ]
+    assert len(activated) > 10 and all(
+        "QuantizeLinear" not in readers[node.output[0]] for node in activated
+    )
     # Yet every convolution but the last reads int8.
     sources = {output: node.op_type for node in nodes for output in node.output}
     reading = [sources.get(node.input[0]) for node in nodes if node.op_type == "Conv"]
@@ -89,7 +109,11 @@ def test_what_an_activation_cuts_off_is_not_rounded_before_it(tmp_path):
 def test_channels_of_nothing_get_steps_that_fp16_holds(tmp_path):
     _, int8 = quantized(tmp_path)
     model = onnx.load(int8)
-    node = next(node for node in model.graph.node if node.op_type == "DequantizeLinear" and "conv_pw" in node.input[0])
+    node = next(
+        node
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and "conv_pw" in node.input[0]
+    )
     scale = next(entry for entry in model.graph.initializer if entry.name == node.input[1])
     weight = next(entry for entry in model.graph.initializer if entry.name == node.input[0])
     before, levels = (onnx.numpy_helper.to_array(entry).copy() for entry in (scale, weight))
@@ -99,7 +123,11 @@ def test_channels_of_nothing_get_steps_that_fp16_holds(tmp_path):
     assert quantize.hold_scales(model) == 2 and quantize.hold_scales(model) == 0
     after, kept = (onnx.numpy_helper.to_array(entry) for entry in (scale, weight))
     assert after[:2] == pytest.approx(quantize.SMALLEST_SCALE) and (after[2:] == before[2:]).all()
-    assert not kept[0].any() and (abs(kept[1] - levels[1] / 2) <= 0.5).all() and (kept[2:] == levels[2:]).all()
+    assert (
+        not kept[0].any()
+        and (abs(kept[1] - levels[1] / 2) <= 0.5).all()
+        and (kept[2:] == levels[2:]).all()
+    )
 
 
 def test_a_graph_in_pytorch_counts_as_the_file_does_and_goes_back_unchanged(tmp_path):
@@ -120,9 +148,20 @@ def test_training_the_int8_graph_brings_it_nearer_to_fp32(tmp_path):
     model = onnx.load(int8)
     # An int8 file gone wrong: the biases of the head's convolution were rounded far off.
     bias = next(entry for entry in model.graph.initializer if entry.name == "head.0.0.bias")
-    bias.CopyFrom(onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.2), bias.name))
+    bias.CopyFrom(
+        onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(bias) + np.float32(0.2), bias.name)
+    )
     teacher, student = qat.Graph(onnx.load(fp32)).requires_grad_(False), qat.Graph(model)
-    images = [torch.randint(0, 256, (2, 64, 96, 3), dtype=torch.uint8, generator=torch.Generator().manual_seed(number)) for number in range(4)]
+    images = [
+        torch.randint(
+            0,
+            256,
+            (2, 64, 96, 3),
+            dtype=torch.uint8,
+            generator=torch.Generator().manual_seed(number),
+        )
+        for number in range(4)
+    ]
     turns = iter([(images[turn % 4],) for turn in range(100)])
 
     def apart():
@@ -149,7 +188,9 @@ def test_a_floor_is_taken_where_it_makes_the_error_smaller(tmp_path):
         """Sees the one vehicle, and 0.004 vehicles in each of 96 cells."""
 
         def forward(self, images):
-            density = torch.full((len(images), 1, images.shape[2] // 8, images.shape[3] // 8), 0.004)
+            density = torch.full(
+                (len(images), 1, images.shape[2] // 8, images.shape[3] // 8), 0.004
+            )
             density[:, :, 1, 1] = 1.004
             return density
 

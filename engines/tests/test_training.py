@@ -1,6 +1,5 @@
 """What training is made of: losses, and networks that lose their gates. Needs PyTorch and timm."""
 
-import sys
 import types
 
 import numpy as np
@@ -35,24 +34,37 @@ def test_without_gates_a_network_counts_as_before_where_the_gates_were_steady():
 
 def test_training_starts_from_a_checkpoint_with_gates_and_one_without(tmp_path):
     pictures = [np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)]
-    gated, plain = networks.DensityNetwork(RECIPE), networks.DensityNetwork({**RECIPE, "squeeze-excitation": False})
+    gated, plain = (
+        networks.DensityNetwork(RECIPE),
+        networks.DensityNetwork({**RECIPE, "squeeze-excitation": False}),
+    )
     torch.save({"network": gated.state_dict(), "recipe": RECIPE}, tmp_path / "gated.pt")
     train.take(plain, networks.load(tmp_path / "gated.pt")[0], [types.SimpleNamespace()], pictures)
     again = networks.DensityNetwork(RECIPE)
     train.take(again, networks.load(tmp_path / "gated.pt")[0], [types.SimpleNamespace()], pictures)
-    assert all((one == other).all() for one, other in zip(again.state_dict().values(), gated.state_dict().values()))
+    assert all(
+        (one == other).all()
+        for one, other in zip(again.state_dict().values(), gated.state_dict().values())
+    )
     # The stem has no gate behind it.
     assert (plain.backbone.conv_stem.weight == gated.backbone.conv_stem.weight).all()
 
 
-def test_a_network_without_gates_starts_from_imagenet_weights_with_them(tmp_path, monkeypatch, capsys):
-    pictures, samples = [np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)], [types.SimpleNamespace()]
+def test_a_network_without_gates_starts_from_imagenet_weights_with_them(
+    tmp_path, monkeypatch, capsys
+):
+    pictures, samples = (
+        [np.random.default_rng(1).integers(0, 256, (48, 64, 3), np.uint8)],
+        [types.SimpleNamespace()],
+    )
     recipe = {**RECIPE, "squeeze-excitation": False, "activation": "relu6", "pretrained": True}
     published = timm.create_model(RECIPE["backbone"])
     torch.save(published.state_dict(), tmp_path / "imagenet.pth")
 
     plain = networks.DensityNetwork(recipe)
-    assert train.from_imagenet(plain, {**recipe, "weights": str(tmp_path / "imagenet.pth")}, samples, pictures)
+    assert train.from_imagenet(
+        plain, {**recipe, "weights": str(tmp_path / "imagenet.pth")}, samples, pictures
+    )
     assert (plain.backbone.conv_stem.weight == published.conv_stem.weight).all()
     # Behind a gate, which is about a half before training, weights are smaller by it.
     share = plain.backbone.blocks[0][0].conv_pw.weight / published.blocks[0][0].conv_pw.weight
@@ -67,7 +79,10 @@ def test_a_network_without_gates_starts_from_imagenet_weights_with_them(tmp_path
     create = timm.create_model
     monkeypatch.setattr(timm, "create_model", unreachable)
     assert not train.from_imagenet(plain, recipe, samples, pictures)
-    assert "no pre-trained weights for mobilenetv3_small_050 (OSError): starting from scratch" in capsys.readouterr().out
+    assert (
+        "no pre-trained weights for mobilenetv3_small_050 (OSError): starting from scratch"
+        in capsys.readouterr().out
+    )
     assert not train.from_imagenet(plain, {**recipe, "pretrained": False}, samples, pictures)
 
 
@@ -96,12 +111,15 @@ def test_labels_correct_a_counter_where_they_are_believed(tmp_path):
             return float(counter(images, features, fused, density, known))
 
         assert loss(told, (nothing, left)) > loss(told, (nothing, nothing)) + 0.01
-        assert loss(told * (1 - left), (nothing, left)) == pytest.approx(loss(told, (nothing, nothing)))
+        assert loss(told * (1 - left), (nothing, left)) == pytest.approx(
+            loss(told, (nothing, nothing))
+        )
 
 
 def test_a_counter_is_followed_where_it_agrees_with_itself():
     one, other = torch.zeros(2, 1, 8, 10), torch.zeros(2, 1, 8, 10)
-    # Of the first picture, the upper left block holds a vehicle for one look alone; all other blocks are empty, or nearly agree.
+    # Of the first picture, the upper left block holds a vehicle for one look alone; all other
+    # blocks are empty, or nearly agree.
     one[0, 0, :4, :4] = 1 / 16
     one[1, 0, 4:, 4:8], other[1, 0, 4:, 4:8] = 2.0 / 16, 1.6 / 16
     agree = train.agreement(one, other)
@@ -128,15 +146,20 @@ def test_a_counter_looks_closer_and_the_mean_of_both_looks_is_followed(tmp_path)
         assert float(other.sum()) == pytest.approx(float(network(closer.flip(3)).sum()), rel=1e-5)
         told = (one + other) / 2
         agreed = float(counter(images, features, fused, one))
-        assert float(counter(images, features, fused, told, None, closer)) == pytest.approx(agreed, rel=1e-5)
+        assert float(counter(images, features, fused, told, None, closer)) == pytest.approx(
+            agreed, rel=1e-5
+        )
         assert float(counter(images, features, fused, one, None, closer)) > agreed + 1e-4
 
 
 def test_a_cell_s_density_goes_where_the_cell_lies():
     density = torch.zeros(1, 1, 3, 3)
     density[0, 0, 0, 1] = 1.0
-    # The middle third of the first row lies half in either column of two, and wholly in the first row.
-    assert torch.allclose(training.regrid(density, (2, 2)), torch.tensor([[[[0.5, 0.5], [0.0, 0.0]]]]))
+    # The middle third of the first row lies half in either column of two, and wholly in the first
+    # row.
+    assert torch.allclose(
+        training.regrid(density, (2, 2)), torch.tensor([[[[0.5, 0.5], [0.0, 0.0]]]])
+    )
 
 
 def test_the_mean_of_checkpoints_is_taken_only_where_they_are_alike(tmp_path):
@@ -147,7 +170,10 @@ def test_the_mean_of_checkpoints_is_taken_only_where_they_are_alike(tmp_path):
     mean, _ = networks.load(*paths)
     one, other = (network.head[0][0].weight for network in networks_)
     assert torch.allclose(mean.head[0][0].weight, (one + other) / 2)
-    torch.save({"network": networks.DensityNetwork({**RECIPE, "width": 8}).state_dict(), "recipe": RECIPE}, paths[1])
+    torch.save(
+        {"network": networks.DensityNetwork({**RECIPE, "width": 8}).state_dict(), "recipe": RECIPE},
+        paths[1],
+    )
     with pytest.raises(SystemExit, match="1.pt: not of the recipe that .*0.pt has"):
         networks.load(*paths)
 
@@ -165,7 +191,10 @@ def test_transport_pulls_what_is_counted_to_where_the_vehicles_are():
     assert (slope[4:9] < slope[5:10]).all()
     # A picture without vehicles has nowhere to move to.
     assert not density.grad[1].any()
-    assert not training.transport_loss(density[1:], target[1:]).requires_grad or training.transport_loss(density[1:], target[1:]).item() == 0
+    assert (
+        not training.transport_loss(density[1:], target[1:]).requires_grad
+        or training.transport_loss(density[1:], target[1:]).item() == 0
+    )
 
 
 def test_padding_of_networks_from_tensorflow_becomes_part_of_the_convolutions(tmp_path):
@@ -183,7 +212,12 @@ def test_padding_of_networks_from_tensorflow_becomes_part_of_the_convolutions(tm
     nodes = onnx.load(path).graph.node
     assert not any(node.op_type == "Pad" for node in nodes)
     # Strides of 2 are padded at one side more than at the other.
-    pads = [list(attribute.ints) for node in nodes for attribute in node.attribute if attribute.name == "pads"]
+    pads = [
+        list(attribute.ints)
+        for node in nodes
+        for attribute in node.attribute
+        if attribute.name == "pads"
+    ]
     assert [0, 0, 1, 1] in pads and [1, 1, 2, 2] in pads
 
 
@@ -191,7 +225,10 @@ def test_a_pruned_network_answers_as_its_teacher_where_it_has_room():
     torch.manual_seed(2)
     means = {"mean": [127.5] * 3, "std": [127.5] * 3, "width": 16}
     teacher = networks.DensityNetwork({"backbone": "tf_efficientnet_lite0", **means}).eval()
-    images = [torch.nn.functional.interpolate(torch.rand(2, 3, 12, 12) * 255, size=96, mode="bilinear") for _ in range(4)]
+    images = [
+        torch.nn.functional.interpolate(torch.rand(2, 3, 12, 12) * 255, size=96, mode="bilinear")
+        for _ in range(4)
+    ]
     with torch.no_grad():
         # Statistics as after training.
         for module in teacher.modules():
@@ -207,16 +244,32 @@ def test_a_pruned_network_answers_as_its_teacher_where_it_has_room():
     with torch.inference_mode():
         assert torch.allclose(same(images[0]), teacher(images[0]), atol=2e-3)
 
-    small = {"backbone": "mobilenetv3_large_100", "backbone-options": {"pad_type": "same"}, "squeeze-excitation": False, "activation": "relu6", **means}
+    small = {
+        "backbone": "mobilenetv3_large_100",
+        "backbone-options": {"pad_type": "same"},
+        "squeeze-excitation": False,
+        "activation": "relu6",
+        **means,
+    }
     student = networks.DensityNetwork(small)
     told = dict(prune.prune(teacher, student, images))
     assert told["stem"] < 1 and told["lateral 2"] > 0.5 and "blocks.3.3" in told
     with torch.inference_mode():
-        wanted, fused = (network.decoder(network.features(images[1])) for network in (teacher, student))
-    assert ((wanted - fused) ** 2).sum() < 0.7 * ((wanted - wanted.mean((0, 2, 3), keepdim=True)) ** 2).sum()
+        wanted, fused = (
+            network.decoder(network.features(images[1])) for network in (teacher, student)
+        )
+    assert ((wanted - fused) ** 2).sum() < 0.7 * (
+        (wanted - wanted.mean((0, 2, 3), keepdim=True)) ** 2
+    ).sum()
 
     with pytest.raises(SystemExit, match="squeeze-excitation = false"):
-        next(prune.prune(teacher, networks.DensityNetwork({"backbone": "mobilenetv3_large_100", **means}), images))
+        next(
+            prune.prune(
+                teacher,
+                networks.DensityNetwork({"backbone": "mobilenetv3_large_100", **means}),
+                images,
+            )
+        )
 
 
 def test_fewer_blocks_follow_several_each_and_more_follow_what_is_left():

@@ -1,4 +1,5 @@
-"""Runs a model file or a checkpoint on batches of pictures: uint8 [N, H, W, 3] RGB in, float32 [N, 1, H/8, W/8] out."""
+"""Runs a model file or a checkpoint on batches of pictures: uint8 [N, H, W, 3] RGB in, float32 [N,
+1, H/8, W/8] out."""
 
 import numpy as np
 
@@ -9,8 +10,8 @@ def planes(images):
 
 
 def load(path, width, height, engine="auto", threads=0):
-    """A function from pictures to density; its attribute `engine` says what runs it. Shapes are static, but for the batch in ONNX Runtime
-    and PyTorch."""
+    """A function from pictures to density; its attribute `engine` says what runs it. Shapes are
+    static, but for the batch in ONNX Runtime and PyTorch."""
     if path.suffix == ".pt":
         return _torch(path)
     if engine == "openvino" or engine == "auto" and there("openvino"):
@@ -33,7 +34,9 @@ def _torch(path):
 
     def run(images):
         with torch.inference_mode():
-            return network(torch.from_numpy(planes(images)).contiguous(memory_format=torch.channels_last)).numpy()
+            return network(
+                torch.from_numpy(planes(images)).contiguous(memory_format=torch.channels_last)
+            ).numpy()
 
     run.engine = "torch"
     return run
@@ -52,7 +55,9 @@ def _openvino(path, width, height, threads):
     request = core.compile_model(model, "CPU", settings).create_infer_request()
 
     def run(images):
-        return np.concatenate([request.infer({"images": planes(image[None])})["density"].copy() for image in images])
+        return np.concatenate(
+            [request.infer({"images": planes(image[None])})["density"].copy() for image in images]
+        )
 
     run.engine = "openvino"
     return run

@@ -36,25 +36,59 @@ def write(models, recipe, side, version, file, precision, engines, attribution=N
     files = [entry for entry in content.get("files", []) if entry["file"] != file.name]
     # What was measured of an older file says nothing of this one.
     accuracy = [entry for entry in content.get("accuracy", []) if entry["file"] != file.name]
-    files.append({"file": file.name, "precision": precision, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "engines": engines})
-    save(models, {
-        "schema": 1, "name": recipe["name"], "version": version, "task": "vehicle-density",
-        "input": {
-            "name": "images", "layout": "NCHW", "dtype": "f32", "color": "RGB", "range": [0, 255], "width": side, "height": side,
-            "multiple-of": 32, "resize": "letterbox", "border": 114,
+    files.append(
+        {
+            "file": file.name,
+            "precision": precision,
+            "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+            "engines": engines,
+        }
+    )
+    save(
+        models,
+        {
+            "schema": 1,
+            "name": recipe["name"],
+            "version": version,
+            "task": "vehicle-density",
+            "input": {
+                "name": "images",
+                "layout": "NCHW",
+                "dtype": "f32",
+                "color": "RGB",
+                "range": [0, 255],
+                "width": side,
+                "height": side,
+                "multiple-of": 32,
+                "resize": "letterbox",
+                "border": 114,
+            },
+            "output": {"name": "density", "layout": "NCHW", "stride": 8},
+            "normalisation": {
+                "inside-graph": True,
+                "mean": list(recipe.get("mean", (123.675, 116.28, 103.53))),
+                "std": list(recipe.get("std", (58.395, 57.12, 57.375))),
+            },
+            "files": files,
+            "licence": content.get("licence", "Apache-2.0"),
+            "attribution": attribution
+            if attribution is not None
+            else content.get("attribution", ATTRIBUTION),
+            "accuracy": accuracy,
+            "golden": content.get("golden"),
         },
-        "output": {"name": "density", "layout": "NCHW", "stride": 8},
-        "normalisation": {"inside-graph": True, "mean": list(recipe.get("mean", (123.675, 116.28, 103.53))), "std": list(recipe.get("std", (58.395, 57.12, 57.375)))},
-        "files": files, "licence": content.get("licence", "Apache-2.0"),
-        "attribution": attribution if attribution is not None else content.get("attribution", ATTRIBUTION),
-        "accuracy": accuracy, "golden": content.get("golden"),
-    })
+    )
 
 
 def add_file(models, name, file, precision, engines):
     """Lists one more file of a model, in place of an older one of its name."""
     content = read(models, name)
-    entry = {"file": file.name, "precision": precision, "sha256": hashlib.sha256(file.read_bytes()).hexdigest(), "engines": engines}
+    entry = {
+        "file": file.name,
+        "precision": precision,
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "engines": engines,
+    }
     content["files"] = [other for other in content["files"] if other["file"] != file.name] + [entry]
     content["accuracy"] = [other for other in content["accuracy"] if other["file"] != file.name]
     if content.get("golden"):
@@ -63,15 +97,23 @@ def add_file(models, name, file, precision, engines):
 
 
 def add_accuracy(file, results):
-    """Puts what `evaluate.py` measured of `file`, by kind of view, into the manifest that lists it."""
-    results = [{key: value for key, value in result.items() if key != "per-scene"} for result in results]
+    """Puts what `evaluate.py` measured of `file`, by kind of view, into the manifest that lists
+    it."""
+    results = [
+        {key: value for key, value in result.items() if key != "per-scene"} for result in results
+    ]
     for path in file.parent.glob("*.json"):
         content = json.loads(path.read_text())
         if "task" in content and any(entry["file"] == file.name for entry in content["files"]):
-            new = {(entry["data"], entry["split"], entry["width"], entry["height"]) for entry in results}
+            new = {
+                (entry["data"], entry["split"], entry["width"], entry["height"])
+                for entry in results
+            }
             kept = [
-                entry for entry in content["accuracy"]
-                if entry["file"] != file.name or (entry["data"], entry["split"], entry["width"], entry["height"]) not in new
+                entry
+                for entry in content["accuracy"]
+                if entry["file"] != file.name
+                or (entry["data"], entry["split"], entry["width"], entry["height"]) not in new
             ]
             content["accuracy"] = kept + rounded(results)
             save(file.parent, content)

@@ -20,12 +20,15 @@ class ConvBlock(nn.Sequential):
 
     def __init__(self, inputs, outputs, kernel):
         super().__init__(
-            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False), nn.BatchNorm2d(outputs), nn.ReLU(inplace=True)
+            nn.Conv2d(inputs, outputs, kernel, padding=kernel // 2, bias=False),
+            nn.BatchNorm2d(outputs),
+            nn.ReLU(inplace=True),
         )
 
 
 class Fpn(nn.Module):
-    """Strides 8, 16 and 32 joined at stride 8 (Lin et al. 2017, with one smoothing convolution only)."""
+    """Strides 8, 16 and 32 joined at stride 8 (Lin et al. 2017, with one smoothing convolution
+    only)."""
 
     def __init__(self, channels, width):
         super().__init__()
@@ -48,7 +51,9 @@ class Single(nn.Module):
         self.smooth = ConvBlock(width, width, 3)
 
     def forward(self, features):
-        return F.interpolate(self.smooth(self.lateral(features[1])), scale_factor=2.0, mode="nearest")
+        return F.interpolate(
+            self.smooth(self.lateral(features[1])), scale_factor=2.0, mode="nearest"
+        )
 
 
 DECODERS = {"fpn": Fpn, "single": Single}
@@ -63,7 +68,9 @@ class DensityNetwork(nn.Module):
         if "activation" in recipe:
             # Of blocks whose activation timm's architecture leaves open: HardSwish in MobileNetV3.
             options["act_layer"] = recipe["activation"]
-        self.backbone = timm.create_model(recipe["backbone"], features_only=True, pretrained=pretrained, **options)
+        self.backbone = timm.create_model(
+            recipe["backbone"], features_only=True, pretrained=pretrained, **options
+        )
         if not recipe.get("squeeze-excitation", True):
             # Nothing looks at the whole input then, and int8 has less to leave in float.
             for block in gated(self.backbone):
@@ -86,7 +93,8 @@ class DensityNetwork(nn.Module):
         return [features[level] for level in self.levels]
 
     def count(self, fused):
-        """Density from the decoder's features. A cell rarely holds more than 0.1 vehicles: the head works in tenths."""
+        """Density from the decoder's features. A cell rarely holds more than 0.1 vehicles: the head
+        works in tenths."""
         return F.relu(self.head(fused)) * UNIT
 
     def forward(self, images):
@@ -94,7 +102,8 @@ class DensityNetwork(nn.Module):
 
 
 def depthwise_in_float(network):
-    """Keeps depthwise convolutions in float32 under autocast: on processors, their gradient in bfloat16 takes several times as long."""
+    """Keeps depthwise convolutions in float32 under autocast: on processors, their gradient in
+    bfloat16 takes several times as long."""
     for module in network.modules():
         if isinstance(module, nn.Conv2d) and module.groups > 1:
             module.forward = functools.partial(_in_float, module.forward)
@@ -107,8 +116,9 @@ def _in_float(forward, images):
 
 
 def load(*paths):
-    """A network from its checkpoint, ready to count, and the rest of what the checkpoint says. Of several checkpoints of one recipe: the mean of their
-    weights, and the rest of what the first says."""
+    """A network from its checkpoint, ready to count, and the rest of what the checkpoint says. Of
+    several checkpoints of one recipe: the mean of their weights, and the rest of what the first
+    says."""
     states = [torch.load(path, weights_only=True) for path in paths]
     network = DensityNetwork(states[0]["recipe"])
     network.load_state_dict(mean(paths, [state["network"] for state in states]))
@@ -122,7 +132,10 @@ def mean(paths, weights):
         if own != shapes[0]:
             raise SystemExit(f"{path}: not of the recipe that {paths[0]} has")
     # In double precision; counters of batch normalisation are whole numbers.
-    return {name: sum(each[name].double() for each in weights).div(len(weights)).to(value.dtype) for name, value in weights[0].items()}
+    return {
+        name: sum(each[name].double() for each in weights).div(len(weights)).to(value.dtype)
+        for name, value in weights[0].items()
+    }
 
 
 def gated(backbone):
@@ -132,8 +145,9 @@ def gated(backbone):
 
 @torch.inference_mode()
 def fold_gates(network, batches):
-    """Takes squeeze-and-excitation out of a trained network: each channel's gate becomes its mean over `batches` of images, and a factor of
-    the weights of the convolution that follows. What is left looks at its surroundings alone and is a start for training without gates."""
+    """Takes squeeze-and-excitation out of a trained network: each channel's gate becomes its mean
+    over `batches` of images, and a factor of the weights of the convolution that follows. What is
+    left looks at its surroundings alone and is a start for training without gates."""
     network.eval()
     blocks = gated(network.backbone)
     sums = [0.0] * len(blocks)
@@ -144,7 +158,9 @@ def fold_gates(network, batches):
 
         return hook
 
-    hooks = [block.se.gate.register_forward_hook(record(index)) for index, block in enumerate(blocks)]
+    hooks = [
+        block.se.gate.register_forward_hook(record(index)) for index, block in enumerate(blocks)
+    ]
     number = 0
     for images in batches:
         network(images)
@@ -152,7 +168,8 @@ def fold_gates(network, batches):
     for hook in hooks:
         hook.remove()
     for block, gate in zip(blocks, sums):
-        # timm's name of the convolution behind the gate: that of an inverted residual, or of a depthwise separable convolution.
+        # timm's name of the convolution behind the gate: that of an inverted residual, or of a
+        # depthwise separable convolution.
         behind = block.conv_pwl if hasattr(block, "conv_pwl") else block.conv_pw
         behind.weight.mul_((gate / number)[None, :, None, None])
         block.se = nn.Identity()
@@ -168,4 +185,6 @@ def load_backbone(backbone, path):
         weights = torch.load(path, weights_only=True, map_location="cpu")
     missing, _ = backbone.load_state_dict(weights, strict=False)
     if missing:
-        raise SystemExit(f"{path}: lacks {missing[0]} and {len(missing) - 1} more tensors of the backbone")
+        raise SystemExit(
+            f"{path}: lacks {missing[0]} and {len(missing) - 1} more tensors of the backbone"
+        )

@@ -1,4 +1,5 @@
-"""What the steps that train share: batches, losses, rates of learning, averages, checkpoints, and the error on pictures with labels."""
+"""What the steps that train share: batches, losses, rates of learning, averages, checkpoints, and
+the error on pictures with labels."""
 
 import math
 import queue
@@ -42,7 +43,11 @@ def batches(samples, pictures, recipe, seed, workers, larger=1):
         def draw():
             drawn = crops.batch()
             images, target, labelled = (np.stack(part) for part in zip(*drawn))
-            return torch.from_numpy(images), torch.from_numpy(target)[:, None], torch.from_numpy(labelled)[:, None]
+            return (
+                torch.from_numpy(images),
+                torch.from_numpy(target)[:, None],
+                torch.from_numpy(labelled)[:, None],
+            )
 
         return draw
 
@@ -57,7 +62,11 @@ def schedule(optimizer, steps, warmup):
     """Up in a line, then down in a half cosine."""
 
     def factor(step):
-        return step / warmup if step < warmup else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+        return (
+            step / warmup
+            if step < warmup
+            else 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(steps - warmup, 1)))
+        )
 
     return torch.optim.lr_scheduler.LambdaLR(optimizer, lambda step: max(factor(step + 1), 1e-3))
 
@@ -73,7 +82,11 @@ def counting_loss(density, target, labelled, weights):
     """Per cell, per block of cells, and per picture, all inside the labelled area."""
     density, target = density * labelled, target * labelled
     scale = 10.0
-    cells = F.mse_loss(density * scale, target * scale, reduction="sum") / labelled.sum().clamp(min=1) * 10
+    cells = (
+        F.mse_loss(density * scale, target * scale, reduction="sum")
+        / labelled.sum().clamp(min=1)
+        * 10
+    )
     blocks = 0.0
     for size in (size for size in (4, 8, 16) if size <= min(density.shape[2:])):
         seen = F.avg_pool2d(density, size) * size * size
@@ -83,23 +96,29 @@ def counting_loss(density, target, labelled, weights):
     count = ((counted - truth).abs() / (truth + 2.0)).mean()
     loss = weights["density"] * cells + weights["blocks"] * blocks + weights["count"] * count
     if weights.get("quiet"):
-        # Density where nothing is, in relation to the vehicles: the other terms hardly feel a little of it everywhere.
-        loss = loss + weights["quiet"] * ((density * (target < 1e-3)).sum((1, 2, 3)) / (truth + 2.0)).mean()
+        # Density where nothing is, in relation to the vehicles: the other terms hardly feel a
+        # little of it everywhere.
+        loss = (
+            loss
+            + weights["quiet"] * ((density * (target < 1e-3)).sum((1, 2, 3)) / (truth + 2.0)).mean()
+        )
     if weights.get("transport"):
         loss = loss + weights["transport"] * transport_loss(density[:, 0], target[:, 0])
     return loss
 
 
 def transport_loss(density, target, blur=10.0, rounds=40):
-    """Optimal transport of counted to true vehicles, both as shares of their sums, as in DM-Count (Wang et al. 2020): mean squared way in
-    cells, blurred by entropy. Sinkhorn's iterations (Cuturi 2013), whose kernel exp(-distance² / blur) is one along rows times one along
-    columns. Pictures without vehicles cost nothing. [N, H, W]"""
+    """Optimal transport of counted to true vehicles, both as shares of their sums, as in DM-Count
+    (Wang et al. 2020): mean squared way in cells, blurred by entropy. Sinkhorn's iterations (Cuturi
+    2013), whose kernel exp(-distance² / blur) is one along rows times one along columns. Pictures
+    without vehicles cost nothing. [N, H, W]"""
     some = target.sum((1, 2)) > 0.5
     if not some.any():
         return density.sum() * 0.0
     density, target = density[some], target[some]
     total = density.sum((1, 2), keepdim=True) + 1e-6
     with torch.no_grad():
+
         def kernel(cells):
             place = torch.arange(cells, dtype=torch.float64)
             return torch.exp(-((place[:, None] - place[None]) ** 2) / blur)
@@ -107,7 +126,10 @@ def transport_loss(density, target, blur=10.0, rounds=40):
         down, across = kernel(density.shape[1]), kernel(density.shape[2])
         counted = (density / total).double() + 1e-9
         true = (target / target.sum((1, 2), keepdim=True)).double() + 1e-9
-        counted, true = counted / counted.sum((1, 2), keepdim=True), true / true.sum((1, 2), keepdim=True)
+        counted, true = (
+            counted / counted.sum((1, 2), keepdim=True),
+            true / true.sum((1, 2), keepdim=True),
+        )
         left = torch.ones_like(counted)
         for _ in range(rounds):
             right = true / (down @ left @ across)
@@ -119,15 +141,18 @@ def transport_loss(density, target, blur=10.0, rounds=40):
 
 
 def regrid(density, shape):
-    """Density [..., H, W] on another grid over the same area: of each cell, every new one gets the part that lies in it, and the sum stays."""
+    """Density [..., H, W] on another grid over the same area: of each cell, every new one gets the
+    part that lies in it, and the sum stays."""
     down, across = (
-        torch.from_numpy(targets.shares(np.linspace(0, cells, wanted + 1), cells)).to(density) for cells, wanted in zip(density.shape[-2:], shape)
+        torch.from_numpy(targets.shares(np.linspace(0, cells, wanted + 1), cells)).to(density)
+        for cells, wanted in zip(density.shape[-2:], shape)
     )
     return down @ density @ across.T
 
 
 def densities(network, samples, side):
-    """Each sample, the network's density of it at `side` x `side`, and where the picture lies in the input."""
+    """Each sample, the network's density of it at `side` x `side`, and where the picture lies in
+    the input."""
     for sample in samples:
         image, box = data.letterbox(data.read(sample), side, side)
         with torch.inference_mode():
@@ -136,8 +161,16 @@ def densities(network, samples, side):
 
 
 def validate(network, samples, side=384):
-    """Error of the counts inside the labelled area, at `side` x `side`, as `metrics.report` has it."""
-    return metrics.report([
-        {"count": metrics.count(density, sample, box), "truth": sample.truth(), "kind": sample.kind, "scene": sample.scene}
-        for sample, density, box in densities(network, samples, side)
-    ])
+    """Error of the counts inside the labelled area, at `side` x `side`, as `metrics.report` has
+    it."""
+    return metrics.report(
+        [
+            {
+                "count": metrics.count(density, sample, box),
+                "truth": sample.truth(),
+                "kind": sample.kind,
+                "scene": sample.scene,
+            }
+            for sample, density, box in densities(network, samples, side)
+        ]
+    )

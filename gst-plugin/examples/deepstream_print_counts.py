@@ -28,10 +28,16 @@ def print_counts(_pad, info):
             line += f"{count.count:.2f} vehicles (smoothed {count.smoothed:.2f}), {count.level}"
             if count.stale:
                 line += f", {count.age:.1f} s old"
-            line += "".join(f"; {region.name} {region.count:.2f}" for region in count.regions if region.count is not None)
+            line += "".join(
+                f"; {region.name} {region.count:.2f}"
+                for region in count.regions
+                if region.count is not None
+            )
             if count.density:
                 density = count.density
-                line += f"; density {density.columns}x{density.rows} sums to {sum(density.cells):.2f}"
+                line += (
+                    f"; density {density.columns}x{density.rows} sums to {sum(density.cells):.2f}"
+                )
         print(line, flush=True)
     return Gst.PadProbeReturn.OK
 
@@ -39,7 +45,9 @@ def print_counts(_pad, info):
 def main():
     Gst.init(None)
     if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} PIPELINE, one element of which is called `out`, as in: fakesink name=out")
+        sys.exit(
+            f"usage: {sys.argv[0]} PIPELINE, one element of which is called `out`, as in: fakesink name=out"
+        )
     pipeline = Gst.parse_launch(sys.argv[1])
     out = pipeline.get_by_name("out")
     if out is None:

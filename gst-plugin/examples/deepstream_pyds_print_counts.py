@@ -4,7 +4,8 @@
     ./deepstream_pyds_print_counts.py "nvurisrcbin uri=file:///clip.mp4 ! m.sink_0 nvstreammux name=m batch-size=1 width=1920 height=1080 \\
       ! nvinfer config-file-path=config_infer_vehiclecount.txt ! vehiclecounternvmm source=tensor-meta ! fakesink name=out"
 
-The counts are read on the sink pad of the element called `out`. Without pyds, deepstream_print_counts.py does the same.
+The counts are read on the sink pad of the element called `out`. Without pyds,
+deepstream_print_counts.py does the same.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -46,14 +47,20 @@ def print_count(frame, count):
         line += "not counted yet"
     else:
         line += f"{count.count:.2f} vehicles, {count.level}"
-        line += "".join(f"; {region.name} {region.count:.2f}" for region in count.regions if region.count is not None)
+        line += "".join(
+            f"; {region.name} {region.count:.2f}"
+            for region in count.regions
+            if region.count is not None
+        )
     print(line, flush=True)
 
 
 def main():
     Gst.init(None)
     if len(sys.argv) != 2:
-        sys.exit(f"usage: {sys.argv[0]} PIPELINE, one element of which is called `out`, as in: fakesink name=out")
+        sys.exit(
+            f"usage: {sys.argv[0]} PIPELINE, one element of which is called `out`, as in: fakesink name=out"
+        )
     pipeline = Gst.parse_launch(sys.argv[1])
     out = pipeline.get_by_name("out")
     if out is None:

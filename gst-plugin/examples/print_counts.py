@@ -31,7 +31,11 @@ def print_count(_pad, info):
         line += f"{count.count:.2f} vehicles (smoothed {count.smoothed:.2f}), {count.level}"
         if count.stale:
             line += f", {count.age:.1f} s old"
-        line += "".join(f"; {region.name} {region.count:.2f}" for region in count.regions if region.count is not None)
+        line += "".join(
+            f"; {region.name} {region.count:.2f}"
+            for region in count.regions
+            if region.count is not None
+        )
         if count.density:
             density = count.density
             line += f"; density {density.columns}x{density.rows} sums to {sum(density.cells):.2f}"

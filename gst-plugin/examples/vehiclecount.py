@@ -1,8 +1,8 @@
 """Reads VehicleCountMeta, the vehicle count on a Gst.Buffer.
 
-One file that needs PyGObject with GStreamer's overrides (packages python3-gi and python3-gst-1.0): copy it, or put its folder on
-PYTHONPATH.
-docs/metadata.md lists the fields with their units. Times are seconds here.
+One file that needs PyGObject with GStreamer's overrides (packages python3-gi and python3-gst-1.0):
+copy it, or put its folder on PYTHONPATH. docs/metadata.md lists the fields with their units. Times
+are seconds here.
 
 SPDX-License-Identifier: Apache-2.0
 """
@@ -33,17 +33,21 @@ class Region:
 
 @dataclass(frozen=True)
 class Density:
-    """Vehicles per cell, row by row; with NumPy: `numpy.frombuffer(density.cells, "f4").reshape(density.rows, density.columns)`."""
+    """Vehicles per cell, row by row; with NumPy:
+    `numpy.frombuffer(density.cells, "f4").reshape(density.rows, density.columns)`."""
 
     columns: int
     rows: int
-    rect: Tuple[float, float, float, float]  # x, y, width, height of the grid in the frame, which spans 0..1
+    rect: Tuple[
+        float, float, float, float
+    ]  # x, y, width, height of the grid in the frame, which spans 0..1
     cells: array
 
 
 @dataclass(frozen=True)
 class Count:
-    """What was counted in a frame. `count`, `smoothed` and `level` are None before the first count."""
+    """What was counted in a frame. `count`, `smoothed` and `level` are None before the first
+    count."""
 
     camera: str
     sequence: int
@@ -64,7 +68,8 @@ class Count:
 
 
 def read(buffer: Gst.Buffer) -> Optional[Count]:
-    """The count on `buffer`, or None. Where several counters left theirs: the first (PyGObject reaches no other)."""
+    """The count on `buffer`, or None. Where several counters left theirs: the first (PyGObject
+    reaches no other)."""
     # Asking for a name that no plugin has registered is a critical warning.
     meta = buffer.get_custom_meta(NAME) if Gst.Meta.get_info(NAME) else None
     # The structure lives in the buffer, so everything is taken out of it here and now.
@@ -85,12 +90,20 @@ def _array(structure, name):
 
 
 def _counted(structure):
-    return {"count": _get(structure, "count"), "smoothed": _get(structure, "count-smoothed"), "level": _get(structure, "level")}
+    return {
+        "count": _get(structure, "count"),
+        "smoothed": _get(structure, "count-smoothed"),
+        "level": _get(structure, "level"),
+    }
 
 
 def _region(structure):
     corners = _array(structure, "polygon")
-    return Region(name=structure.get_value("name"), polygon=list(zip(corners[::2], corners[1::2])), **_counted(structure))
+    return Region(
+        name=structure.get_value("name"),
+        polygon=list(zip(corners[::2], corners[1::2])),
+        **_counted(structure),
+    )
 
 
 def _density(structure):
@@ -100,7 +113,9 @@ def _density(structure):
     if sys.byteorder == "big":
         cells.byteswap()
     rect = tuple(structure.get_value(f"density-{side}") for side in ("x", "y", "width", "height"))
-    return Density(structure.get_value("density-columns"), structure.get_value("density-rows"), rect, cells)
+    return Density(
+        structure.get_value("density-columns"), structure.get_value("density-rows"), rect, cells
+    )
 
 
 def _count(structure):

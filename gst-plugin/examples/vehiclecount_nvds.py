@@ -1,7 +1,9 @@
-"""Reads the vehicle count that vehiclecounternvmm leaves on frames of a DeepStream pipeline, beside `pyds` or without it.
+"""Reads the vehicle count that vehiclecounternvmm leaves on frames of a DeepStream pipeline, beside
+`pyds` or without it.
 
-One file over ctypes: copy it, or put its folder on PYTHONPATH. It needs DeepStream's libraries and, for `read_buffer`, PyGObject; not
-`pyds`. docs/deepstream.md lists the fields with their units. Times are seconds here.
+One file over ctypes: copy it, or put its folder on PYTHONPATH. It needs DeepStream's libraries and,
+for `read_buffer`, PyGObject; not `pyds`. docs/deepstream.md lists the fields with their units.
+Times are seconds here.
 
 With pyds, in a probe:
 
@@ -75,12 +77,17 @@ class _Count(ctypes.Structure):
     ]
 
 
-# The beginnings of DeepStream's own structures, the same in all versions since 5.0: enough to find frames and their user metadata.
+# The beginnings of DeepStream's own structures, the same in all versions since 5.0: enough to find
+# frames and their user metadata.
 class _List(ctypes.Structure):
     pass
 
 
-_List._fields_ = [("data", ctypes.c_void_p), ("next", ctypes.POINTER(_List)), ("previous", ctypes.POINTER(_List))]
+_List._fields_ = [
+    ("data", ctypes.c_void_p),
+    ("next", ctypes.POINTER(_List)),
+    ("previous", ctypes.POINTER(_List)),
+]
 
 
 class _BaseMeta(ctypes.Structure):
@@ -103,7 +110,11 @@ class _BatchMeta(ctypes.Structure):
 
 
 class _FrameMeta(ctypes.Structure):
-    _fields_ = [("base", _BaseMeta), ("numbers", ctypes.c_uint8 * 80), ("user_list", ctypes.POINTER(_List))]
+    _fields_ = [
+        ("base", _BaseMeta),
+        ("numbers", ctypes.c_uint8 * 80),
+        ("user_list", ctypes.POINTER(_List)),
+    ]
 
 
 class _UserMeta(ctypes.Structure):
@@ -111,7 +122,11 @@ class _UserMeta(ctypes.Structure):
 
 
 assert ctypes.sizeof(_Count) == 184 and ctypes.sizeof(_Region) == 48
-assert _BatchMeta.frame_list.offset == 96 and _FrameMeta.user_list.offset == 120 and _UserMeta.data.offset == 40
+assert (
+    _BatchMeta.frame_list.offset == 96
+    and _FrameMeta.user_list.offset == 120
+    and _UserMeta.data.offset == 40
+)
 
 
 @dataclass(frozen=True)
@@ -127,17 +142,21 @@ class Region:
 
 @dataclass(frozen=True)
 class Density:
-    """Vehicles per cell, row by row; with NumPy: `numpy.frombuffer(density.cells, "f4").reshape(density.rows, density.columns)`."""
+    """Vehicles per cell, row by row; with NumPy:
+    `numpy.frombuffer(density.cells, "f4").reshape(density.rows, density.columns)`."""
 
     columns: int
     rows: int
-    rect: Tuple[float, float, float, float]  # x, y, width, height of the grid in the frame, which spans 0..1
+    rect: Tuple[
+        float, float, float, float
+    ]  # x, y, width, height of the grid in the frame, which spans 0..1
     cells: array
 
 
 @dataclass(frozen=True)
 class Count:
-    """What was counted in a frame. `count`, `smoothed` and `level` are None before the first count."""
+    """What was counted in a frame. `count`, `smoothed` and `level` are None before the first
+    count."""
 
     camera: str
     source_id: int
@@ -159,7 +178,11 @@ class Count:
 
 
 def _library(name):
-    folders = [os.environ.get("VEHICLECOUNT_DEEPSTREAM"), "", "/opt/nvidia/deepstream/deepstream/lib"]
+    folders = [
+        os.environ.get("VEHICLECOUNT_DEEPSTREAM"),
+        "",
+        "/opt/nvidia/deepstream/deepstream/lib",
+    ]
     errors = []
     for folder in folders:
         if folder is None:
@@ -204,7 +227,8 @@ def meta_type() -> int:
 
 
 def of_frame(frame) -> List[Count]:
-    """The counts on a `pyds.NvDsFrameMeta`: one of each counter that it passed. Hold the batch's lock meanwhile."""
+    """The counts on a `pyds.NvDsFrameMeta`: one of each counter that it passed. Hold the batch's
+    lock meanwhile."""
     import pyds
 
     counts = []
@@ -236,7 +260,8 @@ def from_user_meta(user) -> Optional[Count]:
 
 
 def from_address(address: int) -> Optional[Count]:
-    """The count at `address`, the `user_meta_data` of a user meta of our type. Everything is copied out of it here and now."""
+    """The count at `address`, the `user_meta_data` of a user meta of our type. Everything is copied
+    out of it here and now."""
     if not address:
         return None
     count = _Count.from_address(address)
@@ -245,7 +270,9 @@ def from_address(address: int) -> Optional[Count]:
     regions = [
         Region(
             name=region.name.decode(),
-            polygon=[(region.corners[2 * i], region.corners[2 * i + 1]) for i in range(region.n_corners)],
+            polygon=[
+                (region.corners[2 * i], region.corners[2 * i + 1]) for i in range(region.n_corners)
+            ],
             **_counted(region),
         )
         for region in (count.regions[i] for i in range(count.n_regions))
@@ -253,7 +280,9 @@ def from_address(address: int) -> Optional[Count]:
     density = None
     if count.cells:
         cells = array("f", count.cells[: count.columns * count.rows])
-        density = Density(count.columns, count.rows, (count.x, count.y, count.width, count.height), cells)
+        density = Density(
+            count.columns, count.rows, (count.x, count.y, count.width, count.height), cells
+        )
     return Count(
         camera=count.camera.decode(),
         source_id=count.source_id,
@@ -276,7 +305,11 @@ def from_address(address: int) -> Optional[Count]:
 def _counted(structure):
     if not structure.flags & COUNTED:
         return {"count": None, "smoothed": None, "level": None}
-    return {"count": structure.count, "smoothed": structure.smoothed, "level": LEVELS[structure.level]}
+    return {
+        "count": structure.count,
+        "smoothed": structure.smoothed,
+        "level": LEVELS[structure.level],
+    }
 
 
 def _items(first) -> Iterator[int]:

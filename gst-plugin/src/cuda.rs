@@ -39,7 +39,8 @@ const MAP_CUDA: gst::ffi::GstMapFlags = gst::ffi::GST_MAP_FLAG_LAST << 1;
 /// since 1.24.
 struct GstCuda {
     is_cuda_memory: unsafe extern "C" fn(*mut gst::ffi::GstMemory) -> glib::ffi::gboolean,
-    context_new_wrapped: unsafe extern "C" fn(*mut c_void, c_int) -> *mut glib::gobject_ffi::GObject,
+    context_new_wrapped:
+        unsafe extern "C" fn(*mut c_void, c_int) -> *mut glib::gobject_ffi::GObject,
     context_get_handle: unsafe extern "C" fn(*mut c_void) -> *mut c_void,
     context_new: unsafe extern "C" fn(*mut glib::gobject_ffi::GObject) -> *mut gst::ffi::GstContext,
     streams: Option<Streams>,
@@ -62,12 +63,15 @@ struct CudaMemory {
 
 impl GstCuda {
     fn open() -> Option<Self> {
-        // SAFETY: a library made to be opened so; it stays, for it registers types with GLib, and the functions have these types.
+        // SAFETY: a library made to be opened so; it stays, for it registers types with GLib, and
+        // the functions have these types.
         unsafe {
             let library = Library::new("libgstcuda-1.0.so.0").ok()?;
-            let load =
-                *library.get::<unsafe extern "C" fn() -> glib::ffi::gboolean>(b"gst_cuda_load_library\0").ok()?;
-            let init = *library.get::<unsafe extern "C" fn()>(b"gst_cuda_memory_init_once\0").ok()?;
+            let load = *library
+                .get::<unsafe extern "C" fn() -> glib::ffi::gboolean>(b"gst_cuda_load_library\0")
+                .ok()?;
+            let init =
+                *library.get::<unsafe extern "C" fn()>(b"gst_cuda_memory_init_once\0").ok()?;
             let functions = Self {
                 is_cuda_memory: *library.get(b"gst_is_cuda_memory\0").ok()?,
                 context_new_wrapped: *library.get(b"gst_cuda_context_new_wrapped\0").ok()?,
@@ -77,7 +81,9 @@ impl GstCuda {
                     library.get(b"gst_cuda_memory_get_stream\0"),
                     library.get(b"gst_cuda_stream_get_handle\0"),
                 ) {
-                    (Ok(get), Ok(handle)) => Some(Streams { memory_get_stream: *get, stream_get_handle: *handle }),
+                    (Ok(get), Ok(handle)) => {
+                        Some(Streams { memory_get_stream: *get, stream_get_handle: *handle })
+                    }
                     _ => None,
                 },
             };
@@ -112,7 +118,8 @@ impl GstCuda {
     /// passes that on.
     fn wrap(&self, cuda: &Context) -> Option<(glib::Object, gst::Context)> {
         // SAFETY: a living context of that device; the object does not destroy it.
-        let object = unsafe { (self.context_new_wrapped)(cuda.handle(), cuda.device().index as c_int) };
+        let object =
+            unsafe { (self.context_new_wrapped)(cuda.handle(), cuda.device().index as c_int) };
         if object.is_null() {
             return None;
         }
@@ -160,7 +167,8 @@ fn library() -> Option<&'static GstCuda> {
 }
 
 /// What to do so that frames stay on the GPU.
-pub const REMEDY: &str = "set gst.cuda.context on the pipeline before it goes to PAUSED, on the GPU of gpu-id";
+pub const REMEDY: &str =
+    "set gst.cuda.context on the pipeline before it goes to PAUSED, on the GPU of gpu-id";
 
 /// Whether frames in GPU memory can be taken at all on this machine.
 pub fn is_available() -> bool {
@@ -187,18 +195,22 @@ impl SharedContext {
     pub fn new(cuda: Arc<Context>) -> Option<Arc<Self>> {
         let library = library()?;
         let (object, context) = library.wrap(&cuda)?;
-        // SAFETY: the object keeps the context for as long as anybody keeps the object; nobody reads this value.
+        // SAFETY: the object keeps the context for as long as anybody keeps the object; nobody
+        // reads this value.
         unsafe { object.set_data(OWN, cuda.clone()) };
         Some(Arc::new(Self { cuda, foreign: false, context, library }))
     }
 
-    /// The one in `context`, which the application or another element made; the error says why it cannot be used. `None` where it is of another
-    /// kind.
+    /// The one in `context`, which the application or another element made; the error says why it
+    /// cannot be used. `None` where it is of another kind.
     pub fn adopt(context: &gst::Context) -> Option<Result<Arc<Self>, String>> {
         let library = library()?;
         let object = context.structure().get::<glib::Object>(CONTEXT).ok()?;
         if object.type_().name() != "GstCudaContext" {
-            return Some(Err(format!("a {} where a GstCudaContext is needed", object.type_().name())));
+            return Some(Err(format!(
+                "a {} where a GstCudaContext is needed",
+                object.type_().name()
+            )));
         }
         // SAFETY: whoever of us sets this value sets it to an `Arc<Context>`, and never changes it.
         let own = unsafe { object.data::<Arc<Context>>(OWN).map(|own| own.as_ref().clone()) };
@@ -208,7 +220,8 @@ impl SharedContext {
             let handle = unsafe { (library.context_get_handle)(object.as_ptr().cast()) };
             let driver = Driver::open().map_err(|error| error.to_string())?;
             // SAFETY: the context lives as long as the object, which `context` holds.
-            unsafe { Context::lent(driver, handle, Box::new(context.clone())) }.map_err(|error| error.to_string())
+            unsafe { Context::lent(driver, handle, Box::new(context.clone())) }
+                .map_err(|error| error.to_string())
         };
         let cuda = own.map_or_else(lent, Ok);
         Some(cuda.map(|cuda| Arc::new(Self { cuda, foreign, context: context.clone(), library })))
@@ -230,7 +243,12 @@ impl SharedContext {
     }
 
     /// The frame in `buffer`, mapped where it lies; the error says why it cannot be read there.
-    pub fn map(&self, buffer: &gst::Buffer, info: &gst_video::VideoInfo, planes: usize) -> Result<Lent, String> {
+    pub fn map(
+        &self,
+        buffer: &gst::Buffer,
+        info: &gst_video::VideoInfo,
+        planes: usize,
+    ) -> Result<Lent, String> {
         if buffer.n_memory() != 1 {
             return Err(format!("a frame in {} pieces of memory", buffer.n_memory()));
         }
@@ -240,14 +258,16 @@ impl SharedContext {
             return Err("a frame that is not in the GPU's memory".to_owned());
         }
         // SAFETY: as was just asked, it is a GstCudaMemory, which begins so and holds its context.
-        let handle = unsafe { (self.library.context_get_handle)((*memory.cast::<CudaMemory>()).context) };
+        let handle =
+            unsafe { (self.library.context_get_handle)((*memory.cast::<CudaMemory>()).context) };
         if handle != self.cuda.handle() {
             return Err(format!("a frame of another CUDA context than the engine's; {REMEDY}"));
         }
         let mut map = MaybeUninit::<gst::ffi::GstMapInfo>::uninit();
         // SAFETY: the memory lives with the buffer, which is kept until it is unmapped.
-        if unsafe { gst::ffi::gst_memory_map(memory, map.as_mut_ptr(), gst::ffi::GST_MAP_READ | MAP_CUDA) }
-            == glib::ffi::GFALSE
+        if unsafe {
+            gst::ffi::gst_memory_map(memory, map.as_mut_ptr(), gst::ffi::GST_MAP_READ | MAP_CUDA)
+        } == glib::ffi::GFALSE
         {
             return Err("a frame that cannot be mapped on the GPU".to_owned());
         }
@@ -255,11 +275,13 @@ impl SharedContext {
         let map = unsafe { map.assume_init() };
         let lent = Held { _buffer: buffer.clone(), memory, map };
         let meta = buffer.meta::<gst_video::VideoMeta>();
-        let (offsets, strides) =
-            meta.as_ref().map_or((info.offset(), info.stride()), |meta| (meta.offset(), meta.stride()));
+        let (offsets, strides) = meta
+            .as_ref()
+            .map_or((info.offset(), info.stride()), |meta| (meta.offset(), meta.stride()));
         let mut placed = Vec::with_capacity(planes);
         for (&offset, &stride) in offsets.iter().zip(strides).take(planes) {
-            let stride = usize::try_from(stride).map_err(|_| format!("stride of {stride} bytes"))?;
+            let stride =
+                usize::try_from(stride).map_err(|_| format!("stride of {stride} bytes"))?;
             let bytes = lent.map.size.saturating_sub(offset);
             placed.push((lent.map.data as u64 + offset as u64, stride, bytes));
         }
@@ -332,7 +354,8 @@ mod tests {
             // SAFETY: the functions above take it for a memory.
             unsafe { streams.producer(ptr::from_mut(&mut stream).cast()) }
         };
-        let (mut named, mut default) = (ptr::dangling_mut::<u64>().cast::<c_void>(), ptr::null_mut::<c_void>());
+        let (mut named, mut default) =
+            (ptr::dangling_mut::<u64>().cast::<c_void>(), ptr::null_mut::<c_void>());
         assert_eq!(producer(ptr::from_mut(&mut named).cast()), Some(ForeignStream(named)));
         // The default stream, in both forms in which GStreamer names it.
         assert_eq!(producer(ptr::from_mut(&mut default).cast()), None);

@@ -23,11 +23,13 @@ use vehiclecount_core::cuda::{Context, CudaError, Driver};
 
 use crate::cuda;
 
-const ABSENT: &str = "libgstcuda-1.0 is not there: install GStreamer's plugins \"bad\" of version 1.22 or later";
+const ABSENT: &str =
+    "libgstcuda-1.0 is not there: install GStreamer's plugins \"bad\" of version 1.22 or later";
 
 /// Where a GstCudaContext keeps the `Arc<CudaContext>`. An application and the plugin may be of two
 /// versions, each with a cudarc of its own.
-const KEY: &str = concat!("vehiclecount-cudarc-", env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID"));
+const KEY: &str =
+    concat!("vehiclecount-cudarc-", env!("CARGO_PKG_VERSION"), "-", env!("COMMIT_ID"));
 
 /// cudarc's `context` as GStreamer passes it on, for `set_context` of a pipeline. GStreamer's
 /// object keeps it.
@@ -48,10 +50,14 @@ pub fn context_from_cudarc(context: &Arc<CudaContext>) -> Result<gst::Context, C
 /// # Errors
 /// It is of another kind, or another library made it, and cudarc would destroy it.
 pub fn context_to_cudarc(context: &gst::Context) -> Result<Arc<CudaContext>, CudaError> {
-    let nothing = || CudaError::Interop("there is no GstCudaContext in the context, or no libgstcuda".to_owned());
+    let nothing = || {
+        CudaError::Interop("there is no GstCudaContext in the context, or no libgstcuda".to_owned())
+    };
     let (object, handle, index) = cuda::unwrap(context).ok_or_else(nothing)?;
     // SAFETY: see `context_from_cudarc`.
-    if let Some(given) = unsafe { object.data::<Arc<CudaContext>>(KEY).map(|given| given.as_ref().clone()) } {
+    if let Some(given) =
+        unsafe { object.data::<Arc<CudaContext>>(KEY).map(|given| given.as_ref().clone()) }
+    {
         return Ok(given);
     }
     let driver = Driver::open()?;

@@ -28,7 +28,9 @@ static TENSORRT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 fn log_tensorrt(severity: Severity, message: &str) {
     match severity {
         // An error becomes the reason of one of ours, or was only tried.
-        Severity::Internal | Severity::Error | Severity::Warning => gst::warning!(TENSORRT, "{message}"),
+        Severity::Internal | Severity::Error | Severity::Warning => {
+            gst::warning!(TENSORRT, "{message}")
+        }
         Severity::Info => gst::info!(TENSORRT, "{message}"),
         Severity::Verbose => gst::debug!(TENSORRT, "{message}"),
     }

@@ -36,7 +36,9 @@ pub enum StreamTime {
 impl StreamTime {
     /// From now on, `segment` holds.
     pub fn of(segment: &gst::Segment) -> Self {
-        segment.downcast_ref::<gst::ClockTime>().map_or(Self::Buffer, |segment| Self::Segment(segment.clone()))
+        segment
+            .downcast_ref::<gst::ClockTime>()
+            .map_or(Self::Buffer, |segment| Self::Segment(segment.clone()))
     }
 
     /// The time of `buffer` in its stream, nanoseconds; `None` where it has none.
@@ -57,5 +59,6 @@ impl StreamTime {
 /// How long a frame lasts, as its caps say: `None` where they do not.
 pub fn duration_of(fps: gst::Fraction) -> Option<Duration> {
     let (frames, seconds) = (fps.numer(), fps.denom());
-    (frames > 0 && seconds > 0).then(|| Duration::from_secs_f64(f64::from(seconds) / f64::from(frames)))
+    (frames > 0 && seconds > 0)
+        .then(|| Duration::from_secs_f64(f64::from(seconds) / f64::from(frames)))
 }

@@ -1,4 +1,5 @@
-//! The element `vehiclecounter`, with the scripted engine behind it: one vehicle in each cell whose red is full.
+//! The element `vehiclecounter`, with the scripted engine behind it: one vehicle in each cell whose
+//! red is full.
 
 #![allow(clippy::unwrap_used)]
 
@@ -158,7 +159,10 @@ fn frames_of_different_cameras_meet_in_one_batch() {
     }
     rig.control.open_gate();
     for camera in 1..4 {
-        assert!((counted(&rig.pull(camera)) - 12.8 * camera as f64).abs() < 1e-4, "each gets its own count");
+        assert!(
+            (counted(&rig.pull(camera)) - 12.8 * camera as f64).abs() < 1e-4,
+            "each gets its own count"
+        );
     }
     rig.pull(0);
     assert_eq!(rig.control.calls(), [1, 3]);
@@ -204,8 +208,10 @@ fn camera_changes_size_and_format_in_mid_stream() {
     let mut rig = Rig::new("renegotiation", 1, |_| {});
     rig.push(0, 255, 0);
     assert_eq!(counted(&rig.pull(0)), 64.0);
-    // Twice as wide as high: letterboxed into the middle half of the rows, the grey border counting 114/255 a cell.
-    rig.cameras[0].set_src_caps_str("video/x-raw, format=BGRx, width=32, height=16, framerate=25/1");
+    // Twice as wide as high: letterboxed into the middle half of the rows, the grey border counting
+    // 114/255 a cell.
+    rig.cameras[0]
+        .set_src_caps_str("video/x-raw, format=BGRx, width=32, height=16, framerate=25/1");
     let mut buffer = gst::Buffer::from_mut_slice([0u8, 0, 255, 0].repeat(32 * 16));
     buffer.get_mut().unwrap().set_pts(FRAME);
     rig.cameras[0].push(buffer).unwrap();
@@ -376,7 +382,8 @@ fn file_is_counted_frame_by_frame_however_slow_the_engine() {
     pipeline.set_state(gst::State::Playing).unwrap();
     let bus = pipeline.bus().unwrap();
     let bound = gst::ClockTime::try_from(BOUND).unwrap();
-    let end = bus.timed_pop_filtered(bound, &[gst::MessageType::Eos, gst::MessageType::Error]).unwrap();
+    let end =
+        bus.timed_pop_filtered(bound, &[gst::MessageType::Eos, gst::MessageType::Error]).unwrap();
     assert_eq!(end.type_(), gst::MessageType::Eos);
     pipeline.set_state(gst::State::Null).unwrap();
     let reports: Vec<_> = receive.try_iter().collect();
@@ -394,7 +401,8 @@ fn file_is_counted_frame_by_frame_however_slow_the_engine() {
 fn camera_without_a_taker_goes_on_when_one_is_linked() {
     init();
     let pipeline = gst::Pipeline::new();
-    let source = gst::ElementFactory::make("appsrc").build().unwrap().downcast::<gst_app::AppSrc>().unwrap();
+    let source =
+        gst::ElementFactory::make("appsrc").build().unwrap().downcast::<gst_app::AppSrc>().unwrap();
     source.set_format(gst::Format::Time);
     source.set_caps(Some(&CAPS.parse().unwrap()));
     let counter = gst::ElementFactory::make("vehiclecounter")
@@ -411,7 +419,8 @@ fn camera_without_a_taker_goes_on_when_one_is_linked() {
     pipeline.set_state(gst::State::Playing).unwrap();
     source.push_buffer(picture(255, 0)).unwrap();
     sink.pull_sample().unwrap();
-    // Unlinked and linked again between two frames: nothing was pushed meanwhile, so nothing was refused.
+    // Unlinked and linked again between two frames: nothing was pushed meanwhile, so nothing was
+    // refused.
     counter.unlink(&sink);
     counter.link(&sink).unwrap();
     source.push_buffer(picture(255, 1)).unwrap();
@@ -428,7 +437,10 @@ fn stopped_element_counts_from_the_beginning_when_it_starts_again() {
     rig.element.set_state(gst::State::Ready).unwrap();
     assert_eq!(rig.element.property::<Option<String>>("active-engine"), None);
     rig.element.set_state(gst::State::Playing).unwrap();
-    assert_eq!(rig.element.property::<Option<String>>("active-engine").as_deref(), Some("scripted"));
+    assert_eq!(
+        rig.element.property::<Option<String>>("active-engine").as_deref(),
+        Some("scripted")
+    );
     rig.cameras[0].set_src_caps_str(CAPS);
     rig.push(0, 51, 0);
     let report = rig.pull(0);

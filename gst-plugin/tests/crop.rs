@@ -13,7 +13,8 @@ use vehiclecount_core::report::FrameReport;
 type Rect = (u32, u32, u32, u32);
 
 fn caps(format: gst_video::VideoFormat, width: u32, height: u32) -> gst::Caps {
-    let info = gst_video::VideoInfo::builder(format, width, height).fps(gst::Fraction::new(25, 1)).build();
+    let info =
+        gst_video::VideoInfo::builder(format, width, height).fps(gst::Fraction::new(25, 1)).build();
     info.unwrap().to_caps().unwrap()
 }
 
@@ -30,14 +31,21 @@ fn textured(info: &gst_video::VideoInfo) -> gst::Buffer {
 }
 
 /// The part of the picture in `buffer`, copied.
-fn copied(buffer: &gst::Buffer, info: &gst_video::VideoInfo, (x, y, width, height): Rect) -> gst::Buffer {
+fn copied(
+    buffer: &gst::Buffer,
+    info: &gst_video::VideoInfo,
+    (x, y, width, height): Rect,
+) -> gst::Buffer {
     let part = gst_video::VideoInfo::builder(info.format(), width, height).build().unwrap();
     let from = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).unwrap();
     let mut copy = gst::Buffer::with_size(part.size()).unwrap();
     {
-        let mut to = gst_video::VideoFrameRef::from_buffer_ref_writable(copy.get_mut().unwrap(), &part).unwrap();
+        let mut to =
+            gst_video::VideoFrameRef::from_buffer_ref_writable(copy.get_mut().unwrap(), &part)
+                .unwrap();
         for plane in 0..info.n_planes() {
-            let component = (0..info.n_components()).find(|&c| info.comp_plane(c as u8) == plane).unwrap();
+            let component =
+                (0..info.n_components()).find(|&c| info.comp_plane(c as u8) == plane).unwrap();
             let (across, down) = {
                 let format = info.format_info();
                 (format.w_sub()[component as usize], format.h_sub()[component as usize])
@@ -108,7 +116,9 @@ fn part_that_moves_from_frame_to_frame_is_followed() {
     let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, 128, 64).build().unwrap();
     // Black on the left, red on the right.
     let row = [[0u8, 0, 0].repeat(64), [255u8, 0, 0].repeat(64)].concat();
-    for (number, (left, expected)) in [(0, 0.0), (64, 64.0), (32, 32.0), (0, 0.0)].into_iter().enumerate() {
+    for (number, (left, expected)) in
+        [(0, 0.0), (64, 64.0), (32, 32.0), (0, 0.0)].into_iter().enumerate()
+    {
         let mut picture = gst::Buffer::from_mut_slice(row.repeat(64));
         crop(&mut picture, &info, (left, 0, 64, 64));
         let got = counted(&pass(&mut rig, picture, number as u64));
@@ -122,7 +132,9 @@ fn part_that_lies_outside_its_picture_is_passed_uncounted_with_a_warning() {
     let mut rig = Rig::new("bad-crop", 1, |_| {});
     let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Rgb, 128, 64).build().unwrap();
     for (number, rect) in
-        [(65, 0, 64, 64), (0, 1, 64, 64), (0, 0, 0, 64), (u32::MAX, u32::MAX, u32::MAX, 2)].into_iter().enumerate()
+        [(65, 0, 64, 64), (0, 1, 64, 64), (0, 0, 0, 64), (u32::MAX, u32::MAX, u32::MAX, 2)]
+            .into_iter()
+            .enumerate()
     {
         let mut picture = textured(&info);
         crop(&mut picture, &info, rect);
@@ -138,13 +150,18 @@ fn part_that_lies_outside_its_picture_is_passed_uncounted_with_a_warning() {
 #[test]
 fn elements_that_crop_without_a_copy_are_told_that_they_may() {
     let rig = Rig::new("crop-allocation", 1, |_| {});
-    rig.element.static_pad("src_0").unwrap().add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
-        if let Some(gst::QueryViewMut::Allocation(allocation)) = info.query_mut().map(|query| query.view_mut()) {
-            allocation.add_allocation_meta::<gst_video::VideoCropMeta>(None);
-            return gst::PadProbeReturn::Handled;
-        }
-        gst::PadProbeReturn::Ok
-    });
+    rig.element.static_pad("src_0").unwrap().add_probe(
+        gst::PadProbeType::QUERY_DOWNSTREAM,
+        |_, info| {
+            if let Some(gst::QueryViewMut::Allocation(allocation)) =
+                info.query_mut().map(|query| query.view_mut())
+            {
+                allocation.add_allocation_meta::<gst_video::VideoCropMeta>(None);
+                return gst::PadProbeReturn::Handled;
+            }
+            gst::PadProbeReturn::Ok
+        },
+    );
     let caps = common::CAPS.parse::<gst::Caps>().unwrap();
     let mut query = gst::query::Allocation::new(Some(&caps), false);
     assert!(rig.element.static_pad("sink_0").unwrap().query(query.query_mut()));

@@ -59,7 +59,8 @@ fn grey(info: &gst_video::VideoInfo) -> gst::Buffer {
     buffer
 }
 
-/// Pushes one frame of `caps` through the overlay; returns for each row the columns whose first component changed.
+/// Pushes one frame of `caps` through the overlay; returns for each row the columns whose first
+/// component changed.
 fn drawn(properties: &str, caps: &str, report: Option<&FrameReport>) -> Vec<Vec<usize>> {
     init();
     let mut overlay = Harness::new_parse(&format!("vehiclecountoverlay {properties}"));
@@ -85,14 +86,24 @@ fn drawn(properties: &str, caps: &str, report: Option<&FrameReport>) -> Vec<Vec<
 fn heat_lies_where_the_vehicles_are_in_every_format_and_size() {
     for format in ["I420", "NV12", "YUY2", "RGB", "BGRx", "ARGB", "GRAY8", "Y444"] {
         for (width, height) in [(64, 48), (161, 91), (640, 360)] {
-            let caps = format!("video/x-raw,format={format},width={width},height={height},framerate=25/1");
+            let caps =
+                format!("video/x-raw,format={format},width={width},height={height},framerate=25/1");
             let rows = drawn("regions=false labels=false", &caps, Some(&report()));
             // The spot covers columns 5 and 6 of 8; the spline reaches a cell further.
             let left = rows.iter().flatten().min().copied().unwrap();
             let right = rows.iter().flatten().max().copied().unwrap();
-            assert!(left >= width * 4 / 8 && left < width * 11 / 16, "{format} {width}x{height}: from {left}");
-            assert!(right < width && right >= width * 6 / 8, "{format} {width}x{height}: to {right}");
-            assert!(rows[..height * 2 / 8].iter().all(Vec::is_empty), "{format} {width}x{height}: nothing at the top");
+            assert!(
+                left >= width * 4 / 8 && left < width * 11 / 16,
+                "{format} {width}x{height}: from {left}"
+            );
+            assert!(
+                right < width && right >= width * 6 / 8,
+                "{format} {width}x{height}: to {right}"
+            );
+            assert!(
+                rows[..height * 2 / 8].iter().all(Vec::is_empty),
+                "{format} {width}x{height}: nothing at the top"
+            );
         }
     }
 }
@@ -103,25 +114,34 @@ fn of_a_cropped_picture_the_part_that_is_shown_is_drawn_on() {
     let (x, y, width, height) = (101, 60, 320, 180);
     let shown = format!("video/x-raw,format=BGRx,width={width},height={height},framerate=25/1");
     let expected = drawn("", &shown, Some(&report()));
-    let info = gst_video::VideoInfo::builder(gst_video::VideoFormat::Bgrx, 640, 360).build().unwrap();
+    let info =
+        gst_video::VideoInfo::builder(gst_video::VideoFormat::Bgrx, 640, 360).build().unwrap();
     let mut overlay = Harness::new("vehiclecountoverlay");
     overlay.set_src_caps_str(&shown);
     let mut buffer = grey(&info);
     {
         let buffer = buffer.make_mut();
         let flags = gst_video::VideoFrameFlags::empty();
-        gst_video::VideoMeta::add(buffer, flags, info.format(), info.width(), info.height()).unwrap();
+        gst_video::VideoMeta::add(buffer, flags, info.format(), info.width(), info.height())
+            .unwrap();
         gst_video::VideoCropMeta::add(buffer, (x as u32, y as u32, width, height));
         meta::count::attach(buffer, &report());
     }
     let out = overlay.push_and_pull(buffer).unwrap();
     let frame = gst_video::VideoFrame::from_buffer_readable(out, &info).unwrap();
     let (stride, data) = (frame.plane_stride()[0] as usize, frame.plane_data(0).unwrap());
-    let drawn_at = |row: usize, column: usize| data[row * stride + column * 4..][..4].iter().any(|&byte| byte != 0x60);
+    let drawn_at = |row: usize, column: usize| {
+        data[row * stride + column * 4..][..4].iter().any(|&byte| byte != 0x60)
+    };
     for row in 0..360 {
         let columns: Vec<_> = (0..640).filter(|&column| drawn_at(row, column)).collect();
-        let expected = row.checked_sub(y).and_then(|row| expected.get(row)).cloned().unwrap_or_default();
-        assert_eq!(columns, expected.iter().map(|column| column + x).collect::<Vec<_>>(), "row {row}");
+        let expected =
+            row.checked_sub(y).and_then(|row| expected.get(row)).cloned().unwrap_or_default();
+        assert_eq!(
+            columns,
+            expected.iter().map(|column| column + x).collect::<Vec<_>>(),
+            "row {row}"
+        );
     }
 }
 
@@ -152,7 +172,10 @@ fn long_names_are_cut_short_and_hide_nothing() {
     let caps = "video/x-raw,format=BGRx,width=320,height=240,framerate=25/1";
     let rows = drawn("regions=false heat-map=false", caps, Some(&long));
     let right = *rows.iter().flatten().max().unwrap();
-    assert!(right > 200 && right < 240, "two thirds of the frame, a margin and the panel's own: {right}");
+    assert!(
+        right > 200 && right < 240,
+        "two thirds of the frame, a margin and the panel's own: {right}"
+    );
     let mut narrow = report();
     narrow.regions[0] = RegionReport {
         name,
@@ -168,7 +191,8 @@ fn long_names_are_cut_short_and_hide_nothing() {
 fn text_stays_legible_on_small_frames_and_grows_on_demand() {
     let width_of = |properties: &str| {
         let caps = "video/x-raw,format=BGRx,width=320,height=180,framerate=25/1";
-        let rows = drawn(&format!("regions=false heat-map=false {properties}"), caps, Some(&report()));
+        let rows =
+            drawn(&format!("regions=false heat-map=false {properties}"), caps, Some(&report()));
         rows.iter().flatten().max().unwrap() - rows.iter().flatten().min().unwrap()
     };
     let usual = width_of("");
@@ -197,7 +221,9 @@ fn drawing_follows_a_change_of_count_size_and_setting() {
     other.count = Some(Counted { raw: 9.0, smoothed: 9.0, level: Level::Moderate });
     assert!(first != frame(caps, &other, 1.0));
     let mut other = report();
-    other.density = other.density.map(|map| DensityMap { cells: map.cells.iter().rev().copied().collect(), ..map });
+    other.density = other
+        .density
+        .map(|map| DensityMap { cells: map.cells.iter().rev().copied().collect(), ..map });
     assert!(first != frame(caps, &other, 1.0));
     assert!(first != frame(caps, &report(), 2.0));
     frame("video/x-raw,format=RGB,width=640,height=360,framerate=25/1", &report(), 1.0);
@@ -224,9 +250,15 @@ fn frame_without_a_count_passes_untouched() {
 fn age_of_a_stale_count_shows() {
     let caps = "video/x-raw,format=BGRx,width=640,height=360,framerate=25/1";
     let fresh = drawn("regions=false heat-map=false", caps, Some(&report()));
-    let stale =
-        drawn("regions=false heat-map=false", caps, Some(&FrameReport { stale: true, age: 400_000_000, ..report() }));
-    assert!(stale.iter().flatten().max() > fresh.iter().flatten().max(), "the panel is wider by the note");
+    let stale = drawn(
+        "regions=false heat-map=false",
+        caps,
+        Some(&FrameReport { stale: true, age: 400_000_000, ..report() }),
+    );
+    assert!(
+        stale.iter().flatten().max() > fresh.iter().flatten().max(),
+        "the panel is wider by the note"
+    );
 }
 
 fn publisher(properties: &str) -> Harness {
@@ -246,7 +278,11 @@ fn counted(camera: &str, sequence: u64) -> gst::Buffer {
 }
 
 fn lines(path: &Path) -> Vec<JsonReport> {
-    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 #[test]
@@ -260,9 +296,13 @@ fn every_counted_frame_is_a_line_that_the_schema_takes() {
     // Everything is on the disk when the end has passed.
     assert!(publisher.push_event(gst::event::Eos::new()));
     let written = lines(&path);
-    assert_eq!(written.iter().map(|line| line.sequence).collect::<Vec<_>>(), (0..20).collect::<Vec<_>>());
+    assert_eq!(
+        written.iter().map(|line| line.sequence).collect::<Vec<_>>(),
+        (0..20).collect::<Vec<_>>()
+    );
     assert_eq!(written[0].density.as_ref().unwrap().cells.len(), 64);
-    let schema: serde_json::Value = serde_json::from_str(include_str!("../../docs/report.schema.json")).unwrap();
+    let schema: serde_json::Value =
+        serde_json::from_str(include_str!("../../docs/report.schema.json")).unwrap();
     let validator = jsonschema::validator_for(&schema).unwrap();
     for line in fs::read_to_string(&path).unwrap().lines() {
         let line = serde_json::from_str(line).unwrap();
@@ -306,16 +346,21 @@ fn every_keeps_lines_apart_for_each_camera() {
         publisher.push_and_pull(counted("south", sequence)).unwrap();
     }
     publisher.push_event(gst::event::Eos::new());
-    let north: Vec<_> =
-        lines(&path).into_iter().filter(|line| line.camera == "north").map(|line| line.sequence).collect();
+    let north: Vec<_> = lines(&path)
+        .into_iter()
+        .filter(|line| line.camera == "north")
+        .map(|line| line.sequence)
+        .collect();
     assert_eq!(north, [0, 3, 6, 9]);
 }
 
 #[test]
 fn file_that_cannot_be_written_stops_the_start_by_name() {
     init();
-    let element =
-        gst::ElementFactory::make("vehiclecountpublish").property("location", "/nowhere/counts.jsonl").build().unwrap();
+    let element = gst::ElementFactory::make("vehiclecountpublish")
+        .property("location", "/nowhere/counts.jsonl")
+        .build()
+        .unwrap();
     let bus = gst::Bus::new();
     element.set_bus(Some(&bus));
     assert!(element.set_state(gst::State::Paused).is_err());

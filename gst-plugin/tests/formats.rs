@@ -24,7 +24,8 @@ fn seen(caps: &str, size: (u32, u32)) -> Vec<f32> {
     let pipeline = gst::parse::launch(&bars).unwrap().downcast::<gst::Pipeline>().unwrap();
     let bus = pipeline.bus().unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
-    let message = bus.timed_pop_filtered(BOUND, &[gst::MessageType::Eos, gst::MessageType::Error]).unwrap();
+    let message =
+        bus.timed_pop_filtered(BOUND, &[gst::MessageType::Eos, gst::MessageType::Error]).unwrap();
     assert_eq!(message.type_(), gst::MessageType::Eos, "{caps}: {message:?}");
     drop(message);
     let sample = pipeline.by_name("sink").unwrap().property::<gst::Sample>("last-sample");
@@ -46,11 +47,15 @@ fn seen(caps: &str, size: (u32, u32)) -> Vec<f32> {
 fn assert_alike(got: &[f32], wanted: &[f32], tolerance: f32, what: &str) {
     assert_eq!(got.len(), wanted.len(), "{what}");
     for (cell, (got, wanted)) in got.iter().zip(wanted).enumerate() {
-        assert!((got - wanted).abs() <= tolerance, "{what}: cell {cell} is of level {got}, not {wanted}");
+        assert!(
+            (got - wanted).abs() <= tolerance,
+            "{what}: cell {cell} is of level {got}, not {wanted}"
+        );
     }
 }
 
-/// Levels that chroma of fewer samples may move across the edges of bars, from one cell to the next.
+/// Levels that chroma of fewer samples may move across the edges of bars, from one cell to the
+/// next.
 const EDGES: f32 = 6.0;
 
 #[test]
@@ -87,8 +92,8 @@ fn every_format_and_colorimetry_is_counted_as_its_rgb_picture_is() {
             let caps = format!("video/x-raw,format={format}");
             assert_alike(&seen(&caps, size), &wanted, 0.1, &format!("{caps} of {size:?}"));
         }
-        // The converter makes eight bits with coefficients of eight bits, and cuts off the rest: it is
-        // what lies more than a level too low.
+        // The converter makes eight bits with coefficients of eight bits, and cuts off the rest: it
+        // is what lies more than a level too low.
         let grey = seen("video/x-raw,format=GRAY8", size);
         assert_alike(&seen("video/x-raw,format=GRAY16_LE", size), &grey, 2.0, "GRAY16_LE");
     }
@@ -97,7 +102,18 @@ fn every_format_and_colorimetry_is_counted_as_its_rgb_picture_is() {
 #[test]
 fn pictures_of_one_pixel_and_of_one_column_or_row_are_counted() {
     for size in [(1, 1), (1, 7), (9, 1), (3, 3), (5, 2)] {
-        for format in ["NV21", "YV12", "NV16", "Y42B", "Y41B", "YUY2", "UYVY", "Y444", "P010_10LE", "I420_10LE"] {
+        for format in [
+            "NV21",
+            "YV12",
+            "NV16",
+            "Y42B",
+            "Y41B",
+            "YUY2",
+            "UYVY",
+            "Y444",
+            "P010_10LE",
+            "I420_10LE",
+        ] {
             seen(&format!("video/x-raw,format={format}"), size);
         }
     }

@@ -9,7 +9,8 @@ use gst::prelude::*;
 
 #[test]
 fn frames_are_held_for_the_whole_of_a_long_latency() {
-    let mut rig = Rig::new("long-latency", 1, |element| element.set_property("max-latency", 5000u32));
+    let mut rig =
+        Rig::new("long-latency", 1, |element| element.set_property("max-latency", 5000u32));
     rig.control.hold();
     for number in 0..125 {
         rig.push(0, 255, number);
@@ -27,22 +28,28 @@ fn frames_are_held_for_the_whole_of_a_long_latency() {
 
 #[test]
 fn latency_that_does_not_fit_into_memory_is_limited_and_told() {
-    let mut rig = Rig::new("limited-latency", 1, |element| element.set_property("max-latency", 60_000u32));
+    let mut rig =
+        Rig::new("limited-latency", 1, |element| element.set_property("max-latency", 60_000u32));
     // 48 MiB a frame.
-    rig.cameras[0].set_src_caps_str("video/x-raw, format=RGB, width=4096, height=4096, framerate=10/1");
+    rig.cameras[0]
+        .set_src_caps_str("video/x-raw, format=RGB, width=4096, height=4096, framerate=10/1");
     while rig.bus.pop_filtered(&[gst::MessageType::Latency]).is_some() {}
     for _ in 0..3 {
         rig.cameras[0].push(gst::Buffer::from_mut_slice([0u8; 10])).unwrap();
         rig.pull(0);
     }
     let text = rig.warning();
-    assert!(text.contains("max-latency=60000") && text.contains("10 frames") && text.contains("800 ms"), "{text}");
+    assert!(
+        text.contains("max-latency=60000") && text.contains("10 frames") && text.contains("800 ms"),
+        "{text}"
+    );
     rig.message(gst::MessageType::Latency);
     assert_eq!(rig.cameras[0].query_latency(), Some(gst::ClockTime::from_mseconds(800)));
     rig.end();
 }
 
-/// Asks how frames for the camera are to be allocated: the pools of the answer, as minimum and maximum.
+/// Asks how frames for the camera are to be allocated: the pools of the answer, as minimum and
+/// maximum.
 fn allocation(rig: &Rig) -> Vec<(u32, u32)> {
     let caps = CAPS.parse::<gst::Caps>().unwrap();
     let mut query = gst::query::Allocation::new(Some(&caps), true);
@@ -74,14 +81,19 @@ fn frames_that_are_held_are_announced_to_those_who_allocate_them() {
     rig.control.open_gate();
     (1..28).for_each(|_| drop(rig.pull(0)));
     // Downstream offers pools.
-    rig.element.static_pad("src_0").unwrap().add_probe(gst::PadProbeType::QUERY_DOWNSTREAM, |_, info| {
-        if let Some(gst::QueryViewMut::Allocation(allocation)) = info.query_mut().map(|query| query.view_mut()) {
-            allocation.add_allocation_pool(None::<&gst::BufferPool>, 64 * 64 * 3, 2, 4);
-            allocation.add_allocation_pool(None::<&gst::BufferPool>, 64 * 64 * 3, 1, 0);
-            return gst::PadProbeReturn::Handled;
-        }
-        gst::PadProbeReturn::Ok
-    });
+    rig.element.static_pad("src_0").unwrap().add_probe(
+        gst::PadProbeType::QUERY_DOWNSTREAM,
+        |_, info| {
+            if let Some(gst::QueryViewMut::Allocation(allocation)) =
+                info.query_mut().map(|query| query.view_mut())
+            {
+                allocation.add_allocation_pool(None::<&gst::BufferPool>, 64 * 64 * 3, 2, 4);
+                allocation.add_allocation_pool(None::<&gst::BufferPool>, 64 * 64 * 3, 1, 0);
+                return gst::PadProbeReturn::Handled;
+            }
+            gst::PadProbeReturn::Ok
+        },
+    );
     assert_eq!(allocation(&rig), [(29, 31), (28, 0)]);
     rig.end();
 }

@@ -1,4 +1,5 @@
-//! An engine with several lanes finishes frames in any order: each still leaves in its place, with its own count.
+//! An engine with several lanes finishes frames in any order: each still leaves in its place, with
+//! its own count.
 
 #![allow(clippy::unwrap_used)]
 
@@ -37,11 +38,17 @@ fn frames_of_many_lanes_leave_in_order_with_their_own_counts() {
         .unwrap();
     pipeline.add(&counter).unwrap();
     let (send, receive) = mpsc::channel::<(usize, FrameReport)>();
-    let caps = "video/x-raw, format=RGB, width=64, height=64, framerate=25/1".parse::<gst::Caps>().unwrap();
+    let caps = "video/x-raw, format=RGB, width=64, height=64, framerate=25/1"
+        .parse::<gst::Caps>()
+        .unwrap();
     let mut feeders = Vec::new();
     for camera in 0..CAMERAS {
-        let source =
-            gst_app::AppSrc::builder().caps(&caps).format(gst::Format::Time).block(true).max_buffers(4).build();
+        let source = gst_app::AppSrc::builder()
+            .caps(&caps)
+            .format(gst::Format::Time)
+            .block(true)
+            .max_buffers(4)
+            .build();
         let sink = gst::ElementFactory::make("fakesink")
             .property("signal-handoffs", true)
             .property("sync", false)
@@ -58,7 +65,8 @@ fn frames_of_many_lanes_leave_in_order_with_their_own_counts() {
         counter.link_pads(Some(&format!("src_{camera}")), &sink, Some("sink")).unwrap();
         feeders.push(std::thread::spawn(move || {
             for frame in 0..FRAMES {
-                let mut buffer = gst::Buffer::from_mut_slice([red(camera, frame), 0, 0].repeat(64 * 64));
+                let mut buffer =
+                    gst::Buffer::from_mut_slice([red(camera, frame), 0, 0].repeat(64 * 64));
                 buffer.get_mut().unwrap().set_pts(frame * gst::ClockTime::from_mseconds(40));
                 source.push_buffer(buffer).unwrap();
             }
@@ -72,7 +80,8 @@ fn frames_of_many_lanes_leave_in_order_with_their_own_counts() {
     assert!(control.wait_for_waiting(4, Duration::from_secs(20)));
     control.open_gate();
     let bus = pipeline.bus().unwrap();
-    let end = bus.timed_pop_filtered(BOUND, &[gst::MessageType::Eos, gst::MessageType::Error]).unwrap();
+    let end =
+        bus.timed_pop_filtered(BOUND, &[gst::MessageType::Eos, gst::MessageType::Error]).unwrap();
     assert_eq!(end.type_(), gst::MessageType::Eos);
     pipeline.set_state(gst::State::Null).unwrap();
     feeders.into_iter().for_each(|feeder| feeder.join().unwrap());
@@ -83,7 +92,11 @@ fn frames_of_many_lanes_leave_in_order_with_their_own_counts() {
         // 64 cells of red / 255 vehicles each.
         let expected = f64::from(red(camera, report.sequence)) / 255.0 * 64.0;
         let got = report.count.unwrap().raw;
-        assert!((got - expected).abs() < 1e-3, "camera {camera} frame {}: {got}, not {expected}", report.sequence);
+        assert!(
+            (got - expected).abs() < 1e-3,
+            "camera {camera} frame {}: {got}, not {expected}",
+            report.sequence
+        );
         next[camera] += 1;
     }
     assert_eq!(next, [FRAMES; CAMERAS]);

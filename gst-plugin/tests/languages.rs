@@ -1,4 +1,5 @@
-//! The metadata as C and Python read it: the examples are built, run, and compared with what Rust reads.
+//! The metadata as C and Python read it: the examples are built, run, and compared with what Rust
+//! reads.
 
 #![allow(clippy::unwrap_used)]
 
@@ -19,7 +20,8 @@ fn source(path: &str) -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join(path)
 }
 
-/// A folder with the plugin, and nothing else that GStreamer would look into, and the pipeline's regions.
+/// A folder with the plugin, and nothing else that GStreamer would look into, and the pipeline's
+/// regions.
 fn workplace() -> TempDir {
     let folder = tempfile::tempdir().unwrap();
     let test = std::env::current_exe().unwrap();
@@ -41,9 +43,9 @@ fn pipeline(folder: &Path) -> String {
 }
 
 fn output(command: &mut Command) -> Output {
-    command
-        .output()
-        .unwrap_or_else(|error| panic!("{command:?}: {error}; CONTRIBUTING.md lists the packages that tests need"))
+    command.output().unwrap_or_else(|error| {
+        panic!("{command:?}: {error}; CONTRIBUTING.md lists the packages that tests need")
+    })
 }
 
 fn run(command: &mut Command, folder: &Path) -> Vec<String> {
@@ -61,7 +63,8 @@ fn expected(folder: &Path) -> Vec<String> {
         gst::init().unwrap();
         gstvehiclecount::plugin_register_static().unwrap();
     });
-    let pipeline = gst::parse::launch(&pipeline(folder)).unwrap().downcast::<gst::Pipeline>().unwrap();
+    let pipeline =
+        gst::parse::launch(&pipeline(folder)).unwrap().downcast::<gst::Pipeline>().unwrap();
     let lines = Arc::new(Mutex::new(Vec::new()));
     let seen = lines.clone();
     let pad = pipeline.by_name("out").unwrap().static_pad("sink").unwrap();
@@ -69,20 +72,31 @@ fn expected(folder: &Path) -> Vec<String> {
         let report = meta::count::read(info.buffer().unwrap()).unwrap();
         let count = report.count.unwrap();
         let (camera, sequence, level) = (&report.camera, report.sequence, count.level.name());
-        let mut line =
-            format!("{camera} frame {sequence}: {:.2} vehicles (smoothed {:.2}), {level}", count.raw, count.smoothed);
+        let mut line = format!(
+            "{camera} frame {sequence}: {:.2} vehicles (smoothed {:.2}), {level}",
+            count.raw, count.smoothed
+        );
         for region in &report.regions {
             line += &format!("; {} {:.2}", region.name, region.count.unwrap().raw);
         }
         if let Some(map) = &report.density {
-            line += &format!("; density {}x{} sums to {:.2}", map.grid.columns, map.grid.rows, map.count());
+            line += &format!(
+                "; density {}x{} sums to {:.2}",
+                map.grid.columns,
+                map.grid.rows,
+                map.count()
+            );
         }
         seen.lock().unwrap().push(line);
         gst::PadProbeReturn::Ok
     });
     pipeline.set_state(gst::State::Playing).unwrap();
     let ends = [gst::MessageType::Eos, gst::MessageType::Error];
-    let message = pipeline.bus().unwrap().timed_pop_filtered(gst::ClockTime::from_seconds(60), &ends).unwrap();
+    let message = pipeline
+        .bus()
+        .unwrap()
+        .timed_pop_filtered(gst::ClockTime::from_seconds(60), &ends)
+        .unwrap();
     pipeline.set_state(gst::State::Null).unwrap();
     assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
     let lines = lines.lock().unwrap().clone();
@@ -111,12 +125,16 @@ fn c_reads_what_rust_reads() {
 fn python_reads_what_rust_reads() {
     let folder = workplace();
     // A Python of one's own, in front of the system's, seldom has PyGObject.
-    const NEEDED: &str =
-        "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst; list(Gst.ValueArray([1]))";
-    let has_gobject =
-        |python: &&str| Command::new(python).args(["-c", NEEDED]).output().is_ok_and(|output| output.status.success());
+    const NEEDED: &str = "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst; list(Gst.ValueArray([1]))";
+    let has_gobject = |python: &&str| {
+        Command::new(python)
+            .args(["-c", NEEDED])
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
     let python = ["python3", "/usr/bin/python3"].into_iter().find(has_gobject);
-    let python = python.expect("the packages python3-gi and python3-gst-1.0, which this test needs");
+    let python =
+        python.expect("the packages python3-gi and python3-gst-1.0, which this test needs");
     let mut command = Command::new(python);
     command.env("PYTHONDONTWRITEBYTECODE", "1").arg(source("examples/print_counts.py"));
     assert_eq!(run(&mut command, folder.path()), expected(folder.path()));

@@ -77,7 +77,9 @@ impl Rig {
     /// The next warning, or the next message of the end of a trouble.
     fn message(&self, kind: gst::MessageType) -> gst::Message {
         let bound = gst::ClockTime::try_from(BOUND).unwrap();
-        self.bus.timed_pop_filtered(bound, &[kind]).unwrap_or_else(|| panic!("no {kind:?} message came"))
+        self.bus
+            .timed_pop_filtered(bound, &[kind])
+            .unwrap_or_else(|| panic!("no {kind:?} message came"))
     }
 
     fn warning(&self) -> String {
@@ -92,14 +94,19 @@ impl Rig {
         let message = self.message(gst::MessageType::Element);
         let structure = message.structure().unwrap();
         assert_eq!(structure.name(), "vehiclecount-publish");
-        assert!(structure.get::<u64>("duration").is_ok() && structure.get::<String>("location").is_ok());
+        assert!(
+            structure.get::<u64>("duration").is_ok() && structure.get::<String>("location").is_ok()
+        );
         (structure.get("recovered").unwrap(), structure.get("lost").unwrap())
     }
 
     /// Nothing else was said, and nothing is leaked.
     fn finish(self) {
-        let rest =
-            self.bus.pop_filtered(&[gst::MessageType::Warning, gst::MessageType::Error, gst::MessageType::Element]);
+        let rest = self.bus.pop_filtered(&[
+            gst::MessageType::Warning,
+            gst::MessageType::Error,
+            gst::MessageType::Element,
+        ]);
         assert!(rest.is_none(), "{rest:?}");
         let Self { harness, element, bus } = self;
         element.set_bus(None);
@@ -144,7 +151,11 @@ fn frames(count: u64) -> impl Iterator<Item = gst::Buffer> {
 }
 
 fn lines(path: &Path) -> Vec<JsonReport> {
-    fs::read_to_string(path).unwrap().lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    fs::read_to_string(path)
+        .unwrap()
+        .lines()
+        .map(|line| serde_json::from_str(line).unwrap())
+        .collect()
 }
 
 fn fifo() -> (tempfile::TempDir, PathBuf) {
@@ -163,9 +174,15 @@ fn full_disk_is_told_once_and_the_element_stops_all_the_same() {
         rig.end();
         rig.stop();
         let warning = rig.warning();
-        assert!(warning.contains("could not be written to /dev/full") || warning.contains("faster"), "{warning}");
+        assert!(
+            warning.contains("could not be written to /dev/full") || warning.contains("faster"),
+            "{warning}"
+        );
         assert_eq!(rig.trouble_end(), (false, count));
-        assert_eq!([rig.statistic("delivered"), rig.statistic("waiting"), rig.statistic("dropped")], [0, 0, count]);
+        assert_eq!(
+            [rig.statistic("delivered"), rig.statistic("waiting"), rig.statistic("dropped")],
+            [0, 0, count]
+        );
         rig.finish();
     }
 }
@@ -174,7 +191,8 @@ fn full_disk_is_told_once_and_the_element_stops_all_the_same() {
 fn reader_of_a_fifo_that_stands_still_holds_neither_frames_nor_the_end() {
     let (_folder, path) = fifo();
     let mut rig = Rig::new(&path, "queue-size=100");
-    let reader = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path).unwrap();
+    let reader =
+        OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path).unwrap();
     // A small pipe, which does not take what the queue holds.
     fcntl(&reader, FcntlArg::F_SETPIPE_SZ(4096)).unwrap();
     rig.push(frames(1000));
@@ -184,8 +202,10 @@ fn reader_of_a_fifo_that_stands_still_holds_neither_frames_nor_the_end() {
     let (delivered, dropped) = (rig.statistic("delivered"), rig.statistic("dropped"));
     assert_eq!(rig.trouble_end(), (false, dropped));
     assert_eq!((delivered + dropped, rig.statistic("waiting")), (1000, 0));
-    let read: Vec<JsonReport> =
-        BufReader::new(reader).lines().map(|line| serde_json::from_str(&line.unwrap()).unwrap()).collect();
+    let read: Vec<JsonReport> = BufReader::new(reader)
+        .lines()
+        .map(|line| serde_json::from_str(&line.unwrap()).unwrap())
+        .collect();
     assert_eq!(read.len() as u64, delivered, "each line that was delivered is a whole one");
     rig.finish();
 }
@@ -206,7 +226,8 @@ fn fifo_without_a_reader_holds_no_other_publisher() {
     other.finish();
     assert!(waiting.warning().contains("no process reads from it"));
     // The reader comes late and misses nothing.
-    let mut reader = OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path).unwrap();
+    let mut reader =
+        OpenOptions::new().read(true).custom_flags(nix::libc::O_NONBLOCK).open(&path).unwrap();
     waiting.end();
     assert_eq!(waiting.trouble_end(), (true, 0));
     waiting.stop();
@@ -244,7 +265,10 @@ fn every_keeps_lines_apart_for_each_counter_on_a_frame() {
     rig.end();
     rig.stop();
     for counter in [1, 2, 7] {
-        let own = lines(&path).into_iter().filter(|line| line.unique_id == counter).map(|line| line.sequence);
+        let own = lines(&path)
+            .into_iter()
+            .filter(|line| line.unique_id == counter)
+            .map(|line| line.sequence);
         assert_eq!(own.collect::<Vec<_>>(), [0, 3, 6, 9], "counter {counter}");
     }
     rig.finish();
@@ -275,11 +299,13 @@ fn log_tells_of_each_frame_and_each_file() {
     let log = lines.clone();
     init();
     gst::log::remove_default_log_function();
-    gst::log::add_log_function(move |category, level, _file, _function, _line, _object, message| {
-        if category.name() == "vehiclecountpublish" && level <= gst::DebugLevel::Log {
-            log.lock().unwrap().extend(message.get().map(|text| text.to_string()));
-        }
-    });
+    gst::log::add_log_function(
+        move |category, level, _file, _function, _line, _object, message| {
+            if category.name() == "vehiclecountpublish" && level <= gst::DebugLevel::Log {
+                log.lock().unwrap().extend(message.get().map(|text| text.to_string()));
+            }
+        },
+    );
     gst::log::set_threshold_for_name("vehiclecountpublish", gst::DebugLevel::Log);
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("counts.jsonl");
@@ -294,7 +320,10 @@ fn log_tells_of_each_frame_and_each_file() {
     let fates = ["queued", "left out", "left out", "queued"];
     assert_eq!(own.len(), fates.len(), "{own:?}");
     for ((line, fate), number) in own.iter().zip(fates).zip(0..) {
-        assert!(line.starts_with(&number.to_string()) && line.contains(fate), "{line:?}, not {fate}");
+        assert!(
+            line.starts_with(&number.to_string()) && line.contains(fate),
+            "{line:?}, not {fate}"
+        );
     }
     assert!(lines.iter().any(|line| *line == format!("opened {}", path.display())), "{lines:?}");
     rig.finish();
@@ -308,9 +337,11 @@ fn files_are_rotated_while_frames_pass() {
     rig.push(frames(100));
     rig.end();
     rig.stop();
-    let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+    let files: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
     assert_eq!(files.len(), 3, "{files:?}");
-    let mut sequences: Vec<_> = files.iter().flat_map(|file| lines(file)).map(|line| line.sequence).collect();
+    let mut sequences: Vec<_> =
+        files.iter().flat_map(|file| lines(file)).map(|line| line.sequence).collect();
     sequences.sort_unstable();
     let last: Vec<_> = (100 - sequences.len() as u64..100).collect();
     assert_eq!(sequences, last, "the newest lines are kept, each once");
@@ -323,8 +354,10 @@ fn files_are_rotated_while_frames_pass() {
 #[test]
 fn location_of_an_unknown_scheme_stops_the_start_by_name() {
     init();
-    let element =
-        gst::ElementFactory::make("vehiclecountpublish").property("location", "mqtt://broker/counts").build().unwrap();
+    let element = gst::ElementFactory::make("vehiclecountpublish")
+        .property("location", "mqtt://broker/counts")
+        .build()
+        .unwrap();
     let bus = gst::Bus::new();
     element.set_bus(Some(&bus));
     assert!(element.set_state(gst::State::Paused).is_err());

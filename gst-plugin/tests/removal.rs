@@ -24,7 +24,13 @@ fn element(factory: &str) -> gst::Element {
 
 impl Stage {
     /// With a `sink` for each camera, whose properties `configure` sets.
-    fn new(name: &str, live: bool, cameras: usize, sink: &str, configure: impl Fn(&gst::Element)) -> Self {
+    fn new(
+        name: &str,
+        live: bool,
+        cameras: usize,
+        sink: &str,
+        configure: impl Fn(&gst::Element),
+    ) -> Self {
         init();
         let pipeline = gst::Pipeline::new();
         let counter = element("vehiclecounter");
@@ -94,7 +100,8 @@ impl Stage {
 #[test]
 fn camera_is_removed_while_its_sink_is_prerolled() {
     for live in [false, true] {
-        let stage = Stage::new("prerolled", live, 2, "fakesink", |sink| sink.set_property("sync", true));
+        let stage =
+            Stage::new("prerolled", live, 2, "fakesink", |sink| sink.set_property("sync", true));
         // A live pipeline does not preroll: it plays first.
         if live {
             stage.start(gst::State::Playing);
@@ -114,13 +121,18 @@ fn camera_is_removed_while_its_sink_is_prerolled() {
 fn camera_is_removed_while_its_downstream_is_blocked() {
     // At the sink, and at the counter's own pad.
     for own in [false, true] {
-        let stage = Stage::new("blocked", false, 2, "fakesink", |sink| sink.set_property("async", false));
-        let pad = if own { stage.counter.static_pad("src_0") } else { stage.sinks[0].static_pad("sink") };
+        let stage =
+            Stage::new("blocked", false, 2, "fakesink", |sink| sink.set_property("async", false));
+        let pad =
+            if own { stage.counter.static_pad("src_0") } else { stage.sinks[0].static_pad("sink") };
         let (send, receive) = mpsc::channel();
-        pad.unwrap().add_probe(gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER, move |_, _| {
-            let _ = send.send(());
-            gst::PadProbeReturn::Ok
-        });
+        pad.unwrap().add_probe(
+            gst::PadProbeType::BLOCK | gst::PadProbeType::BUFFER,
+            move |_, _| {
+                let _ = send.send(());
+                gst::PadProbeReturn::Ok
+            },
+        );
         stage.pipeline.set_state(gst::State::Playing).unwrap();
         receive.recv_timeout(BOUND).expect("a frame is blocked");
         stage.see_a_frame(1);
@@ -171,15 +183,16 @@ fn camera_is_removed_while_downstream_does_not_answer() {
     let stage = Stage::new("unanswered", false, 1, "fakesink", |_| {});
     let pad = stage.sinks[0].static_pad("sink").unwrap();
     let (send, receive) = mpsc::channel();
-    pad.add_probe(gst::PadProbeType::BLOCK | gst::PadProbeType::QUERY_DOWNSTREAM, move |_, info| {
-        match info.query().map(|query| query.type_()) {
+    pad.add_probe(
+        gst::PadProbeType::BLOCK | gst::PadProbeType::QUERY_DOWNSTREAM,
+        move |_, info| match info.query().map(|query| query.type_()) {
             Some(gst::QueryType::Allocation) => {
                 let _ = send.send(());
                 gst::PadProbeReturn::Ok
             }
             _ => gst::PadProbeReturn::Pass,
-        }
-    });
+        },
+    );
     stage.pipeline.set_state(gst::State::Playing).unwrap();
     receive.recv_timeout(BOUND).expect("a query is blocked");
     stage.release(0);

@@ -15,11 +15,14 @@ fn different_batches_of_a_shared_engine_are_told_with_both_values() {
     });
     let second = Rig::new("batches", 1, |element| element.set_property("batch-size", 2u32));
     let text = second.warning();
-    for value in ["batch-size=2", "batched-push-timeout=0", "batch-size=8", "batched-push-timeout=500"] {
+    for value in
+        ["batch-size=2", "batched-push-timeout=0", "batch-size=8", "batched-push-timeout=500"]
+    {
         assert!(text.contains(value), "{text}");
     }
     // Who leaves it to the engine, or asks for the same, is told nothing.
-    let third = Rig::new("batches", 1, |element| element.set_property("batched-push-timeout", 500u32));
+    let third =
+        Rig::new("batches", 1, |element| element.set_property("batched-push-timeout", 500u32));
     let zero = gst::ClockTime::ZERO;
     for rig in [&first, &third] {
         assert!(rig.bus.timed_pop_filtered(zero, &[gst::MessageType::Warning]).is_none());

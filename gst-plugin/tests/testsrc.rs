@@ -31,8 +31,10 @@ fn bytes(buffer: &gst::Buffer) -> Vec<u8> {
 
 #[test]
 fn frames_follow_each_other_exactly_and_carry_their_truth() {
-    let mut camera =
-        camera("num-buffers=30 traffic=2", "video/x-raw,format=RGB,width=160,height=96,framerate=30000/1001");
+    let mut camera = camera(
+        "num-buffers=30 traffic=2",
+        "video/x-raw,format=RGB,width=160,height=96,framerate=30000/1001",
+    );
     let mut end = gst::ClockTime::ZERO;
     for number in 0..30 {
         let frame = camera.pull().unwrap();
@@ -43,7 +45,11 @@ fn frames_follow_each_other_exactly_and_carry_their_truth() {
         assert!(truth.count > 0 && truth.kinds.len() == truth.boxes.len());
         assert_eq!(truth::read(&frame.copy()), Some(truth));
     }
-    assert_eq!(end, gst::ClockTime::from_nseconds(1_001_000_000), "30 frames of 1001/30000 s do not drift");
+    assert_eq!(
+        end,
+        gst::ClockTime::from_nseconds(1_001_000_000),
+        "30 frames of 1001/30000 s do not drift"
+    );
     while camera.pull_event().unwrap().type_() != gst::EventType::Eos {}
 }
 
@@ -51,26 +57,35 @@ fn frames_follow_each_other_exactly_and_carry_their_truth() {
 fn same_seed_gives_the_same_frames_and_another_seed_others() {
     let caps = "video/x-raw,format=I420,width=64,height=48,framerate=25/1";
     let frames = |seed: u32| {
-        let mut camera = camera(&format!("num-buffers=5 seed={seed} viewpoint=street weather=rain"), caps);
+        let mut camera =
+            camera(&format!("num-buffers=5 seed={seed} viewpoint=street weather=rain"), caps);
         (0..5).map(|_| bytes(&camera.pull().unwrap())).collect::<Vec<_>>()
     };
     assert_eq!(frames(3), frames(3));
     assert_ne!(frames(3), frames(4));
 }
 
-/// Mean of each channel, RGB, of the first frame in `format`. The conversion is linear, so that of the means is the mean of conversions.
+/// Mean of each channel, RGB, of the first frame in `format`. The conversion is linear, so that of
+/// the means is the mean of conversions.
 fn mean(format: &str, width: usize, height: usize) -> [f64; 3] {
-    let caps = format!("video/x-raw,format={format},width={width},height={height},framerate=25/1,colorimetry=bt601");
+    let caps = format!(
+        "video/x-raw,format={format},width={width},height={height},framerate=25/1,colorimetry=bt601"
+    );
     let frame = camera("num-buffers=1 seed=5", &caps).pull().unwrap();
     let info = gst_video::VideoInfo::from_caps(&caps.parse::<gst::Caps>().unwrap()).unwrap();
     let frame = gst_video::VideoFrame::from_buffer_readable(frame, &info).unwrap();
     let component = |number: u32| {
         let info = frame.format_info();
-        let (plane, step) = (info.plane()[number as usize] as usize, info.pixel_stride()[number as usize] as usize);
-        let (columns, rows) = (frame.comp_width(number) as usize, frame.comp_height(number) as usize);
+        let (plane, step) =
+            (info.plane()[number as usize] as usize, info.pixel_stride()[number as usize] as usize);
+        let (columns, rows) =
+            (frame.comp_width(number) as usize, frame.comp_height(number) as usize);
         let first = info.poffset()[number as usize] as usize;
-        let (data, stride) = (frame.plane_data(plane as u32).unwrap(), frame.plane_stride()[plane] as usize);
-        let row = |y: usize| data[y * stride..].iter().skip(first).step_by(step).take(columns).map(|&v| f64::from(v));
+        let (data, stride) =
+            (frame.plane_data(plane as u32).unwrap(), frame.plane_stride()[plane] as usize);
+        let row = |y: usize| {
+            data[y * stride..].iter().skip(first).step_by(step).take(columns).map(|&v| f64::from(v))
+        };
         (0..rows).flat_map(row).sum::<f64>() / (columns * rows) as f64
     };
     let [a, b, c] = [0, 1, 2].map(component);
@@ -124,7 +139,8 @@ fn seek_lands_on_the_frame_of_that_time() {
 
 #[test]
 fn live_camera_waits_for_each_frames_time() {
-    let mut camera = camera("is-live=true", "video/x-raw,format=I420,width=64,height=48,framerate=10/1");
+    let mut camera =
+        camera("is-live=true", "video/x-raw,format=I420,width=64,height=48,framerate=10/1");
     for number in 0..3u64 {
         // The clock stands still until it is moved: without it no frame comes.
         camera.crank_single_clock_wait().unwrap();
@@ -146,6 +162,9 @@ fn what_is_left_open_becomes_a_small_picture_with_its_colours_named() {
     let text = |text: &str| Some(text.to_owned());
     let fps = gst::Fraction::new(25, 1);
     assert_eq!(caps("video/x-raw"), (640, 360, fps, text("I420"), text("bt601")));
-    assert_eq!(caps("video/x-raw,format=NV12,height=720"), (640, 720, fps, text("NV12"), text("bt709")));
+    assert_eq!(
+        caps("video/x-raw,format=NV12,height=720"),
+        (640, 720, fps, text("NV12"), text("bt709"))
+    );
     assert_eq!(caps("video/x-raw,format=I420,colorimetry=bt709").4, text("bt709"));
 }

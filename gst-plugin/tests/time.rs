@@ -36,7 +36,9 @@ fn passes_with_its_own_count(rig: &mut Rig, red: u8, pts: Option<u64>) -> FrameR
 
 /// Times of two parts of a stream: the road is full in the first and empty in the second.
 fn clocks() -> Vec<[Vec<Option<u64>>; 2]> {
-    let steady = |from: u64| (0..5).map(move |frame| Some(from + frame * FRAME.nseconds())).collect::<Vec<_>>();
+    let steady = |from: u64| {
+        (0..5).map(move |frame| Some(from + frame * FRAME.nseconds())).collect::<Vec<_>>()
+    };
     let one = |mut times: Vec<Option<u64>>, other| {
         times[2] = other;
         times
@@ -171,7 +173,12 @@ fn feed(pipeline: &gst::Pipeline, pictures: impl IntoIterator<Item = gst::Buffer
 #[test]
 fn file_without_times_is_smoothed_by_its_frame_rate() {
     // No rate: 25 frames a second.
-    for (rate, step) in [(", framerate=25/1", 0.04), (", framerate=5/1", 0.2), (", framerate=0/1", 0.04), ("", 0.04)] {
+    for (rate, step) in [
+        (", framerate=25/1", 0.04),
+        (", framerate=5/1", 0.2),
+        (", framerate=0/1", 0.04),
+        ("", 0.04),
+    ] {
         let caps = format!("video/x-raw, format=RGB, width=64, height=64{rate}");
         let launch = format!(
             "appsrc name=source format=time caps=\"{caps}\" ! vehiclecounter engine=scripted smoothing=1 \
@@ -185,7 +192,11 @@ fn file_without_times_is_smoothed_by_its_frame_rate() {
         let least = 64.0 * (1.0 - (-20.0f64 * step).exp());
         // More where the machine took longer than that.
         assert!(smoothed > least - 1e-6, "caps{rate}: {smoothed} of {least}");
-        assert!(reports[1..].iter().all(|report| counted(report) == 64.0 && !report.stale && report.age == 0));
+        assert!(
+            reports[1..]
+                .iter()
+                .all(|report| counted(report) == 64.0 && !report.stale && report.age == 0)
+        );
     }
 }
 
@@ -197,11 +208,20 @@ fn application_that_leaves_appsrc_at_bytes_is_counted() {
              ! fakesink name=sink sync=false"
         );
         let reports = reports(&launch, |pipeline| {
-            feed(pipeline, (0..6u64).map(|number| at(51 * number as u8, times.then_some(number * FRAME.nseconds()))));
+            feed(
+                pipeline,
+                (0..6u64).map(|number| {
+                    at(51 * number as u8, times.then_some(number * FRAME.nseconds()))
+                }),
+            );
         });
         let raw: Vec<_> = reports.iter().map(|report| (counted(report) / 12.8).round()).collect();
         assert_eq!(raw, [0.0, 0.0, 2.0, 2.0, 4.0, 4.0]);
-        assert!(reports.iter().all(|report| !report.stale && (report.age == 0) == (report.sequence % 2 == 0)));
+        assert!(
+            reports
+                .iter()
+                .all(|report| !report.stale && (report.age == 0) == (report.sequence % 2 == 0))
+        );
         assert!(reports.iter().all(|report| report.pts.is_some() == times));
     }
 }
@@ -259,10 +279,18 @@ fn segments_of_every_kind_leave_each_frame_its_own_count() {
         change(&mut segment);
         assert!(rig.cameras[0].push_event(gst::event::Segment::new(&segment)), "{name}");
         for number in 0..5u64 {
-            passes_with_its_own_count(&mut rig, 51 * number as u8, Some(SECOND + number * FRAME.nseconds()));
+            passes_with_its_own_count(
+                &mut rig,
+                51 * number as u8,
+                Some(SECOND + number * FRAME.nseconds()),
+            );
         }
         for number in (0..5u64).rev() {
-            passes_with_its_own_count(&mut rig, 51 * number as u8, Some(SECOND + number * FRAME.nseconds()));
+            passes_with_its_own_count(
+                &mut rig,
+                51 * number as u8,
+                Some(SECOND + number * FRAME.nseconds()),
+            );
         }
     }
     rig.end();
@@ -309,7 +337,10 @@ fn camera_whose_clock_is_wrong_harms_no_other() {
             rig.cameras[camera].push(at(red, pts)).unwrap();
             let report = rig.pull(camera);
             assert_eq!((report.stale, report.age), (false, 0), "camera {camera}, frame {number}");
-            assert!((counted(&report) - vehicles(red)).abs() < 1e-3, "camera {camera}, frame {number}");
+            assert!(
+                (counted(&report) - vehicles(red)).abs() < 1e-3,
+                "camera {camera}, frame {number}"
+            );
         }
     }
     rig.end();

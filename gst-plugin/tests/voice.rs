@@ -19,11 +19,13 @@ impl Log {
         let log = Self::default();
         let lines = log.0.clone();
         gst::log::remove_default_log_function();
-        gst::log::add_log_function(move |category, _level, _file, _function, _line, _object, message| {
-            if category.name() == "vehiclecounter" {
-                lines.lock().unwrap().push(message.get().unwrap().to_string());
-            }
-        });
+        gst::log::add_log_function(
+            move |category, _level, _file, _function, _line, _object, message| {
+                if category.name() == "vehiclecounter" {
+                    lines.lock().unwrap().push(message.get().unwrap().to_string());
+                }
+            },
+        );
         gst::log::set_threshold_for_name("vehiclecounter", gst::DebugLevel::Log);
         log
     }
@@ -31,7 +33,12 @@ impl Log {
     /// What was logged about frame `number`.
     fn of(&self, number: u64) -> Vec<String> {
         let begin = format!("Frame {number}: ");
-        self.0.lock().unwrap().iter().filter_map(|line| line.strip_prefix(&begin).map(str::to_owned)).collect()
+        self.0
+            .lock()
+            .unwrap()
+            .iter()
+            .filter_map(|line| line.strip_prefix(&begin).map(str::to_owned))
+            .collect()
     }
 }
 
@@ -74,21 +81,44 @@ fn log_tells_each_decision_about_each_frame() {
 
     let counted = "counted 64.00 in ";
     let leaves = "leaves with its count: 64.00, smoothed 64.00, age 0:00:00";
-    assert_says(&log.of(0), &["to the engine, ticket 0; 1 frames held", counted, leaves, "downstream returned Ok"]);
-    assert_says(&log.of(1), &["skipped, interval=1", "leaves with the last count: 64.00", "downstream returned Ok"]);
+    assert_says(
+        &log.of(0),
+        &["to the engine, ticket 0; 1 frames held", counted, leaves, "downstream returned Ok"],
+    );
+    assert_says(
+        &log.of(1),
+        &["skipped, interval=1", "leaves with the last count: 64.00", "downstream returned Ok"],
+    );
     let late = log.of(2);
     assert_says(
         &late,
-        &["to the engine, ticket 1", "leaves uncounted, its deadline has come: 64.00", "downstream", counted],
+        &[
+            "to the engine, ticket 1",
+            "leaves uncounted, its deadline has come: 64.00",
+            "downstream",
+            counted,
+        ],
     );
-    assert!(late[1].contains("stale, age 0:00:00.08") && late[3].ends_with("after it has left"), "{late:#?}");
+    assert!(
+        late[1].contains("stale, age 0:00:00.08") && late[3].ends_with("after it has left"),
+        "{late:#?}"
+    );
     let fates: Vec<_> = (3..6).map(|number| log.of(number)).collect();
-    let dropped = fates.iter().filter(|fate| fate.iter().any(|line| line == "dropped for a newer one")).count();
+    let dropped = fates
+        .iter()
+        .filter(|fate| fate.iter().any(|line| line == "dropped for a newer one"))
+        .count();
     assert!(dropped > 0, "{fates:#?}");
     for fate in &fates {
         assert_eq!(fate.iter().filter(|line| line.starts_with("leaves ")).count(), 1, "{fate:#?}");
     }
-    assert_says(&log.of(6), &["uncounted, a frame of 10 bytes", "leaves uncounted: 64.00", "downstream"]);
-    assert_says(&log.of(7), &["to the engine", "failed: ", "leaves uncounted: 64.00", "downstream"]);
+    assert_says(
+        &log.of(6),
+        &["uncounted, a frame of 10 bytes", "leaves uncounted: 64.00", "downstream"],
+    );
+    assert_says(
+        &log.of(7),
+        &["to the engine", "failed: ", "leaves uncounted: 64.00", "downstream"],
+    );
     assert!(log.of(7)[1].contains("a fuse has blown"));
 }

@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# DeepStream's nvinfer runs our model, vehiclecounternvmm counts, nvdsosd draws. CONFIG=config_infer_vehiclecount_int8.txt from 9.0 on.
+# DeepStream's nvinfer runs our model, vehiclecounternvmm counts, nvdsosd draws.
+# CONFIG=config_infer_vehiclecount_int8.txt from 9.0 on.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"

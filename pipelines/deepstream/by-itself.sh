@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# vehiclecounternvmm runs our model itself, with whatever engine opens; ENGINE=tensorrt, openvino or onnxruntime asks for one. The muxer's
-# memory is unified (3), which processor and GPU both read.
+# vehiclecounternvmm runs our model itself, with whatever engine opens; ENGINE=tensorrt, openvino or
+# onnxruntime asks for one. The muxer's memory is unified (3), which processor and GPU both read.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"

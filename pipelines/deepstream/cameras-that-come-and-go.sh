@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
-# nvmultiurisrcbin has the muxer inside and takes cameras in and out while the pipeline plays, by its REST interface on port 9000.
+# nvmultiurisrcbin has the muxer inside and takes cameras in and out while the pipeline plays, by
+# its REST interface on port 9000.
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"

@@ -13,7 +13,8 @@ for uri in "$@"; do
     index=$((index + 1))
 done
 mux=(nvstreammux name=m "batch-size=$#" width=1920 height=1080 batched-push-timeout=40000)
-# nvinfer's configuration, with the model's path as it is here: in the source tree or in an installation.
+# nvinfer's configuration, with the model's path as it is here: in the source tree or in an
+# installation.
 infer=${XDG_CACHE_HOME:-$HOME/.cache}/vehiclecount/infer.txt
 models=$here/../../engines/models
 [ -d "$models" ] || models=$here/../../models

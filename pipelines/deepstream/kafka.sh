@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
-# Counts go to Kafka by DeepStream's own nvmsgconv and nvmsgbroker: BROKER="host;9092" TOPIC=vehicles. Each message's customMessage holds our report
-# as JSON. Other brokers: PROTOCOL=/opt/nvidia/deepstream/deepstream/lib/libnvds_mqtt_proto.so, ...
+# Counts go to Kafka by DeepStream's own nvmsgconv and nvmsgbroker: BROKER="host;9092"
+# TOPIC=vehicles. Each message's customMessage holds our report as JSON. Other brokers:
+# PROTOCOL=/opt/nvidia/deepstream/deepstream/lib/libnvds_mqtt_proto.so, ...
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"

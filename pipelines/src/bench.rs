@@ -1,7 +1,7 @@
 //! `vehicle-count bench`: what the element costs beside the engine inside it.
 //!
-//! The bare engine and the element take turns within one run, so that both see the same machine; the ratio is the result. Frames lie
-//! decoded in memory.
+//! The bare engine and the element take turns within one run, so that both see the same machine;
+//! the ratio is the result. Frames lie decoded in memory.
 
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, mpsc};
@@ -68,7 +68,10 @@ pub fn run(options: &Options) -> Result<()> {
     let window = Duration::from_secs_f64(options.seconds);
     let (caps, frames) = frames(options.width, options.height)?;
     let kind: EngineKind = options.engine.parse()?;
-    anyhow::ensure!(kind != EngineKind::Scripted, "the scripted engine has no speed: name another one");
+    anyhow::ensure!(
+        kind != EngineKind::Scripted,
+        "the scripted engine has no speed: name another one"
+    );
     let model = Arc::new(Model::open(&options.model, &model::folders())?);
     let request = EngineRequest {
         max_batch: options.batch_size as usize,
@@ -96,10 +99,14 @@ pub fn run(options: &Options) -> Result<()> {
 
     let batches = Prepared::new(&model, &caps, &frames, batch)?;
     let added = single(options, &caps, &frames)?;
-    let runs: Vec<Run> =
-        options.cameras.iter().map(|&cameras| Run::start(options, cameras, &caps, &frames)).collect::<Result<_>>()?;
+    let runs: Vec<Run> = options
+        .cameras
+        .iter()
+        .map(|&cameras| Run::start(options, cameras, &caps, &frames))
+        .collect::<Result<_>>()?;
 
-    // Bare before and after each element, so that a machine that grows slower or faster does not favour one of them.
+    // Bare before and after each element, so that a machine that grows slower or faster does not
+    // favour one of them.
     let mut bare = vec![self::bare(&engine, &batches, window)?];
     let mut through: Vec<Vec<Rate>> = vec![Vec::new(); runs.len()];
     let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
@@ -113,17 +120,28 @@ pub fn run(options: &Options) -> Result<()> {
             ratios[index].push(rate.frames / ((before.frames + after.frames) / 2.0));
         }
     }
-    let frames = |rates: &[Rate]| median(&mut rates.iter().map(|rate| rate.frames).collect::<Vec<_>>());
-    let processor = |rates: &[Rate]| median(&mut rates.iter().map(|rate| rate.processor).collect::<Vec<_>>());
+    let frames =
+        |rates: &[Rate]| median(&mut rates.iter().map(|rate| rate.frames).collect::<Vec<_>>());
+    let processor =
+        |rates: &[Rate]| median(&mut rates.iter().map(|rate| rate.processor).collect::<Vec<_>>());
     let own = processor(&bare);
     println!(
         "\n  {:<26}  {:>8}  {:>6}  {:>15}  {:>12}  {:>6}",
         "", "frames/s", "ratio", "lowest, highest", "CPU ms/frame", "ratio"
     );
-    println!("  {:<26}  {:>8.1}  {:>6}  {:>15}  {:>12.2}  {:>6}", "bare engine", frames(&bare), 1, "", own * 1e3, 1);
+    println!(
+        "  {:<26}  {:>8.1}  {:>6}  {:>15}  {:>12.2}  {:>6}",
+        "bare engine",
+        frames(&bare),
+        1,
+        "",
+        own * 1e3,
+        1
+    );
     for ((cameras, through), ratios) in options.cameras.iter().zip(&through).zip(&mut ratios) {
         let ratio = median(ratios);
-        let name = format!("vehiclecounter, {cameras} camera{}", if *cameras == 1 { "" } else { "s" });
+        let name =
+            format!("vehiclecounter, {cameras} camera{}", if *cameras == 1 { "" } else { "s" });
         let range = format!("{:.3}, {:.3}", ratios[0], ratios[ratios.len() - 1]);
         let busy = processor(through);
         println!(
@@ -140,7 +158,10 @@ pub fn run(options: &Options) -> Result<()> {
         own * 1e3,
         (total - own) * 1e3
     );
-    println!("  the ratio is of the median turn; {} turns of {} s each, interleaved", options.rounds, options.seconds);
+    println!(
+        "  the ratio is of the median turn; {} turns of {} s each, interleaved",
+        options.rounds, options.seconds
+    );
     Ok(())
 }
 
@@ -159,7 +180,10 @@ fn frames(width: u32, height: u32) -> Result<(gst::Caps, Vec<gst::Buffer>)> {
     .downcast::<gst::Pipeline>()
     .ok()
     .context("a pipeline")?;
-    let out = pipeline.by_name("out").and_downcast::<gst_app::AppSink>().context("the pipeline has an appsink")?;
+    let out = pipeline
+        .by_name("out")
+        .and_downcast::<gst_app::AppSink>()
+        .context("the pipeline has an appsink")?;
     pipeline.set_state(gst::State::Playing).context("the simulated camera does not start")?;
     let mut frames = Vec::new();
     let mut caps = None;
@@ -184,21 +208,28 @@ struct Prepared {
 }
 
 impl Prepared {
-    fn new(model: &Arc<Model>, caps: &gst::Caps, frames: &[gst::Buffer], batch: usize) -> Result<Self> {
+    fn new(
+        model: &Arc<Model>,
+        caps: &gst::Caps,
+        frames: &[gst::Buffer],
+        batch: usize,
+    ) -> Result<Self> {
         let video = gst_video::VideoInfo::from_caps(caps)?;
         let format = FrameFormat {
             range: ColorRange::Limited,
             ..FrameFormat::new(PixelFormat::I420, video.width() as usize, video.height() as usize)
         };
         let count = frames.len().div_ceil(batch);
-        let batches =
-            (0..count).map(|first| (0..batch).map(|i| (first * batch + i) % frames.len()).collect()).collect();
+        let batches = (0..count)
+            .map(|first| (0..batch).map(|i| (first * batch + i) % frames.len()).collect())
+            .collect();
         Ok(Self { model: model.clone(), video, format, frames: frames.to_vec(), batches })
     }
 
     /// Shows frame `index` to `read`.
     fn view<T>(&self, index: usize, read: impl FnOnce(&FrameView<'_>) -> Result<T>) -> Result<T> {
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(&self.frames[index], &self.video)?;
+        let frame =
+            gst_video::VideoFrameRef::from_buffer_ref_readable(&self.frames[index], &self.video)?;
         let planes: Vec<Plane<'_>> = (0..3)
             .map(|plane| {
                 let stride = frame.plane_stride()[plane as usize] as usize;
@@ -230,8 +261,8 @@ impl Prepared {
         Ok(all)
     }
 
-    /// Stages the pictures of batch `batch`, for an engine that takes these: it lets go of them after
-    /// each run.
+    /// Stages the pictures of batch `batch`, for an engine that takes these: it lets go of them
+    /// after each run.
     fn stage(&self, engine: &dyn Engine, batch: usize, slots: &mut [Slot]) -> Result<()> {
         let (resize, input) = (self.model.manifest.input.resize, engine.info().input);
         let placement = Placement::new(resize, self.format.width, self.format.height, input);
@@ -293,20 +324,26 @@ fn rate(counted: &AtomicU64, window: Duration) -> Rate {
     let (begin, before, busy) = (Instant::now(), counted.load(Ordering::Relaxed), processor_time());
     thread::sleep(window);
     let frames = (counted.load(Ordering::Relaxed) - before) as f64;
-    Rate { frames: frames / begin.elapsed().as_secs_f64(), processor: (processor_time() - busy) / frames.max(1.0) }
+    Rate {
+        frames: frames / begin.elapsed().as_secs_f64(),
+        processor: (processor_time() - busy) / frames.max(1.0),
+    }
 }
 
 /// Seconds that this process has kept processors busy; zero where the system does not say.
 fn processor_time() -> f64 {
-    // proc(5): user and system time are fields 14 and 15, in ticks, of which Linux has 100 a second wherever it counts for users. The
-    // second field, the program's name in parentheses, may have spaces inside.
+    // proc(5): user and system time are fields 14 and 15, in ticks, of which Linux has 100 a second
+    // wherever it counts for users. The second field, the program's name in parentheses, may have
+    // spaces inside.
     let stat = std::fs::read_to_string("/proc/self/stat").unwrap_or_default();
     let after = stat.rsplit_once(')').map_or("", |(_, after)| after);
-    let ticks = after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
+    let ticks =
+        after.split_whitespace().skip(11).take(2).filter_map(|field| field.parse::<f64>().ok());
     ticks.sum::<f64>() / 100.0
 }
 
-/// A pipeline of cameras that have the next frame at once. It stands still in PAUSED while others are measured.
+/// A pipeline of cameras that have the next frame at once. It stands still in PAUSED while others
+/// are measured.
 struct Run {
     pipeline: gst::Pipeline,
     counter: gst::Element,
@@ -322,8 +359,13 @@ fn counter(options: &Options) -> Result<gst::Element> {
         .context("the plugin is not loaded")
 }
 
-/// One camera of `pipeline`: frames that are pushed into it come out of the counter's source pad, which is given back.
-fn camera(pipeline: &gst::Pipeline, counter: &gst::Element, caps: &gst::Caps) -> Result<(gst_app::AppSrc, gst::Pad)> {
+/// One camera of `pipeline`: frames that are pushed into it come out of the counter's source pad,
+/// which is given back.
+fn camera(
+    pipeline: &gst::Pipeline,
+    counter: &gst::Element,
+    caps: &gst::Caps,
+) -> Result<(gst_app::AppSrc, gst::Pad)> {
     let source = gst_app::AppSrc::builder()
         .caps(caps)
         .format(gst::Format::Time)
@@ -335,7 +377,9 @@ fn camera(pipeline: &gst::Pipeline, counter: &gst::Element, caps: &gst::Caps) ->
     let sink = gst::ElementFactory::make("fakesink").property("sync", false).build()?;
     pipeline.add_many([source.upcast_ref(), &sink])?;
     let entry = counter.request_pad_simple("sink_%u").context("the counter gives a pad")?;
-    let exit = counter.static_pad(&entry.name().replace("sink", "src")).context("each sink pad has its source pad")?;
+    let exit = counter
+        .static_pad(&entry.name().replace("sink", "src"))
+        .context("each sink pad has its source pad")?;
     source.static_pad("src").context("an appsrc has a pad")?.link(&entry)?;
     exit.link(&sink.static_pad("sink").context("a sink has a pad")?)?;
     Ok((source, exit))
@@ -363,7 +407,12 @@ fn reached(pipeline: &gst::Pipeline) -> Result<()> {
 }
 
 impl Run {
-    fn start(options: &Options, cameras: u32, caps: &gst::Caps, frames: &[gst::Buffer]) -> Result<Self> {
+    fn start(
+        options: &Options,
+        cameras: u32,
+        caps: &gst::Caps,
+        frames: &[gst::Buffer],
+    ) -> Result<Self> {
         let pipeline = gst::Pipeline::new();
         let counter = counter(options)?;
         pipeline.add(&counter)?;
@@ -372,8 +421,10 @@ impl Run {
             let (source, exit) = camera(&pipeline, &counter, caps)?;
             let seen = counted.clone();
             exit.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-                let fresh =
-                    info.buffer().and_then(|buffer| meta::count::read(buffer)).is_some_and(|report| !report.stale);
+                let fresh = info
+                    .buffer()
+                    .and_then(|buffer| meta::count::read(buffer))
+                    .is_some_and(|report| !report.stale);
                 seen.fetch_add(u64::from(fresh), Ordering::Relaxed);
                 gst::PadProbeReturn::Ok
             });
@@ -381,7 +432,12 @@ impl Run {
             // Ends when the pipeline does: the source then refuses the next frame.
             thread::spawn(move || {
                 (0..).try_for_each(|number| {
-                    source.push_buffer(stamped(&frames[(number as usize + index) % frames.len()], number)).map(drop)
+                    source
+                        .push_buffer(stamped(
+                            &frames[(number as usize + index) % frames.len()],
+                            number,
+                        ))
+                        .map(drop)
                 })
             });
         }
@@ -404,9 +460,15 @@ impl Run {
 }
 
 impl Run {
-    /// Waits until the engine has nothing left to do: a pipeline that stands still first fills the queues inside it.
+    /// Waits until the engine has nothing left to do: a pipeline that stands still first fills the
+    /// queues inside it.
     fn settle(&self) {
-        let frames = || self.counter.property::<gst::Structure>("statistics").get::<u64>("batch-frames").unwrap_or(0);
+        let frames = || {
+            self.counter
+                .property::<gst::Structure>("statistics")
+                .get::<u64>("batch-frames")
+                .unwrap_or(0)
+        };
         let mut before = u64::MAX;
         while frames() != before {
             before = frames();
@@ -448,7 +510,8 @@ fn single(options: &Options, caps: &gst::Caps, frames: &[gst::Buffer]) -> Result
             .push_buffer(stamped(&frames[number % frames.len()], number as u64))
             .context("the pipeline does not run")?;
         let begin = come.1.recv_timeout(BOUND).context("no frame comes to the counter")?;
-        let (end, inference) = gone.1.recv_timeout(BOUND).context("a frame does not come out of the counter")?;
+        let (end, inference) =
+            gone.1.recv_timeout(BOUND).context("a frame does not come out of the counter")?;
         // The first ones warm up.
         if number >= 10 {
             totals.push((end - begin).as_secs_f64());

@@ -62,12 +62,25 @@ const NEEDED: [(&[&str], &str, &str, State); 9] = [
         State::Bad,
     ),
     (
-        &["rtspsrc", "rtph264depay", "rtph265depay", "rtpjpegdepay", "jpegdec", "mp4mux", "qtdemux"],
+        &[
+            "rtspsrc",
+            "rtph264depay",
+            "rtph265depay",
+            "rtpjpegdepay",
+            "jpegdec",
+            "mp4mux",
+            "qtdemux",
+        ],
         "RTSP cameras and MP4 files",
         "gstreamer1.0-plugins-good",
         State::Bad,
     ),
-    (&["videoflip", "deinterlace"], "turned and interlaced pictures", "gstreamer1.0-plugins-good", State::Bad),
+    (
+        &["videoflip", "deinterlace"],
+        "turned and interlaced pictures",
+        "gstreamer1.0-plugins-good",
+        State::Bad,
+    ),
     (&["h264parse", "h265parse"], "H.264 and H.265", "gstreamer1.0-plugins-bad", State::Bad),
     (&["avdec_h264"], "decoding H.264 on the processor", "gstreamer1.0-libav", State::Bad),
     (&["avdec_h265"], "decoding H.265 on the processor", "gstreamer1.0-libav", State::Note),
@@ -77,10 +90,16 @@ const NEEDED: [(&[&str], &str, &str, State); 9] = [
 ];
 
 /// Our own elements.
-const OWN: [&str; 5] =
-    ["vehiclecounter", "vehiclecounternvmm", "vehiclecountoverlay", "vehiclecountpublish", "vehicletestsrc"];
+const OWN: [&str; 5] = [
+    "vehiclecounter",
+    "vehiclecounternvmm",
+    "vehiclecountoverlay",
+    "vehiclecountpublish",
+    "vehicletestsrc",
+];
 
-/// Looks at everything that counting needs, and fails where something is missing without which nothing works.
+/// Looks at everything that counting needs, and fails where something is missing without which
+/// nothing works.
 pub fn run(options: &Options) -> Result<()> {
     let mut findings = Findings { color: std::io::stdout().is_terminal(), worst: Vec::new() };
     if options.deepstream {
@@ -116,7 +135,11 @@ fn deepstream(findings: &mut Findings) -> Result<()> {
 fn machine(findings: &mut Findings) {
     println!("machine");
     let cores = std::thread::available_parallelism().map_or(0, usize::from);
-    findings.say(State::Good, "processor", &format!("{cores} cores for this process, {}", std::env::consts::ARCH));
+    findings.say(
+        State::Good,
+        "processor",
+        &format!("{cores} cores for this process, {}", std::env::consts::ARCH),
+    );
     #[cfg(target_arch = "x86_64")]
     {
         let features = [
@@ -127,11 +150,13 @@ fn machine(findings: &mut Findings) {
             ("AVX-VNNI", std::arch::is_x86_feature_detected!("avxvnni")),
         ];
         let list = |present: bool| {
-            let names = features.iter().filter(|(_, found)| *found == present).map(|(name, _)| *name);
+            let names =
+                features.iter().filter(|(_, found)| *found == present).map(|(name, _)| *name);
             names.collect::<Vec<_>>().join(", ")
         };
         let state = if features[0].1 { State::Good } else { State::Note };
-        let mut text = format!("with {}", if list(true).is_empty() { "none".to_owned() } else { list(true) });
+        let mut text =
+            format!("with {}", if list(true).is_empty() { "none".to_owned() } else { list(true) });
         if !list(false).is_empty() {
             let _ = write!(text, "; without {}", list(false));
         }
@@ -150,15 +175,26 @@ fn gstreamer(findings: &mut Findings) {
     if (major, minor) >= (1, 20) {
         findings.say(State::Good, "version", &format!("{major}.{minor}.{micro}"));
     } else {
-        findings.say(State::Bad, "version", &format!("{major}.{minor}.{micro}, where 1.20 or later is needed"));
+        findings.say(
+            State::Bad,
+            "version",
+            &format!("{major}.{minor}.{micro}, where 1.20 or later is needed"),
+        );
         findings.remedy("Debian 12, Ubuntu 22.04 and all later ones have it");
     }
     if (major, minor) < (1, 22) {
-        findings.say(State::Note, "camera clock", "from 1.22 on, counts carry the time of the camera's own clock");
+        findings.say(
+            State::Note,
+            "camera clock",
+            "from 1.22 on, counts carry the time of the camera's own clock",
+        );
     }
     for (elements, purpose, package, severity) in NEEDED {
-        let missing: Vec<_> =
-            elements.iter().copied().filter(|element| gst::ElementFactory::find(element).is_none()).collect();
+        let missing: Vec<_> = elements
+            .iter()
+            .copied()
+            .filter(|element| gst::ElementFactory::find(element).is_none())
+            .collect();
         if missing.is_empty() {
             findings.say(State::Good, "elements", &format!("{purpose}: {}", elements.join(", ")));
         } else {
@@ -170,7 +206,8 @@ fn gstreamer(findings: &mut Findings) {
 
 fn plugin(findings: &mut Findings) {
     println!("plugin");
-    // The command has the elements inside: what counts is whether gst-launch-1.0 and other programs find the file.
+    // The command has the elements inside: what counts is whether gst-launch-1.0 and other programs
+    // find the file.
     let ask = |element: &str| {
         std::process::Command::new("gst-inspect-1.0")
             // Without a version of our own to compare with, it asks for GStreamer's.
@@ -185,7 +222,11 @@ fn plugin(findings: &mut Findings) {
             Ok(status) if status.success() => {}
             Ok(_) => hidden.push(element),
             Err(error) => {
-                findings.say(State::Note, "tools", &format!("gst-inspect-1.0 does not start: {error}"));
+                findings.say(
+                    State::Note,
+                    "tools",
+                    &format!("gst-inspect-1.0 does not start: {error}"),
+                );
                 findings.remedy("sudo apt-get install gstreamer1.0-tools");
                 return;
             }
@@ -206,7 +247,8 @@ fn plugin(findings: &mut Findings) {
         .filter(|folder| folder.join("libgstvehiclecount.so").is_file());
     match beside {
         Some(folder) => findings.remedy(&format!("export GST_PLUGIN_PATH={}", folder.display())),
-        None => findings.remedy("./run build makes the plugin; export GST_PLUGIN_PATH=FOLDER with its folder"),
+        None => findings
+            .remedy("./run build makes the plugin; export GST_PLUGIN_PATH=FOLDER with its folder"),
     }
     findings
         .remedy("should that not help: rm -r ~/.cache/gstreamer-1.0, where GStreamer remembers what it did not find");
@@ -217,7 +259,8 @@ fn gpu(findings: &mut Findings) {
     println!("NVIDIA");
     let look = || -> std::result::Result<(String, Vec<DeviceInfo>), CudaError> {
         let driver = Driver::open()?;
-        let all: Result<Vec<_>, _> = (0..driver.device_count()?).map(|index| driver.device(index)).collect();
+        let all: Result<Vec<_>, _> =
+            (0..driver.device_count()?).map(|index| driver.device(index)).collect();
         let all = all?;
         if all.is_empty() { Err(CudaError::NoDevice) } else { Ok((driver.cuda_version(), all)) }
     };
@@ -237,13 +280,20 @@ fn gpu(findings: &mut Findings) {
         findings.say(
             State::Good,
             "GPU",
-            &format!("{}: {}, compute capability {major}.{minor}, {memory:.1} GiB", gpu.index, gpu.name),
+            &format!(
+                "{}: {}, compute capability {major}.{minor}, {memory:.1} GiB",
+                gpu.index, gpu.name
+            ),
         );
     }
     for flavour in [Flavour::TensorRt, Flavour::TensorRtRtx] {
         match Library::open_to_build(flavour) {
             Ok(library) => {
-                findings.say(State::Good, "library", &format!("{library} in {}", library.path().display()));
+                findings.say(
+                    State::Good,
+                    "library",
+                    &format!("{library} in {}", library.path().display()),
+                );
                 if devices.is_empty() {
                     findings
                         .remedy("without a GPU it builds plans for other machines at most: vehicle-count engine build");
@@ -254,8 +304,13 @@ fn gpu(findings: &mut Findings) {
     }
     let built = vehiclecount_core::tensorrt::headers();
     if built.is_empty() {
-        findings.say(State::Note, "built with", "no TensorRT headers: no library of TensorRT can be used");
-        findings.remedy("build again with TENSORRT_INCLUDE_DIR naming the folder that holds NvInfer.h");
+        findings.say(
+            State::Note,
+            "built with",
+            "no TensorRT headers: no library of TensorRT can be used",
+        );
+        findings
+            .remedy("build again with TENSORRT_INCLUDE_DIR naming the folder that holds NvInfer.h");
     } else {
         findings.say(State::Good, "built with", &format!("the headers of TensorRT {built}"));
     }
@@ -266,7 +321,11 @@ fn gpu(findings: &mut Findings) {
             (count + 1, bytes + entry.metadata().map_or(0, |metadata| metadata.len()))
         });
         let size = bytes as f64 / 1e6;
-        findings.say(State::Good, "plans", &format!("{count} in {}, {size:.0} MB", folder.display()));
+        findings.say(
+            State::Good,
+            "plans",
+            &format!("{count} in {}, {size:.0} MB", folder.display()),
+        );
         for choice in PrecisionTrials::all(&folder) {
             findings.say(State::Good, "precision", &format!("{}: {choice}", choice.purpose));
         }
@@ -299,9 +358,11 @@ fn engines(findings: &mut Findings, name: &str) {
     );
     for file in &manifest.files {
         match model.verify(file) {
-            Ok(()) => {
-                findings.say(State::Good, "file", &format!("{}, {}, its SHA-256 is right", file.file, file.precision))
-            }
+            Ok(()) => findings.say(
+                State::Good,
+                "file",
+                &format!("{}, {}, its SHA-256 is right", file.file, file.precision),
+            ),
             Err(error) => findings.say(State::Bad, "file", &error.to_string()),
         }
     }
@@ -314,8 +375,12 @@ fn engines(findings: &mut Findings, name: &str) {
             move |progress| shown.announce(progress)
         });
         // On a GPU, the plan that the counter runs: where it is built now, the counter finds it.
-        let request =
-            EngineRequest { name: "doctor".to_owned(), max_batch: 0, watch, ..EngineRequest::new(kind, model.clone()) };
+        let request = EngineRequest {
+            name: "doctor".to_owned(),
+            max_batch: 0,
+            watch,
+            ..EngineRequest::new(kind, model.clone())
+        };
         let result = engine::open(&request);
         shown.clear();
         match result {

@@ -17,14 +17,16 @@ pub(crate) fn help() -> String {
 
 /// The names of the engines that run networks, for help texts and messages.
 pub(crate) fn networks() -> String {
-    let names: Vec<_> = ENGINES.iter().filter(|entry| entry.runs_networks).map(|entry| entry.name).collect();
+    let names: Vec<_> =
+        ENGINES.iter().filter(|entry| entry.runs_networks).map(|entry| entry.name).collect();
     names.join(", ")
 }
 
 /// What can be done with engines.
 #[derive(clap::Subcommand)]
 pub enum Command {
-    /// Build a model's TensorRT plan beforehand; without --out into the cache, where the first use finds it
+    /// Build a model's TensorRT plan beforehand; without --out into the cache, where the first use
+    /// finds it
     Build(build::Options),
     /// List the layers of a TensorRT plan, their precisions and sizes
     Inspect(inspect::Options),

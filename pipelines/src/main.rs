@@ -6,7 +6,9 @@ use std::process::ExitCode;
 use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use vehicle_count::source::redact;
-use vehicle_count::{bench, check, demo, doctor, engine, eval, manual, run as service, serve, synth};
+use vehicle_count::{
+    bench, check, demo, doctor, engine, eval, manual, run as service, serve, synth,
+};
 
 /// Counts vehicles on many cameras at once.
 #[derive(Parser)]
@@ -19,7 +21,8 @@ struct Arguments {
 /// One file each, in the folder beside this one.
 #[derive(Subcommand)]
 enum Command {
-    /// Count on the cameras of a configuration until it is stopped, and show what is counted over HTTP
+    /// Count on the cameras of a configuration until it is stopped, and show what is counted over
+    /// HTTP
     Run(service::Options),
     /// Count on cameras of a local RTSP server, simulated ones or files, and record what is counted
     Demo(demo::Options),
@@ -66,7 +69,11 @@ fn wrong_call(error: &clap::Error) -> ExitCode {
         error.exit();
     }
     let rendered = error.render();
-    let mut text = if std::io::stderr().is_terminal() { rendered.ansi().to_string() } else { rendered.to_string() };
+    let mut text = if std::io::stderr().is_terminal() {
+        rendered.ansi().to_string()
+    } else {
+        rendered.to_string()
+    };
     for word in std::env::args().skip(1).filter(|word| word.contains("://")) {
         for word in [word.as_str(), word.split_once('=').map_or("", |(_, value)| value)] {
             if word.contains("://") {

@@ -1,4 +1,5 @@
-//! `vehicle-count manual`: the manual page and the shells' completions, made of what the command line says of itself.
+//! `vehicle-count manual`: the manual page and the shells' completions, made of what the command
+//! line says of itself.
 
 use std::io::Write;
 
@@ -114,7 +115,9 @@ fn without_empty_defaults(command: clap::Command) -> clap::Command {
 }
 
 fn subcommands(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<()> {
-    for sub in command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help") {
+    for sub in
+        command.get_subcommands().filter(|sub| !sub.is_hide_set() && sub.get_name() != "help")
+    {
         let title = sub.get_bin_name().unwrap_or(sub.get_name());
         let mut part = Vec::new();
         let man = Man::new(sub.clone());
@@ -122,7 +125,8 @@ fn subcommands(command: &clap::Command, page: &mut Vec<u8>) -> std::io::Result<(
         man.render_synopsis_section(&mut part)?;
         man.render_options_section(&mut part)?;
         // Its sections become parts of the section that is the subcommand's own.
-        let part = String::from_utf8_lossy(&part).replace(".SH DESCRIPTION\n", "").replace(".SH ", ".SS ");
+        let part =
+            String::from_utf8_lossy(&part).replace(".SH DESCRIPTION\n", "").replace(".SH ", ".SS ");
         writeln!(page, ".SH \"{}\"", title.to_uppercase().replace('-', r"\-"))?;
         page.extend_from_slice(part.as_bytes());
         subcommands(sub, page)?;

@@ -37,7 +37,8 @@ pub struct Options {
 }
 
 /// Width and height of pictures whose size was not asked for.
-const SIZES: [(usize, usize); 7] = [(640, 360), (960, 540), (480, 270), (640, 480), (360, 480), (800, 450), (352, 288)];
+const SIZES: [(usize, usize); 7] =
+    [(640, 360), (960, 540), (480, 270), (640, 480), (360, 480), (800, 450), (352, 288)];
 
 /// Writes the pictures and their annotations, in the form that engines/ reads.
 pub fn run(options: &Options) -> Result<()> {
@@ -91,11 +92,13 @@ fn write_picture(options: &Options, size: Option<(usize, usize)>, number: u64) -
     // Counting on with strides that share no factor spreads the choices evenly over the numbers.
     let turn = number.wrapping_add(options.seed.wrapping_mul(7919));
     let viewpoint = Viewpoint::ALL[(turn % 5) as usize];
-    let weather = [Weather::Day, Weather::Day, Weather::Night, Weather::Day, Weather::Rain][(turn / 5 % 5) as usize];
+    let weather = [Weather::Day, Weather::Day, Weather::Night, Weather::Day, Weather::Rain]
+        [(turn / 5 % 5) as usize];
     let traffic = [0.9, 1.6, 0.35, 1.2, 0.05, 2.2][(turn / 3 % 6) as usize];
     let (width, height) = size.unwrap_or(SIZES[(turn / 2 % 7) as usize]);
     let mut rgb = vec![0; width * height * 3];
-    let mut scene = Scene::new(SceneSettings { viewpoint, weather, seed: turn, width, height, traffic });
+    let mut scene =
+        Scene::new(SceneSettings { viewpoint, weather, seed: turn, width, height, traffic });
     scene.render((turn % 97) as f64, &mut rgb);
     let name = format!("synth_{}_{}_{turn:06}.jpg", viewpoint.name(), weather.name());
     let path = options.out.join("images").join(&name);
@@ -107,7 +110,8 @@ fn write_picture(options: &Options, size: Option<(usize, usize)>, number: u64) -
         [begin, ((end - begin) * 10.0).round() / 10.0]
     };
     let boxes = scene.truth().iter().map(|vehicle| {
-        let ([x, w], [y, h]) = (side(vehicle.x, vehicle.width, width), side(vehicle.y, vehicle.height, height));
+        let ([x, w], [y, h]) =
+            (side(vehicle.x, vehicle.width, width), side(vehicle.y, vehicle.height, height));
         [x, y, w, h]
     });
     let boxes: Vec<_> = boxes.collect();
@@ -135,15 +139,22 @@ mod tests {
     fn written(folder: &Path, seed: u64, threads: usize) -> (String, Vec<Vec<u8>>) {
         let out = folder.to_owned();
         let split = "val".to_owned();
-        run(&Options { out, images: 6, seed, width: Some(96), height: None, split, threads }).unwrap();
+        run(&Options { out, images: 6, seed, width: Some(96), height: None, split, threads })
+            .unwrap();
         let annotations = fs::read_to_string(folder.join("annotations.jsonl")).unwrap();
         let pictures = annotations.lines().map(|line| {
             let line: serde_json::Value = serde_json::from_str(line).unwrap();
             assert_eq!((line["width"].as_u64(), line["height"].as_u64()), (Some(96), Some(54)));
-            assert_eq!(line["count"].as_u64().unwrap(), line["boxes"].as_array().unwrap().len() as u64);
+            assert_eq!(
+                line["count"].as_u64().unwrap(),
+                line["boxes"].as_array().unwrap().len() as u64
+            );
             for sides in line["boxes"].as_array().unwrap() {
                 let [x, y, w, h] = [0, 1, 2, 3].map(|side| sides[side].as_f64().unwrap());
-                assert!(x >= 0.0 && y >= 0.0 && x + w <= 96.05 && y + h <= 54.05 && w > 0.0 && h > 0.0, "{line}");
+                assert!(
+                    x >= 0.0 && y >= 0.0 && x + w <= 96.05 && y + h <= 54.05 && w > 0.0 && h > 0.0,
+                    "{line}"
+                );
             }
             fs::read(folder.join(line["file"].as_str().unwrap())).unwrap()
         });

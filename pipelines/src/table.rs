@@ -44,7 +44,8 @@ fn level_color(level: Option<Level>) -> &'static str {
 /// Columns of a camera's name at most.
 pub(crate) const NAME: usize = 28;
 
-/// Columns of a line at most: a line that is wrapped counts as two where the table is drawn again in place.
+/// Columns of a line at most: a line that is wrapped counts as two where the table is drawn again
+/// in place.
 const WIDTH: usize = 110;
 
 /// `text` without control characters, which would move the cursor or end the line.
@@ -100,7 +101,8 @@ impl Table {
             text.push_str(&format!("\x1b[{}A", self.lines));
         }
         let end = if self.terminal { "\x1b[K\n" } else { "\n" };
-        let wide = rows.iter().map(|row| row.camera.chars().count()).max().unwrap_or(0).clamp(6, NAME);
+        let wide =
+            rows.iter().map(|row| row.camera.chars().count()).max().unwrap_or(0).clamp(6, NAME);
         text.push_str(&format!("{status}{end}"));
         text.push_str(&format!(
             "  {:wide$}  {:>6}  {:<8}  {:>5}  {:>8}  {:>6}{end}",
@@ -109,8 +111,13 @@ impl Table {
         for row in rows {
             let count = row.count.map_or("–".to_owned(), |count| format!("{count:.1}"));
             let level = format!("{:<8}", row.level.map_or("–", Level::name));
-            let level = if self.terminal { format!("\x1b[{}m{level}\x1b[0m", level_color(row.level)) } else { level };
-            let latency = row.latency.map_or("–".to_owned(), |latency| format!("{latency:.0} ms"));
+            let level = if self.terminal {
+                format!("\x1b[{}m{level}\x1b[0m", level_color(row.level))
+            } else {
+                level
+            };
+            let latency =
+                row.latency.map_or("–".to_owned(), |latency| format!("{latency:.0} ms"));
             let stale = format!("{:.0} %", row.stale * 100.0);
             let camera = fit(&row.camera, wide);
             let line = format!(

@@ -8,7 +8,8 @@ use std::path::Path;
 use std::process::Command;
 
 /// The manifest of the model that ships.
-const MODEL: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/mobilenetv3-large.json");
+const MODEL: &str =
+    concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/mobilenetv3-large.json");
 
 fn command() -> Command {
     Command::new(env!("CARGO_BIN_EXE_vehicle-count"))
@@ -25,7 +26,10 @@ fn wrong_calls_name_what_is_wrong() {
         (&["demo", "--rtsp", "http://camera"], "rtsp://"),
         (&["serve", "--address", "everywhere"], "address"),
         (&["demo", "--engine", "abacus"], "openvino"),
-        (&["demo", "--engine", "openvino", "--model", "no-such-model", "--duration", "1"], "no-such-model"),
+        (
+            &["demo", "--engine", "openvino", "--model", "no-such-model", "--duration", "1"],
+            "no-such-model",
+        ),
         (&["bench", "--engine", "scripted"], "scripted"),
         (&["bench", "--cameras", "0"], "0"),
         (&["doctor", "--model", "no-such-model"], "model"),
@@ -44,7 +48,8 @@ fn wrong_calls_name_what_is_wrong() {
     }
 }
 
-/// The manual page as a golden file: every subcommand, option, default and value. A change shows up in review.
+/// The manual page as a golden file: every subcommand, option, default and value. A change shows up
+/// in review.
 #[test]
 fn manual_page_is_the_one_that_was_reviewed() {
     let page = manual("man").replace(env!("CARGO_PKG_VERSION"), "VERSION");
@@ -54,7 +59,13 @@ fn manual_page_is_the_one_that_was_reviewed() {
     }
     let reviewed = fs::read_to_string(&golden).unwrap_or_default();
     for (number, (new, old)) in page.lines().zip(reviewed.lines()).enumerate() {
-        assert_eq!(new, old, "line {} of {}: VEHICLECOUNT_BLESS=1 writes the file anew", number + 1, golden.display());
+        assert_eq!(
+            new,
+            old,
+            "line {} of {}: VEHICLECOUNT_BLESS=1 writes the file anew",
+            number + 1,
+            golden.display()
+        );
     }
     assert_eq!(page, reviewed, "VEHICLECOUNT_BLESS=1 writes {} anew", golden.display());
 }
@@ -78,15 +89,19 @@ fn subcommand(line: &str) -> Option<&str> {
     (!word.is_empty() && word.bytes().all(|byte| byte.is_ascii_lowercase())).then_some(word)
 }
 
-/// The name in the help's line of a long option: "  -o, --out <OUT>" or "      --cameras <CAMERAS>".
+/// The name in the help's line of a long option: "  -o, --out <OUT>" or "      --cameras
+/// <CAMERAS>".
 fn option(line: &str) -> Option<&str> {
     let (short, name) = line.split_once("--")?;
-    let end = name.find(|letter: char| !letter.is_ascii_lowercase() && letter != '-').unwrap_or(name.len());
+    let end = name
+        .find(|letter: char| !letter.is_ascii_lowercase() && letter != '-')
+        .unwrap_or(name.len());
     let own = short.trim_start().is_empty() || short.trim_start().starts_with('-');
     (own && !["help", "version"].contains(&&name[..end])).then_some(&name[..end])
 }
 
-/// Walks the command line as a person does, by `--help`, and looks each word up in the manual page and in the completions.
+/// Walks the command line as a person does, by `--help`, and looks each word up in the manual page
+/// and in the completions.
 #[test]
 fn manual_page_and_completions_know_every_subcommand_and_option() {
     let [page, bash, zsh, fish] = ["man", "bash", "zsh", "fish"].map(manual);
@@ -94,7 +109,10 @@ fn manual_page_and_completions_know_every_subcommand_and_option() {
     let (mut subcommands, mut options) = (0, 0);
     while let Some(call) = waiting.pop() {
         let words: Vec<&str> = call.iter().map(String::as_str).collect();
-        let title = format!("vehicle-count {}", words.join(" ")).trim_end().to_uppercase().replace('-', r"\-");
+        let title = format!("vehicle-count {}", words.join(" "))
+            .trim_end()
+            .to_uppercase()
+            .replace('-', r"\-");
         let section = page.split(&format!(".SH \"{title}\"\n")).nth(1);
         let section = section.map(|rest| rest.split("\n.SH ").next().unwrap());
         assert!(call.is_empty() || section.is_some(), "the manual page has no section {title}");
@@ -110,14 +128,29 @@ fn manual_page_and_completions_know_every_subcommand_and_option() {
         }
         for name in help(&words, option) {
             let section = section.unwrap_or(&page);
-            assert!(section.contains(&name.replace('-', r"\-")), "{title} in the manual page lacks --{name}");
-            assert!(bash.contains(&format!("--{name}")), "bash does not complete {words:?} --{name}");
-            assert!(zsh.contains(&format!("--{name}=")) || zsh.contains(&format!("--{name}[")), "zsh lacks --{name}");
-            assert!(fish.contains(&format!("-l {name} ")), "fish does not complete {words:?} --{name}");
+            assert!(
+                section.contains(&name.replace('-', r"\-")),
+                "{title} in the manual page lacks --{name}"
+            );
+            assert!(
+                bash.contains(&format!("--{name}")),
+                "bash does not complete {words:?} --{name}"
+            );
+            assert!(
+                zsh.contains(&format!("--{name}=")) || zsh.contains(&format!("--{name}[")),
+                "zsh lacks --{name}"
+            );
+            assert!(
+                fish.contains(&format!("-l {name} ")),
+                "fish does not complete {words:?} --{name}"
+            );
             options += 1;
         }
     }
-    assert!(subcommands >= 10 && options >= 40, "{subcommands} subcommands and {options} options were found");
+    assert!(
+        subcommands >= 10 && options >= 40,
+        "{subcommands} subcommands and {options} options were found"
+    );
 }
 
 /// The variables that the sources read are explained, and no others.
@@ -141,7 +174,14 @@ fn variables(folder: &Path, found: &mut BTreeSet<String>) {
             path if path.extension().is_some_and(|extension| extension == "rs") => {
                 // Not those of tests at the end of a file, or of the build.
                 let source = fs::read_to_string(&path).unwrap();
-                words(&source.split("#[cfg(test)]").next().unwrap().replace("env!(\"VEHICLECOUNT_", ""), found);
+                words(
+                    &source
+                        .split("#[cfg(test)]")
+                        .next()
+                        .unwrap()
+                        .replace("env!(\"VEHICLECOUNT_", ""),
+                    found,
+                );
             }
             _ => {}
         }
@@ -151,16 +191,29 @@ fn variables(folder: &Path, found: &mut BTreeSet<String>) {
 /// Adds the words of the text that begin as our variables do.
 fn words(text: &str, found: &mut BTreeSet<String>) {
     let word = |rest: &str| {
-        rest.chars().take_while(|letter| letter.is_ascii_uppercase() || *letter == '_').collect::<String>()
+        rest.chars()
+            .take_while(|letter| letter.is_ascii_uppercase() || *letter == '_')
+            .collect::<String>()
     };
-    found.extend(text.split("VEHICLECOUNT_").skip(1).map(|rest| format!("VEHICLECOUNT_{}", word(rest))));
+    found.extend(
+        text.split("VEHICLECOUNT_").skip(1).map(|rest| format!("VEHICLECOUNT_{}", word(rest))),
+    );
 }
 
 #[test]
 fn doctor_lists_what_it_looked_at_with_remedies() {
     let output = command().arg("doctor").output().unwrap();
     let said = text(&output.stdout);
-    for word in ["machine", "GStreamer", "plugin", "model", "engines", "openvino", "onnxruntime", "tensorrt"] {
+    for word in [
+        "machine",
+        "GStreamer",
+        "plugin",
+        "model",
+        "engines",
+        "openvino",
+        "onnxruntime",
+        "tensorrt",
+    ] {
         assert!(said.contains(word) || !output.status.success(), "nothing about {word}:\n{said}");
     }
     // What is missing has its remedy.
@@ -186,7 +239,8 @@ fn verify_compares_every_engine_that_opens_and_fails_on_a_wrong_count() {
             fs::copy(entry.path(), folder.path().join(entry.file_name())).unwrap();
         }
     }
-    let mut wrong: serde_json::Value = serde_json::from_str(&fs::read_to_string(MODEL).unwrap()).unwrap();
+    let mut wrong: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(MODEL).unwrap()).unwrap();
     for file in wrong["golden"]["files"].as_object_mut().unwrap().values_mut() {
         file["count"] = 20.into();
     }
@@ -195,7 +249,11 @@ fn verify_compares_every_engine_that_opens_and_fails_on_a_wrong_count() {
     let output = command().args(["engine", "verify"]).arg(&path).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(text(&output.stdout).contains("FAILS") && text(&output.stdout).contains("20.000"));
-    assert!(text(&output.stderr).contains("do not count what mobilenetv3-large must"), "{}", text(&output.stderr));
+    assert!(
+        text(&output.stderr).contains("do not count what mobilenetv3-large must"),
+        "{}",
+        text(&output.stderr)
+    );
 }
 
 #[test]
@@ -206,22 +264,40 @@ fn eval_writes_lines_and_pictures_and_the_same_table_each_time() {
     assert!(command().args(synth).arg(&data).status().unwrap().success());
     let eval = |lines: &str| {
         let mut command = command();
-        command.args(["eval", "--engine", "scripted", "--split", "test", "--per-scene", "--worst", "5", "--data"]);
-        command.arg(&data).arg("--json").arg(folder.path().join(lines)).arg("--plot").arg(folder.path().join("plots"));
+        command.args([
+            "eval",
+            "--engine",
+            "scripted",
+            "--split",
+            "test",
+            "--per-scene",
+            "--worst",
+            "5",
+            "--data",
+        ]);
+        command
+            .arg(&data)
+            .arg("--json")
+            .arg(folder.path().join(lines))
+            .arg("--plot")
+            .arg(folder.path().join("plots"));
         let output = command.output().unwrap();
         assert!(output.status.success(), "{}", text(&output.stderr));
         text(&output.stdout)
     };
     let said = eval("a.jsonl");
     assert_eq!(said.replace("a.jsonl", "b.jsonl"), eval("b.jsonl"));
-    for word in ["highway", "  synth_", "all", "MAE", "of truth", "counted", "GAME 3", "95 % intervals"] {
+    for word in
+        ["highway", "  synth_", "all", "MAE", "of truth", "counted", "GAME 3", "95 % intervals"]
+    {
         assert!(said.contains(word), "no {word:?} in:\n{said}");
     }
     let lines = fs::read_to_string(folder.path().join("a.jsonl")).unwrap();
     assert_eq!(lines, fs::read_to_string(folder.path().join("b.jsonl")).unwrap());
     assert_eq!(lines.lines().count(), 9);
     for line in lines.lines().map(|line| serde_json::from_str::<serde_json::Value>(line).unwrap()) {
-        let [count, truth, game] = ["count", "truth", "game0"].map(|key| line[key].as_f64().unwrap());
+        let [count, truth, game] =
+            ["count", "truth", "game0"].map(|key| line[key].as_f64().unwrap());
         // Equal but for the last digit of a number that was read from text.
         assert!((game - (count - truth).abs()).abs() < 1e-9, "{line}");
         assert!(line["game3"].as_f64().unwrap() >= game - 1e-9, "{line}");

@@ -1,5 +1,6 @@
-/* DeepStream's elements as the ready pipelines name them, with their pads and the names of their properties: enough to parse a pipeline, and to
- * find a property that does not exist. Names are those of the sources published with 9.1, and, for elements without, of NVIDIA's manual.
+/* DeepStream's elements as the ready pipelines name them, with their pads and the names of their
+ * properties: enough to parse a pipeline, and to find a property that does not exist. Names are
+ * those of the sources published with 9.1, and, for elements without, of NVIDIA's manual.
  * SPDX-License-Identifier: Apache-2.0 */
 #include <string.h>
 

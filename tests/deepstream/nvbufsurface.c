@@ -40,7 +40,8 @@ standin_set_driver (gint type)
   g_atomic_int_set (&driver, type);
 }
 
-/* Tells the stand-in for CUDA's driver, where it is in the process, of GPU memory; 0 bytes: it is none any more. */
+/* Tells the stand-in for CUDA's driver, where it is in the process, of GPU memory; 0 bytes: it is
+ * none any more. */
 static void
 share (gpointer memory, gsize bytes)
 {

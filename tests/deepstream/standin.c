@@ -67,7 +67,8 @@ picture (NvBufSurfaceParams * params, const StandinBatch * batch, guint red)
   params->dataPtr = batch->memory_type == 1 || batch->memory_type == 6 ? data : NULL;
 }
 
-/* nvinfer's releases, in its way: one object for all frames would be shared; here each has its own. */
+/* nvinfer's releases, in its way: one object for all frames would be shared; here each has its own.
+ * */
 static void
 tensor_free (gpointer data)
 {

@@ -1,4 +1,5 @@
-//! Builds the stand-in driver, with the host builds of the kernels inside. It is opened by its path, never linked.
+//! Builds the stand-in driver, with the host builds of the kernels inside. It is opened by its
+//! path, never linked.
 
 use std::path::{Path, PathBuf};
 use std::{env, process};
@@ -26,7 +27,9 @@ fn main() {
         println!("cargo:rerun-if-changed={source}");
         command.arg(source);
     }
-    let status = command.status().expect("the C++ compiler runs: install g++ (Debian, Ubuntu: build-essential)");
+    let status = command
+        .status()
+        .expect("the C++ compiler runs: install g++ (Debian, Ubuntu: build-essential)");
     if !status.success() {
         process::exit(1);
     }
@@ -37,7 +40,8 @@ fn main() {
 /// Builds the stand-in for libgstcuda, which is opened by its path, too.
 fn gstcuda(library: &Path) {
     println!("cargo:rerun-if-changed=gstcuda.c");
-    let mut command = cc::Build::new().warnings(false).cargo_metadata(false).get_compiler().to_command();
+    let mut command =
+        cc::Build::new().warnings(false).cargo_metadata(false).get_compiler().to_command();
     command.args(["-O2", "-fPIC", "-shared", "-Wl,-soname,libgstcuda-1.0.so.0", "-o"]).arg(library);
     let status = command.args(["gstcuda.c", "-ldl"]).status().expect("the C compiler runs");
     if !status.success() {

@@ -1,7 +1,9 @@
-// A stand-in for NVIDIA's libcuda.so.1: the calls that the counter and GStreamer's libgstcuda use, served from host memory. See lib.rs.
+// A stand-in for NVIDIA's libcuda.so.1: the calls that the counter and GStreamer's libgstcuda use,
+// served from host memory. See lib.rs.
 //
-// Device memory is host memory at the same address. Each stream is a thread with a queue. A call that NVIDIA's driver refuses (no current
-// context, a dead handle, a wait inside a capture) is refused here too.
+// Device memory is host memory at the same address. Each stream is a thread with a queue. A call
+// that NVIDIA's driver refuses (no current context, a dead handle, a wait inside a capture) is
+// refused here too.
 
 #include <atomic>
 #include <chrono>

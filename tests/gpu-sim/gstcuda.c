@@ -1,5 +1,6 @@
-// libgstcuda as it is from GStreamer 1.24 on, made of an installed one: the same functions, and the stream on which a frame is
-// written, as the test says it. Opened before anything asks for libgstcuda, it is the one that is found.
+// libgstcuda as it is from GStreamer 1.24 on, made of an installed one: the same functions, and the
+// stream on which a frame is written, as the test says it. Opened before anything asks for
+// libgstcuda, it is the one that is found.
 
 #include <dlfcn.h>
 #include <stddef.h>

@@ -63,19 +63,20 @@ pub struct Sim {
 }
 
 static SIM: LazyLock<Sim> = LazyLock::new(|| {
-    // SAFETY: our own library. Kept open for good, so that whoever opens "libcuda.so.1" from now on gets this one: the loader takes a
-    // library of that name that is there already.
+    // SAFETY: our own library. Kept open for good, so that whoever opens "libcuda.so.1" from now on
+    // gets this one: the loader takes a library of that name that is there already.
     let library = unsafe { Library::open(Some(Path::new(LIBRARY)), RTLD_NOW | RTLD_GLOBAL) };
     Sim { library: library.expect("the stand-in driver was built with this crate") }
 });
 
-/// Puts the stand-in in the place of the driver, for the whole process. Call it before anything asks for the driver.
+/// Puts the stand-in in the place of the driver, for the whole process. Call it before anything
+/// asks for the driver.
 pub fn install() -> &'static Sim {
     &SIM
 }
 
-/// The device for one test: it is one for the whole process, so tests take turns. When the test ends, faults are taken back, and nothing may
-/// be left behind.
+/// The device for one test: it is one for the whole process, so tests take turns. When the test
+/// ends, faults are taken back, and nothing may be left behind.
 pub struct Turn {
     /// The device.
     pub sim: &'static Sim,
@@ -106,7 +107,11 @@ impl Sim {
     fn call(&self, name: &str, a: i64, b: i64, c: i64) -> i64 {
         type Function = unsafe extern "C" fn(i64, i64, i64) -> i64;
         // SAFETY: every function whose name begins with `sim_` has this type.
-        unsafe { self.library.get::<Function>(name.as_bytes()).expect("a function of driver.cpp")(a, b, c) }
+        unsafe {
+            self.library.get::<Function>(name.as_bytes()).expect("a function of driver.cpp")(
+                a, b, c,
+            )
+        }
     }
 
     /// How much there is of something.
@@ -120,7 +125,8 @@ impl Sim {
         figures.into_iter().filter(|(_, count)| *count != 0).collect()
     }
 
-    /// What the driver says of itself from now on: GPUs, version (12000 is 12.0), result of `cuInit`.
+    /// What the driver says of itself from now on: GPUs, version (12000 is 12.0), result of
+    /// `cuInit`.
     pub fn configure(&self, devices: i64, version: i64, init: i64) {
         self.call("sim_configure", devices, version, init);
     }
@@ -130,7 +136,8 @@ impl Sim {
         self.call("sim_fail_allocation", nth, 0, 0);
     }
 
-    /// The `nth` launch from now fails, when it runs: the context is dead from then on. 0 takes that back.
+    /// The `nth` launch from now fails, when it runs: the context is dead from then on. 0 takes
+    /// that back.
     pub fn fail_launch(&self, nth: i64) {
         self.call("sim_fail_launch", nth, 0, 0);
     }
@@ -140,7 +147,8 @@ impl Sim {
         self.call("sim_fail_image", nth, 0, 0);
     }
 
-    /// `bytes` bytes at `address`, of a library in the process that stands in for one of NVIDIA's, are memory of the device; 0: no longer.
+    /// `bytes` bytes at `address`, of a library in the process that stands in for one of NVIDIA's,
+    /// are memory of the device; 0: no longer.
     pub fn share(&self, address: u64, bytes: usize) {
         self.call("sim_share", address as i64, bytes as i64, 0);
     }
@@ -175,8 +183,9 @@ impl Sim {
         assert_eq!(self.call("sim_hold_stream", stream as i64, 0, 0), 0, "no such stream");
     }
 
-    /// Puts a network on `stream` that needs no TensorRT: the density of a cell is the mean of its red samples, 255 being one vehicle. `batch`
-    /// inputs of `input` (width, height) lie at `from`, and maps of `grid` (columns, rows) go to `to`. Returns the driver's result.
+    /// Puts a network on `stream` that needs no TensorRT: the density of a cell is the mean of its
+    /// red samples, 255 being one vehicle. `batch` inputs of `input` (width, height) lie at `from`,
+    /// and maps of `grid` (columns, rows) go to `to`. Returns the driver's result.
     pub fn network(
         &self,
         stream: *mut c_void,
@@ -186,16 +195,20 @@ impl Sim {
         input: (usize, usize),
         grid: (usize, usize),
     ) -> i32 {
-        type Function = unsafe extern "C" fn(*mut c_void, u64, u64, c_int, c_int, c_int, c_int, c_int) -> c_int;
-        let [batch, width, height, columns, rows] = [batch, input.0, input.1, grid.0, grid.1].map(|size| size as c_int);
+        type Function =
+            unsafe extern "C" fn(*mut c_void, u64, u64, c_int, c_int, c_int, c_int, c_int) -> c_int;
+        let [batch, width, height, columns, rows] =
+            [batch, input.0, input.1, grid.0, grid.1].map(|size| size as c_int);
         // SAFETY: the function has this type; it checks the stream and the addresses.
         unsafe {
-            let function = self.library.get::<Function>(b"sim_network").expect("a function of driver.cpp");
+            let function =
+                self.library.get::<Function>(b"sim_network").expect("a function of driver.cpp");
             function(stream, from, to, batch, width, height, columns, rows)
         }
     }
 
-    /// Waits until `count` pieces of work wait on held streams. `false` when that did not happen within `bound`.
+    /// Waits until `count` pieces of work wait on held streams. `false` when that did not happen
+    /// within `bound`.
     #[must_use]
     pub fn wait_for_waiting(&self, count: i64, bound: Duration) -> bool {
         self.call("sim_wait_for_waiting", count, bound.as_millis() as i64, 0) != 0
@@ -213,16 +226,22 @@ impl GstCuda {
     /// installed.
     pub fn install() -> Option<&'static Self> {
         static GST_CUDA: LazyLock<Option<GstCuda>> = LazyLock::new(|| {
-            let folders =
-                [format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH), "/usr/lib64".into(), "/usr/lib".into()];
+            let folders = [
+                format!("/usr/lib/{}-linux-gnu", std::env::consts::ARCH),
+                "/usr/lib64".into(),
+                "/usr/lib".into(),
+            ];
             let paths = folders.iter().map(|folder| Path::new(folder).join("libgstcuda-1.0.so.0"));
             let path = paths.into_iter().find(|path| path.exists())?;
             let path = std::ffi::CString::new(path.into_os_string().into_encoded_bytes()).ok()?;
             // SAFETY: our own library, kept open for good; the function has this type.
             unsafe {
-                let library = Library::open(Some(Path::new(env!("VEHICLECOUNT_SIM_GSTCUDA"))), RTLD_NOW);
+                let library =
+                    Library::open(Some(Path::new(env!("VEHICLECOUNT_SIM_GSTCUDA"))), RTLD_NOW);
                 let library = library.expect("the stand-in was built with this crate");
-                let open = library.get::<unsafe extern "C" fn(*const std::ffi::c_char) -> c_int>(b"sim_gstcuda_open");
+                let open = library.get::<unsafe extern "C" fn(*const std::ffi::c_char) -> c_int>(
+                    b"sim_gstcuda_open",
+                );
                 let opened = open.expect("a function of gstcuda.c")(path.as_ptr());
                 assert_ne!(opened, 0, "the installed libgstcuda does not open");
                 Some(GstCuda { library })
@@ -236,6 +255,10 @@ impl GstCuda {
     pub fn write_on(&self, stream: *mut c_void) {
         type Function = unsafe extern "C" fn(*mut c_void);
         // SAFETY: the function of gstcuda.c has this type.
-        unsafe { self.library.get::<Function>(b"sim_gstcuda_write_on").expect("a function of gstcuda.c")(stream) }
+        unsafe {
+            self.library.get::<Function>(b"sim_gstcuda_write_on").expect("a function of gstcuda.c")(
+                stream,
+            )
+        }
     }
 }

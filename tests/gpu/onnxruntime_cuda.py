@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
-"""The model on ONNX Runtime's CUDA provider: for a machine with a GPU and without TensorRT. Needs onnxruntime-gpu and numpy.
+"""The model on ONNX Runtime's CUDA provider: for a machine with a GPU and without TensorRT. Needs
+onnxruntime-gpu and numpy.
 
-Compares CUDA with the processor, measures images/s for batch 1 to 64, looks for leaks over 10,000 batches, and prints one JSON.
-Usage: onnxruntime_cuda.py MODEL.onnx [--batches N] [--seconds S], or --probe: only says whether there is such a provider.
+Compares CUDA with the processor, measures images/s for batch 1 to 64, looks for leaks over 10,000
+batches, and prints one JSON. Usage: onnxruntime_cuda.py MODEL.onnx [--batches N] [--seconds S], or
+--probe: only says whether there is such a provider.
 """
 
 import argparse
@@ -19,14 +21,17 @@ except ImportError as error:
     sys.exit(f"python3 has no {error.name}: install onnxruntime-gpu and numpy")
 
 BATCHES = (1, 2, 4, 8, 16, 32, 64)
-# Of the count: CUDA convolutions sum in another order, and may use TF32, which is switched off below.
+# Of the count: CUDA convolutions sum in another order, and may use TF32, which is switched off
+# below.
 TOLERANCE = 0.005
 
 
 def smi(query):
     """What nvidia-smi answers for the first GPU, or nothing where there is no nvidia-smi."""
     try:
-        text = subprocess.check_output(["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"], text=True)
+        text = subprocess.check_output(
+            ["nvidia-smi", f"--query-gpu={query}", "--format=csv,noheader,nounits"], text=True
+        )
         return text.splitlines()[0].split(", ")
     except (OSError, subprocess.CalledProcessError, IndexError):
         return []
@@ -34,7 +39,12 @@ def smi(query):
 
 def card():
     """Name, driver, memory in MiB and compute capability, as nvidia-smi tells them."""
-    return dict(zip(("name", "driver", "memory-mib", "compute-capability"), smi("name,driver_version,memory.total,compute_cap")))
+    return dict(
+        zip(
+            ("name", "driver", "memory-mib", "compute-capability"),
+            smi("name,driver_version,memory.total,compute_cap"),
+        )
+    )
 
 
 def used():
@@ -48,7 +58,9 @@ def provider():
     # CUDA and cuDNN that were installed as wheels are found by this alone.
     getattr(ort, "preload_dlls", lambda: None)()
     if "CUDAExecutionProvider" not in ort.get_available_providers():
-        sys.exit("onnxruntime has no CUDA provider: install onnxruntime-gpu, and CUDA and cuDNN of its version")
+        sys.exit(
+            "onnxruntime has no CUDA provider: install onnxruntime-gpu, and CUDA and cuDNN of its version"
+        )
 
 
 def resident():
@@ -58,7 +70,8 @@ def resident():
 
 
 def pictures(batch, size, seed=0):
-    """Smooth noise, N x 3 x size x size in 0..255: what has edges is not all noise to the network."""
+    """Smooth noise, N x 3 x size x size in 0..255: what has edges is not all noise to the
+    network."""
     generator = np.random.default_rng(seed)
     coarse = generator.uniform(0, 255, (batch, 3, size // 16, size // 16)).astype(np.float32)
     return np.repeat(np.repeat(coarse, 16, axis=2), 16, axis=3)
@@ -78,17 +91,28 @@ def main():
     if not options.model:
         parser.error("which model?")
 
-    report, failures = {"card": card(), "onnxruntime": ort.__version__, "model": options.model.rsplit("/", 1)[-1]}, []
-    gpu = ort.InferenceSession(options.model, providers=[("CUDAExecutionProvider", {"use_tf32": "0"})])
+    report, failures = (
+        {"card": card(), "onnxruntime": ort.__version__, "model": options.model.rsplit("/", 1)[-1]},
+        [],
+    )
+    gpu = ort.InferenceSession(
+        options.model, providers=[("CUDAExecutionProvider", {"use_tf32": "0"})]
+    )
     if gpu.get_providers()[0] != "CUDAExecutionProvider":
-        raise SystemExit("the CUDA provider does not start: its messages above name the library that is missing")
+        raise SystemExit(
+            "the CUDA provider does not start: its messages above name the library that is missing"
+        )
     cpu = ort.InferenceSession(options.model, providers=["CPUExecutionProvider"])
     name = gpu.get_inputs()[0].name
 
     images = pictures(4, options.size)
     on_gpu, on_cpu = gpu.run(None, {name: images})[0], cpu.run(None, {name: images})[0]
     counts = [[float(one.sum()) for one in made] for made in (on_gpu, on_cpu)]
-    report["numbers"] = {"cuda": counts[0], "cpu": counts[1], "largest-cell": float(np.abs(on_gpu - on_cpu).max())}
+    report["numbers"] = {
+        "cuda": counts[0],
+        "cpu": counts[1],
+        "largest-cell": float(np.abs(on_gpu - on_cpu).max()),
+    }
     if any(abs(a - b) > abs(b) * TOLERANCE + 0.01 for a, b in zip(*counts)):
         failures.append(f"CUDA counts {counts[0]}, the processor {counts[1]}")
 
@@ -96,7 +120,9 @@ def main():
     for batch in BATCHES:
         # Input and output stay on the GPU: the network alone is measured.
         binding = gpu.io_binding()
-        binding.bind_ortvalue_input(name, ort.OrtValue.ortvalue_from_numpy(pictures(batch, options.size), "cuda", 0))
+        binding.bind_ortvalue_input(
+            name, ort.OrtValue.ortvalue_from_numpy(pictures(batch, options.size), "cuda", 0)
+        )
         binding.bind_output(gpu.get_outputs()[0].name, "cuda")
         for _ in range(10):
             gpu.run_with_iobinding(binding)
@@ -109,7 +135,12 @@ def main():
         times.sort()
         median = times[len(times) // 2]
         report["throughput"].append(
-            {"batch": batch, "median-ms": median * 1e3, "p99-ms": times[int(len(times) * 0.99)] * 1e3, "images-per-second": batch / median}
+            {
+                "batch": batch,
+                "median-ms": median * 1e3,
+                "p99-ms": times[int(len(times) * 0.99)] * 1e3,
+                "images-per-second": batch / median,
+            }
         )
 
     images = pictures(4, options.size)

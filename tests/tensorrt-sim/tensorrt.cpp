@@ -1,10 +1,13 @@
-// A stand-in for NVIDIA's TensorRT, for tests: see lib.rs. Compiled against the real headers, once for each family.
+// A stand-in for NVIDIA's TensorRT, for tests: see lib.rs. Compiled against the real headers, once
+// for each family.
 //
-// A plan keeps shapes and no network. It makes of a picture what the scripted engine makes: each cell is the mean of its red samples,
-// divided by 255. Memory, contexts and streams are those of the stand-in driver (libcuda.so.1 in tests/gpu-sim), whose device memory can be
-// read at its own addresses; a real GPU's cannot, so this ends the process there.
+// A plan keeps shapes and no network. It makes of a picture what the scripted engine makes: each
+// cell is the mean of its red samples, divided by 255. Memory, contexts and streams are those of
+// the stand-in driver (libcuda.so.1 in tests/gpu-sim), whose device memory can be read at its own
+// addresses; a real GPU's cannot, so this ends the process there.
 //
-// Where TensorRT's documentation asks for something (a current CUDA context, an order of deletion, a shape before a run), this insists.
+// Where TensorRT's documentation asks for something (a current CUDA context, an order of deletion,
+// a shape before a run), this insists.
 
 #include <dlfcn.h>
 #include <unistd.h>
@@ -49,7 +52,8 @@ std::atomic<long> figures[FIGURES];
 // Builds go on until this is taken back, or they are ended.
 std::atomic<bool> held;
 
-// Whether this is the call that is to fail. VEHICLECOUNT_SIM_TENSORRT=enqueue:3,load:1 says so to other processes.
+// Whether this is the call that is to fail. VEHICLECOUNT_SIM_TENSORRT=enqueue:3,load:1 says so to
+// other processes.
 bool fails(char const *kind) {
     std::lock_guard<std::mutex> lock(mutex);
     static bool const read = [] {

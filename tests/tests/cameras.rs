@@ -16,7 +16,8 @@ fn camera(caps: &str, end: &str) -> String {
 
 /// Each camera at each path is counted.
 fn are_counted(cameras: &[(&str, String)]) {
-    let cameras: Vec<_> = cameras.iter().map(|(path, pipeline)| (*path, pipeline.as_str())).collect();
+    let cameras: Vec<_> =
+        cameras.iter().map(|(path, pipeline)| (*path, pipeline.as_str())).collect();
     let server = Cameras::start(&cameras, Access::default());
     let urls: Vec<_> = cameras.iter().map(|(path, _)| server.url("", path)).collect();
     let mut system = System::new(&urls, "scripted");
@@ -34,10 +35,20 @@ fn cameras_of_every_codec_are_counted() {
         ("vp8", camera(small, "vp8enc deadline=1 ! rtpvp8pay name=pay0")),
         (
             "transport-stream",
-            camera(small, "x264enc tune=zerolatency key-int-max=10 ! mpegtsmux ! rtpmp2tpay name=pay0"),
+            camera(
+                small,
+                "x264enc tune=zerolatency key-int-max=10 ! mpegtsmux ! rtpmp2tpay name=pay0",
+            ),
         ),
         ("with-sound", format!("{} {SOUND}", camera(small, H264))),
-        ("sound-first", format!("{} {}", SOUND.replace("pay1", "pay0"), camera(small, H264).replace("pay0", "pay1"))),
+        (
+            "sound-first",
+            format!(
+                "{} {}",
+                SOUND.replace("pay1", "pay0"),
+                camera(small, H264).replace("pay0", "pay1")
+            ),
+        ),
     ];
     if has_h265() {
         cameras.push(("h265", camera(small, H265)));
@@ -86,7 +97,10 @@ fn why_a_camera_fails_is_told_in_its_own_words() {
     let h264 = camera("format=I420,width=160,height=120", H264);
     let sound = SOUND.replace("pay1", "pay0");
     let open = Cameras::start(&[("video", &h264), ("sound", &sound)], Access::default());
-    let locked = Cameras::start(&[("video", &h264)], Access { login: Some(("me", "p@ss:w/rd")), ..Access::default() });
+    let locked = Cameras::start(
+        &[("video", &h264)],
+        Access { login: Some(("me", "p@ss:w/rd")), ..Access::default() },
+    );
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_port = silent.local_addr().unwrap().port();
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
@@ -96,11 +110,15 @@ fn why_a_camera_fails_is_told_in_its_own_words() {
         (locked.url("", "video"), "it asks for a user name and a password"),
         (locked.url("me:wrong@", "video"), "it refuses the user name or the password"),
         (format!("rtsp://127.0.0.1:{gone}/video"), "refuses the connection"),
-        ("rtsp://no-such-host.invalid/video".to_owned(), "the host no-such-host.invalid is not known"),
+        (
+            "rtsp://no-such-host.invalid/video".to_owned(),
+            "the host no-such-host.invalid is not known",
+        ),
         (format!("rtsp://127.0.0.1:{silent_port}/video"), "no answer for 8 s"),
     ] {
         let mut system = System::new(std::slice::from_ref(&url), "scripted");
-        let reason = failure(&mut system, |text| text.contains(said) || !text.contains("connection failed"));
+        let reason =
+            failure(&mut system, |text| text.contains(said) || !text.contains("connection failed"));
         assert!(reason.contains(said), "{url}: {reason}");
         system.end();
     }
@@ -110,8 +128,12 @@ fn why_a_camera_fails_is_told_in_its_own_words() {
 fn passwords_of_any_form_let_in() {
     init();
     let h264 = camera("format=I420,width=160,height=120", H264);
-    let locked = Cameras::start(&[("video", &h264)], Access { login: Some(("me", "p@ss:w/rd%")), ..Access::default() });
-    let urls = ["me:p@ss:w%2Frd%@", "me:p%40ss%3Aw%2Frd%25@"].map(|login| locked.url(login, "video"));
+    let locked = Cameras::start(
+        &[("video", &h264)],
+        Access { login: Some(("me", "p@ss:w/rd%")), ..Access::default() },
+    );
+    let urls =
+        ["me:p@ss:w%2Frd%@", "me:p%40ss%3Aw%2Frd%25@"].map(|login| locked.url(login, "video"));
     let mut system = System::new(&urls, "scripted");
     system.until("both are let in", |frames, _| frames.iter().all(|&frames| frames >= 3));
     system.end();
@@ -127,7 +149,8 @@ fn certificates_that_nothing_vouches_for_are_taken_where_that_was_asked_for() {
     let reason = failure(&mut system, |_| true);
     assert!(reason.contains("certificate is not trusted"), "{reason}");
     system.end();
-    let mut system = System::with(&urls, "scripted", RtspOptions { insecure: true, ..Default::default() });
+    let mut system =
+        System::with(&urls, "scripted", RtspOptions { insecure: true, ..Default::default() });
     system.until("it is taken", |frames, _| frames[0] >= 3);
     system.end();
 }
@@ -139,7 +162,8 @@ fn camera_at_an_ipv6_address_is_counted() {
         return eprintln!("not tested: this machine has no IPv6");
     }
     let h264 = camera("format=I420,width=160,height=120", H264);
-    let server = Cameras::start(&[("video", &h264)], Access { address: "::1", ..Access::default() });
+    let server =
+        Cameras::start(&[("video", &h264)], Access { address: "::1", ..Access::default() });
     let mut system = System::new(&[server.url("", "video")], "scripted");
     system.until("it is counted", |frames, _| frames[0] >= 3);
     system.end();
@@ -159,7 +183,9 @@ fn camera_comes_back_with_another_codec_and_another_size() {
     let end = if has_h265() { H265 } else { MJPEG };
     let second = camera("format=I420,width=320,height=176", end);
     let again = Cameras::start(&[("video", &second)], Access { port, ..Access::default() });
-    system.until("it is counted again", |frames, cameras| cameras[0].health == Health::Playing && frames[0] >= 3);
+    system.until("it is counted again", |frames, cameras| {
+        cameras[0].health == Health::Playing && frames[0] >= 3
+    });
     system.end();
     drop(again);
 }

@@ -39,7 +39,8 @@ fn are_counted(files: &[PathBuf]) -> Vec<(i32, i32)> {
         frames.iter().all(|&frames| frames >= 1)
     });
     let size = |index: usize| {
-        let caps = system.counter.static_pad(&format!("sink_{index}")).unwrap().current_caps().unwrap();
+        let caps =
+            system.counter.static_pad(&format!("sink_{index}")).unwrap().current_caps().unwrap();
         let side = |name: &str| caps.structure(0).unwrap().get::<i32>(name).unwrap();
         (side("width"), side("height"))
     };
@@ -56,10 +57,19 @@ fn clips_of_every_kind_are_counted() {
     let mut kinds = vec![
         ("plain.mp4", format!("{} ! {x264} ! mp4mux", frames("format=I420,width=160,height=120"))),
         ("odd.avi", format!("{} ! jpegenc ! avimux", frames("format=I420,width=161,height=119"))),
-        ("odd.mkv", format!("{} ! {x264} ! matroskamux", frames("format=Y444,width=161,height=119"))),
+        (
+            "odd.mkv",
+            format!("{} ! {x264} ! matroskamux", frames("format=Y444,width=161,height=119")),
+        ),
         ("portrait.mov", format!("{} ! {x264} ! qtmux", frames("format=I420,width=90,height=160"))),
-        ("4-2-2.mkv", format!("{} ! {x264} ! matroskamux", frames("format=Y42B,width=160,height=120"))),
-        ("ten-bit.mkv", format!("{} ! {x264} ! matroskamux", frames("format=I420_10LE,width=160,height=120"))),
+        (
+            "4-2-2.mkv",
+            format!("{} ! {x264} ! matroskamux", frames("format=Y42B,width=160,height=120")),
+        ),
+        (
+            "ten-bit.mkv",
+            format!("{} ! {x264} ! matroskamux", frames("format=I420_10LE,width=160,height=120")),
+        ),
         ("grey.avi", format!("{} ! avimux", frames("format=GRAY8,width=160,height=120"))),
         (
             "interlaced.ts",
@@ -83,15 +93,26 @@ fn clips_of_every_kind_are_counted() {
                 frames("format=I420,width=160,height=120")
             ),
         ),
-        ("picture.png", "videotestsrc num-buffers=1 ! video/x-raw,width=161,height=119 ! pngenc".to_owned()),
-        ("picture.jpg", "videotestsrc num-buffers=1 ! video/x-raw,width=161,height=119 ! jpegenc".to_owned()),
+        (
+            "picture.png",
+            "videotestsrc num-buffers=1 ! video/x-raw,width=161,height=119 ! pngenc".to_owned(),
+        ),
+        (
+            "picture.jpg",
+            "videotestsrc num-buffers=1 ! video/x-raw,width=161,height=119 ! jpegenc".to_owned(),
+        ),
         ("tiny.mkv", format!("{} ! jpegenc ! matroskamux", frames("format=I420,width=1,height=1"))),
         ("tall.avi", format!("{} ! jpegenc ! avimux", frames("format=I420,width=17,height=4001"))),
-        ("wide.mkv", format!("{} ! jpegenc ! matroskamux", frames("format=I420,width=4097,height=65"))),
+        (
+            "wide.mkv",
+            format!("{} ! jpegenc ! matroskamux", frames("format=I420,width=4097,height=65")),
+        ),
     ];
     if has_h265() {
-        let description =
-            format!("{} ! x265enc speed-preset=ultrafast ! h265parse", frames("format=I420_10LE,width=160,height=120"));
+        let description = format!(
+            "{} ! x265enc speed-preset=ultrafast ! h265parse",
+            frames("format=I420_10LE,width=160,height=120")
+        );
         kinds.push(("h265.mkv", format!("{description} ! matroskamux")));
     }
     let mut files = Vec::new();
@@ -108,7 +129,10 @@ fn clips_of_every_kind_are_counted() {
     assert_eq!(size("portrait.mov"), (90, 160));
     for name in ["odd.avi", "odd.mkv", "picture.png", "picture.jpg"] {
         let (width, height) = size(name);
-        assert!((160..=162).contains(&width) && (118..=120).contains(&height), "{name}: {width}x{height}");
+        assert!(
+            (160..=162).contains(&width) && (118..=120).contains(&height),
+            "{name}: {width}x{height}"
+        );
     }
 }
 
@@ -118,7 +142,8 @@ fn names_may_hold_any_character() {
     let folder = tempfile::tempdir().unwrap();
     let (clip, injected) = (folder.path().join("clip.mp4"), folder.path().join("injected"));
     write_clip(&clip, 5, 1);
-    let injection = "x\" ! fakesink  videotestsrc num-buffers=1 ! filesink location=injected decodebin name=\"";
+    let injection =
+        "x\" ! fakesink  videotestsrc num-buffers=1 ! filesink location=injected decodebin name=\"";
     let names: Vec<Vec<u8>> = [
         "with blanks.mp4",
         "a \"quoted\" name.mp4",
@@ -146,7 +171,10 @@ fn names_may_hold_any_character() {
         files.push(path);
     }
     are_counted(&files);
-    assert!(!injected.exists() && !Path::new("injected").exists(), "a name became a part of the pipeline");
+    assert!(
+        !injected.exists() && !Path::new("injected").exists(),
+        "a name became a part of the pipeline"
+    );
 }
 
 #[test]
@@ -155,15 +183,24 @@ fn why_a_file_does_not_play_is_told() {
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     write(&path("sound.wav"), "audiotestsrc num-buffers=20 ! wavenc ! filesink name=file");
-    write(&path("sound.mp4"), "audiotestsrc num-buffers=50 ! avenc_aac ! mp4mux ! filesink name=file");
+    write(
+        &path("sound.mp4"),
+        "audiotestsrc num-buffers=50 ! avenc_aac ! mp4mux ! filesink name=file",
+    );
     fs::copy(path("sound.mp4"), path("video-by-name.avi")).unwrap();
     write_clip(&path("whole.mp4"), 10, 1);
     let whole = fs::read(path("whole.mp4")).unwrap();
     fs::write(path("cut.mp4"), &whole[..whole.len() / 2]).unwrap();
     // A codec that no element has ever heard of, alone and beside sound.
-    write(&path("codec.avi"), &format!("{} ! jpegenc ! avimux ! filesink name=file", frames("width=64,height=64")));
+    write(
+        &path("codec.avi"),
+        &format!("{} ! jpegenc ! avimux ! filesink name=file", frames("width=64,height=64")),
+    );
     let beside = "avimux name=m ! filesink name=file audiotestsrc num-buffers=30 ! m.";
-    write(&path("codec-and-sound.avi"), &format!("{beside} {} ! jpegenc ! m.", frames("width=64,height=64")));
+    write(
+        &path("codec-and-sound.avi"),
+        &format!("{beside} {} ! jpegenc ! m.", frames("width=64,height=64")),
+    );
     for name in ["codec.avi", "codec-and-sound.avi"] {
         let mut bytes = fs::read(path(name)).unwrap();
         while let Some(place) = bytes.windows(4).position(|word| word == b"MJPG") {
@@ -172,8 +209,11 @@ fn why_a_file_does_not_play_is_told() {
         fs::write(path(name), bytes).unwrap();
     }
     fs::write(path("text.mp4"), "a line of text, and another one\n".repeat(50)).unwrap();
-    fs::write(path("noise.mp4"), (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>())
-        .unwrap();
+    fs::write(
+        path("noise.mp4"),
+        (0..5000u32).map(|i| (i.wrapping_mul(2_654_435_761) >> 24) as u8).collect::<Vec<_>>(),
+    )
+    .unwrap();
     let cases = [
         ("sound.wav", "no video in it"),
         ("sound.mp4", "no video in it"),
@@ -198,7 +238,10 @@ fn why_a_file_does_not_play_is_told() {
     }
     system.end();
     for missing in [path("nothing.mp4"), folder.path().to_owned()] {
-        let error = Server::start(&[Show::File(missing.clone())], 10, server::LOOPBACK, 0).err().unwrap().to_string();
+        let error = Server::start(&[Show::File(missing.clone())], 10, server::LOOPBACK, 0)
+            .err()
+            .unwrap()
+            .to_string();
         assert!(error.contains(missing.to_str().unwrap()), "{error}");
     }
 }
@@ -210,7 +253,8 @@ const STORED: (usize, usize) = (64, 32);
 fn marked((right, bottom): (bool, bool)) -> Vec<u8> {
     let (width, height) = STORED;
     let red = |x: usize, y: usize| (x >= width / 2) == right && (y >= height / 2) == bottom;
-    let pixels = (0..width * height).map(|i| if red(i % width, i / width) { [255, 0, 0] } else { [0, 0, 0] });
+    let pixels = (0..width * height)
+        .map(|i| if red(i % width, i / width) { [255, 0, 0] } else { [0, 0, 0] });
     pixels.flatten().collect()
 }
 
@@ -230,7 +274,13 @@ struct Orientation {
 
 /// All that there are: clockwise by 0, 90, 180 and 270 degrees, and the same of mirrored pictures.
 const ORIENTATIONS: [Orientation; 8] = {
-    const fn of(name: &'static str, corner: (bool, bool), exchanged: bool, matrix: [i32; 4], exif: u8) -> Orientation {
+    const fn of(
+        name: &'static str,
+        corner: (bool, bool),
+        exchanged: bool,
+        matrix: [i32; 4],
+        exif: u8,
+    ) -> Orientation {
         Orientation { name, corner, exchanged, matrix, exif }
     }
     [
@@ -253,7 +303,8 @@ impl Orientation {
         (width as i32, height as i32)
     }
 
-    /// Writes pictures that are stored so, encoded by `end`, into `path`. Nothing says how they lie.
+    /// Writes pictures that are stored so, encoded by `end`, into `path`. Nothing says how they
+    /// lie.
     fn write(&self, path: &Path, end: &str) {
         let (raw, (width, height)) = (path.with_extension("raw"), STORED);
         fs::write(&raw, marked(self.corner).repeat(10)).unwrap();
@@ -278,10 +329,13 @@ fn first_picture(source: gst::Bin) -> ((i32, i32), Vec<(bool, bool)>) {
     source.link(&end).unwrap();
     let out = end.by_name("out").and_downcast::<gst_app::AppSink>().unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
-    let sample = out.try_pull_sample(gst::ClockTime::try_from(BOUND).unwrap()).expect("a picture comes");
+    let sample =
+        out.try_pull_sample(gst::ClockTime::try_from(BOUND).unwrap()).expect("a picture comes");
     let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
-    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info).unwrap();
-    let (width, height, stride) = (info.width() as usize, info.height() as usize, info.stride()[0] as usize);
+    let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info)
+        .unwrap();
+    let (width, height, stride) =
+        (info.width() as usize, info.height() as usize, info.stride()[0] as usize);
     let pixels = frame.plane_data(0).unwrap();
     let red = |right: bool, bottom: bool| {
         let place = |far: bool, side: usize| if far { side * 3 / 4 } else { side / 4 };
@@ -319,12 +373,18 @@ fn photographs_of_every_orientation_stand_upright() {
         let path = folder.path().join(orientation.name);
         orientation.write(&path, "jpegenc");
         let mut bytes = fs::read(&path).unwrap();
-        let mut segment = b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
+        let mut segment =
+            b"\xff\xe1\0\x22Exif\0\0MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03\0\0\0\x01\0".to_vec();
         segment.extend([orientation.exif, 0, 0, 0, 0, 0, 0]);
         bytes.splice(2..2, segment);
         fs::write(&path, bytes).unwrap();
         let (sides, corners) = first_picture(file::source(&path).unwrap());
-        assert_eq!((sides, &corners[..]), (orientation.sides(), &[(false, false)][..]), "{}", orientation.name);
+        assert_eq!(
+            (sides, &corners[..]),
+            (orientation.sides(), &[(false, false)][..]),
+            "{}",
+            orientation.name
+        );
     }
 }
 
@@ -340,7 +400,12 @@ fn clips_of_a_telephone_are_counted_upright_however_it_was_held() {
         orientation.write(&path, "x264enc speed-preset=ultrafast ! h264parse ! mp4mux");
         turn(&path, orientation.matrix);
         let (sides, corners) = first_picture(file::source(&path).unwrap());
-        assert_eq!((sides, &corners[..]), (orientation.sides(), &[(false, false)][..]), "{}", orientation.name);
+        assert_eq!(
+            (sides, &corners[..]),
+            (orientation.sides(), &[(false, false)][..]),
+            "{}",
+            orientation.name
+        );
         files.push(path);
         sizes.push(sides);
     }

@@ -1,5 +1,5 @@
-//! The element for DeepStream pipelines, with DeepStream's libraries stood in for. The stories run with the newest layout, and again, in
-//! processes of their own, with each older one.
+//! The element for DeepStream pipelines, with DeepStream's libraries stood in for. The stories run
+//! with the newest layout, and again, in processes of their own, with each older one.
 
 #![allow(clippy::unwrap_used)]
 
@@ -61,7 +61,8 @@ impl Stage {
             "appsrc name=in format=time caps=\"video/x-raw(memory:NVMM),format=RGBA,width=64,height=32,framerate=10/1\" \
              ! vehiclecounternvmm name=counter {properties} ! appsink name=out sync=false"
         );
-        let pipeline = gst::parse::launch(&description).unwrap().downcast::<gst::Pipeline>().unwrap();
+        let pipeline =
+            gst::parse::launch(&description).unwrap().downcast::<gst::Pipeline>().unwrap();
         let by_name = |name| pipeline.by_name(name).unwrap();
         Self {
             source: by_name("in").downcast().unwrap(),
@@ -75,7 +76,9 @@ impl Stage {
     fn pass(&self, buffer: gst::Buffer) -> gst::Buffer {
         self.source.push_buffer(buffer).unwrap();
         let sample = self.sink.try_pull_sample(gst::ClockTime::from_seconds(BOUND.as_secs()));
-        let Some(sample) = sample else { panic!("nothing came out: {:?}", self.message(gst::MessageType::Error)) };
+        let Some(sample) = sample else {
+            panic!("nothing came out: {:?}", self.message(gst::MessageType::Error))
+        };
         sample.buffer_owned().unwrap()
     }
 
@@ -93,7 +96,12 @@ impl Stage {
     fn fail(&self, buffer: gst::Buffer) -> String {
         self.source.push_buffer(buffer).unwrap();
         let bound = gst::ClockTime::from_seconds(BOUND.as_secs());
-        let message = self.pipeline.bus().unwrap().timed_pop_filtered(bound, &[gst::MessageType::Error]).unwrap();
+        let message = self
+            .pipeline
+            .bus()
+            .unwrap()
+            .timed_pop_filtered(bound, &[gst::MessageType::Error])
+            .unwrap();
         let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };
         error.error().to_string()
     }
@@ -102,7 +110,11 @@ impl Stage {
         let statistics = self.element.property::<gst::Structure>("statistics");
         let cameras = statistics.get::<gst::Array>("cameras").unwrap();
         let mut cameras = cameras.iter().map(|camera| camera.get::<gst::Structure>().unwrap());
-        cameras.find(|camera| camera.get::<u32>("source-id") == Ok(source)).unwrap().get(name).unwrap()
+        cameras
+            .find(|camera| camera.get::<u32>("source-id") == Ok(source))
+            .unwrap()
+            .get(name)
+            .unwrap()
     }
 
     fn end(self) {
@@ -131,13 +143,16 @@ fn look(buffer: &gst::BufferRef) -> Vec<Seen> {
     let frames = locked.frames();
     let seen = frames.iter().map(|frame| {
         let metas = locked.user_metas(frame);
-        let of = |kind: i32| metas.iter().filter(move |(found, _)| *found == kind).map(|(_, data)| *data);
+        let of = |kind: i32| {
+            metas.iter().filter(move |(found, _)| *found == kind).map(|(_, data)| *data)
+        };
         let message_type = abi::custom_message_type(version()).unwrap_or(0);
         let messages = of(message_type).map(|data| {
             // SAFETY: the data of this type is such a message, and the lock is held.
             unsafe {
                 let message = &*data.cast::<abi::CustomMessage>();
-                let bytes = std::slice::from_raw_parts(message.message.cast::<u8>(), message.size as usize);
+                let bytes =
+                    std::slice::from_raw_parts(message.message.cast::<u8>(), message.size as usize);
                 std::str::from_utf8(bytes).unwrap().to_owned()
             }
         });
@@ -167,7 +182,9 @@ fn drawn(mut list: *mut glib::ffi::GList) -> (Vec<u32>, Vec<String>) {
     fn read<const RECT: usize>(meta: &abi::DisplayMeta<RECT>) -> (u32, Vec<String>) {
         let texts = meta.texts[..meta.num_texts as usize].iter();
         // SAFETY: texts are C strings.
-        let texts = texts.map(|text| unsafe { std::ffi::CStr::from_ptr(text.text) }.to_str().unwrap().to_owned());
+        let texts = texts.map(|text| {
+            unsafe { std::ffi::CStr::from_ptr(text.text) }.to_str().unwrap().to_owned()
+        });
         (meta.num_lines, texts.collect())
     }
     let (mut lines, mut texts) = (Vec::new(), Vec::new());
@@ -223,7 +240,9 @@ fn nvidia_s_own_libraries_tell_the_same_stories() {
         return;
     }
     let Some(real) = standin::real() else {
-        eprintln!("skipped: no NVIDIA libraries; `tools/runtime.sh .runtime deepstream` installs them on x86-64");
+        eprintln!(
+            "skipped: no NVIDIA libraries; `tools/runtime.sh .runtime deepstream` installs them on x86-64"
+        );
         return;
     };
     let mut command = Command::new(std::env::current_exe().unwrap());
@@ -252,7 +271,11 @@ fn every_frame_of_a_partly_filled_batch_gets_its_own_source_s_count() {
     let stage = Stage::new(&format!("config-file-path={} unique-id=7", config.display()));
     let frames = [
         FrameSpec::new(0, 0, 2, &[1.0, 0.0]),
-        FrameSpec { pts: 40, ntp: 1_700_000_000_000_000_000, ..FrameSpec::new(5, 1, 2, &[1.5, 1.0]) },
+        FrameSpec {
+            pts: 40,
+            ntp: 1_700_000_000_000_000_000,
+            ..FrameSpec::new(5, 1, 2, &[1.5, 1.0])
+        },
         FrameSpec::new(2, 2, 2, &[0.0, 3.25]),
     ];
     let passed = stage.pass(standin.buffer(&BatchSpec::default(), &frames));
@@ -260,11 +283,17 @@ fn every_frame_of_a_partly_filled_batch_gets_its_own_source_s_count() {
     assert_eq!(seen.iter().map(|frame| frame.source_id).collect::<Vec<_>>(), [0, 5, 2]);
     assert_eq!(seen.iter().map(count).collect::<Vec<_>>(), [1.0, 5.0, 3.25]);
     assert_eq!(seen.iter().map(|frame| frame.misc[0]).collect::<Vec<_>>(), [1000, 5000, 3250]);
-    assert!(seen.iter().all(|frame| frame.inferred && frame.lines.is_empty() && frame.messages.is_empty()));
+    assert!(
+        seen.iter()
+            .all(|frame| frame.inferred && frame.lines.is_empty() && frame.messages.is_empty())
+    );
     let report = seen[1].report.as_ref().unwrap();
     assert_eq!((report.camera.as_str(), report.unique_id), ("south", 7));
     assert_eq!((report.pts, report.capture_time), (Some(40), Some(1_700_000_000_000_000_000)));
-    assert_eq!((report.regions[0].name.as_str(), report.regions[0].count.unwrap().raw), ("left", 3.0));
+    assert_eq!(
+        (report.regions[0].name.as_str(), report.regions[0].count.unwrap().raw),
+        ("left", 3.0)
+    );
     assert_eq!(report.density.as_ref().unwrap().cells[..], [1.5, 1.0]);
     drop(passed);
     stage.end();
@@ -276,11 +305,13 @@ fn log_tells_what_is_decided_about_each_frame() {
     let standin = standin();
     let lines = Arc::new(Mutex::new(Vec::new()));
     let heard = lines.clone();
-    let listener = gst::log::add_log_function(move |category, _level, _file, _function, _line, _object, message| {
-        if category.name() == "vehiclecounternvmm" {
-            heard.lock().unwrap().push(message.get().unwrap().to_string());
-        }
-    });
+    let listener = gst::log::add_log_function(
+        move |category, _level, _file, _function, _line, _object, message| {
+            if category.name() == "vehiclecounternvmm" {
+                heard.lock().unwrap().push(message.get().unwrap().to_string());
+            }
+        },
+    );
     gst::log::set_threshold_for_name("vehiclecounternvmm", gst::DebugLevel::Log);
     let stage = Stage::new("interval=1");
     for number in 0..2 {
@@ -292,7 +323,8 @@ fn log_tells_what_is_decided_about_each_frame() {
     stage.end();
     gst::log::set_threshold_for_name("vehiclecounternvmm", gst::DebugLevel::None);
     gst::log::remove_log_function(listener);
-    let lines: Vec<_> = lines.lock().unwrap().iter().filter(|line| line.starts_with("camera-3")).cloned().collect();
+    let lines: Vec<_> =
+        lines.lock().unwrap().iter().filter(|line| line.starts_with("camera-3")).cloned().collect();
     let expected = [
         "camera-3: counted, from the tensor of nvinfer",
         "camera-3, frame 0: leaves with 2.50, age 0:00:00",
@@ -313,7 +345,10 @@ fn half_precision_counts_like_single() {
     let cells = [0.0f32, 0.5, 2.25, 0.125];
     let values = cells.iter().flat_map(|&cell| half(cell)).collect();
     let frame = FrameSpec { data_type: 1, values, layers: 2, ..FrameSpec::new(0, 0, 2, &cells) };
-    assert_eq!(count(&look(&stage.pass(standin.buffer(&BatchSpec::default(), &[frame])))[0]), 2.875);
+    assert_eq!(
+        count(&look(&stage.pass(standin.buffer(&BatchSpec::default(), &[frame])))[0]),
+        2.875
+    );
     stage.end();
 }
 
@@ -321,23 +356,37 @@ fn half_precision_counts_like_single() {
 fn borders_that_nvinfer_added_lie_outside_the_frame() {
     let standin = standin();
     let stage = Stage::new("");
-    // A picture twice as wide as high in a square network: the lower half is border, or a quarter above and below.
+    // A picture twice as wide as high in a square network: the lower half is border, or a quarter
+    // above and below.
     let boxed = |symmetric| {
-        let frame = FrameSpec { aspect: 1, symmetric, network: (64, 64), ..FrameSpec::new(0, 0, 1, &[0.0; 4]) };
+        let frame = FrameSpec {
+            aspect: 1,
+            symmetric,
+            network: (64, 64),
+            ..FrameSpec::new(0, 0, 1, &[0.0; 4])
+        };
         let seen = look(&stage.pass(standin.buffer(&BatchSpec::default(), &[frame])));
         let rect = seen[0].report.as_ref().unwrap().density.as_ref().unwrap().grid.rect;
         (rect.x, rect.y, rect.width, rect.height)
     };
     assert_eq!(boxed(0), (0.0, 0.0, 1.0, 2.0));
     // Before 7.0 nvinfer does not tell.
-    assert_eq!(boxed(1), if version() >= (7, 0) { (0.0, -0.5, 1.0, 2.0) } else { (0.0, 0.0, 1.0, 2.0) });
+    assert_eq!(
+        boxed(1),
+        if version() >= (7, 0) { (0.0, -0.5, 1.0, 2.0) } else { (0.0, 0.0, 1.0, 2.0) }
+    );
     stage.end();
 }
 
 #[test]
 fn place_of_a_density_that_cannot_be_known_ends_the_stream_with_both_figures() {
     let standin = standin();
-    let good = FrameSpec { network: (64, 64), aspect: 1, symmetric: 1, ..FrameSpec::new(0, 0, 1, &[1.0; 4]) };
+    let good = FrameSpec {
+        network: (64, 64),
+        aspect: 1,
+        symmetric: 1,
+        ..FrameSpec::new(0, 0, 1, &[1.0; 4])
+    };
     let told = BatchSpec { told: [128, 128], ..BatchSpec::default() };
     let error = |batch: &BatchSpec, frame: FrameSpec| {
         let stage = Stage::new("");
@@ -346,17 +395,29 @@ fn place_of_a_density_that_cannot_be_known_ends_the_stream_with_both_figures() {
         error
     };
     let resized = error(&told, good.clone());
-    assert!(resized.starts_with("camera-0: ") && resized.contains("directly behind nvinfer"), "{resized}");
-    assert!(resized.contains("the picture has 64x32 pixels, and its metadata says 128x128"), "{resized}");
+    assert!(
+        resized.starts_with("camera-0: ") && resized.contains("directly behind nvinfer"),
+        "{resized}"
+    );
+    assert!(
+        resized.contains("the picture has 64x32 pixels, and its metadata says 128x128"),
+        "{resized}"
+    );
     let small = error(&BatchSpec::default(), FrameSpec { network: (0, 3), ..good.clone() });
-    assert!(small.contains("1x4 cells, and the network's input is said to be 0x3 pixels"), "{small}");
+    assert!(
+        small.contains("1x4 cells, and the network's input is said to be 0x3 pixels"),
+        "{small}"
+    );
     let odd = error(&BatchSpec::default(), FrameSpec { aspect: 77, ..good.clone() });
     assert!(odd.contains("told as 77, where 0 or 1 was expected"), "{odd}");
     let layout = error(&BatchSpec { mapped_size: 80, ..BatchSpec::default() }, good.clone());
     assert!(layout.contains("80 bytes") && layout.contains("doctor --deepstream"), "{layout}");
     // A stretched picture fills the input whatever its size.
     let stage = Stage::new("");
-    assert_eq!(count(&look(&stage.pass(standin.buffer(&told, &[FrameSpec { aspect: 0, ..good }])))[0]), 4.0);
+    assert_eq!(
+        count(&look(&stage.pass(standin.buffer(&told, &[FrameSpec { aspect: 0, ..good }])))[0]),
+        4.0
+    );
     stage.end();
     assert_eq!((meta::live(), standin.live_batches()), (0, 0));
 }
@@ -400,7 +461,10 @@ fn every_counted_frame_of_a_batch_carries_its_own_count_whatever_its_time() {
             // Another camera, whose clock is right, in the same batch.
             let frames = [
                 FrameSpec { pts, ..FrameSpec::new(0, 0, 1, &[vehicles]) },
-                FrameSpec { pts: number as u64 * second, ..FrameSpec::new(1, 1, 1, &[vehicles + 1.0]) },
+                FrameSpec {
+                    pts: number as u64 * second,
+                    ..FrameSpec::new(1, 1, 1, &[vehicles + 1.0])
+                },
             ];
             let seen = look(&stage.pass(standin.buffer(&BatchSpec::default(), &frames)));
             for (seen, vehicles) in seen.iter().zip([vehicles, vehicles + 1.0]) {
@@ -428,7 +492,10 @@ fn frames_of_a_batch_without_times_are_smoothed_by_their_arrival() {
     };
     assert_eq!(pass(64.0).count.unwrap().smoothed, 64.0);
     let skipped = pass(0.0);
-    assert_eq!((skipped.count.unwrap().raw, skipped.stale, skipped.age), (64.0, false, 500_000_000));
+    assert_eq!(
+        (skipped.count.unwrap().raw, skipped.stale, skipped.age),
+        (64.0, false, 500_000_000)
+    );
     let smoothed = pass(0.0).count.unwrap().smoothed;
     assert!((smoothed - 64.0 * (-1.0f64).exp()).abs() < 1e-6, "{smoothed}");
     stage.end();
@@ -439,7 +506,8 @@ fn mux_event(number: u32, source: u32) -> gst::Event {
     let structure = gst::Structure::builder("nv-event").field("source-id", source).build();
     let serialized = gst::ffi::GST_EVENT_TYPE_DOWNSTREAM | gst::ffi::GST_EVENT_TYPE_SERIALIZED;
     let kind = (number << gst::ffi::GST_EVENT_NUM_SHIFT as u32) | serialized;
-    // SAFETY: an event of a type that GStreamer has no name for, as nvstreammux makes it; it takes the structure.
+    // SAFETY: an event of a type that GStreamer has no name for, as nvstreammux makes it; it takes
+    // the structure.
     unsafe {
         let event = gst::ffi::gst_event_new_custom(kind as i32, structure.into_glib_ptr());
         glib::translate::from_glib_full(event)
@@ -498,7 +566,10 @@ fn pipeline_without_any_tensor_says_what_nvinfer_needs() {
         stage.pass(standin.buffer(&BatchSpec::default(), &[frame]));
     }
     let warning = stage.message(gst::MessageType::Warning).unwrap();
-    assert!(warning.contains("output-tensor-meta=1") && warning.contains("network-type=100"), "{warning}");
+    assert!(
+        warning.contains("output-tensor-meta=1") && warning.contains("network-type=100"),
+        "{warning}"
+    );
     assert_eq!(stage.message(gst::MessageType::Warning), None);
     stage.end();
 }
@@ -535,7 +606,8 @@ fn exhausted_pool_costs_counts_but_no_video() {
         return;
     }
     let stage = Stage::new("message-blob=true");
-    // Two tensors, one count (and its message, where there are any): nothing is left for the second frame.
+    // Two tensors, one count (and its message, where there are any): nothing is left for the second
+    // frame.
     let messages = abi::custom_message_type(version()).is_some();
     standin.set_pools(if messages { 4 } else { 3 }, 0);
     let frames = [FrameSpec::new(0, 0, 1, &[1.0]), FrameSpec::new(1, 1, 1, &[2.0])];
@@ -553,7 +625,9 @@ fn exhausted_pool_costs_counts_but_no_video() {
     if !messages {
         assert!(stage.message(gst::MessageType::Warning).unwrap().contains("NVDS_CUSTOM_MSG_BLOB"));
     }
-    assert!(stage.message(gst::MessageType::Warning).unwrap().contains("pool of metadata is exhausted"));
+    assert!(
+        stage.message(gst::MessageType::Warning).unwrap().contains("pool of metadata is exhausted")
+    );
     assert_eq!(stage.message(gst::MessageType::Warning), None);
     stage.end();
     assert_eq!((meta::live(), standin.live_batches()), (0, 0));
@@ -595,7 +669,8 @@ fn tensor_that_is_no_density_ends_the_stream_with_the_remedy() {
     assert!(shape.contains("gie-unique-id=1") && shape.contains("[3, 2, 2]"), "{shape}");
     assert!(error("", FrameSpec { dims: vec![4], ..good.clone() }).contains("1 x rows x columns"));
     assert!(error("", FrameSpec { data_type: 2, ..good.clone() }).contains("data type 2"));
-    // The second frame of a batch that was not copied to the host: its pointer is an offset from nowhere.
+    // The second frame of a batch that was not copied to the host: its pointer is an offset from
+    // nowhere.
     let stage = Stage::new("");
     let frames = [good.clone(), FrameSpec { place: 1, ..FrameSpec::new(1, 1, 2, &[1.0; 4]) }];
     let device = stage.fail(standin.buffer(&BatchSpec::default(), &frames));
@@ -613,7 +688,8 @@ fn tensor_that_is_no_density_ends_the_stream_with_the_remedy() {
 fn buffer_that_no_muxer_made_ends_the_stream_with_the_remedy() {
     let standin = standin();
     let stage = Stage::new("");
-    let error = stage.fail(standin.buffer(&BatchSpec { batch_meta: 0, ..BatchSpec::default() }, &[]));
+    let error =
+        stage.fail(standin.buffer(&BatchSpec { batch_meta: 0, ..BatchSpec::default() }, &[]));
     assert!(error.contains("put vehiclecounternvmm after nvstreammux"), "{error}");
     stage.end();
 }
@@ -622,24 +698,37 @@ fn buffer_that_no_muxer_made_ends_the_stream_with_the_remedy() {
 fn message_is_the_report_as_json_and_misc_info_goes_where_it_was_told() {
     let standin = standin();
     let stage = Stage::new("message-blob=true misc-index=3 misc-scale=10 density-map=false");
-    let seen = look(&stage.pass(standin.buffer(&BatchSpec::default(), &[FrameSpec::new(1, 0, 1, &[2.5])]))).remove(0);
+    let seen = look(
+        &stage.pass(standin.buffer(&BatchSpec::default(), &[FrameSpec::new(1, 0, 1, &[2.5])])),
+    )
+    .remove(0);
     if version() == (6, 4) {
         // Nobody has published the number of the type in 6.4.
         assert_eq!(seen.messages.len(), 0);
-        assert!(stage.message(gst::MessageType::Warning).unwrap().contains("NVDS_CUSTOM_MSG_BLOB in DeepStream 6.4"));
+        assert!(
+            stage
+                .message(gst::MessageType::Warning)
+                .unwrap()
+                .contains("NVDS_CUSTOM_MSG_BLOB in DeepStream 6.4")
+        );
     } else {
         let json: JsonReport = serde_json::from_str(&seen.messages[0]).unwrap();
-        assert_eq!((json.camera.as_str(), json.count, json.engine.as_str()), ("camera-1", Some(2.5), "nvinfer"));
+        assert_eq!(
+            (json.camera.as_str(), json.count, json.engine.as_str()),
+            ("camera-1", Some(2.5), "nvinfer")
+        );
     }
     assert_eq!((seen.misc, seen.report.unwrap().density), ([0, 0, 0, 25], None));
     stage.end();
     // Whoever knows the number says it.
     let kind = abi::custom_message_type(version()).unwrap_or(25);
     let stage = Stage::new(&format!("message-blob=true message-type={kind}"));
-    let passed = stage.pass(standin.buffer(&BatchSpec::default(), &[FrameSpec::new(1, 0, 1, &[2.5])]));
+    let passed =
+        stage.pass(standin.buffer(&BatchSpec::default(), &[FrameSpec::new(1, 0, 1, &[2.5])]));
     let batch = Batch::of(Api::get().unwrap(), &passed).unwrap();
     let locked = batch.lock();
-    let metas = locked.frames().iter().flat_map(|frame| locked.user_metas(frame)).collect::<Vec<_>>();
+    let metas =
+        locked.frames().iter().flat_map(|frame| locked.user_metas(frame)).collect::<Vec<_>>();
     assert_eq!(metas.iter().filter(|(found, _)| *found == kind).count(), 1);
     drop(locked);
     assert_eq!(stage.message(gst::MessageType::Warning), None);
@@ -651,14 +740,18 @@ fn message_is_the_report_as_json_and_misc_info_goes_where_it_was_told() {
 fn nvdsosd_is_given_outlines_and_counts_in_as_many_pieces_as_it_takes() {
     let standin = standin();
     let corner = |i: i32| f64::from(i) / 20.0 * std::f64::consts::TAU;
-    let corners: Vec<_> =
-        (0..20).map(|i| format!("[{}, {}]", 0.5 + 0.4 * corner(i).cos(), 0.5 + 0.4 * corner(i).sin())).collect();
-    let regions = format!(r#"{{"regions": [{{"name": "ring", "polygon": [{}]}}]}}"#, corners.join(", "));
+    let corners: Vec<_> = (0..20)
+        .map(|i| format!("[{}, {}]", 0.5 + 0.4 * corner(i).cos(), 0.5 + 0.4 * corner(i).sin()))
+        .collect();
+    let regions =
+        format!(r#"{{"regions": [{{"name": "ring", "polygon": [{}]}}]}}"#, corners.join(", "));
     let stage = Stage::unstarted("source=tensor-meta osd-mode=counts");
     stage.element.set_property("regions", regions);
     stage.pipeline.set_state(gst::State::Playing).unwrap();
-    let pass =
-        || look(&stage.pass(standin.buffer(&BatchSpec::default(), &[FrameSpec::new(0, 0, 1, &[7.0])]))).remove(0);
+    let pass = || {
+        look(&stage.pass(standin.buffer(&BatchSpec::default(), &[FrameSpec::new(0, 0, 1, &[7.0])])))
+            .remove(0)
+    };
     let mut seen = pass();
     // NVIDIA's library puts what is added first, the stand-in last.
     seen.lines.sort_unstable();
@@ -681,9 +774,20 @@ fn wrong_regions_stop_the_start_and_leave_what_was_set_while_it_runs() {
     stage.end();
     let stage = Stage::new("");
     stage.element.set_property("regions", "{\"region\": 1}");
-    assert!(stage.message(gst::MessageType::Warning).unwrap().contains("the settings stay as they were"));
+    assert!(
+        stage
+            .message(gst::MessageType::Warning)
+            .unwrap()
+            .contains("the settings stay as they were")
+    );
     assert_eq!(
-        count(&look(&stage.pass(standin.buffer(&BatchSpec::default(), &[FrameSpec::new(0, 0, 1, &[7.0])])))[0]),
+        count(
+            &look(
+                &stage.pass(
+                    standin.buffer(&BatchSpec::default(), &[FrameSpec::new(0, 0, 1, &[7.0])])
+                )
+            )[0]
+        ),
         7.0
     );
     stage.end();
@@ -695,15 +799,17 @@ fn allocated() -> usize {
     unsafe { libc::mallinfo2() }.uordblks
 }
 
-/// Runs `batches` batches of `source` through `counter`, over and over: nothing is left, and a round allocates nothing more than the one before.
-/// What other tests of this process allocate meanwhile is seen too: a leak is there in every round, they are not.
+/// Runs `batches` batches of `source` through `counter`, over and over: nothing is left, and a
+/// round allocates nothing more than the one before. What other tests of this process allocate
+/// meanwhile is seen too: a leak is there in every round, they are not.
 fn runs_without_a_leak(standin: &StandIn, batches: u32, source: &str, counter: &str) {
     let run = |batches: u32| {
         let description = format!(
             "standinsrc num-buffers={batches} {source} ! vehiclecounternvmm {counter} message-blob=true osd-mode=counts ! tee name=t \
              t. ! fakesink sync=false async=false t. ! fakesink sync=false async=false"
         );
-        let pipeline = gst::parse::launch(&description).unwrap().downcast::<gst::Pipeline>().unwrap();
+        let pipeline =
+            gst::parse::launch(&description).unwrap().downcast::<gst::Pipeline>().unwrap();
         vehiclecount_tests::run_to_end(&pipeline);
         assert_no_leak(pipeline);
         assert_eq!((meta::live(), standin.live_batches(), standin.unlocked_calls()), (0, 0, 0));
@@ -711,7 +817,8 @@ fn runs_without_a_leak(standin: &StandIn, batches: u32, source: &str, counter: &
     };
     // What the allocator and GStreamer keep for themselves is there after the first round.
     run(batches / 2);
-    // A leak of eight bytes for each batch would be more; the rest is what a run's threads leave to the allocator.
+    // A leak of eight bytes for each batch would be more; the rest is what a run's threads leave to
+    // the allocator.
     let allowed = (8 * batches as usize).max(40_000);
     let round = || {
         let before = allocated();
@@ -722,7 +829,10 @@ fn runs_without_a_leak(standin: &StandIn, batches: u32, source: &str, counter: &
     while grown.len() < 4 && grown.last() >= Some(&allowed) {
         grown.push(round());
     }
-    assert!(grown.last() < Some(&allowed), "{grown:?} bytes more are allocated after rounds of {batches} batches");
+    assert!(
+        grown.last() < Some(&allowed),
+        "{grown:?} bytes more are allocated after rounds of {batches} batches"
+    );
 }
 
 #[test]
@@ -739,9 +849,11 @@ fn thousands_of_copied_pictures_leave_nothing_behind() {
 // ---- our engine on the frames ----
 
 /// Regions that leave a letterbox's borders out.
-const FRAME: &str = r#"{"regions": [{"name": "frame", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}]}"#;
+const FRAME: &str =
+    r#"{"regions": [{"name": "frame", "polygon": [[0, 0], [1, 0], [1, 1], [0, 1]]}]}"#;
 
-/// A stage with the scripted engine called `name`, which counts 32 vehicles in a picture of full red.
+/// A stage with the scripted engine called `name`, which counts 32 vehicles in a picture of full
+/// red.
 fn engine_stage(name: &str) -> Stage {
     let stage = Stage::unstarted(&format!("source=engine engine=scripted engine-id={name}"));
     stage.element.set_property("regions", FRAME);
@@ -761,10 +873,19 @@ fn in_frame(seen: &Seen) -> f64 {
 #[test]
 fn engine_reads_every_format_in_every_memory_that_the_processor_sees() {
     let standin = standin();
-    // RGBA, BGRx, RGB; NV12 and I420 of both matrices; grey. Luma 126 of limited range is level 128.
-    for (color_format, half) in
-        [(19, 128), (24, 128), (27, 128), (6, 126), (33, 126), (7, 128), (2, 126), (31, 126), (1, 128)]
-    {
+    // RGBA, BGRx, RGB; NV12 and I420 of both matrices; grey. Luma 126 of limited range is level
+    // 128.
+    for (color_format, half) in [
+        (19, 128),
+        (24, 128),
+        (27, 128),
+        (6, 126),
+        (33, 126),
+        (7, 128),
+        (2, 126),
+        (31, 126),
+        (1, 128),
+    ] {
         // Pinned, unified, Jetson's surface array, the system's.
         for memory_type in [1, 3, 4, 6] {
             let stage = engine_stage("formats");
@@ -784,16 +905,23 @@ fn engine_reads_every_format_in_every_memory_that_the_processor_sees() {
             stage.end();
         }
     }
-    assert_eq!((standin.mapped(), meta::live(), standin.live_batches(), standin.unlocked_calls()), (0, 0, 0, 0));
+    assert_eq!(
+        (standin.mapped(), meta::live(), standin.live_batches(), standin.unlocked_calls()),
+        (0, 0, 0, 0)
+    );
 }
 
 #[test]
 fn engine_finds_the_picture_of_a_demuxed_frame_whose_batch_id_is_that_of_the_batch() {
     let standin = standin();
     let stage = engine_stage("demuxed");
-    let whole = standin.buffer(&BatchSpec::default(), &[picture(0, 0, 0), picture(1, 1, 255), picture(2, 2, 51)]);
+    let whole = standin
+        .buffer(&BatchSpec::default(), &[picture(0, 0, 0), picture(1, 1, 255), picture(2, 2, 51)]);
     let demux = |index, keep| in_frame(&look(&stage.pass(standin.demux(&whole, index, keep)))[0]);
-    assert_eq!((demux(1, true), demux(2, true), demux(1, false), demux(0, true)), (32.0, 6.4, 32.0, 0.0));
+    assert_eq!(
+        (demux(1, true), demux(2, true), demux(1, false), demux(0, true)),
+        (32.0, 6.4, 32.0, 0.0)
+    );
     stage.end();
 }
 
@@ -825,7 +953,10 @@ fn latency_is_how_long_the_engine_holds_batches_and_tensors_add_none() {
     let control = Control::of("slow");
     let hold = |time: gst::ClockTime| {
         control.hold();
-        stage.source.push_buffer(standin.buffer(&BatchSpec::default(), &[picture(0, 0, 255)])).unwrap();
+        stage
+            .source
+            .push_buffer(standin.buffer(&BatchSpec::default(), &[picture(0, 0, 255)]))
+            .unwrap();
         assert!(control.wait_for_waiting(1, BOUND));
         clock.set_time(clock.time() + time);
         control.open_gate();
@@ -854,7 +985,10 @@ fn interval_asks_the_engine_for_every_third_frame_only() {
     let ages: Vec<_> = (0..4u64)
         .map(|i| {
             let frame = FrameSpec { pts: i * 1_000_000_000, ..picture(0, 0, 255) };
-            let report = look(&stage.pass(standin.buffer(&BatchSpec::default(), &[frame]))).remove(0).report.unwrap();
+            let report = look(&stage.pass(standin.buffer(&BatchSpec::default(), &[frame])))
+                .remove(0)
+                .report
+                .unwrap();
             (report.age / 1_000_000_000, report.stale)
         })
         .collect();
@@ -869,7 +1003,10 @@ fn engine_that_fails_leaves_the_last_count_and_recovers() {
     let stage = engine_stage("failing");
     let pass = |red| {
         let report =
-            look(&stage.pass(standin.buffer(&BatchSpec::default(), &[picture(0, 0, red)]))).remove(0).report.unwrap();
+            look(&stage.pass(standin.buffer(&BatchSpec::default(), &[picture(0, 0, red)])))
+                .remove(0)
+                .report
+                .unwrap();
         (report.regions[0].count.unwrap().raw.round(), report.stale)
     };
     assert_eq!(pass(255), (32.0, false));
@@ -920,7 +1057,10 @@ fn pictures_that_cannot_be_read_end_the_stream_with_the_remedy() {
     let device = error(BatchSpec { memory_type: 2, ..BatchSpec::default() });
     assert!(device.contains("nvbuf-memory-type"), "{device}");
     let blocks = error(BatchSpec { memory_type: 3, layout: 1, ..BatchSpec::default() });
-    assert!(blocks.contains("camera-0: the pictures are block-linear: put `nvvideoconvert"), "{blocks}");
+    assert!(
+        blocks.contains("camera-0: the pictures are block-linear: put `nvvideoconvert"),
+        "{blocks}"
+    );
     let color = error(BatchSpec { color_format: 36, ..BatchSpec::default() });
     assert!(color.contains("colour format 36"), "{color}");
 }
@@ -935,14 +1075,25 @@ fn pictures_that_cannot_be_mapped_are_counted_in_a_copy() {
     let standin = standin();
     let (transforms, _) = standin.transforms();
     // Block-linear, and pitch-linear of a format that only the transform reads: NV12 of BT.2020.
-    for (batch, white) in
-        [(jetson(19), 255), (jetson(6), 235), (jetson(33), 235), (BatchSpec { layout: 0, ..jetson(36) }, 235)]
-    {
+    for (batch, white) in [
+        (jetson(19), 255),
+        (jetson(6), 235),
+        (jetson(33), 235),
+        (BatchSpec { layout: 0, ..jetson(36) }, 235),
+    ] {
         let stage = engine_stage("copies");
         for _ in 0..3 {
-            let frames = [picture(7, 2, white), picture(3, 0, if white == 255 { 51 } else { 60 }), picture(5, 1, 0)];
+            let frames = [
+                picture(7, 2, white),
+                picture(3, 0, if white == 255 { 51 } else { 60 }),
+                picture(5, 1, 0),
+            ];
             let seen = look(&stage.pass(standin.buffer(&batch, &frames)));
-            assert_eq!(seen.iter().map(in_frame).collect::<Vec<_>>(), [32.0, 6.4, 0.0], "{batch:?}");
+            assert_eq!(
+                seen.iter().map(in_frame).collect::<Vec<_>>(),
+                [32.0, 6.4, 0.0],
+                "{batch:?}"
+            );
         }
         // One after the other is read, so one surface serves them all.
         assert_eq!(standin.live_surfaces(), (1, 0));
@@ -961,20 +1112,34 @@ fn copy_that_never_worked_ends_the_stream_and_one_that_did_costs_a_count() {
     let error = stage.fail(standin.buffer(&jetson(6), &frame()));
     standin.limit_transforms(-1, 0);
     stage.end();
-    assert!(error.starts_with("camera-4: NvBufSurfTransform says -2 (failed on the way)"), "{error}");
-    assert!(error.contains("64x32, block-linear, colour format 6") && error.contains("nvvideoconvert"), "{error}");
+    assert!(
+        error.starts_with("camera-4: NvBufSurfTransform says -2 (failed on the way)"),
+        "{error}"
+    );
+    assert!(
+        error.contains("64x32, block-linear, colour format 6") && error.contains("nvvideoconvert"),
+        "{error}"
+    );
 
     let stage = engine_stage("never");
     standin.limit_surfaces(0, -1, 1);
     let error = stage.fail(standin.buffer(&jetson(6), &frame()));
     standin.limit_surfaces(-1, -1, 1);
     stage.end();
-    assert!(error.starts_with("camera-4: NvBufSurfaceCreate says -1: no memory for a copy"), "{error}");
+    assert!(
+        error.starts_with("camera-4: NvBufSurfaceCreate says -1: no memory for a copy"),
+        "{error}"
+    );
 
     let stage = engine_stage("once");
     let pass = |red| {
-        let report = look(&stage.pass(standin.buffer(&jetson(19), &[picture(4, 0, red), picture(5, 1, 255)])));
-        report.into_iter().map(|seen| (in_frame(&seen), seen.report.unwrap().stale)).collect::<Vec<_>>()
+        let report = look(
+            &stage.pass(standin.buffer(&jetson(19), &[picture(4, 0, red), picture(5, 1, 255)])),
+        );
+        report
+            .into_iter()
+            .map(|seen| (in_frame(&seen), seen.report.unwrap().stale))
+            .collect::<Vec<_>>()
     };
     assert_eq!(pass(255), [(32.0, false), (32.0, false)]);
     standin.limit_transforms(0, -1);
@@ -982,9 +1147,16 @@ fn copy_that_never_worked_ends_the_stream_and_one_that_did_costs_a_count() {
     assert_eq!(pass(0), [(32.0, true), (32.0, true)]);
     standin.limit_transforms(-1, 0);
     let warnings =
-        [stage.message(gst::MessageType::Warning), stage.message(gst::MessageType::Warning)].map(Option::unwrap);
-    assert!(warnings[0].starts_with("camera-4: NvBufSurfTransform says -1 (not supported)"), "{warnings:?}");
-    assert!(warnings[1].starts_with("camera-5: ") && warnings[1].contains("keep the last count"), "{warnings:?}");
+        [stage.message(gst::MessageType::Warning), stage.message(gst::MessageType::Warning)]
+            .map(Option::unwrap);
+    assert!(
+        warnings[0].starts_with("camera-4: NvBufSurfTransform says -1 (not supported)"),
+        "{warnings:?}"
+    );
+    assert!(
+        warnings[1].starts_with("camera-5: ") && warnings[1].contains("keep the last count"),
+        "{warnings:?}"
+    );
     assert_eq!(stage.message(gst::MessageType::Warning), None);
     assert_eq!(pass(0), [(0.0, false), (32.0, false)]);
     assert_eq!((stage.figure(4, "failed"), stage.figure(5, "failed")), (2, 2));
@@ -999,7 +1171,8 @@ fn copies_are_bounded_and_go_back_when_they_have_been_read() {
     let batch = BatchSpec { room: 1, ..jetson(19) };
     let buffer = standin.buffer(&batch, &[picture(0, 0, 9)]);
     let larger = standin.buffer(&BatchSpec { width: 128, ..batch }, &[picture(0, 0, 9)]);
-    let (surfaces, others) = (Surfaces::of(&buffer, api.version).unwrap(), Surfaces::of(&larger, api.version).unwrap());
+    let (surfaces, others) =
+        (Surfaces::of(&buffer, api.version).unwrap(), Surfaces::of(&larger, api.version).unwrap());
     let mut converter = Converter::new(None);
     let mut copy = |surfaces: &Surfaces<'_>| surfaces.picture(0, &mut converter);
     let (first, second) = (copy(&surfaces).unwrap(), copy(&surfaces).unwrap());
@@ -1030,18 +1203,25 @@ fn layout_that_does_not_fit_ends_the_stream_with_both_figures() {
     let (size, other, stride) = if version().0 >= 8 { (72, 64, 384) } else { (64, 72, 416) };
     let mixed = error(BatchSpec { mapped_size: other, ..BatchSpec::default() });
     let (major, minor) = version();
-    assert!(mixed.contains(&format!("{other} bytes")) && mixed.contains(&format!("{size}, the size")), "{mixed}");
+    assert!(
+        mixed.contains(&format!("{other} bytes")) && mixed.contains(&format!("{size}, the size")),
+        "{mixed}"
+    );
     assert!(mixed.contains(&format!("DeepStream {major}.{minor}")), "{mixed}");
     assert!(error(BatchSpec { mapped_size: 56, ..BatchSpec::default() }).contains("56 bytes"));
     let second = error(BatchSpec { stride, ..BatchSpec::default() });
-    assert!(second.contains("picture 1 of the batch") && second.contains("doctor --deepstream"), "{second}");
+    assert!(
+        second.contains("picture 1 of the batch") && second.contains("doctor --deepstream"),
+        "{second}"
+    );
     let overfull = error(BatchSpec { filled: 9, ..BatchSpec::default() });
     assert!(overfull.contains("of 9 pictures with room for 4"), "{overfull}");
 }
 
 // ---- other programs ----
 
-/// A folder with the plugin and the stand-in, and what a program needs to find both and nothing else.
+/// A folder with the plugin and the stand-in, and what a program needs to find both and nothing
+/// else.
 struct Workplace(tempfile::TempDir);
 
 impl Workplace {
@@ -1049,9 +1229,11 @@ impl Workplace {
         let folder = tempfile::tempdir().unwrap();
         let plugin = "libgstvehiclecount.so";
         let built = std::env::current_exe().unwrap().with_file_name(plugin);
-        std::fs::copy(built, folder.path().join(plugin)).expect("cargo builds the plugin for its tests");
+        std::fs::copy(built, folder.path().join(plugin))
+            .expect("cargo builds the plugin for its tests");
         if let Some(standin) = standin {
-            for file in std::fs::read_dir(&standin.folder).unwrap().map(|file| file.unwrap().path()) {
+            for file in std::fs::read_dir(&standin.folder).unwrap().map(|file| file.unwrap().path())
+            {
                 std::fs::copy(&file, folder.path().join(file.file_name().unwrap())).unwrap();
             }
         }
@@ -1061,7 +1243,10 @@ impl Workplace {
     fn run(&self, command: &mut Command) -> (bool, String, String) {
         let folder = self.0.path();
         command.env("GST_PLUGIN_PATH", folder).env("GST_REGISTRY", folder.join("registry.bin"));
-        command.env("VEHICLECOUNT_DEEPSTREAM", folder).env("PYTHONDONTWRITEBYTECODE", "1").env_remove(VARIABLE);
+        command
+            .env("VEHICLECOUNT_DEEPSTREAM", folder)
+            .env("PYTHONDONTWRITEBYTECODE", "1")
+            .env_remove(VARIABLE);
         let output = command.output().unwrap_or_else(|error| panic!("{command:?}: {error}"));
         let text = |bytes| String::from_utf8_lossy(bytes).into_owned();
         (output.status.success(), text(&output.stdout), text(&output.stderr))
@@ -1071,13 +1256,26 @@ impl Workplace {
     fn c_example(&self) -> std::path::PathBuf {
         let root = Path::new(env!("CARGO_MANIFEST_DIR"));
         let program = self.0.path().join("deepstream-print-counts");
-        let flags = Command::new("pkg-config").args(["--cflags", "--libs", "gstreamer-1.0"]).output().unwrap().stdout;
+        let flags = Command::new("pkg-config")
+            .args(["--cflags", "--libs", "gstreamer-1.0"])
+            .output()
+            .unwrap()
+            .stdout;
         let mut compile = Command::new("cc");
         compile.args(["-std=c11", "-Wall", "-Wextra", "-Werror", "-g", "-o"]).arg(&program);
         compile.arg(root.join("../gst-plugin/examples/deepstream-print-counts.c"));
-        compile.arg("-I").arg(root.join("../gst-plugin/include")).arg("-I").arg(root.join("deepstream/include"));
-        compile.arg("-L").arg(self.0.path()).args(["-lnvdsgst_meta", "-lnvds_meta", "-Wl,-rpath,$ORIGIN"]);
-        let built = compile.args(String::from_utf8(flags).unwrap().split_whitespace()).output().unwrap();
+        compile
+            .arg("-I")
+            .arg(root.join("../gst-plugin/include"))
+            .arg("-I")
+            .arg(root.join("deepstream/include"));
+        compile.arg("-L").arg(self.0.path()).args([
+            "-lnvdsgst_meta",
+            "-lnvds_meta",
+            "-Wl,-rpath,$ORIGIN",
+        ]);
+        let built =
+            compile.args(String::from_utf8(flags).unwrap().split_whitespace()).output().unwrap();
         assert!(built.status.success(), "{}", String::from_utf8_lossy(&built.stderr));
         program
     }
@@ -1112,11 +1310,17 @@ fn applications_in_c_and_python_print_the_counts() {
     let (good, printed, said) = workplace.run(Command::new(workplace.c_example()).arg(batches(2)));
     assert!(good, "{said}");
     assert_eq!(printed, PRINTED);
-    const NEEDED: &str = "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst";
-    let has_gobject =
-        |python: &&str| Command::new(python).args(["-c", NEEDED]).output().is_ok_and(|output| output.status.success());
+    const NEEDED: &str =
+        "import gi; gi.require_version('Gst', '1.0'); from gi.repository import Gst";
+    let has_gobject = |python: &&str| {
+        Command::new(python)
+            .args(["-c", NEEDED])
+            .output()
+            .is_ok_and(|output| output.status.success())
+    };
     let python = ["python3", "/usr/bin/python3"].into_iter().find(has_gobject);
-    let python = python.expect("the packages python3-gi and python3-gst-1.0, which this test needs");
+    let python =
+        python.expect("the packages python3-gi and python3-gst-1.0, which this test needs");
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
     let script = root.join("../gst-plugin/examples/deepstream_print_counts.py");
     let (good, printed, said) = workplace.run(Command::new(python).arg(script).arg(batches(2)));
@@ -1134,12 +1338,18 @@ fn applications_in_c_and_python_print_the_counts() {
 #[test]
 fn header_is_c_plus_plus_too() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    let flags = Command::new("pkg-config").args(["--cflags", "gstreamer-1.0"]).output().unwrap().stdout;
+    let flags =
+        Command::new("pkg-config").args(["--cflags", "gstreamer-1.0"]).output().unwrap().stdout;
     let mut check = Command::new("c++");
     check.args(["-x", "c++", "-std=c++14", "-Wall", "-Wextra", "-Werror", "-fsyntax-only"]);
-    check.arg("-I").arg(root.join("../gst-plugin/include")).arg("-I").arg(root.join("deepstream/include"));
+    check
+        .arg("-I")
+        .arg(root.join("../gst-plugin/include"))
+        .arg("-I")
+        .arg(root.join("deepstream/include"));
     check.args(String::from_utf8(flags).unwrap().split_whitespace());
-    let checked = check.arg(root.join("../gst-plugin/examples/deepstream-print-counts.c")).output().unwrap();
+    let checked =
+        check.arg(root.join("../gst-plugin/examples/deepstream-print-counts.c")).output().unwrap();
     assert!(checked.status.success(), "{}", String::from_utf8_lossy(&checked.stderr));
 }
 
@@ -1155,16 +1365,19 @@ fn valgrind_finds_no_fault_in_a_hundred_batches() {
     let (good, printed, said) = workplace.run(command.arg(program).arg(batches(100)));
     assert!(good, "{said}");
     assert!(said.contains("HEAP SUMMARY"), "{said}");
-    // Records stand between lines that are empty but for the process's number. GLib's own constructor leaks a block: what is lost counts where
-    // we had a hand in it.
+    // Records stand between lines that are empty but for the process's number. GLib's own
+    // constructor leaks a block: what is lost counts where we had a hand in it.
     let records = said.split("== \n");
-    // The loader compares strings by whole words, past their ends: `strncmp`, called by a function of dl-load.c.
-    let loader = |record: &str| record.lines().nth(2).is_some_and(|caller| caller.contains("(dl-load.c:"));
+    // The loader compares strings by whole words, past their ends: `strncmp`, called by a function
+    // of dl-load.c.
+    let loader =
+        |record: &str| record.lines().nth(2).is_some_and(|caller| caller.contains("(dl-load.c:"));
     let faulty = |record: &&str| {
         record.contains("Invalid ") && !loader(record)
             || record.contains("uninitialised")
             || record.contains("Mismatched ")
-            || record.contains("definitely lost in loss record") && record.contains("vehiclecount::")
+            || record.contains("definitely lost in loss record")
+                && record.contains("vehiclecount::")
     };
     assert_eq!(records.filter(faulty).collect::<Vec<_>>(), [""; 0]);
     assert_eq!(printed.lines().count(), 200);
@@ -1173,16 +1386,19 @@ fn valgrind_finds_no_fault_in_a_hundred_batches() {
 #[test]
 fn without_deepstream_the_element_is_there_and_says_what_it_lacks_when_it_starts() {
     let workplace = Workplace::new(None);
-    let (good, text, said) = workplace.run(Command::new("gst-inspect-1.0").arg("vehiclecounternvmm"));
+    let (good, text, said) =
+        workplace.run(Command::new("gst-inspect-1.0").arg("vehiclecounternvmm"));
     assert!(good && text.contains("infer-on-gie-id"), "{said}");
     let pipeline = "fakesrc num-buffers=1 ! video/x-raw(memory:NVMM),format=RGBA,width=64,height=32,framerate=1/1 ! vehiclecounternvmm \
                     source=tensor-meta ! fakesink";
-    let (good, _, said) = workplace.run(Command::new("gst-launch-1.0").args(pipeline.split_whitespace()));
+    let (good, _, said) =
+        workplace.run(Command::new("gst-launch-1.0").args(pipeline.split_whitespace()));
     assert!(!good && said.contains("DeepStream's libnvdsgst_meta.so was not found"), "{said}");
     assert!(said.contains("install DeepStream 6.4 or later, or name the folder"), "{said}");
     // A library that is there and does not load is no missing one.
     std::fs::write(workplace.0.path().join("libnvdsgst_meta.so"), "no library").unwrap();
-    let (good, _, said) = workplace.run(Command::new("gst-launch-1.0").args(pipeline.split_whitespace()));
+    let (good, _, said) =
+        workplace.run(Command::new("gst-launch-1.0").args(pipeline.split_whitespace()));
     assert!(!good && said.contains("libnvdsgst_meta.so cannot be loaded: "), "{said}");
 }
 
@@ -1190,9 +1406,11 @@ fn without_deepstream_the_element_is_there_and_says_what_it_lacks_when_it_starts
 fn doctor_finds_nothing_wrong_with_a_whole_deepstream() {
     let standin = standin();
     let findings = doctor::examine();
-    let wrong: Vec<_> = findings.iter().filter(|finding| finding.state == doctor::State::Bad).collect();
+    let wrong: Vec<_> =
+        findings.iter().filter(|finding| finding.state == doctor::State::Bad).collect();
     assert!(wrong.is_empty(), "{wrong:#?}");
-    let said: String = findings.iter().map(|finding| format!("{}: {}\n", finding.what, finding.text)).collect();
+    let said: String =
+        findings.iter().map(|finding| format!("{}: {}\n", finding.what, finding.text)).collect();
     let (major, minor) = version();
     assert!(said.contains(&format!("version: {major}.{minor}")), "{said}");
     assert!(said.contains("counts survive the copy of a buffer"), "{said}");

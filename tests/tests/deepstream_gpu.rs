@@ -1,5 +1,6 @@
-//! DeepStream's batches in GPU memory: pictures are lent to an engine on the GPU, tensors copied from it. The GPU, TensorRT and DeepStream
-//! are all stood in for; the scripted engine on host memory is the reference.
+//! DeepStream's batches in GPU memory: pictures are lent to an engine on the GPU, tensors copied
+//! from it. The GPU, TensorRT and DeepStream are all stood in for; the scripted engine on host
+//! memory is the reference.
 
 #![allow(clippy::unwrap_used)]
 
@@ -34,10 +35,14 @@ impl Stage {
             "appsrc name=in format=time caps=\"video/x-raw(memory:NVMM),format=RGBA,width=64,height=32,framerate=10/1\" \
              ! vehiclecounternvmm {properties} ! appsink name=out sync=false"
         );
-        let pipeline = gst::parse::launch(&description).unwrap().downcast::<gst::Pipeline>().unwrap();
+        let pipeline =
+            gst::parse::launch(&description).unwrap().downcast::<gst::Pipeline>().unwrap();
         let by_name = |name| pipeline.by_name(name).unwrap();
-        let stage =
-            Self { source: by_name("in").downcast().unwrap(), sink: by_name("out").downcast().unwrap(), pipeline };
+        let stage = Self {
+            source: by_name("in").downcast().unwrap(),
+            sink: by_name("out").downcast().unwrap(),
+            pipeline,
+        };
         if stage.pipeline.set_state(gst::State::Playing).is_err() {
             panic!("{:?}", stage.error());
         }
@@ -46,7 +51,12 @@ impl Stage {
 
     fn error(&self) -> String {
         let bound = gst::ClockTime::from_seconds(BOUND.as_secs());
-        let message = self.pipeline.bus().unwrap().timed_pop_filtered(bound, &[gst::MessageType::Error]).unwrap();
+        let message = self
+            .pipeline
+            .bus()
+            .unwrap()
+            .timed_pop_filtered(bound, &[gst::MessageType::Error])
+            .unwrap();
         let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };
         error.error().to_string()
     }
@@ -54,7 +64,12 @@ impl Stage {
     /// Waits for the message that a build has begun.
     fn await_build(&self) {
         let bound = gst::ClockTime::from_seconds(BOUND.as_secs());
-        let message = self.pipeline.bus().unwrap().timed_pop_filtered(bound, &[gst::MessageType::Progress]).unwrap();
+        let message = self
+            .pipeline
+            .bus()
+            .unwrap()
+            .timed_pop_filtered(bound, &[gst::MessageType::Progress])
+            .unwrap();
         let gst::MessageView::Progress(progress) = message.view() else { panic!("{message:?}") };
         assert!(progress.text().starts_with("building tiny in int8"), "{}", progress.text());
     }
@@ -112,20 +127,28 @@ fn jetson(sim: &Sim, standin: &StandIn, expected: &[FrameReport]) {
     let frames: Vec<_> = [255, 64]
         .into_iter()
         .zip(0..)
-        .map(|(red, index)| FrameSpec { tensors: 0, red, ..FrameSpec::new(index, index, 1, &[0.0]) })
+        .map(|(red, index)| FrameSpec {
+            tensors: 0,
+            red,
+            ..FrameSpec::new(index, index, 1, &[0.0])
+        })
         .collect();
     let count = |stage: &Stage| {
         let reports = stage.pass(standin.buffer(&batch, &frames));
         for (got, expected) in reports.iter().zip(expected) {
             let (got, expected) = (got.count.unwrap().raw, expected.count.unwrap().raw);
-            assert!((got - expected).abs() < 2e-3 * expected.max(1.0), "copied: {got}, not {expected}");
+            assert!(
+                (got - expected).abs() < 2e-3 * expected.max(1.0),
+                "copied: {got}, not {expected}"
+            );
         }
     };
     let stage = engine("tensorrt");
     for _ in 0..1000 {
         count(&stage);
     }
-    // A surface for each frame of the batch, and one more where the engine lets go a moment after it has reported.
+    // A surface for each frame of the batch, and one more where the engine lets go a moment after
+    // it has reported.
     let (surfaces, images) = standin.live_surfaces();
     assert!((2..=8).contains(&surfaces), "{surfaces} surfaces");
     assert_eq!((images, sim.figure(Figure::Images)), (surfaces, i64::from(surfaces)));
@@ -155,14 +178,17 @@ fn jetson(sim: &Sim, standin: &StandIn, expected: &[FrameReport]) {
     assert!(fails().contains("NvBufSurfaceMapEglImage says -1"));
     standin.limit_surfaces(-1, -1, 0);
     let array = fails();
-    assert!(array.contains("type 0, where 64x32, 1 plane, 256 bytes or more, type 1 were expected"), "{array}");
+    assert!(
+        array.contains("type 0, where 64x32, 1 plane, 256 bytes or more, type 1 were expected"),
+        "{array}"
+    );
     standin.limit_surfaces(-1, -1, 1);
 }
 
-/// Without density maps, the regions of each source are summed on the GPU, and only the sums leave it.
+/// Without density maps, the regions of each source are summed on the GPU, and only the sums leave
+/// it.
 fn without_maps(sim: &Sim, host: gst::Buffer, device: impl Fn() -> gst::Buffer) {
-    let regions =
-        r#"regions="{\"regions\": [{\"name\": \"left\", \"polygon\": [[0, 0], [0.4, 0], [0.4, 1], [0, 1]]}]}""#;
+    let regions = r#"regions="{\"regions\": [{\"name\": \"left\", \"polygon\": [[0, 0], [0.4, 0], [0.4, 1], [0, 1]]}]}""#;
     let stage = engine_with("scripted", &format!("input-size=128x96 {regions}"));
     let expected = stage.pass(host);
     stage.end();
@@ -174,7 +200,9 @@ fn without_maps(sim: &Sim, host: gst::Buffer, device: impl Fn() -> gst::Buffer) 
         let map = 16 * 12 * 4;
         assert!(bytes < 2 * map, "{bytes} bytes for two frames");
         for (got, expected) in reports.iter().zip(&expected) {
-            let values = |report: &FrameReport| [report.count, report.regions[0].count].map(|count| count.unwrap().raw);
+            let values = |report: &FrameReport| {
+                [report.count, report.regions[0].count].map(|count| count.unwrap().raw)
+            };
             for (got, expected) in values(got).into_iter().zip(values(expected)) {
                 assert!((got - expected).abs() < 2e-3 * expected.max(1.0), "{got}, not {expected}");
             }
@@ -207,7 +235,8 @@ fn batches_in_gpu_memory_are_counted_where_they_lie() {
     // A tensor that nvinfer did not copy to the host.
     let cells = [1.5f32, 0.0, 2.0, 0.25];
     let tensor = DeviceBuffer::holding(&context, &cells, "a tensor").unwrap();
-    let frame = FrameSpec { place: 1, address: tensor.address(), ..FrameSpec::new(0, 0, 2, &cells) };
+    let frame =
+        FrameSpec { place: 1, address: tensor.address(), ..FrameSpec::new(0, 0, 2, &cells) };
     let stage = Stage::new("source=tensor-meta");
     assert_eq!(stage.pass(standin.buffer(&batch(DEVICE), &[frame]))[0].count.unwrap().raw, 3.75);
     stage.end();
@@ -251,13 +280,16 @@ fn batches_in_gpu_memory_are_counted_where_they_lie() {
             drop(waited);
             stage.end();
         }
-        let host: Vec<_> = frames.iter().map(|frame| FrameSpec { address: 0, ..frame.clone() }).collect();
+        let host: Vec<_> =
+            frames.iter().map(|frame| FrameSpec { address: 0, ..frame.clone() }).collect();
         let stage = engine("scripted");
         let expected = stage.pass(standin.buffer(&batch(SYSTEM), &host));
         stage.end();
         let stage = engine("tensorrt");
         // Lent where they lie, twice over; staged from host memory; lent in unified memory.
-        for (memory_type, frames) in [(DEVICE, &frames), (DEVICE, &frames), (SYSTEM, &host), (UNIFIED, &frames)] {
+        for (memory_type, frames) in
+            [(DEVICE, &frames), (DEVICE, &frames), (SYSTEM, &host), (UNIFIED, &frames)]
+        {
             let reports = stage.pass(standin.buffer(&batch(memory_type), frames));
             assert_eq!(reports.len(), 2);
             for (got, expected) in reports.iter().zip(&expected) {

@@ -1,5 +1,6 @@
-//! What is ready for DeepStream: scripts and configurations, parsed with elements that have the names and properties of DeepStream's and do
-//! nothing. They have a process of their own, in which nothing else takes these elements for DeepStream's.
+//! What is ready for DeepStream: scripts and configurations, parsed with elements that have the
+//! names and properties of DeepStream's and do nothing. They have a process of their own, in which
+//! nothing else takes these elements for DeepStream's.
 
 #![allow(clippy::unwrap_used)]
 
@@ -37,21 +38,30 @@ fn launched(command: &mut Command) -> (Vec<String>, String) {
     std::fs::write(&launch, "#!/bin/sh\nprintf '%s\\n' \"$@\"\n").unwrap();
     std::fs::set_permissions(&launch, std::os::unix::fs::PermissionsExt::from_mode(0o755)).unwrap();
     let path = format!("{}:{}", folder.path().display(), std::env::var("PATH").unwrap());
-    command.env("PATH", path).env("XDG_CACHE_HOME", folder.path()).env("BROKER", "localhost;9092").env_remove("SHOW");
+    command
+        .env("PATH", path)
+        .env("XDG_CACHE_HOME", folder.path())
+        .env("BROKER", "localhost;9092")
+        .env_remove("SHOW");
     let output = command.output().unwrap();
     let said = String::from_utf8(output.stderr).unwrap();
     assert!(output.status.success(), "{command:?}: {said}");
-    let mut arguments = String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
+    let mut arguments =
+        String::from_utf8(output.stdout).unwrap().lines().map(str::to_owned).collect::<Vec<_>>();
     assert_eq!(arguments.remove(0), "-e");
     (arguments, said)
 }
 
-/// The element of ours in a pipeline that DeepStream's elements let be parsed: no property is unknown, no link impossible.
+/// The element of ours in a pipeline that DeepStream's elements let be parsed: no property is
+/// unknown, no link impossible.
 fn parsed(arguments: &[String]) -> gst::Element {
     let arguments: Vec<_> = arguments.iter().map(String::as_str).collect();
-    let pipeline = gst::parse::launchv(&arguments).unwrap_or_else(|error| panic!("{error}: {}", arguments.join(" ")));
+    let pipeline = gst::parse::launchv(&arguments)
+        .unwrap_or_else(|error| panic!("{error}: {}", arguments.join(" ")));
     let pipeline = pipeline.downcast::<gst::Bin>().unwrap();
-    let ours = |element: &gst::Element| element.factory().is_some_and(|factory| factory.name() == "vehiclecounternvmm");
+    let ours = |element: &gst::Element| {
+        element.factory().is_some_and(|factory| factory.name() == "vehiclecounternvmm")
+    };
     let element = pipeline.iterate_elements().into_iter().flatten().find(ours).unwrap();
     for pad in element.pads() {
         assert!(pad.is_linked(), "{}: {}", pad.name(), arguments.join(" "));
@@ -76,7 +86,10 @@ fn ready_scripts_are_pipelines_of_elements_and_properties_that_exist() {
         assert_eq!(chosen, source, "{script}");
         assert!(Path::new(&element.property::<String>("config-file-path")).is_file(), "{script}");
         for uri in uris {
-            assert!(arguments.iter().any(|argument| argument.contains(uri)), "{script}: {arguments:?}");
+            assert!(
+                arguments.iter().any(|argument| argument.contains(uri)),
+                "{script}: {arguments:?}"
+            );
         }
     }
 }
@@ -89,11 +102,18 @@ fn service_maker_s_pipeline_is_of_elements_and_properties_that_exist() {
     for node in yaml.split("\n  edges:").next().unwrap().split("  - name: ").skip(1) {
         let (name, rest) = node.split_once("\n    type: ").unwrap();
         let (kind, properties) = rest.split_once('\n').unwrap_or((rest, ""));
-        let element = gst::ElementFactory::make(kind).build().unwrap_or_else(|_| panic!("{name}: no element {kind}"));
+        let element = gst::ElementFactory::make(kind)
+            .build()
+            .unwrap_or_else(|_| panic!("{name}: no element {kind}"));
         for line in properties.lines().filter(|line| line.starts_with("      ")) {
             let (property, value) = line.trim().split_once(": ").unwrap();
-            let spec = element.find_property(property).unwrap_or_else(|| panic!("{kind} has no property {property}"));
-            assert!(glib::Value::deserialize_with_pspec(value, &spec).is_ok(), "{kind}: {property}={value}");
+            let spec = element
+                .find_property(property)
+                .unwrap_or_else(|| panic!("{kind} has no property {property}"));
+            assert!(
+                glib::Value::deserialize_with_pspec(value, &spec).is_ok(),
+                "{kind}: {property}={value}"
+            );
             of_ours += u32::from(kind == "vehiclecounternvmm");
         }
         nodes.push(name);
@@ -111,7 +131,11 @@ fn configuration_of_deepstream_app_becomes_a_pipeline_with_the_counter_in_it() {
     let app = |config: &Path, more: &[&str]| {
         let mut command = Command::new("python3");
         launched(
-            command.arg(ready_path("deepstream-app.py")).arg(config).args(more).env("PYTHONDONTWRITEBYTECODE", "1"),
+            command
+                .arg(ready_path("deepstream-app.py"))
+                .arg(config)
+                .args(more)
+                .env("PYTHONDONTWRITEBYTECODE", "1"),
         )
     };
     // The ready one: cameras that come and go, our model in nvinfer.
@@ -120,7 +144,11 @@ fn configuration_of_deepstream_app_becomes_a_pipeline_with_the_counter_in_it() {
     let element = parsed(&arguments);
     assert_eq!(element.property_value("source").serialize().unwrap(), "tensor-meta");
     assert_eq!(element.property_value("osd-mode").serialize().unwrap(), "counts");
-    assert!(element.property::<String>("config-file-path").ends_with("pipelines/deepstream/sources.txt"));
+    assert!(
+        element
+            .property::<String>("config-file-path")
+            .ends_with("pipelines/deepstream/sources.txt")
+    );
 
     // One that somebody has: a detector, a tracker, nvdsanalytics, a window, a file and Kafka.
     let folder = tempfile::tempdir().unwrap();
@@ -150,9 +178,18 @@ fn configuration_of_deepstream_app_becomes_a_pipeline_with_the_counter_in_it() {
     assert_eq!(said, "left out: [source1] smart-record\nleft out: [tracker] ll-lib-file\n");
     let element = parsed(&arguments);
     assert_eq!(element.property_value("source").serialize().unwrap(), "engine");
-    assert_eq!(element.property::<String>("config-file-path"), folder.path().join("analytics.txt").to_str().unwrap());
-    assert_eq!((element.property::<u32>("interval"), element.property::<f64>("smoothing")), (4, 2.0));
-    assert_eq!((element.property::<u32>("display-font-size"), element.property::<bool>("message-blob")), (15, true));
+    assert_eq!(
+        element.property::<String>("config-file-path"),
+        folder.path().join("analytics.txt").to_str().unwrap()
+    );
+    assert_eq!(
+        (element.property::<u32>("interval"), element.property::<f64>("smoothing")),
+        (4, 2.0)
+    );
+    assert_eq!(
+        (element.property::<u32>("display-font-size"), element.property::<bool>("message-blob")),
+        (15, true)
+    );
     let line = arguments.join(" ");
     for part in [
         "nvstreammux name=m width=1920 height=1080 live-source=1 attach-sys-ts=0 batch-size=3 ! nvinfer",
@@ -167,25 +204,36 @@ fn configuration_of_deepstream_app_becomes_a_pipeline_with_the_counter_in_it() {
 
     // What cannot be is said, with the file.
     std::fs::write(&config, "[source0]\nenable=1\ntype=6\nuri=file:///a.wav\n").unwrap();
-    let refused = Command::new("python3").arg(ready_path("deepstream-app.py")).arg(&config).output().unwrap();
+    let refused =
+        Command::new("python3").arg(ready_path("deepstream-app.py")).arg(&config).output().unwrap();
     let said = String::from_utf8(refused.stderr).unwrap();
-    assert!(!refused.status.success() && said.contains("[source0] type=6: cameras are 1 (V4L2)"), "{said}");
+    assert!(
+        !refused.status.success() && said.contains("[source0] type=6: cameras are 1 (V4L2)"),
+        "{said}"
+    );
 }
 
 #[test]
 fn ready_configurations_fit_the_model_that_ships() {
     let model = Model::open("", &model::folders()).unwrap();
     let manifest = &model.manifest;
-    for (file, precision) in [("config_infer_vehiclecount.txt", "fp32"), ("config_infer_vehiclecount_int8.txt", "int8")]
+    for (file, precision) in
+        [("config_infer_vehiclecount.txt", "fp32"), ("config_infer_vehiclecount_int8.txt", "int8")]
     {
         let text = ready(file);
         let get = |key: &str| {
             let found = text.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix('='));
             found.unwrap_or_else(|| panic!("{file} has no {key}"))
         };
-        assert_eq!(get("infer-dims"), format!("3;{};{}", manifest.input.height, manifest.input.width));
+        assert_eq!(
+            get("infer-dims"),
+            format!("3;{};{}", manifest.input.height, manifest.input.width)
+        );
         assert_eq!(get("output-blob-names"), manifest.output.name);
-        assert_eq!((get("network-type"), get("output-tensor-meta"), get("model-color-format")), ("100", "1", "0"));
+        assert_eq!(
+            (get("network-type"), get("output-tensor-meta"), get("model-color-format")),
+            ("100", "1", "0")
+        );
         assert_eq!((get("net-scale-factor"), get("disable-output-host-copy")), ("1.0", "0"));
         let onnx = Path::new(get("onnx-file")).file_name().unwrap().to_str().unwrap();
         let listed = manifest.files.iter().find(|listed| listed.file == onnx).unwrap();

@@ -19,12 +19,18 @@ const CAMERA: &str = "highway day";
 /// The demo for some seconds, its files in `out`.
 fn demo(out: &Path, seconds: u32, arguments: &[&str]) -> Command {
     let mut demo = command();
-    demo.args(["demo", "--engine", "scripted", "--duration", &seconds.to_string(), "--out"]).arg(out).args(arguments);
+    demo.args(["demo", "--engine", "scripted", "--duration", &seconds.to_string(), "--out"])
+        .arg(out)
+        .args(arguments);
     demo
 }
 
 fn said(output: &Output) -> String {
-    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+    format!(
+        "{}{}",
+        String::from_utf8_lossy(&output.stdout),
+        String::from_utf8_lossy(&output.stderr)
+    )
 }
 
 /// Lines with a count of their own in `out`, of the camera of this name.
@@ -40,7 +46,8 @@ fn cameras_of_any_codec_are_counted_and_recorded_under_their_names() {
     init();
     let folder = tempfile::tempdir().unwrap();
     let camera = |end: &str| format!("{} ! {end}", pictures("format=I420,width=160,height=120"));
-    let interlaced = camera(H264).replace("x264enc", "interlace field-pattern=1:1 ! x264enc interlaced=true");
+    let interlaced =
+        camera(H264).replace("x264enc", "interlace field-pattern=1:1 ! x264enc interlaced=true");
     let (h264, mjpeg) = (camera(H264), camera(MJPEG));
     let mut cameras = vec![("h264", h264.as_str()), ("mjpeg", &mjpeg), ("interlaced", &interlaced)];
     let h265 = camera(vehiclecount_tests::camera::H265);
@@ -48,15 +55,21 @@ fn cameras_of_any_codec_are_counted_and_recorded_under_their_names() {
         cameras.push(("h265", &h265));
     }
     let server = Cameras::start(&cameras, Access::default());
-    let mut addresses: Vec<_> =
-        cameras.iter().map(|(path, _)| format!("the {path} one={}", server.url("", path))).collect();
+    let mut addresses: Vec<_> = cameras
+        .iter()
+        .map(|(path, _)| format!("the {path} one={}", server.url("", path)))
+        .collect();
     // The first camera once more, without a name.
     addresses.push(server.url("", "h264"));
     let mut demo = demo(folder.path(), 8, &["--rtsp"]);
     let output = demo.args(&addresses).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     for (path, _) in &cameras {
-        assert!(counts(folder.path(), &format!("the {path} one")) >= 10, "{path}: {}", said(&output));
+        assert!(
+            counts(folder.path(), &format!("the {path} one")) >= 10,
+            "{path}: {}",
+            said(&output)
+        );
     }
     let unnamed = format!("camera-{}", cameras.len());
     assert!(counts(folder.path(), &unnamed) >= 10, "{}", said(&output));
@@ -68,8 +81,18 @@ fn recorder_that_fails_stops_the_video_and_not_the_counting() {
     init();
     type Break = fn(&Path);
     let cases: [(&str, Break, &[&str], &str); 4] = [
-        ("a full disk", |out| symlink("/dev/full", out.join("demo.mp4")).unwrap(), &[], "No space left"),
-        ("a folder in the file's place", |out| fs::create_dir(out.join("demo.mp4")).unwrap(), &[], "demo.mp4"),
+        (
+            "a full disk",
+            |out| symlink("/dev/full", out.join("demo.mp4")).unwrap(),
+            &[],
+            "No space left",
+        ),
+        (
+            "a folder in the file's place",
+            |out| fs::create_dir(out.join("demo.mp4")).unwrap(),
+            &[],
+            "demo.mp4",
+        ),
         (
             "a full disk for one of several files",
             |out| symlink("/dev/full", out.join("demo-00001.mp4")).unwrap(),
@@ -90,18 +113,23 @@ fn recorder_that_fails_stops_the_video_and_not_the_counting() {
         demo.env("LANGUAGE", "en").args(arguments).stdout(Stdio::piped()).stderr(Stdio::piped());
         let mut demo = demo.spawn().unwrap();
         let mut notes = BufReader::new(demo.stderr.take().unwrap()).lines().map(Result::unwrap);
-        let note = notes.find(|note| note.contains("counting goes on")).expect("the recorder fails");
+        let note =
+            notes.find(|note| note.contains("counting goes on")).expect("the recorder fails");
         assert!(note.contains(reason), "{case}: {note}");
         // The table is drawn every five seconds, which paces the looks at the file.
         let counted = counts(folder.path(), CAMERA);
         let mut table = BufReader::new(demo.stdout.take().unwrap()).lines().map(Result::unwrap);
         let goes_on = table.any(|_| counts(folder.path(), CAMERA) >= counted + 20);
         assert!(goes_on, "{case}: counting has stopped");
-        let interrupted = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap();
+        let interrupted =
+            Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap();
         assert!(interrupted.success());
         let end = table.last();
         assert!(demo.wait().unwrap().success(), "{case}");
-        assert!(end.unwrap().contains("demo.jsonl"), "{case}: its last words are where the counts are");
+        assert!(
+            end.unwrap().contains("demo.jsonl"),
+            "{case}: its last words are where the counts are"
+        );
     }
 }
 
@@ -123,7 +151,8 @@ fn no_video_is_recorded_where_none_is_wanted() {
     let output = demo(folder.path(), 6, &["--no-video", "--cameras", "1"]).output().unwrap();
     assert!(output.status.success(), "{}", said(&output));
     assert!(counts(folder.path(), CAMERA) >= 5, "{}", said(&output));
-    let files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
+    let files: Vec<_> =
+        fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(files, ["demo.jsonl"]);
 }
 
@@ -133,8 +162,10 @@ fn nothing_counted_at_all_is_a_failure_that_says_why() {
     let folder = tempfile::tempdir().unwrap();
     let text = folder.path().join("text.mp4");
     fs::write(&text, "a line of text, and another one\n".repeat(50)).unwrap();
-    let sound =
-        Cameras::start(&[("sound", "audiotestsrc is-live=true ! mulawenc ! rtppcmupay name=pay0")], Access::default());
+    let sound = Cameras::start(
+        &[("sound", "audiotestsrc is-live=true ! mulawenc ! rtppcmupay name=pay0")],
+        Access::default(),
+    );
     for (arguments, reason) in [
         (vec!["--rtsp", "rtsp://127.0.0.1:1/stream"], "refuses the connection"),
         (vec!["--rtsp", &sound.url("", "sound")], "only audio PCMU"),
@@ -144,13 +175,22 @@ fn nothing_counted_at_all_is_a_failure_that_says_why() {
         let output = demo(&folder.path().join("out"), 4, &arguments).output().unwrap();
         let said = said(&output);
         assert!(!output.status.success(), "{arguments:?}: {said}");
-        assert!(said.contains(reason) && said.contains("nothing was counted"), "{arguments:?}: {said}");
-        assert!(!said.contains("Internal data stream error") && !said.contains("Unhandled"), "{arguments:?}: {said}");
+        assert!(
+            said.contains(reason) && said.contains("nothing was counted"),
+            "{arguments:?}: {said}"
+        );
+        assert!(
+            !said.contains("Internal data stream error") && !said.contains("Unhandled"),
+            "{arguments:?}: {said}"
+        );
     }
     // One camera that is counted is enough.
     let clip = folder.path().join("clip.mp4");
     write_clip(&clip, 5, 1);
-    let output = demo(&folder.path().join("out"), 8, &["--input", text.to_str().unwrap()]).arg(&clip).output().unwrap();
+    let output = demo(&folder.path().join("out"), 8, &["--input", text.to_str().unwrap()])
+        .arg(&clip)
+        .output()
+        .unwrap();
     let said = said(&output);
     assert!(output.status.success(), "{said}");
     assert!(said.contains("text was never counted"), "{said}");
@@ -184,6 +224,10 @@ fn passwords_are_printed_nowhere() {
         let mut text = said(&output);
         text += &fs::read_to_string(out.join("demo.jsonl")).unwrap_or_default();
         assert!(!text.contains("s3cret"), "{addresses:?}: {text}");
-        assert_eq!(output.status.success(), addresses == [counted.as_str()], "{addresses:?}: {text}");
+        assert_eq!(
+            output.status.success(),
+            addresses == [counted.as_str()],
+            "{addresses:?}: {text}"
+        );
     }
 }

@@ -9,10 +9,15 @@ use std::{env, fs};
 fn sources(folder: &Path, text: &mut String) {
     for entry in fs::read_dir(folder).unwrap().map(Result::unwrap) {
         let path = entry.path();
-        if path.is_dir() && path.file_name().is_some_and(|name| name != "tests" && name != "target") {
+        if path.is_dir() && path.file_name().is_some_and(|name| name != "tests" && name != "target")
+        {
             sources(&path, text);
         } else if path.extension().is_some_and(|extension| extension == "rs" || extension == "sh") {
-            *text += &fs::read_to_string(&path).unwrap().replace("\\\"", "\"").replace("{{", "{").replace("}}", "}");
+            *text += &fs::read_to_string(&path)
+                .unwrap()
+                .replace("\\\"", "\"")
+                .replace("{{", "{")
+                .replace("}}", "}");
         }
     }
 }
@@ -30,7 +35,10 @@ fn every_error_in_the_troubleshooting_is_one_that_is_said() {
     for line in own.lines().filter(|line| line.starts_with("| `")) {
         let phrase = line.split('`').nth(1).unwrap();
         for part in phrase.split("...").map(str::trim).filter(|part| part.len() > 3) {
-            assert!(said.contains(part), "nothing says {part:?} any more: docs/troubleshooting.md has it in {line}");
+            assert!(
+                said.contains(part),
+                "nothing says {part:?} any more: docs/troubleshooting.md has it in {line}"
+            );
         }
         rows += 1;
     }
@@ -41,9 +49,12 @@ fn every_error_in_the_troubleshooting_is_one_that_is_said() {
 #[test]
 fn links_between_documents_lead_to_files_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
-    let mut documents = vec![root.join("README.md"), root.join("ARCHITECTURE.md"), root.join("CONTRIBUTING.md")];
+    let mut documents =
+        vec![root.join("README.md"), root.join("ARCHITECTURE.md"), root.join("CONTRIBUTING.md")];
     documents.extend(fs::read_dir(root.join("docs")).unwrap().map(|entry| entry.unwrap().path()));
-    for document in documents.iter().filter(|path| path.extension().is_some_and(|extension| extension == "md")) {
+    for document in
+        documents.iter().filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+    {
         let text = fs::read_to_string(document).unwrap();
         for link in text.split("](").skip(1).filter_map(|rest| rest.split(')').next()) {
             let path = link.split('#').next().unwrap();
@@ -67,25 +78,36 @@ fn section<'a>(manual: &'a str, words: &[&str]) -> Option<&'a str> {
 fn documents_call_only_subcommands_and_options_that_exist() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let manual = fs::read_to_string(root.join("tests/golden/vehicle-count.1")).unwrap();
-    let mut documents: Vec<_> = ["README.md", "CONTRIBUTING.md", "compose.yml"].map(|name| root.join(name)).into();
+    let mut documents: Vec<_> =
+        ["README.md", "CONTRIBUTING.md", "compose.yml"].map(|name| root.join(name)).into();
     for folder in ["docs", "engines", "pipelines", "pipelines/deepstream", "docs/decisions"] {
-        documents.extend(fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
+        documents
+            .extend(fs::read_dir(root.join(folder)).unwrap().map(|entry| entry.unwrap().path()));
     }
     let read = ["md", "yml", "sh"].map(Some);
     let mut calls = 0;
-    for document in documents.iter().filter(|path| read.contains(&path.extension().and_then(|name| name.to_str()))) {
+    for document in documents
+        .iter()
+        .filter(|path| read.contains(&path.extension().and_then(|name| name.to_str())))
+    {
         // Lines that go on in the next one are one.
         let text = fs::read_to_string(document).unwrap().replace("\\\n", " ");
-        let images = ["cpu", "gpu", "rtx", "deepstream"].map(|target| format!("vehiclecount:{target} "));
+        let images =
+            ["cpu", "gpu", "rtx", "deepstream"].map(|target| format!("vehiclecount:{target} "));
         for start in images.iter().map(String::as_str).chain(["vehicle-count "]) {
             for rest in text.split(start).skip(1) {
                 let call = rest.split(['`', '\n', '|', ';', '#', ')']).next().unwrap();
                 let words: Vec<_> = call.split_whitespace().collect();
-                let named =
-                    words.iter().take(2).copied().take_while(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()));
+                let named = words
+                    .iter()
+                    .take(2)
+                    .copied()
+                    .take_while(|word| word.bytes().all(|byte| byte.is_ascii_lowercase()));
                 let named: Vec<_> = named.collect();
-                let found = (1..=named.len()).rev().find_map(|length| section(&manual, &named[..length]));
-                // An image's name before its build context, or the command in the middle of a sentence.
+                let found =
+                    (1..=named.len()).rev().find_map(|length| section(&manual, &named[..length]));
+                // An image's name before its build context, or the command in the middle of a
+                // sentence.
                 let Some(found) = found else {
                     assert!(
                         named.is_empty() || !call.contains("--"),
@@ -126,7 +148,8 @@ fn installation_names_every_base_of_the_images() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let guide = fs::read_to_string(root.join("docs/install.md")).unwrap();
     let dockerfile = fs::read_to_string(root.join("docker/Dockerfile")).unwrap();
-    let bases: Vec<_> = dockerfile.lines().filter_map(|line| line.strip_prefix("ARG ")?.split_once('=')).collect();
+    let bases: Vec<_> =
+        dockerfile.lines().filter_map(|line| line.strip_prefix("ARG ")?.split_once('=')).collect();
     assert_eq!(bases.len(), 5);
     for (name, default) in bases {
         for word in [name, default] {

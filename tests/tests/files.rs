@@ -13,7 +13,8 @@ fn every_frame_of_files_of_different_lengths_is_counted() {
     let folder = tempfile::tempdir().unwrap();
     let counts = folder.path().join("counts.jsonl");
     let frames = [6u32, 12, 18];
-    let mut description = format!("vehiclecounter name=c engine={} batch-size=2 engine-id=files", engine());
+    let mut description =
+        format!("vehiclecounter name=c engine={} batch-size=2 engine-id=files", engine());
     for (index, &frames) in frames.iter().enumerate() {
         let clip = folder.path().join(format!("{index}.mp4"));
         write_clip(&clip, frames, index as u32);
@@ -37,7 +38,8 @@ fn every_frame_of_files_of_different_lengths_is_counted() {
     for (index, &frames) in frames.iter().enumerate() {
         let reports = &seen[&format!("camera-{index}")];
         assert_eq!(reports.len(), frames as usize);
-        let sequences: Vec<_> = reports.iter().map(|report| report["sequence"].as_u64().unwrap()).collect();
+        let sequences: Vec<_> =
+            reports.iter().map(|report| report["sequence"].as_u64().unwrap()).collect();
         assert!(sequences.is_sorted_by(|a, b| a < b));
     }
 }

@@ -1,7 +1,9 @@
-//! The whole way on a simulated GPU: `vehiclecounter engine=tensorrt` over stand-ins for the driver (tests/gpu-sim) and for TensorRT
-//! (tests/tensorrt-sim), from frames in host memory and in GPU memory to counts, through faults, and with nothing left behind.
+//! The whole way on a simulated GPU: `vehiclecounter engine=tensorrt` over stand-ins for the driver
+//! (tests/gpu-sim) and for TensorRT (tests/tensorrt-sim), from frames in host memory and in GPU
+//! memory to counts, through faults, and with nothing left behind.
 //!
-//! The stand-in's network is that of the scripted engine, the mean of the red samples: the scripted engine is the reference.
+//! The stand-in's network is that of the scripted engine, the mean of the red samples: the scripted
+//! engine is the reference.
 
 #![allow(clippy::unwrap_used)]
 
@@ -25,7 +27,8 @@ fn device() -> Option<Turn> {
         let families = [Family::TensorRt10, Family::TensorRt11, Family::TensorRtRtx];
         let family = families.into_iter().find(|family| family.runtime().is_some())?;
         let cache = tempfile::tempdir().unwrap();
-        // SAFETY: before any other thread of this process is started: every test begins here, and waits for the first.
+        // SAFETY: before any other thread of this process is started: every test begins here, and
+        // waits for the first.
         unsafe {
             if std::env::var_os("VEHICLECOUNT_TEST_RUNTIME").is_none() {
                 std::env::set_var("VEHICLECOUNT_RUNTIME", family.runtime()?);
@@ -51,14 +54,16 @@ const REGIONS: &str = r#"{"regions": [
 /// Waits for the end of `pipeline`'s stream; the warnings on the way there.
 fn warnings_to_end(pipeline: &gst::Pipeline) -> Vec<String> {
     let mut warnings = Vec::new();
-    drive(pipeline, "the end of the stream", |message, _| match message.map(|message| message.view()) {
-        Some(gst::MessageView::Eos(_)) => true,
-        Some(gst::MessageView::Warning(warning)) => {
-            warnings.push(warning.error().to_string());
-            false
+    drive(pipeline, "the end of the stream", |message, _| {
+        match message.map(|message| message.view()) {
+            Some(gst::MessageView::Eos(_)) => true,
+            Some(gst::MessageView::Warning(warning)) => {
+                warnings.push(warning.error().to_string());
+                false
+            }
+            Some(gst::MessageView::Error(error)) => panic!("{}", error.error()),
+            _ => false,
         }
-        Some(gst::MessageView::Error(error)) => panic!("{}", error.error()),
-        _ => false,
     });
     warnings
 }
@@ -92,8 +97,9 @@ fn pipeline(counter: &gst::Element, frames: u32) -> (gst::Pipeline, Reports) {
     pipeline.add(counter).unwrap();
     let reports = Reports::default();
     for (index, caps) in CAMERAS.iter().enumerate() {
-        let description =
-            format!("videotestsrc num-buffers={frames} pattern=smpte75 ! videoconvert ! capsfilter caps=\"{caps}\"");
+        let description = format!(
+            "videotestsrc num-buffers={frames} pattern=smpte75 ! videoconvert ! capsfilter caps=\"{caps}\""
+        );
         let source = gst::parse::bin_from_description(&description, true).unwrap();
         let sink = gst::ElementFactory::make("fakesink").property("sync", false).build().unwrap();
         pipeline.add_many([source.upcast_ref::<gst::Element>(), &sink]).unwrap();
@@ -116,14 +122,19 @@ fn count(engine: &str, frames: u32, with_map: bool) -> BTreeMap<String, Vec<Fram
 }
 
 #[track_caller]
-fn assert_same(got: &BTreeMap<String, Vec<FrameReport>>, expected: &BTreeMap<String, Vec<FrameReport>>) {
+fn assert_same(
+    got: &BTreeMap<String, Vec<FrameReport>>,
+    expected: &BTreeMap<String, Vec<FrameReport>>,
+) {
     assert_eq!(got.len(), expected.len());
     for (camera, reports) in got {
         let expected = &expected[camera];
         assert_eq!(reports.len(), expected.len(), "{camera}");
         for (got, expected) in reports.iter().zip(expected) {
             assert_eq!((got.sequence, got.stale), (expected.sequence, false), "{camera}");
-            let close = |a: f64, b: f64| assert!((a - b).abs() < 2e-3 * b.max(1.0), "{camera}: {a}, not {b}");
+            let close = |a: f64, b: f64| {
+                assert!((a - b).abs() < 2e-3 * b.max(1.0), "{camera}: {a}, not {b}")
+            };
             close(got.count.unwrap().raw, expected.count.unwrap().raw);
             assert_eq!(got.regions.len(), 2);
             for (got, expected) in got.regions.iter().zip(&expected.regions) {
@@ -141,7 +152,11 @@ fn cameras_of_all_kinds_count_on_the_gpu_as_on_the_processor() {
     let got = count("tensorrt", 20, true);
     assert!(device.sim.figure(Figure::Launches) > launches);
     assert_same(&got, &expected);
-    assert!(got.values().flatten().all(|report| report.engine == "tensorrt" && report.density.is_some()));
+    assert!(
+        got.values()
+            .flatten()
+            .all(|report| report.engine == "tensorrt" && report.density.is_some())
+    );
 }
 
 #[test]
@@ -152,7 +167,8 @@ fn without_density_maps_only_counts_leave_the_gpu() {
     let got = count("tensorrt", 12, false);
     assert_same(&got, &expected);
     assert!(got.values().flatten().all(|report| report.density.is_none()));
-    // 32 sums of 4 bytes for each frame; the golden check and the choice of precision, whose maps do come back, are not made here anew.
+    // 32 sums of 4 bytes for each frame; the golden check and the choice of precision, whose maps
+    // do come back, are not made here anew.
     let frames = 12 * CAMERAS.len() as i64;
     let bytes = device.sim.figure(Figure::DownloadedBytes) - downloaded;
     let map = 16 * 12 * 4;
@@ -231,10 +247,13 @@ fn frames_in_gpu_memory_are_refused_by_an_engine_on_the_processor() {
     let pad = counter.request_pad_simple("sink_0").unwrap();
     counter.set_state(gst::State::Paused).unwrap();
     let features = "memory:CUDAMemory";
-    let cuda = |caps: &gst::Caps| caps.iter_with_features().any(|(_, held)| held.contains(features));
+    let cuda =
+        |caps: &gst::Caps| caps.iter_with_features().any(|(_, held)| held.contains(features));
     assert!(!cuda(&pad.query_caps(None)));
     let caps: gst::Caps =
-        "video/x-raw(memory:CUDAMemory),format=NV12,width=64,height=48,framerate=25/1".parse().unwrap();
+        "video/x-raw(memory:CUDAMemory),format=NV12,width=64,height=48,framerate=25/1"
+            .parse()
+            .unwrap();
     assert!(!pad.query_accept_caps(&caps));
     counter.set_state(gst::State::Null).unwrap();
 }
@@ -273,12 +292,22 @@ fn new_counter(size: &str) -> gst::Element {
 }
 
 /// Adds a test picture in front of `counter`'s `sink_INDEX`, live or not.
-fn add_camera(pipeline: &gst::Pipeline, counter: &gst::Element, index: u32, frames: i32, live: bool) {
+fn add_camera(
+    pipeline: &gst::Pipeline,
+    counter: &gst::Element,
+    index: u32,
+    frames: i32,
+    live: bool,
+) {
     let text = format!(
         "videotestsrc num-buffers={frames} is-live={live} pattern=white ! capsfilter caps=\"video/x-raw,format=I420,width=64,height=48,framerate=50/1\""
     );
     let source = gst::parse::bin_from_description(&text, true).unwrap();
-    let sink = gst::ElementFactory::make("fakesink").property("sync", false).property("async", false).build().unwrap();
+    let sink = gst::ElementFactory::make("fakesink")
+        .property("sync", false)
+        .property("async", false)
+        .build()
+        .unwrap();
     pipeline.add_many([source.upcast_ref::<gst::Element>(), &sink]).unwrap();
     source.link_pads(Some("src"), counter, Some(&format!("sink_{index}"))).unwrap();
     counter.link_pads(Some(&format!("src_{index}")), &sink, Some("sink")).unwrap();
@@ -315,7 +344,10 @@ fn first_use_builds_while_live_cameras_pass_and_files_wait() {
     let began = pipeline.set_state(gst::State::Playing).unwrap();
     assert_ne!(began, gst::StateChangeSuccess::Async, "nothing waits for the build");
     let text = progress(&pipeline, gst::ProgressType::Start);
-    for words in ["building tiny in int8, 96x64, batches to 4, by TensorRT", "the next start takes it from the cache"] {
+    for words in [
+        "building tiny in int8, 96x64, batches to 4, by TensorRT",
+        "the next start takes it from the cache",
+    ] {
         assert!(text.contains(words), "{words} in {text}");
     }
     assert_eq!(counter.property::<Option<String>>("active-engine"), None);
@@ -325,7 +357,11 @@ fn first_use_builds_while_live_cameras_pass_and_files_wait() {
     // Another camera joins meanwhile.
     add_camera(&pipeline, &counter, 2, -1, true);
     reports.collect(&counter.static_pad("src_2").unwrap());
-    pipeline.iterate_elements().into_iter().flatten().for_each(|element| element.sync_state_with_parent().unwrap());
+    pipeline
+        .iterate_elements()
+        .into_iter()
+        .flatten()
+        .for_each(|element| element.sync_state_with_parent().unwrap());
     drive(&pipeline, "live frames", |_, _| reports.frames("camera-2") > 2);
 
     tensorrt.hold_builds(false);
@@ -341,7 +377,9 @@ fn first_use_builds_while_live_cameras_pass_and_files_wait() {
     });
     assert!(choice.contains("int8 takes ") && choice.contains("fp16 takes "), "{choice}");
     drive(&pipeline, "counts", |_, _| {
-        reports.fresh("camera-1") == 10 && reports.fresh("camera-0") > 5 && reports.fresh("camera-2") > 5
+        reports.fresh("camera-1") == 10
+            && reports.fresh("camera-0") > 5
+            && reports.fresh("camera-2") > 5
     });
     // No frame of the file was lost, and each was counted itself.
     assert_eq!(reports.frames("camera-1"), 10);
@@ -352,7 +390,8 @@ fn first_use_builds_while_live_cameras_pass_and_files_wait() {
     let builds = tensorrt.figure(vehiclecount_tensorrt_sim::Figure::Builds);
     pipeline.set_state(gst::State::Paused).unwrap();
     assert_eq!(counter.property::<Option<String>>("active-engine").as_deref(), Some("tensorrt"));
-    let told = pipeline.bus().unwrap().iter().any(|message| message.type_() == gst::MessageType::Progress);
+    let told =
+        pipeline.bus().unwrap().iter().any(|message| message.type_() == gst::MessageType::Progress);
     assert!(!told && tensorrt.figure(vehiclecount_tensorrt_sim::Figure::Builds) == builds);
     drop(counter);
     assert_no_leak(pipeline);
@@ -398,7 +437,10 @@ fn going_to_null_ends_a_build() {
         progress(&pipeline, gst::ProgressType::Start);
         pipeline.set_state(target).unwrap();
         if target == gst::State::Ready {
-            assert!(progress(&pipeline, gst::ProgressType::Canceled).contains("ended before the engine was open"));
+            assert!(
+                progress(&pipeline, gst::ProgressType::Canceled)
+                    .contains("ended before the engine was open")
+            );
         }
         assert_eq!(tensorrt.figure(vehiclecount_tensorrt_sim::Figure::Builders), 0);
         assert_eq!(device.sim.alive(), []);
@@ -422,13 +464,20 @@ fn build_that_fails_is_an_error_on_the_bus() {
     let (mut ended, mut text) = (false, String::new());
     drive(&pipeline, "the error", |message, _| {
         match message.map(|message| message.view()) {
-            Some(gst::MessageView::Progress(progress)) => ended |= progress.type_() == gst::ProgressType::Error,
-            Some(gst::MessageView::Error(error)) if text.is_empty() => text = error.error().to_string(),
+            Some(gst::MessageView::Progress(progress)) => {
+                ended |= progress.type_() == gst::ProgressType::Error
+            }
+            Some(gst::MessageView::Error(error)) if text.is_empty() => {
+                text = error.error().to_string()
+            }
             _ => {}
         }
         !text.is_empty()
     });
-    assert!(ended && text.contains("builds no plan: ") && text.contains("the build fails"), "{text}");
+    assert!(
+        ended && text.contains("builds no plan: ") && text.contains("the build fails"),
+        "{text}"
+    );
     drop(counter);
     assert_no_leak(pipeline);
 }
@@ -446,7 +495,8 @@ fn precision_is_a_property() {
         drive(&pipeline, "the engine", |message, _| {
             match message.map(|message| message.view()) {
                 Some(gst::MessageView::Element(message)) => {
-                    let told = message.structure().filter(|told| told.name() == "vehiclecount-engine");
+                    let told =
+                        message.structure().filter(|told| told.name() == "vehiclecount-engine");
                     said = told.map(|told| told.get("precision").unwrap()).unwrap_or_default();
                 }
                 Some(gst::MessageView::Error(error)) => said = error.error().to_string(),
@@ -464,7 +514,8 @@ fn precision_is_a_property() {
     assert!(["fp16", "int8"].contains(&told("tensorrt", "auto").as_str()));
     let refused = told("scripted", "int8");
     assert!(
-        refused.contains("it does not run tiny in int8") && refused.contains("leave precision at auto"),
+        refused.contains("it does not run tiny in int8")
+            && refused.contains("leave precision at auto"),
         "{refused}"
     );
 }
@@ -473,7 +524,10 @@ fn precision_is_a_property() {
 
 /// Says that a test is skipped, unless VEHICLECOUNT_REQUIRE_GSTCUDA asks for it.
 fn skip_without_libgstcuda() {
-    assert!(std::env::var_os("VEHICLECOUNT_REQUIRE_GSTCUDA").is_none(), "there is no libgstcuda-1.0");
+    assert!(
+        std::env::var_os("VEHICLECOUNT_REQUIRE_GSTCUDA").is_none(),
+        "there is no libgstcuda-1.0"
+    );
     eprintln!("skipped: no libgstcuda");
 }
 
@@ -488,13 +542,17 @@ fn libgstcuda<T: Copy>(name: &str) -> Option<T> {
     }
 }
 
-/// A CUDA context that an application makes by itself on GPU `index`, and that context as GStreamer passes it on.
+/// A CUDA context that an application makes by itself on GPU `index`, and that context as GStreamer
+/// passes it on.
 fn application_context(index: u32) -> Option<(glib::Object, gst::Context)> {
     use glib::translate::{FromGlibPtrFull, ToGlibPtr};
     type New = unsafe extern "C" fn(u32) -> *mut glib::gobject_ffi::GObject;
     type Wrap = unsafe extern "C" fn(*mut glib::gobject_ffi::GObject) -> *mut gst::ffi::GstContext;
     let load: unsafe extern "C" fn() -> i32 = libgstcuda("gst_cuda_load_library")?;
-    let (new, wrap) = (libgstcuda::<New>("gst_cuda_context_new")?, libgstcuda::<Wrap>("gst_context_new_cuda_context")?);
+    let (new, wrap) = (
+        libgstcuda::<New>("gst_cuda_context_new")?,
+        libgstcuda::<Wrap>("gst_context_new_cuda_context")?,
+    );
     // SAFETY: the functions have these types; each returns something that is ours.
     unsafe {
         assert_ne!(load(), 0);
@@ -510,9 +568,9 @@ fn counters_context() -> Option<glib::Object> {
     let pad = counter.request_pad_simple("sink_0").unwrap();
     counter.set_state(gst::State::Paused).unwrap();
     let mut query = gst::query::Context::new("gst.cuda.context");
-    let object = pad
-        .query(&mut query)
-        .then(|| query.context().unwrap().structure().get::<glib::Object>("gst.cuda.context").unwrap());
+    let object = pad.query(&mut query).then(|| {
+        query.context().unwrap().structure().get::<glib::Object>("gst.cuda.context").unwrap()
+    });
     counter.set_state(gst::State::Null).unwrap();
     object
 }
@@ -526,8 +584,8 @@ enum Set {
     Late,
 }
 
-/// Eight frames that libgstcuda makes on the GPU, in the context `object`, through a counter: what it warned of, and how many bytes went to
-/// the host. Each is counted right.
+/// Eight frames that libgstcuda makes on the GPU, in the context `object`, through a counter: what
+/// it warned of, and how many bytes went to the host. Each is counted right.
 fn through_the_counter(
     device: &Turn,
     object: &glib::Object,
@@ -568,7 +626,8 @@ fn through_the_counter(
         {
             let buffer = buffer.get_mut().unwrap();
             buffer.set_pts(frame * gst::ClockTime::from_mseconds(40));
-            let mut picture = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &info).unwrap();
+            let mut picture =
+                gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &info).unwrap();
             picture.plane_data_mut(0).unwrap().fill(60 + 10 * frame as u8);
             picture.plane_data_mut(1).unwrap().fill(128);
         }
@@ -592,7 +651,10 @@ fn through_the_counter(
         let grey = (60.0 + 10.0 * frame as f64 - 16.0) * 255.0 / 219.0;
         let expected = (16.0 * 9.0 * grey + 16.0 * 3.0 * 114.0) / 255.0;
         let got = report.count.unwrap().raw;
-        assert!(!report.stale && (got - expected).abs() < 1e-2, "frame {frame}: {got}, not {expected}");
+        assert!(
+            !report.stale && (got - expected).abs() < 1e-2,
+            "frame {frame}: {got}, not {expected}"
+        );
     }
     pool.set_active(false).unwrap();
     drop((pool, source, sink, counter));
@@ -603,7 +665,8 @@ fn through_the_counter(
 /// Bytes of four frames: with less, no frame went to the host, but maps and counts.
 const FEW: i64 = 4 * 320 * 180 * 3 / 2;
 
-/// A camera in GPU memory: GStreamer's own libgstcuda makes the frames, in the context that the counter hands out.
+/// A camera in GPU memory: GStreamer's own libgstcuda makes the frames, in the context that the
+/// counter hands out.
 #[test]
 fn frames_in_gpu_memory_are_read_where_they_lie() {
     let Some(device) = device() else { return };
@@ -667,7 +730,8 @@ fn frame_that_the_gpu_still_writes_is_counted_as_it_is_when_it_is_written() {
         let (address, bytes) = {
             let buffer = buffer.get_mut().unwrap();
             buffer.set_pts(frame * gst::ClockTime::from_mseconds(40));
-            let mut picture = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &info).unwrap();
+            let mut picture =
+                gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &info).unwrap();
             // Black, until the GPU has written it.
             picture.plane_data_mut(0).unwrap().fill(16);
             picture.plane_data_mut(1).unwrap().fill(128);
@@ -744,7 +808,8 @@ fn context_of_cudarc_is_the_engines_too_and_comes_back() {
         let context = context_from_cudarc(&application).unwrap();
         assert!(Arc::ptr_eq(&context_to_cudarc(&context).unwrap(), &application));
         let object = context.structure().get::<glib::Object>("gst.cuda.context").unwrap();
-        let (warnings, downloaded) = through_the_counter(&device, &object, Some(&context), Set::Before);
+        let (warnings, downloaded) =
+            through_the_counter(&device, &object, Some(&context), Set::Before);
         assert!(warnings.is_empty() && downloaded < FEW, "{warnings:?}, {downloaded} bytes");
     }
     // The counter's own context, for cudarc.
@@ -772,7 +837,10 @@ fn context_that_cannot_be_the_engines_is_told_and_its_frames_go_through_the_host
     // Frames come while it is set, or after.
     warnings.sort();
     assert!(warnings.len() == 2 && warnings[1].contains("comes too late"), "{warnings:?}");
-    assert!(warnings[0].contains("Camera camera-0: its frames are copied through host memory"), "{warnings:?}");
+    assert!(
+        warnings[0].contains("Camera camera-0: its frames are copied through host memory"),
+        "{warnings:?}"
+    );
     let (other, elsewhere) = application_context(1).unwrap();
     let (warnings, _) = through_the_counter(&device, &other, Some(&elsewhere), Set::Before);
     assert!(warnings[0].contains("it is on GPU 1, and gpu-id is 0"), "{warnings:?}");
@@ -781,12 +849,19 @@ fn context_that_cannot_be_the_engines_is_told_and_its_frames_go_through_the_host
 }
 
 /// A pool of frames on the GPU, of libgstcuda's own.
-fn cuda_pool(context: &glib::Object, caps: &gst::Caps, info: &gst_video::VideoInfo) -> gst::BufferPool {
+fn cuda_pool(
+    context: &glib::Object,
+    caps: &gst::Caps,
+    info: &gst_video::VideoInfo,
+) -> gst::BufferPool {
     use glib::translate::{FromGlibPtrFull, ToGlibPtr};
-    type New = unsafe extern "C" fn(*mut glib::gobject_ffi::GObject) -> *mut gst::ffi::GstBufferPool;
+    type New =
+        unsafe extern "C" fn(*mut glib::gobject_ffi::GObject) -> *mut gst::ffi::GstBufferPool;
     let new: New = libgstcuda("gst_cuda_buffer_pool_new").unwrap();
-    // SAFETY: the function has this type, takes the context of that library, and returns a pool that is ours.
-    let pool: gst::BufferPool = unsafe { gst::BufferPool::from_glib_full(new(context.to_glib_none().0)) };
+    // SAFETY: the function has this type, takes the context of that library, and returns a pool
+    // that is ours.
+    let pool: gst::BufferPool =
+        unsafe { gst::BufferPool::from_glib_full(new(context.to_glib_none().0)) };
     let mut config = pool.config();
     config.set_params(Some(caps), info.size() as u32, 0, 0);
     pool.set_config(config).unwrap();

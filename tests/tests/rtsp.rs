@@ -20,7 +20,8 @@ fn four_cameras_are_counted_by_the_shipped_model() {
     let server = Server::start(&server::simulated(4), 5, server::LOOPBACK, 0).unwrap();
     let urls: Vec<_> = (0..4).map(|index| server.url(index)).collect();
     let mut system = System::new(&urls, "auto");
-    let reports = system.until("four cameras", |frames, _| frames.iter().all(|&frames| frames >= 5));
+    let reports =
+        system.until("four cameras", |frames, _| frames.iter().all(|&frames| frames >= 5));
     for report in reports.iter().filter(|report| report.count.is_some()) {
         let count = report.count.unwrap();
         assert!(count.raw >= 0.0 && count.raw < 200.0, "{report:?}");
@@ -75,7 +76,10 @@ fn demo_stops_on_an_interrupt_and_leaves_whole_files() {
     let mut line = String::new();
     while counted() < 10 {
         line.clear();
-        assert!(std::io::BufRead::read_line(&mut table, &mut line).unwrap() > 0, "the demo ended by itself");
+        assert!(
+            std::io::BufRead::read_line(&mut table, &mut line).unwrap() > 0,
+            "the demo ended by itself"
+        );
         assert!(begin.elapsed() < BOUND, "nothing was counted");
     }
     let interrupted = Command::new("kill").args(["-INT", &demo.id().to_string()]).status().unwrap();

@@ -38,8 +38,10 @@ fn cameras_of_every_kind_are_counted_and_those_that_fail_say_why() {
     let folder = tempfile::tempdir().unwrap();
     clip(&folder.path().join("a clip.avi"));
     let open = Cameras::start(&[("h264", &red(H264)), ("mjpeg", &red(MJPEG))], Access::default());
-    let locked =
-        Cameras::start(&[("h264", &red(H264))], Access { login: Some(("me", "s3cret/1")), ..Access::default() });
+    let locked = Cameras::start(
+        &[("h264", &red(H264))],
+        Access { login: Some(("me", "s3cret/1")), ..Access::default() },
+    );
     let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     std::fs::write(folder.path().join("password"), "s3cret/1\n").unwrap();
     let mut service = Service::start(
@@ -59,13 +61,20 @@ fn cameras_of_every_kind_are_counted_and_those_that_fail_say_why() {
             locked.url("me:s3cret4@", "h264"),
         ),
     );
-    let counted = |camera: &serde_json::Value| camera["state"] == "live" && camera["counted"].as_u64() > Some(8);
-    service.until("the cameras that are there are counted, and the file again and again", |camera| {
-        ["h264", "udp", "file", "simulated", "locked"].iter().all(|name| counted(&camera(name)))
-            && camera("file")["counted"].as_u64() > Some(12)
-            && camera("wrong")["state"] == "refused"
-            && camera("gone")["reason"].as_str().is_some_and(|reason| reason.contains("refuses the connection"))
-    });
+    let counted = |camera: &serde_json::Value| {
+        camera["state"] == "live" && camera["counted"].as_u64() > Some(8)
+    };
+    service.until(
+        "the cameras that are there are counted, and the file again and again",
+        |camera| {
+            ["h264", "udp", "file", "simulated", "locked"].iter().all(|name| counted(&camera(name)))
+                && camera("file")["counted"].as_u64() > Some(12)
+                && camera("wrong")["state"] == "refused"
+                && camera("gone")["reason"]
+                    .as_str()
+                    .is_some_and(|reason| reason.contains("refuses the connection"))
+        },
+    );
     let h264 = service.json("/api/v1/cameras/h264");
     assert!(h264["count"].as_f64() > Some(1.0) && h264["level"] == "moderate", "{h264:#}");
     assert!(h264["regions"][0]["name"] == "left", "{h264:#}");
@@ -76,7 +85,10 @@ fn cameras_of_every_kind_are_counted_and_those_that_fail_say_why() {
     assert!(share < 0.7, "{h264:#}");
     let wrong = service.json("/api/v1/cameras/wrong");
     assert_eq!(wrong["reason"], "it refuses the user name or the password (401)");
-    assert!(wrong["count"].is_null() && wrong["level"].is_null(), "no count is not zero: {wrong:#}");
+    assert!(
+        wrong["count"].is_null() && wrong["level"].is_null(),
+        "no count is not zero: {wrong:#}"
+    );
     assert_eq!(service.json("/api/v1/cameras/gone")["state"], "waiting");
     let counts = service.json("/api/v1/counts");
     assert_eq!(counts["counts"].as_array().unwrap().len(), 7);
@@ -93,11 +105,21 @@ fn cameras_of_every_kind_are_counted_and_those_that_fail_say_why() {
     ] {
         assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
     }
-    assert!(!metrics.contains("vehiclecount_vehicles{camera=\"wrong\"}"), "no count is not zero: {metrics}");
+    assert!(
+        !metrics.contains("vehiclecount_vehicles{camera=\"wrong\"}"),
+        "no count is not zero: {metrics}"
+    );
     assert!(metrics.ends_with("# EOF\n"));
 
     let mut all = metrics;
-    for path in ["/", "/api/v1/cameras", "/api/v1/cameras/locked", "/api/v1/counts", "/api/v1/events", "/nothing"] {
+    for path in [
+        "/",
+        "/api/v1/cameras",
+        "/api/v1/cameras/locked",
+        "/api/v1/counts",
+        "/api/v1/events",
+        "/nothing",
+    ] {
         all += &service.ask(path).1;
     }
     assert!(service.terminate(), "{}", service.said);
@@ -118,7 +140,9 @@ fn camera_that_dies_comes_back_and_the_others_do_not_notice() {
         mortal.url("", "b")
     );
     let mut service = Service::start(folder.path(), &text);
-    service.until("both are live", |camera| ["steady", "mortal"].iter().all(|name| camera(name)["state"] == "live"));
+    service.until("both are live", |camera| {
+        ["steady", "mortal"].iter().all(|name| camera(name)["state"] == "live")
+    });
     drop(mortal);
     service.until("one is gone", |camera| {
         assert_eq!(camera("steady")["state"], "live");
@@ -130,10 +154,15 @@ fn camera_that_dies_comes_back_and_the_others_do_not_notice() {
     service.until("it is back, with another codec", |camera| {
         assert_eq!(camera("steady")["state"], "live");
         let mortal = camera("mortal");
-        mortal["state"] == "live" && mortal["failures"].as_u64() >= Some(1) && mortal["count"].is_number()
+        mortal["state"] == "live"
+            && mortal["failures"].as_u64() >= Some(1)
+            && mortal["count"].is_number()
     });
     let steady_now = service.json("/api/v1/cameras/steady");
-    assert!(steady_now["counted"].as_u64().unwrap() > before && steady_now["failures"] == 0, "{steady_now:#}");
+    assert!(
+        steady_now["counted"].as_u64().unwrap() > before && steady_now["failures"] == 0,
+        "{steady_now:#}"
+    );
     assert!(service.terminate());
     drop(again);
 }
@@ -161,8 +190,14 @@ fn what_was_recorded_survives_a_kill() {
         assert_eq!(&after.as_array().unwrap()[..old.len()], old, "round {round}");
     }
     let record = &records[0];
-    assert!(record["covered"].as_f64() > Some(0.0) && record["covered"].as_f64() <= Some(10.0), "{record:#}");
-    assert!(record["mean"].as_f64() <= record["max"].as_f64() && record["start"].as_u64().unwrap() % 10 == 0);
+    assert!(
+        record["covered"].as_f64() > Some(0.0) && record["covered"].as_f64() <= Some(10.0),
+        "{record:#}"
+    );
+    assert!(
+        record["mean"].as_f64() <= record["max"].as_f64()
+            && record["start"].as_u64().unwrap() % 10 == 0
+    );
     let region = service.json(&format!("{path}&region=left%20%26%20right"))["records"].clone();
     assert_eq!(region[0]["start"], record["start"], "{region:#}");
     for (query, status) in [
@@ -176,7 +211,8 @@ fn what_was_recorded_survives_a_kill() {
     ] {
         let (answered, body) = service.ask(&format!("/api/v1/history{query}"));
         assert_eq!(answered, status, "{query}: {body}");
-        serde_json::from_str::<serde_json::Value>(&body).unwrap_or_else(|error| panic!("{query}: {error}: {body}"));
+        serde_json::from_str::<serde_json::Value>(&body)
+            .unwrap_or_else(|error| panic!("{query}: {error}: {body}"));
     }
     // At the end, what is not whole yet is recorded too.
     assert!(service.terminate(), "{}", service.said);
@@ -185,15 +221,24 @@ fn what_was_recorded_survives_a_kill() {
 #[test]
 fn health_and_errors_are_answers_of_their_own() {
     let folder = tempfile::tempdir().unwrap();
-    let mut service = Service::start(folder.path(), "[cameras.\"north gate\"]\nurl = \"simulated:junction\"\n");
+    let mut service =
+        Service::start(folder.path(), "[cameras.\"north gate\"]\nurl = \"simulated:junction\"\n");
     for path in ["/api/v1/health/live", "/api/v1/health/ready", "/api/v1/health/startup"] {
         assert_eq!(service.ask(path), (200, "{\"status\":\"ok\"}".to_owned()), "{path}");
     }
     assert_eq!(service.json("/api/v1/cameras/north%20gate")["name"], "north gate");
-    for path in ["/api/v1/cameras/south", "/api/v1/nothing", "/../../etc/passwd", "/api/v1/cameras/..%2f..%2fetc"] {
+    for path in [
+        "/api/v1/cameras/south",
+        "/api/v1/nothing",
+        "/../../etc/passwd",
+        "/api/v1/cameras/..%2f..%2fetc",
+    ] {
         let (status, body) = service.ask(path);
         assert_eq!(status, 404, "{path}: {body}");
-        assert!(serde_json::from_str::<serde_json::Value>(&body).unwrap()["error"].is_string(), "{path}: {body}");
+        assert!(
+            serde_json::from_str::<serde_json::Value>(&body).unwrap()["error"].is_string(),
+            "{path}: {body}"
+        );
     }
     // A page of elsewhere whose name leads here reads nothing.
     for host in ["evil.example", "127.0.0.1.evil.example:80", ""] {
@@ -204,8 +249,15 @@ fn health_and_errors_are_answers_of_their_own() {
     }
     let (status, head, page) = service.ask_as("localhost", "/");
     assert_eq!(status, 200);
-    assert!(head.contains("content-type: text/html") && head.contains("default-src 'none'"), "{head}");
-    assert!(page.contains("<title>Vehicle counts</title>") && !page.contains("http://") && !page.contains("https://"));
+    assert!(
+        head.contains("content-type: text/html") && head.contains("default-src 'none'"),
+        "{head}"
+    );
+    assert!(
+        page.contains("<title>Vehicle counts</title>")
+            && !page.contains("http://")
+            && !page.contains("https://")
+    );
     assert!(service.terminate());
 }
 
@@ -217,8 +269,16 @@ fn what_is_wrong_is_told_before_anything_starts() {
     let address = taken.local_addr().unwrap();
     let camera = "[cameras.a]\nurl = \"simulated:street\"\n";
     for (text, arguments, said) in [
-        ("[cameras.a]\nulr = \"rtsp://a\"\n".to_owned(), &["check", "run"][..], "unknown key ulr; did you mean url?"),
-        (format!("{camera}[http]\nlisten = \"{address}\"\n"), &["run"], "choose another one with [http] listen"),
+        (
+            "[cameras.a]\nulr = \"rtsp://a\"\n".to_owned(),
+            &["check", "run"][..],
+            "unknown key ulr; did you mean url?",
+        ),
+        (
+            format!("{camera}[http]\nlisten = \"{address}\"\n"),
+            &["run"],
+            "choose another one with [http] listen",
+        ),
         (
             format!("{camera}[history]\nfile = \"no/folder/counter.db\"\n"),
             &["run"],
@@ -239,7 +299,13 @@ fn what_is_wrong_is_told_before_anything_starts() {
     std::fs::write(&file, camera).unwrap();
     let output = command().arg("check").arg(&file).output().unwrap();
     assert!(output.status.success());
-    assert!(String::from_utf8_lossy(&output.stdout).ends_with("counter.toml: 1 camera, nothing wrong\n"));
+    assert!(
+        String::from_utf8_lossy(&output.stdout)
+            .ends_with("counter.toml: 1 camera, nothing wrong\n")
+    );
     let schema = command().args(["check", "--schema"]).output().unwrap().stdout;
-    assert!(serde_json::from_slice::<serde_json::Value>(&schema).unwrap()["properties"]["cameras"].is_object());
+    assert!(
+        serde_json::from_slice::<serde_json::Value>(&schema).unwrap()["properties"]["cameras"]
+            .is_object()
+    );
 }

@@ -1,9 +1,12 @@
-//! Cameras come, go, end, fall silent and change their size, for as many seconds as `VEHICLECOUNT_SOAK` says, 5 unless it says
-//! anything, while one steady camera must never be held by them, and memory stays where it is.
+//! Cameras come, go, end, fall silent and change their size, for as many seconds as
+//! `VEHICLECOUNT_SOAK` says, 5 unless it says anything, while one steady camera must never be held
+//! by them, and memory stays where it is.
 //!
-//! Memory is that of the whole process. glibc gives each new thread an arena of its own, up to eight for each processor, and each grows to its
-//! own peak: with cameras' threads coming and going that looks like a leak for minutes (28 to 45 MiB in 4 minutes, where with one arena it stays
-//! within 3). So this process has one arena, and the test keeps no reports, which would grow by 17 KiB a second.
+//! Memory is that of the whole process. glibc gives each new thread an arena of its own, up to
+//! eight for each processor, and each grows to its own peak: with cameras' threads coming and going
+//! that looks like a leak for minutes (28 to 45 MiB in 4 minutes, where with one arena it stays
+//! within 3). So this process has one arena, and the test keeps no reports, which would grow by 17
+//! KiB a second.
 
 #![allow(clippy::unwrap_used)]
 
@@ -43,7 +46,11 @@ fn come(pipeline: &gst::Pipeline, counter: &gst::Element, choices: &mut Choices)
         .unwrap();
     let filter = gst::ElementFactory::make("capsfilter").build().unwrap();
     set_size(&filter, choices);
-    let sink = gst::ElementFactory::make("fakesink").property("async", false).property("sync", true).build().unwrap();
+    let sink = gst::ElementFactory::make("fakesink")
+        .property("async", false)
+        .property("sync", true)
+        .build()
+        .unwrap();
     pipeline.add_many([&source, &filter, &sink]).unwrap();
     let entry = counter.request_pad_simple("sink_%u").unwrap();
     let exit = counter.static_pad(&entry.name().replace("sink", "src")).unwrap();
@@ -72,7 +79,8 @@ fn go(pipeline: &gst::Pipeline, counter: &gst::Element, guest: Guest) {
     pipeline.remove_many([&source, &filter, &sink]).unwrap();
 }
 
-/// Flushes a guest from the middle of its stream, and leaves the pipeline's time alone: a sink that is told to reset it resets it for all.
+/// Flushes a guest from the middle of its stream, and leaves the pipeline's time alone: a sink that
+/// is told to reset it resets it for all.
 fn flush(filter: &gst::Element) {
     let (sink, src) = (filter.static_pad("sink").unwrap(), filter.static_pad("src").unwrap());
     let Some(segment) = src.sticky_event::<gst::event::Segment>(0) else { return };
@@ -83,8 +91,8 @@ fn flush(filter: &gst::Element) {
     src.push_event(segment);
 }
 
-/// Growth of the process from a quarter of the time to the end that is still none: guests' frames and stacks, and what GStreamer keeps of types
-/// and caps. Measured: 0 to 3.
+/// Growth of the process from a quarter of the time to the end that is still none: guests' frames
+/// and stacks, and what GStreamer keeps of types and caps. Measured: 0 to 3.
 const GROWTH: f64 = 12.0;
 
 /// All threads take their memory from one arena.
@@ -93,7 +101,8 @@ fn take_one_arena() {
         fn mallopt(parameter: i32, value: i32) -> i32;
     }
     const ARENA_MAX: i32 = -8;
-    // SAFETY: glibc's function, with a parameter of its own, before other threads are started by this test.
+    // SAFETY: glibc's function, with a parameter of its own, before other threads are started by
+    // this test.
     assert_eq!(unsafe { mallopt(ARENA_MAX, 1) }, 1);
 }
 
@@ -171,8 +180,14 @@ fn soak_guests_come_and_go_and_the_steady_camera_never_waits() {
         drive(&pipeline, "the steady camera", |message, _| {
             if let Some(gst::MessageView::Error(error)) = message.map(|message| message.view()) {
                 // A guest that is torn out may say so; nobody else may.
-                let source = error.src().map(|source| source.name().to_string()).unwrap_or_default();
-                assert!(source.starts_with("vehicletestsrc"), "{source}: {} {:?}", error.error(), error.debug());
+                let source =
+                    error.src().map(|source| source.name().to_string()).unwrap_or_default();
+                assert!(
+                    source.starts_with("vehicletestsrc"),
+                    "{source}: {} {:?}",
+                    error.error(),
+                    error.debug()
+                );
             }
             steady.frames() >= before + 2
         });

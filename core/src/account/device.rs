@@ -34,7 +34,9 @@ impl DeviceRegions {
         generation: u64,
         coverage: impl FnOnce() -> (u64, Vec<Coverage>),
     ) -> Result<(Option<Arc<RegionWeights>>, u64), EngineError> {
-        if let Some(held) = self.held.as_ref().filter(|held| held.generation == generation && held.grid == *grid) {
+        if let Some(held) =
+            self.held.as_ref().filter(|held| held.generation == generation && held.grid == *grid)
+        {
             return Ok((held.weights.clone(), generation));
         }
         let (generation, coverage) = coverage();

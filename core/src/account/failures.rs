@@ -57,18 +57,26 @@ mod tests {
     #[test]
     fn failures_are_reported_when_they_begin_and_when_they_end() {
         let mut failures = Failures::default();
-        let edges: Vec<_> = [true, false, false, false, true, true].map(|counted| failures.note(counted)).to_vec();
-        assert_eq!(edges, [None, Some(FailureEdge::Begin), None, None, Some(FailureEdge::End), None]);
+        let edges: Vec<_> =
+            [true, false, false, false, true, true].map(|counted| failures.note(counted)).to_vec();
+        assert_eq!(
+            edges,
+            [None, Some(FailureEdge::Begin), None, None, Some(FailureEdge::End), None]
+        );
     }
 
     #[test]
     fn frames_that_fail_every_other_time_are_reported_a_few_times_in_all() {
         let mut failures = Failures::default();
-        let reported = (0..10_000).filter(|number| failures.note(number % 2 == 0).is_some()).count();
+        let reported =
+            (0..10_000).filter(|number| failures.note(number % 2 == 0).is_some()).count();
         assert!(reported <= 4, "{reported} times");
         // Long after the last failure, the next one is reported as the first was.
         let ended = (0..2 * LONGEST).filter(|_| failures.note(true).is_some()).count();
         assert_eq!(ended, 1);
-        assert_eq!((failures.note(false), failures.note(true)), (Some(FailureEdge::Begin), Some(FailureEdge::End)));
+        assert_eq!(
+            (failures.note(false), failures.note(true)),
+            (Some(FailureEdge::Begin), Some(FailureEdge::End))
+        );
     }
 }

@@ -28,10 +28,14 @@ impl Measurement {
     /// An engine's `output` for a frame whose grid lies at `placement`.
     pub fn new(output: &Output, inference_time: Duration, placement: GridPlacement) -> Self {
         let density = match output {
-            Output::Map(cells) => Density::Map(DensityMap { grid: placement.grid, cells: cells.as_slice().into() }),
-            Output::Sums { total, regions } => {
-                Density::Sums { total: *total, regions: regions.clone(), generation: placement.generation }
+            Output::Map(cells) => {
+                Density::Map(DensityMap { grid: placement.grid, cells: cells.as_slice().into() })
             }
+            Output::Sums { total, regions } => Density::Sums {
+                total: *total,
+                regions: regions.clone(),
+                generation: placement.generation,
+            },
         };
         Self { density, inference_time }
     }

@@ -37,7 +37,9 @@ impl Statistics {
         let mut sorted: Vec<_> = self.latencies.iter().copied().collect();
         sorted.sort_unstable();
         let last = sorted.len().checked_sub(1)?;
-        Some(shares.map(|share| sorted[((share * sorted.len() as f64).ceil() as usize).saturating_sub(1).min(last)]))
+        Some(shares.map(|share| {
+            sorted[((share * sorted.len() as f64).ceil() as usize).saturating_sub(1).min(last)]
+        }))
     }
 }
 

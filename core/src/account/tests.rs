@@ -16,7 +16,10 @@ struct Camera {
 }
 
 fn map(vehicles: f64) -> DensityMap {
-    DensityMap { grid: Grid { columns: 1, rows: 1, rect: Rect::FRAME }, cells: [vehicles as f32].into() }
+    DensityMap {
+        grid: Grid { columns: 1, rows: 1, rect: Rect::FRAME },
+        cells: [vehicles as f32].into(),
+    }
 }
 
 fn measured(vehicles: f64) -> Measurement {
@@ -48,7 +51,8 @@ impl Camera {
     /// A frame comes, and leaves counted if it is due.
     fn pass(&mut self, stream: Option<i128>, vehicles: f64) -> FrameReport {
         let stamp = self.begin(stream);
-        let finding = if stamp.due { Finding::Counted(measured(vehicles)) } else { Finding::NotDue };
+        let finding =
+            if stamp.due { Finding::Counted(measured(vehicles)) } else { Finding::NotDue };
         self.leave(stamp, finding)
     }
 }
@@ -65,7 +69,9 @@ fn smoothed(report: &FrameReport) -> f64 {
 fn clocks() -> Vec<(&'static str, Vec<Option<i128>>)> {
     let steady = |from: i128, step: i128| (0..20).map(move |number| Some(from + number * step));
     let frame = FRAME.as_nanos() as i128;
-    let glitch = |times: &mut Vec<Option<i128>>, at: usize, by: i128| times[at] = times[at].map(|time| time + by);
+    let glitch = |times: &mut Vec<Option<i128>>, at: usize, by: i128| {
+        times[at] = times[at].map(|time| time + by)
+    };
     let mut ahead: Vec<_> = steady(0, frame).collect();
     glitch(&mut ahead, 5, HOUR);
     let mut behind: Vec<_> = steady(2 * HOUR, frame).collect();
@@ -107,7 +113,11 @@ fn counted_frame_carries_its_own_count_whatever_the_times_say() {
                 for (number, &time) in times.iter().enumerate() {
                     let report = camera.pass(time, number as f64);
                     let said = (raw(&report), report.stale, report.age);
-                    assert_eq!(said, (Some(number as f64), false, 0), "frame {number} of a clock that {name}");
+                    assert_eq!(
+                        said,
+                        (Some(number as f64), false, 0),
+                        "frame {number} of a clock that {name}"
+                    );
                 }
             }
         }
@@ -121,11 +131,21 @@ fn frames_between_counted_ones_carry_the_last_count_and_are_older_than_it_whatev
         let mut last = None;
         for (number, &time) in times.iter().enumerate() {
             let stamp = camera.begin(time);
-            let finding = if stamp.due { Finding::Counted(measured(number as f64)) } else { Finding::NotDue };
+            let finding =
+                if stamp.due { Finding::Counted(measured(number as f64)) } else { Finding::NotDue };
             last = if stamp.due { Some(number as f64) } else { last };
             let report = camera.leave(stamp, finding);
-            assert_eq!((raw(&report), report.stale), (last, false), "frame {number} of a clock that {name}");
-            assert_eq!(report.age == 0, stamp.due, "frame {number} of a clock that {name}: {}", report.age);
+            assert_eq!(
+                (raw(&report), report.stale),
+                (last, false),
+                "frame {number} of a clock that {name}"
+            );
+            assert_eq!(
+                report.age == 0,
+                stamp.due,
+                "frame {number} of a clock that {name}: {}",
+                report.age
+            );
         }
     }
 }
@@ -141,7 +161,11 @@ fn smoothing_follows_every_clock() {
             camera.pass(times[0], 64.0);
             let reports: Vec<_> = times[1..].iter().map(|&time| camera.pass(time, 0.0)).collect();
             let last = smoothed(reports.last().unwrap());
-            assert!(last < 32.0, "a clock that {name}: {last} after {} empty frames", reports.len());
+            assert!(
+                last < 32.0,
+                "a clock that {name}: {last} after {} empty frames",
+                reports.len()
+            );
         }
     }
 }
@@ -165,12 +189,22 @@ fn frames_without_times_are_smoothed_by_their_arrival() {
 
 #[test]
 fn file_without_times_is_smoothed_by_its_frame_rate() {
-    for (duration, step) in [(Some(Duration::from_millis(100)), 0.1), (None, 0.04), (Some(Duration::ZERO), 0.04)] {
-        let mut account = Account::new(CountSettings { smoothing: Duration::from_secs(1), ..CountSettings::default() });
+    for (duration, step) in
+        [(Some(Duration::from_millis(100)), 0.1), (None, 0.04), (Some(Duration::ZERO), 0.04)]
+    {
+        let mut account = Account::new(CountSettings {
+            smoothing: Duration::from_secs(1),
+            ..CountSettings::default()
+        });
         let mut pass = |vehicles| {
             // Read in no time.
             let time = FrameTime { stream: None, arrival: Duration::ZERO, duration, live: false };
-            let frame = Departure { stamp: account.begin(time, 0), pts: None, capture_time: None, received_time: 7 };
+            let frame = Departure {
+                stamp: account.begin(time, 0),
+                pts: None,
+                capture_time: None,
+                received_time: 7,
+            };
             account.report(frame, Finding::Counted(measured(vehicles)), ReportSettings::default())
         };
         pass(64.0);
@@ -187,7 +221,10 @@ fn time_that_goes_back_begins_anew() {
     }
     // The frame would have been skipped, and smoothed with the last counts.
     let report = camera.pass(Some(0), 3.0);
-    assert_eq!((raw(&report), smoothed(&report), report.stale, report.age), (Some(3.0), 3.0, false, 0));
+    assert_eq!(
+        (raw(&report), smoothed(&report), report.stale, report.age),
+        (Some(3.0), 3.0, false, 0)
+    );
     // Where it is not counted, the last count is not taken for this one's.
     let stamp = camera.begin(Some(-100 * SECOND));
     let report = camera.leave(stamp, Finding::Missed);
@@ -199,24 +236,31 @@ fn frames_out_of_order_by_a_few_do_not_begin_anew() {
     let mut camera = Camera { interval: 9, ..Camera::new(true, Duration::from_secs(1)) };
     // As a decoder gives them that does not reorder.
     let order = [0, 3, 1, 2, 6, 4, 5, 9, 7, 8];
-    let due: Vec<_> = order.iter().map(|&number| camera.begin(Some(number * SECOND / 25)).due).collect();
+    let due: Vec<_> =
+        order.iter().map(|&number| camera.begin(Some(number * SECOND / 25)).due).collect();
     assert_eq!(due.iter().position(|&due| due), Some(0));
     assert_eq!(due.iter().filter(|&&due| due).count(), 1);
     assert!(camera.begin(Some(0)).due, "ten frames back");
     // Of a slow camera, a few frames are more time.
     let mut slow = Account::default();
-    let time =
-        |own| FrameTime { stream: Some(own), duration: Some(Duration::from_millis(200)), ..FrameTime::default() };
-    let due: Vec<_> = [5, 3, 4].iter().map(|&number| slow.begin(time(number * SECOND / 5), 9).due).collect();
+    let time = |own| FrameTime {
+        stream: Some(own),
+        duration: Some(Duration::from_millis(200)),
+        ..FrameTime::default()
+    };
+    let due: Vec<_> =
+        [5, 3, 4].iter().map(|&number| slow.begin(time(number * SECOND / 5), 9).due).collect();
     assert_eq!(due, [true, false, false]);
 }
 
 #[test]
 fn frame_is_stale_before_the_first_count() {
     let mut camera = Camera::new(true, Duration::ZERO);
-    for finding in
-        [Finding::NotDue, Finding::Missed, Finding::Late { ticket: 0, placement: placement(&camera.account) }]
-    {
+    for finding in [
+        Finding::NotDue,
+        Finding::Missed,
+        Finding::Late { ticket: 0, placement: placement(&camera.account) },
+    ] {
         let stamp = camera.begin(None);
         let report = camera.leave(stamp, finding);
         assert_eq!((report.count, report.stale, report.age), (None, true, 0));
@@ -228,7 +272,8 @@ fn frame_is_stale_before_the_first_count() {
 fn missed_count_leaves_the_last_one_stale_until_the_next() {
     let mut camera = Camera { interval: 1, ..Camera::new(true, Duration::ZERO) };
     let mut seen = Vec::new();
-    for (number, counted) in [(0, true), (1, false), (2, false), (3, false), (4, true), (5, false)] {
+    for (number, counted) in [(0, true), (1, false), (2, false), (3, false), (4, true), (5, false)]
+    {
         let stamp = camera.begin(Some(number * SECOND));
         let finding = match (stamp.due, counted) {
             (false, _) => Finding::NotDue,
@@ -238,7 +283,14 @@ fn missed_count_leaves_the_last_one_stale_until_the_next() {
         let report = camera.leave(stamp, finding);
         seen.push((raw(&report).unwrap(), report.stale, report.age / SECOND as u64));
     }
-    let expected = [(0.0, false, 0), (0.0, false, 1), (0.0, true, 2), (0.0, true, 3), (4.0, false, 0), (4.0, false, 1)];
+    let expected = [
+        (0.0, false, 0),
+        (0.0, false, 1),
+        (0.0, true, 2),
+        (0.0, true, 3),
+        (4.0, false, 0),
+        (4.0, false, 1),
+    ];
     assert_eq!(seen, expected);
 }
 
@@ -327,14 +379,19 @@ fn sums_in_other_regions_keep_the_total_and_say_nothing_of_the_new_regions() {
     let mut camera = Camera { interval: 9, ..Camera::new(true, Duration::ZERO) };
     camera.account.configure(CountSettings { regions: corner("a"), ..CountSettings::default() });
     let sums = |account: &Account, total| {
-        let density = Density::Sums { total, regions: vec![total / 2.0], generation: account.generation() };
+        let density =
+            Density::Sums { total, regions: vec![total / 2.0], generation: account.generation() };
         Finding::Counted(Measurement { density, inference_time: FRAME })
     };
     let stamp = camera.begin(Some(0));
     let before = sums(&camera.account, 8.0);
     let report = camera.leave(stamp, before.clone());
     assert_eq!((raw(&report), report.regions[0].count.unwrap().raw), (Some(8.0), 4.0));
-    camera.account.configure(CountSettings { regions: corner("b"), scale: 2.0, ..CountSettings::default() });
+    camera.account.configure(CountSettings {
+        regions: corner("b"),
+        scale: 2.0,
+        ..CountSettings::default()
+    });
     // The regions are counted as soon as can be.
     let stamp = camera.begin(Some(SECOND));
     assert!(stamp.due);

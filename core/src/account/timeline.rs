@@ -75,7 +75,9 @@ impl Timeline {
         self.arrival = Some(time.arrival);
         let by_arrival = self.position.saturating_add(arrived.unwrap_or_default());
         let tolerance = (time.duration().saturating_mul(REORDERED_FRAMES)).min(REORDERING_LIMIT);
-        let back = |own: i128| self.greatest.is_some_and(|greatest| own < greatest - tolerance.as_nanos() as i128);
+        let back = |own: i128| {
+            self.greatest.is_some_and(|greatest| own < greatest - tolerance.as_nanos() as i128)
+        };
         let anew = time.stream.is_some_and(back);
         if anew {
             self.begin_anew();
@@ -104,5 +106,8 @@ impl Timeline {
 fn nanoseconds(nanoseconds: i128) -> Duration {
     const SECOND: u128 = 1_000_000_000;
     let nanoseconds = nanoseconds.max(0).unsigned_abs();
-    Duration::new(u64::try_from(nanoseconds / SECOND).unwrap_or(u64::MAX), (nanoseconds % SECOND) as u32)
+    Duration::new(
+        u64::try_from(nanoseconds / SECOND).unwrap_or(u64::MAX),
+        (nanoseconds % SECOND) as u32,
+    )
 }

@@ -11,7 +11,9 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::pool::{Lease, Pool};
 use super::waiting::{CameraId, Due, WaitingRoom};
-use crate::engine::{self, Engine, EngineError, EngineInfo, EngineKind, Lane, Output, Progress, ProgressSink, Slot};
+use crate::engine::{
+    self, Engine, EngineError, EngineInfo, EngineKind, Lane, Output, Progress, ProgressSink, Slot,
+};
 use crate::preprocess::InputSize;
 use crate::tensorrt::Precision;
 
@@ -126,8 +128,12 @@ impl Drop for KeyGuard {
 
 impl Dispatcher {
     /// Opens the engine's lanes and starts a thread for each.
-    pub fn start(engine: Arc<dyn Engine>, settings: BatchSettings) -> Result<Arc<Self>, EngineError> {
-        let lanes: Vec<_> = (0..engine.info().lanes.max(1)).map(|_| engine.lane()).collect::<Result<_, _>>()?;
+    pub fn start(
+        engine: Arc<dyn Engine>,
+        settings: BatchSettings,
+    ) -> Result<Arc<Self>, EngineError> {
+        let lanes: Vec<_> =
+            (0..engine.info().lanes.max(1)).map(|_| engine.lane()).collect::<Result<_, _>>()?;
         let state = State {
             room: WaitingRoom::new(settings.batch_size, settings.timeout),
             batches: 0,
@@ -144,7 +150,9 @@ impl Dispatcher {
         let mut dispatcher = Self { shared, settings, threads: Vec::new() };
         for (index, lane) in lanes.into_iter().enumerate() {
             let shared = dispatcher.shared.clone();
-            let thread = thread::Builder::new().name(format!("vehicles-{index}")).spawn(move || work(&shared, lane));
+            let thread = thread::Builder::new()
+                .name(format!("vehicles-{index}"))
+                .spawn(move || work(&shared, lane));
             // Dropping the dispatcher ends the threads that did start.
             dispatcher.threads.push(thread.map_err(|error| EngineError::Infer {
                 kind: dispatcher.info().kind,
@@ -154,8 +162,9 @@ impl Dispatcher {
         Ok(Arc::new(dispatcher))
     }
 
-    /// The dispatcher that others in this process already use for `key`, or the one that `start` makes. An engine is opened once: others who
-    /// want it wait meanwhile, and `watch` is asked whether to go on. The flag says whether it was there before.
+    /// The dispatcher that others in this process already use for `key`, or the one that `start`
+    /// makes. An engine is opened once: others who want it wait meanwhile, and `watch` is asked
+    /// whether to go on. The flag says whether it was there before.
     pub fn shared(
         key: SharedKey,
         watch: &ProgressSink,
@@ -218,7 +227,10 @@ impl Dispatcher {
     /// A seat for a new camera. `report` hears of every frame that it submits, exactly once, unless
     /// the frame is cancelled or the seat dropped before. It is called with no lock held, on a
     /// lane's thread, or on the submitting one for a frame that is dropped.
-    pub fn join(self: &Arc<Self>, report: impl Fn(u64, Outcome<'_>) + Send + Sync + 'static) -> Seat {
+    pub fn join(
+        self: &Arc<Self>,
+        report: impl Fn(u64, Outcome<'_>) + Send + Sync + 'static,
+    ) -> Seat {
         let id = self.shared.lock().room.join();
         Seat { dispatcher: self.clone(), id, report: Arc::new(report) }
     }
@@ -229,7 +241,8 @@ impl Drop for Dispatcher {
         self.shared.lock().stopping = true;
         self.shared.wake.notify_all();
         for thread in self.threads.drain(..) {
-            // A report may hold the last handle: a thread cannot wait for itself, and ends by itself then.
+            // A report may hold the last handle: a thread cannot wait for itself, and ends by
+            // itself then.
             if thread.thread().id() != thread::current().id() {
                 // Its panics are contained; one that was not has been printed.
                 let _ = thread.join();
@@ -258,7 +271,8 @@ impl Seat {
         self.dispatcher.shared.pool.lease(self.id)
     }
 
-    /// Hands a frame to the engine. `ticket` comes back with its outcome. At most `keep` of this camera's frames wait, the newest.
+    /// Hands a frame to the engine. `ticket` comes back with its outcome. At most `keep` of this
+    /// camera's frames wait, the newest.
     pub fn submit(&self, ticket: u64, lease: Lease, keep: usize) {
         let shared = &self.dispatcher.shared;
         let waiting = Waiting { ticket, lease, report: self.report.clone() };
@@ -316,7 +330,11 @@ fn work(shared: &Shared, lane: Box<dyn Lane>) {
 }
 
 /// Runs a batch on `lane`, which is made anew where there is none.
-fn infer(engine: &dyn Engine, lane: &mut Option<Box<dyn Lane>>, slots: &mut [Slot]) -> Result<(), EngineError> {
+fn infer(
+    engine: &dyn Engine,
+    lane: &mut Option<Box<dyn Lane>>,
+    slots: &mut [Slot],
+) -> Result<(), EngineError> {
     let kind = engine.info().kind;
     let result = engine::contain(kind, "a batch", || {
         let lane = match lane {

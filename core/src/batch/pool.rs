@@ -127,7 +127,10 @@ impl DerefMut for Lease {
 
 impl fmt::Debug for Lease {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Lease").field("camera", &self.camera).field("slot", &self.slot).finish_non_exhaustive()
+        f.debug_struct("Lease")
+            .field("camera", &self.camera)
+            .field("slot", &self.slot)
+            .finish_non_exhaustive()
     }
 }
 

@@ -35,7 +35,8 @@ struct Line<T> {
 }
 
 impl<T> WaitingRoom<T> {
-    /// Batches of at most `batch_size` frames; a batch that is not full is let go `timeout` after its oldest frame came.
+    /// Batches of at most `batch_size` frames; a batch that is not full is let go `timeout` after
+    /// its oldest frame came.
     pub fn new(batch_size: usize, timeout: Duration) -> Self {
         Self { batch_size: batch_size.max(1), timeout, cameras: VecDeque::new(), next_id: 0 }
     }
@@ -52,7 +53,8 @@ impl<T> WaitingRoom<T> {
     pub fn leave(&mut self, id: CameraId) -> Vec<T> {
         let index = self.cameras.iter().position(|line| line.id == id);
         let line = index.and_then(|index| self.cameras.remove(index));
-        line.map(|line| line.frames.into_iter().map(|(_, frame)| frame).collect()).unwrap_or_default()
+        line.map(|line| line.frames.into_iter().map(|(_, frame)| frame).collect())
+            .unwrap_or_default()
     }
 
     /// The camera's waiting frames are returned; the camera stays.
@@ -61,12 +63,18 @@ impl<T> WaitingRoom<T> {
         line.map(|line| line.frames.drain(..).map(|(_, frame)| frame).collect()).unwrap_or_default()
     }
 
-    /// `frame` waits from `now` on. Where more than `keep` frames of the camera would wait, the oldest is returned: the newest wins.
-    /// A camera that is gone gets its frame back.
+    /// `frame` waits from `now` on. Where more than `keep` frames of the camera would wait, the
+    /// oldest is returned: the newest wins. A camera that is gone gets its frame back.
     pub fn push(&mut self, id: CameraId, frame: T, keep: usize, now: Duration) -> Option<T> {
-        let Some(line) = self.cameras.iter_mut().find(|line| line.id == id) else { return Some(frame) };
+        let Some(line) = self.cameras.iter_mut().find(|line| line.id == id) else {
+            return Some(frame);
+        };
         line.frames.push_back((now, frame));
-        if line.frames.len() > keep.max(1) { line.frames.pop_front().map(|(_, frame)| frame) } else { None }
+        if line.frames.len() > keep.max(1) {
+            line.frames.pop_front().map(|(_, frame)| frame)
+        } else {
+            None
+        }
     }
 
     /// When the next batch may go.
@@ -82,10 +90,13 @@ impl<T> WaitingRoom<T> {
         }
     }
 
-    /// Moves the next batch into `batch`: one frame of each camera in turn, then a second one of each, until the batch is full.
+    /// Moves the next batch into `batch`: one frame of each camera in turn, then a second one of
+    /// each, until the batch is full.
     pub fn take(&mut self, batch: &mut Vec<(CameraId, T)>) {
         while batch.len() < self.batch_size {
-            let Some(index) = self.cameras.iter().position(|line| !line.frames.is_empty()) else { return };
+            let Some(index) = self.cameras.iter().position(|line| !line.frames.is_empty()) else {
+                return;
+            };
             let mut line = self.cameras.remove(index).expect("the index was found in this queue");
             let (_, frame) = line.frames.pop_front().expect("the line was found not empty");
             batch.push((line.id, frame));

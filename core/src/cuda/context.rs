@@ -30,11 +30,15 @@ enum Owner {
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("handle", &self.handle).field("device", &self.info).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("handle", &self.handle)
+            .field("device", &self.info)
+            .finish_non_exhaustive()
     }
 }
 
-// SAFETY: a context may be entered from any thread, from several at the same time; the handle is only a number here.
+// SAFETY: a context may be entered from any thread, from several at the same time; the handle is
+// only a number here.
 unsafe impl Send for Context {}
 // SAFETY: as above.
 unsafe impl Sync for Context {}
@@ -49,7 +53,11 @@ impl Driver {
 }
 
 impl Context {
-    fn primary(driver: &'static Driver, device: sys::Device, info: DeviceInfo) -> Result<Arc<Self>, CudaError> {
+    fn primary(
+        driver: &'static Driver,
+        device: sys::Device,
+        info: DeviceInfo,
+    ) -> Result<Arc<Self>, CudaError> {
         let mut handle = ptr::null_mut();
         // SAFETY: writes one handle; released in `drop`.
         let code = unsafe { (driver.table.primary_context_retain)(&mut handle, device) };
@@ -57,7 +65,8 @@ impl Context {
         Ok(Arc::new(Self { driver, handle, owner: Owner::Primary(device), info }))
     }
 
-    /// A context that somebody else made, such as that of `gst.cuda.context`; `keep` is held as long as it is used.
+    /// A context that somebody else made, such as that of `gst.cuda.context`; `keep` is held as
+    /// long as it is used.
     ///
     /// # Safety
     /// `handle` is a `CUcontext` that lives as long as `keep` does.
@@ -66,16 +75,24 @@ impl Context {
         handle: *mut c_void,
         keep: Box<dyn Any + Send + Sync>,
     ) -> Result<Arc<Self>, CudaError> {
-        let info =
-            DeviceInfo { index: 0, name: String::new(), compute_capability: (0, 0), memory: 0, multiprocessors: 0 };
+        let info = DeviceInfo {
+            index: 0,
+            name: String::new(),
+            compute_capability: (0, 0),
+            memory: 0,
+            multiprocessors: 0,
+        };
         let mut context = Self { driver, handle, owner: Owner::Lent(keep), info };
         let mut device = 0;
         {
             let _entered = context.enter()?;
             // SAFETY: writes one handle, of the context that was just entered.
-            driver.check("cuCtxGetDevice", unsafe { (driver.table.context_get_device)(&mut device) })?;
+            driver.check("cuCtxGetDevice", unsafe {
+                (driver.table.context_get_device)(&mut device)
+            })?;
         }
-        // Devices are numbered as handles are, as long as the driver has been started only once: always.
+        // Devices are numbered as handles are, as long as the driver has been started only once:
+        // always.
         context.info = driver.describe_device(device, u32::try_from(device).unwrap_or(0))?;
         Ok(Arc::new(context))
     }
@@ -83,7 +100,9 @@ impl Context {
     /// Makes it the calling thread's context until what is returned is dropped.
     pub fn enter(&self) -> Result<Entered<'_>, CudaError> {
         // SAFETY: the handle is a living context.
-        self.driver.check("cuCtxPushCurrent", unsafe { (self.driver.table.context_push_current)(self.handle) })?;
+        self.driver.check("cuCtxPushCurrent", unsafe {
+            (self.driver.table.context_push_current)(self.handle)
+        })?;
         Ok(Entered { context: self, thread: PhantomData })
     }
 
@@ -116,7 +135,9 @@ impl Context {
         let _entered = self.enter()?;
         let (mut free, mut total) = (0, 0);
         // SAFETY: writes two sizes.
-        self.driver.check("cuMemGetInfo", unsafe { (self.driver.table.mem_get_info)(&mut free, &mut total) })?;
+        self.driver.check("cuMemGetInfo", unsafe {
+            (self.driver.table.mem_get_info)(&mut free, &mut total)
+        })?;
         Ok((free, total))
     }
 }

@@ -10,7 +10,8 @@ use super::CudaError;
 use super::fault::fatal;
 use super::sys::{self, Code, Table};
 
-/// The CUDA version that a driver must offer at least: 12.0, driver 525, the oldest that loads the kernels that ship.
+/// The CUDA version that a driver must offer at least: 12.0, driver 525, the oldest that loads the
+/// kernels that ship.
 pub const OLDEST_DRIVER: i32 = 12000;
 
 /// The driver's file name: the same for every version of it on Linux.
@@ -55,27 +56,35 @@ impl Driver {
         DRIVER.get_or_try_init(|| {
             // SAFETY: the driver's library is made to be opened so.
             let library = unsafe { Library::new(LIBRARY) };
-            let library = library.map_err(|error| CudaError::NoDriver { said: loader_said(&error) })?;
+            let library =
+                library.map_err(|error| CudaError::NoDriver { said: loader_said(&error) })?;
             // SAFETY: only NVIDIA's driver has this name.
             let table = unsafe { Table::find(library) };
-            let table = table.map_err(|missing| CudaError::OldDriver { what: format!("it has no {missing}") })?;
+            let table = table
+                .map_err(|missing| CudaError::OldDriver { what: format!("it has no {missing}") })?;
             let mut driver = Self { table, version: 0 };
             // SAFETY: no arguments but the flags, which must be 0.
             match unsafe { (driver.table.init)(0) } {
                 sys::SUCCESS => {}
                 sys::ERROR_NO_DEVICE => return Err(CudaError::NoDevice),
                 sys::ERROR_STUB_LIBRARY => {
-                    let reason = "the libcuda.so.1 that was found is the CUDA toolkit's stub for linking".to_owned();
+                    let reason =
+                        "the libcuda.so.1 that was found is the CUDA toolkit's stub for linking"
+                            .to_owned();
                     return Err(CudaError::Init { reason });
                 }
                 code => return Err(CudaError::Init { reason: driver.describe(code) }),
             }
             let mut version = 0;
             // SAFETY: writes one integer.
-            driver.check("cuDriverGetVersion", unsafe { (driver.table.driver_get_version)(&mut version) })?;
+            driver.check("cuDriverGetVersion", unsafe {
+                (driver.table.driver_get_version)(&mut version)
+            })?;
             driver.version = version;
             if driver.version < OLDEST_DRIVER {
-                return Err(CudaError::OldDriver { what: format!("it offers CUDA {}", driver.cuda_version()) });
+                return Err(CudaError::OldDriver {
+                    what: format!("it offers CUDA {}", driver.cuda_version()),
+                });
             }
             Ok(driver)
         })
@@ -113,10 +122,16 @@ impl Driver {
         Ok(device)
     }
 
-    pub(super) fn describe_device(&self, device: sys::Device, index: u32) -> Result<DeviceInfo, CudaError> {
+    pub(super) fn describe_device(
+        &self,
+        device: sys::Device,
+        index: u32,
+    ) -> Result<DeviceInfo, CudaError> {
         let mut name = [0 as c_char; 256];
         // SAFETY: writes at most 255 characters and a zero.
-        self.check("cuDeviceGetName", unsafe { (self.table.device_get_name)(name.as_mut_ptr(), 255, device) })?;
+        self.check("cuDeviceGetName", unsafe {
+            (self.table.device_get_name)(name.as_mut_ptr(), 255, device)
+        })?;
         let attribute = |attribute| {
             let mut value: c_int = 0;
             // SAFETY: writes one integer.
@@ -125,10 +140,13 @@ impl Driver {
         };
         let mut memory = 0;
         // SAFETY: writes one size.
-        self.check("cuDeviceTotalMem", unsafe { (self.table.device_total_mem)(&mut memory, device) })?;
+        self.check("cuDeviceTotalMem", unsafe {
+            (self.table.device_total_mem)(&mut memory, device)
+        })?;
         Ok(DeviceInfo {
             index,
-            // SAFETY: the driver ends the name with a zero inside the array, whose last byte it cannot reach.
+            // SAFETY: the driver ends the name with a zero inside the array, whose last byte it
+            // cannot reach.
             name: unsafe { CStr::from_ptr(name.as_ptr()) }.to_string_lossy().into_owned(),
             compute_capability: (
                 attribute(sys::ATTRIBUTE_COMPUTE_CAPABILITY_MAJOR)?,
@@ -143,7 +161,8 @@ impl Driver {
     pub(super) fn describe(&self, code: Code) -> String {
         let text = |function: unsafe extern "C" fn(Code, *mut *const c_char) -> Code| {
             let mut text = ptr::null();
-            // SAFETY: writes a pointer to a constant of the driver, or null for a number that it does not know.
+            // SAFETY: writes a pointer to a constant of the driver, or null for a number that it
+            // does not know.
             let found = unsafe { function(code, &mut text) } == sys::SUCCESS && !text.is_null();
             // SAFETY: see above: a zero-terminated constant.
             found.then(|| unsafe { CStr::from_ptr(text) }.to_string_lossy().into_owned())
@@ -152,7 +171,10 @@ impl Driver {
             (Some(name), Some(string)) => format!("{string} ({name}, {code})"),
             // A driver may return a result that a library which is newer than itself has brought
             // along.
-            _ => fatal(code).map_or_else(|| format!("error {code}"), |name| format!("CUDA_ERROR_{name}, {code}")),
+            _ => fatal(code).map_or_else(
+                || format!("error {code}"),
+                |name| format!("CUDA_ERROR_{name}, {code}"),
+            ),
         }
     }
 
@@ -160,7 +182,9 @@ impl Driver {
     pub(super) fn check(&self, call: &'static str, code: Code) -> Result<(), CudaError> {
         match code {
             sys::SUCCESS => Ok(()),
-            code if fatal(code).is_some() => Err(CudaError::Lost { call, reason: self.describe(code) }),
+            code if fatal(code).is_some() => {
+                Err(CudaError::Lost { call, reason: self.describe(code) })
+            }
             code => Err(CudaError::Call { call, reason: self.describe(code) }),
         }
     }

@@ -1,4 +1,5 @@
-//! Pictures that another library shares as EGL images, as Jetson's picture buffers are, made readable on the GPU.
+//! Pictures that another library shares as EGL images, as Jetson's picture buffers are, made
+//! readable on the GPU.
 
 use std::ffi::{c_uint, c_void};
 use std::mem::{MaybeUninit, offset_of};
@@ -36,7 +37,8 @@ const _: () = {
 /// The picture lies row by row.
 const FRAME_TYPE_PITCH: i32 = 1;
 
-/// The functions, which NVIDIA's drivers for Linux have, on Jetson and elsewhere; looked up when they are needed, as only Jetson does.
+/// The functions, which NVIDIA's drivers for Linux have, on Jetson and elsewhere; looked up when
+/// they are needed, as only Jetson does.
 #[derive(Clone, Copy)]
 struct Functions {
     register: unsafe extern "C" fn(*mut *mut c_void, *mut c_void, c_uint) -> Code,
@@ -79,7 +81,8 @@ unsafe impl Send for EglPicture {}
 unsafe impl Sync for EglPicture {}
 
 impl EglPicture {
-    /// Makes the `EGLImage` at `image` readable, a picture of `width` x `height` pixels of `bytes` bytes each.
+    /// Makes the `EGLImage` at `image` readable, a picture of `width` x `height` pixels of `bytes`
+    /// bytes each.
     ///
     /// # Safety
     /// `image` is an EGL image, and stays until what is returned is dropped.
@@ -96,8 +99,13 @@ impl EglPicture {
         // SAFETY: writes one handle; given back in `drop`.
         let code = unsafe { (functions.register)(&mut resource, image, 0) };
         driver.check("cuGraphicsEGLRegisterImage", code)?;
-        let mut made =
-            Self { context: context.clone(), unregister: functions.unregister, resource, address: 0, pitch: 0 };
+        let mut made = Self {
+            context: context.clone(),
+            unregister: functions.unregister,
+            resource,
+            address: 0,
+            pitch: 0,
+        };
         let mut frame = MaybeUninit::<EglFrame>::zeroed();
         // SAFETY: writes one frame; the resource was just made.
         let code = unsafe { (functions.mapped_frame)(frame.as_mut_ptr(), resource, 0, 0) };

@@ -1,7 +1,8 @@
 //! The kernels: their code, what they are told, and how they are launched.
 //!
-//! `preprocess/kernel.cu` and `density.cu` are the sources; the PTX beside them was made from them by NVRTC 12.0 for compute capability
-//! 7.5, which every driver since 525 loads and compiles for the GPU at hand. A test makes it anew and compares.
+//! `preprocess/kernel.cu` and `density.cu` are the sources; the PTX beside them was made from them
+//! by NVRTC 12.0 for compute capability 7.5, which every driver since 525 loads and compiles for
+//! the GPU at hand. A test makes it anew and compares.
 
 use std::ffi::{CString, c_int, c_void};
 use std::mem::offset_of;
@@ -87,8 +88,8 @@ const _: () = assert!(size_of::<PictureOrder>() == 200 && offset_of!(PictureOrde
 unsafe impl Plain for PictureOrder {}
 
 impl PictureOrder {
-    /// A picture of `format`, placed as `placement` says, goes to input `slot` of the batch. Of each plane: its address on the GPU, the
-    /// bytes from row to row, and how many bytes there are.
+    /// A picture of `format`, placed as `placement` says, goes to input `slot` of the batch. Of
+    /// each plane: its address on the GPU, the bytes from row to row, and how many bytes there are.
     pub fn new(
         format: FrameFormat,
         placement: Placement,
@@ -98,10 +99,16 @@ impl PictureOrder {
         let FrameFormat { pixels, width, height, .. } = format;
         let refused = |what: String| Err(CudaError::Picture(what));
         if width == 0 || height == 0 || width > MAX_SIDE || height > MAX_SIDE {
-            return refused(format!("picture of {width}x{height}: sides go from 1 to {MAX_SIDE} pixels on the GPU"));
+            return refused(format!(
+                "picture of {width}x{height}: sides go from 1 to {MAX_SIDE} pixels on the GPU"
+            ));
         }
         if planes.len() != pixels.planes() {
-            return refused(format!("{pixels:?} picture with {} planes: it needs {}", planes.len(), pixels.planes()));
+            return refused(format!(
+                "{pixels:?} picture with {} planes: it needs {}",
+                planes.len(),
+                pixels.planes()
+            ));
         }
         let Layout { kind, components, depth } = pixels.layout();
         let color = Color::new(format);
@@ -141,10 +148,13 @@ impl PictureOrder {
             }
             let need = stride * (rows - 1) + row;
             if bytes < need || address == 0 {
-                return refused(format!("plane {index}: {bytes} bytes of memory where {need} are needed"));
+                return refused(format!(
+                    "plane {index}: {bytes} bytes of memory where {need} are needed"
+                ));
             }
             let group = (size / depth.bytes) as i32;
-            order.planes[index] = PlaneOrder { address, stride: held, group, ..PlaneOrder::default() };
+            order.planes[index] =
+                PlaneOrder { address, stride: held, group, ..PlaneOrder::default() };
         }
         for (index, component) in order.components.iter_mut().enumerate().take(components.len()) {
             let Samples { plane, offset, step, covers, phase, .. } = format.samples(index);
@@ -155,7 +165,8 @@ impl PictureOrder {
                 covers: covers.0 as i32,
                 phase: phase.0 as i32,
             };
-            (order.planes[plane].covers, order.planes[plane].phase) = (covers.1 as i32, phase.1 as i32);
+            (order.planes[plane].covers, order.planes[plane].phase) =
+                (covers.1 as i32, phase.1 as i32);
         }
         Ok(order)
     }
@@ -179,7 +190,8 @@ pub struct CountOrder {
 unsafe impl Plain for CountOrder {}
 
 impl CountOrder {
-    /// Counts `regions` regions whose weights, region by region, lie at `weights`, beside the whole.
+    /// Counts `regions` regions whose weights, region by region, lie at `weights`, beside the
+    /// whole.
     ///
     /// # Panics
     /// With more than [`MAX_REGIONS`].
@@ -206,16 +218,19 @@ impl Kernels {
     /// Loads the kernels, which the driver compiles for the GPU if it has not done so before.
     pub fn load(context: &Arc<Context>) -> Result<Self, CudaError> {
         let null = ptr::null_mut();
-        let mut kernels = Self { context: context.clone(), modules: [null; 2], preprocess: null, count: null };
+        let mut kernels =
+            Self { context: context.clone(), modules: [null; 2], preprocess: null, count: null };
         (kernels.modules[0], kernels.preprocess) = load(context, PREPROCESS_PTX, c"preprocess")?;
         (kernels.modules[1], kernels.count) = load(context, COUNT_PTX, c"count")?;
         Ok(kernels)
     }
 
-    /// Turns `count` pictures into model inputs, `inputs` being the address of the batch of f32 `[3, height, width]`.
+    /// Turns `count` pictures into model inputs, `inputs` being the address of the batch of f32
+    /// `[3, height, width]`.
     ///
     /// # Safety
-    /// `orders` is the address of so many [`PictureOrder`]s on the GPU; they and what they name stay until the stream has passed this.
+    /// `orders` is the address of so many [`PictureOrder`]s on the GPU; they and what they name
+    /// stay until the stream has passed this.
     pub unsafe fn preprocess(
         &self,
         stream: &Stream,
@@ -226,17 +241,21 @@ impl Kernels {
     ) -> Result<(), CudaError> {
         let (mut orders, mut inputs) = (orders, inputs);
         let (mut width, mut height) = (input.width as c_int, input.height as c_int);
-        let mut arguments = [pointer(&mut orders), pointer(&mut inputs), pointer(&mut width), pointer(&mut height)];
+        let mut arguments =
+            [pointer(&mut orders), pointer(&mut inputs), pointer(&mut width), pointer(&mut height)];
         let grid = (input.width.div_ceil(TILE) as u32, input.height as u32, count as u32);
-        // SAFETY: the types of the kernel's arguments, which are copied now; the rest is the caller's.
+        // SAFETY: the types of the kernel's arguments, which are copied now; the rest is the
+        // caller's.
         unsafe { stream.launch(self.preprocess, grid, THREADS, &mut arguments) }
     }
 
-    /// Counts in `count` density maps of `cells` cells each, one behind the other at `density`. Frame by frame, `MAX_REGIONS + 1` results
-    /// are written to `results`: the whole, then the regions. The whole is finite only if every cell is.
+    /// Counts in `count` density maps of `cells` cells each, one behind the other at `density`.
+    /// Frame by frame, `MAX_REGIONS + 1` results are written to `results`: the whole, then the
+    /// regions. The whole is finite only if every cell is.
     ///
     /// # Safety
-    /// `orders` is the address of so many [`CountOrder`]s on the GPU; they and what they name stay until the stream has passed this.
+    /// `orders` is the address of so many [`CountOrder`]s on the GPU; they and what they name stay
+    /// until the stream has passed this.
     pub unsafe fn count(
         &self,
         stream: &Stream,
@@ -255,31 +274,56 @@ impl Kernels {
             pointer(&mut cells),
             pointer(&mut stride),
         ];
-        // SAFETY: the types of the kernel's arguments, which are copied now; the rest is the caller's.
-        unsafe { stream.launch(self.count, (COUNT_BLOCKS, count as u32, 1), THREADS, &mut arguments) }
+        // SAFETY: the types of the kernel's arguments, which are copied now; the rest is the
+        // caller's.
+        unsafe {
+            stream.launch(self.count, (COUNT_BLOCKS, count as u32, 1), THREADS, &mut arguments)
+        }
     }
 
     /// The model inputs of `orders`, as values: for tests and checks, which wait for each batch.
-    pub fn preprocess_now(&self, orders: &[PictureOrder], input: InputSize) -> Result<Vec<f32>, CudaError> {
+    pub fn preprocess_now(
+        &self,
+        orders: &[PictureOrder],
+        input: InputSize,
+    ) -> Result<Vec<f32>, CudaError> {
         let stream = Stream::new(&self.context)?;
         let told = DeviceBuffer::holding(&self.context, orders, "orders")?;
-        let inputs = DeviceBuffer::new(&self.context, 4 * input.values() * orders.len(), "model inputs")?;
-        // SAFETY: both buffers are as long as they are said to be, and stay until the stream has been waited for.
+        let inputs =
+            DeviceBuffer::new(&self.context, 4 * input.values() * orders.len(), "model inputs")?;
+        // SAFETY: both buffers are as long as they are said to be, and stay until the stream has
+        // been waited for.
         unsafe { self.preprocess(&stream, told.address(), orders.len(), inputs.address(), input)? };
         stream.synchronize()?;
         inputs.read()
     }
 
-    /// The counts of `density`, maps of `cells` cells one behind the other, whole first: for tests and checks, which wait for each batch.
-    pub fn count_now(&self, orders: &[CountOrder], density: &[f32], cells: usize) -> Result<Vec<Vec<f32>>, CudaError> {
+    /// The counts of `density`, maps of `cells` cells one behind the other, whole first: for tests
+    /// and checks, which wait for each batch.
+    pub fn count_now(
+        &self,
+        orders: &[CountOrder],
+        density: &[f32],
+        cells: usize,
+    ) -> Result<Vec<Vec<f32>>, CudaError> {
         let stream = Stream::new(&self.context)?;
         let told = DeviceBuffer::holding(&self.context, orders, "orders")?;
         let maps = DeviceBuffer::holding(&self.context, density, "density maps")?;
         let stride = MAX_REGIONS + 1;
         let zeros = vec![0.0f32; stride * orders.len()];
         let results = DeviceBuffer::holding(&self.context, &zeros, "counts")?;
-        // SAFETY: the buffers are as long as they are said to be, and stay until the stream has been waited for.
-        unsafe { self.count(&stream, told.address(), orders.len(), maps.address(), results.address(), cells)? };
+        // SAFETY: the buffers are as long as they are said to be, and stay until the stream has
+        // been waited for.
+        unsafe {
+            self.count(
+                &stream,
+                told.address(),
+                orders.len(),
+                maps.address(),
+                results.address(),
+                cells,
+            )?
+        };
         stream.synchronize()?;
         let results = results.read::<f32>()?;
         let rows = results.chunks_exact(stride).zip(orders);
@@ -309,7 +353,8 @@ fn load(
 ) -> Result<(sys::ModuleHandle, sys::FunctionHandle), CudaError> {
     let driver = context.driver;
     let _entered = context.enter()?;
-    let text = CString::new(ptx).map_err(|_| CudaError::Picture("a kernel's PTX has a zero in it".to_owned()))?;
+    let text = CString::new(ptx)
+        .map_err(|_| CudaError::Picture("a kernel's PTX has a zero in it".to_owned()))?;
     let mut module = ptr::null_mut();
     // SAFETY: writes one handle; the text ends with a zero.
     let code = unsafe { (driver.table.module_load_data)(&mut module, text.as_ptr().cast()) };

@@ -8,7 +8,8 @@ use std::sync::Arc;
 use super::sys::DevicePtr;
 use super::{Context, CudaError, sys};
 
-/// Types without padding and pointers, every bit pattern of which is a value: what may be copied to a GPU and back as bytes.
+/// Types without padding and pointers, every bit pattern of which is a value: what may be copied to
+/// a GPU and back as bytes.
 ///
 /// # Safety
 /// That is so for the type.
@@ -30,7 +31,11 @@ pub struct DeviceBuffer {
 
 impl DeviceBuffer {
     /// `bytes` bytes, at least one, of no known content, for `what`.
-    pub fn new(context: &Arc<Context>, bytes: usize, what: &'static str) -> Result<Self, CudaError> {
+    pub fn new(
+        context: &Arc<Context>,
+        bytes: usize,
+        what: &'static str,
+    ) -> Result<Self, CudaError> {
         let _entered = context.enter()?;
         let mut address = 0;
         // SAFETY: writes one address; freed in `drop`.
@@ -40,7 +45,11 @@ impl DeviceBuffer {
     }
 
     /// A copy of `values`. Returns when it is there.
-    pub fn holding<T: Plain>(context: &Arc<Context>, values: &[T], what: &'static str) -> Result<Self, CudaError> {
+    pub fn holding<T: Plain>(
+        context: &Arc<Context>,
+        values: &[T],
+        what: &'static str,
+    ) -> Result<Self, CudaError> {
         let buffer = Self::new(context, size_of_val(values), what)?;
         let stream = super::Stream::new(context)?;
         // SAFETY: both sides hold that many bytes, and stay until the stream has been waited for.
@@ -54,7 +63,13 @@ impl DeviceBuffer {
         let mut values = vec![T::default(); self.bytes / size_of::<T>()];
         let stream = super::Stream::new(&self.context)?;
         // SAFETY: both sides hold that many bytes, and stay until the stream has been waited for.
-        unsafe { stream.download(values.as_mut_ptr().cast(), self.address, size_of_val(values.as_slice()))? };
+        unsafe {
+            stream.download(
+                values.as_mut_ptr().cast(),
+                self.address,
+                size_of_val(values.as_slice()),
+            )?
+        };
         stream.synchronize()?;
         Ok(values)
     }
@@ -79,7 +94,8 @@ impl Drop for DeviceBuffer {
     }
 }
 
-/// Memory of the host that the GPU copies from and to by itself, while the processor does something else.
+/// Memory of the host that the GPU copies from and to by itself, while the processor does something
+/// else.
 pub struct PinnedBuffer {
     context: Arc<Context>,
     memory: NonNull<u8>,
@@ -93,13 +109,20 @@ unsafe impl Sync for PinnedBuffer {}
 
 impl PinnedBuffer {
     /// `bytes` bytes, zeroed, for `what`.
-    pub fn new(context: &Arc<Context>, bytes: usize, what: &'static str) -> Result<Self, CudaError> {
+    pub fn new(
+        context: &Arc<Context>,
+        bytes: usize,
+        what: &'static str,
+    ) -> Result<Self, CudaError> {
         let _entered = context.enter()?;
         let mut memory = ptr::null_mut::<c_void>();
         // SAFETY: writes one pointer; freed in `drop`.
-        let code = unsafe { (context.driver.table.mem_host_alloc)(&mut memory, bytes.max(1), sys::HOST_PORTABLE) };
+        let code = unsafe {
+            (context.driver.table.mem_host_alloc)(&mut memory, bytes.max(1), sys::HOST_PORTABLE)
+        };
         context.driver.check_memory("cuMemHostAlloc", code, what, bytes)?;
-        let memory = NonNull::new(memory.cast::<u8>()).ok_or(CudaError::OutOfMemory { what, bytes })?;
+        let memory =
+            NonNull::new(memory.cast::<u8>()).ok_or(CudaError::OutOfMemory { what, bytes })?;
         // SAFETY: that many bytes were just allocated.
         unsafe { memory.write_bytes(0, bytes.max(1)) };
         Ok(Self { context: context.clone(), memory, bytes })
@@ -114,7 +137,9 @@ impl PinnedBuffer {
     /// Its values, to write. Nothing on a stream may be reading them.
     pub fn values_mut<T: Plain>(&mut self) -> &mut [T] {
         // SAFETY: page-aligned memory of that size, of a type that takes any bits, borrowed alone.
-        unsafe { slice::from_raw_parts_mut(self.memory.as_ptr().cast(), self.bytes / size_of::<T>()) }
+        unsafe {
+            slice::from_raw_parts_mut(self.memory.as_ptr().cast(), self.bytes / size_of::<T>())
+        }
     }
 
     /// Its address on the host.

@@ -44,7 +44,9 @@ pub enum CudaError {
         said: String,
     },
     /// The driver lacks what is needed.
-    #[error("the NVIDIA driver is too old: {what}, and CUDA 12.0 is needed; install driver 525 or later")]
+    #[error(
+        "the NVIDIA driver is too old: {what}, and CUDA 12.0 is needed; install driver 525 or later"
+    )]
     OldDriver {
         /// What it has, or lacks.
         what: String,
@@ -58,7 +60,9 @@ pub enum CudaError {
         reason: String,
     },
     /// The driver runs and has no GPU.
-    #[error("the NVIDIA driver finds no GPU; see what `nvidia-smi` says, and whether CUDA_VISIBLE_DEVICES hides it")]
+    #[error(
+        "the NVIDIA driver finds no GPU; see what `nvidia-smi` says, and whether CUDA_VISIBLE_DEVICES hides it"
+    )]
     NoDevice,
     /// There are fewer GPUs.
     #[error("there is no GPU {index}: gpu-id goes from 0 to {last} here", last = count - 1)]
@@ -78,8 +82,11 @@ pub enum CudaError {
         /// How much of it.
         bytes: usize,
     },
-    /// The GPU, or everything of this process on it, is gone: nothing on it works until the process starts again.
-    #[error("the GPU is lost ({call}: {reason}); see the kernel's log for Xid messages, and start the process again")]
+    /// The GPU, or everything of this process on it, is gone: nothing on it works until the process
+    /// starts again.
+    #[error(
+        "the GPU is lost ({call}: {reason}); see the kernel's log for Xid messages, and start the process again"
+    )]
     Lost {
         /// The call that found it.
         call: &'static str,

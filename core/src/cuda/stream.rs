@@ -31,7 +31,8 @@ impl Stream {
         let _entered = context.enter()?;
         let mut handle = ptr::null_mut();
         // SAFETY: writes one handle; destroyed in `drop`.
-        let code = unsafe { (context.driver.table.stream_create)(&mut handle, sys::STREAM_NON_BLOCKING) };
+        let code =
+            unsafe { (context.driver.table.stream_create)(&mut handle, sys::STREAM_NON_BLOCKING) };
         context.driver.check_memory("cuStreamCreate", code, "a stream", 0)?;
         Ok(Self { context: context.clone(), handle, lender: None })
     }
@@ -41,7 +42,11 @@ impl Stream {
     /// # Safety
     /// `handle` is a `CUstream` of `context` that lives as long as `keep` does.
     #[cfg(feature = "cudarc")]
-    pub(super) unsafe fn lent(context: Arc<Context>, handle: *mut c_void, keep: Box<dyn Any + Send + Sync>) -> Self {
+    pub(super) unsafe fn lent(
+        context: Arc<Context>,
+        handle: *mut c_void,
+        keep: Box<dyn Any + Send + Sync>,
+    ) -> Self {
         Self { context, handle, lender: Some(keep) }
     }
 
@@ -66,13 +71,15 @@ impl Stream {
         let _entered = self.context.enter()?;
         let driver = self.context.driver;
         // SAFETY: a living stream.
-        driver.check("cuStreamSynchronize", unsafe { (driver.table.stream_synchronize)(self.handle) })
+        driver
+            .check("cuStreamSynchronize", unsafe { (driver.table.stream_synchronize)(self.handle) })
     }
 
     /// Copies `bytes` bytes to the GPU when their turn has come.
     ///
     /// # Safety
-    /// Both sides hold that many bytes. Until the stream has passed the copy, both stay and `from` does not change.
+    /// Both sides hold that many bytes. Until the stream has passed the copy, both stay and `from`
+    /// does not change.
     pub unsafe fn upload(&self, to: u64, from: *const u8, bytes: usize) -> Result<(), CudaError> {
         let _entered = self.context.enter()?;
         let driver = self.context.driver;
@@ -84,7 +91,8 @@ impl Stream {
     /// Copies `bytes` bytes from the GPU when their turn has come.
     ///
     /// # Safety
-    /// Both sides hold that many bytes and stay until the stream has passed the copy; until then nobody reads or writes `to`.
+    /// Both sides hold that many bytes and stay until the stream has passed the copy; until then
+    /// nobody reads or writes `to`.
     pub unsafe fn download(&self, to: *mut u8, from: u64, bytes: usize) -> Result<(), CudaError> {
         let _entered = self.context.enter()?;
         let driver = self.context.driver;
@@ -98,13 +106,16 @@ impl Stream {
         let _entered = self.context.enter()?;
         let driver = self.context.driver;
         // SAFETY: a living stream and a living event.
-        driver.check("cuStreamWaitEvent", unsafe { (driver.table.stream_wait_event)(self.handle, event.handle, 0) })
+        driver.check("cuStreamWaitEvent", unsafe {
+            (driver.table.stream_wait_event)(self.handle, event.handle, 0)
+        })
     }
 
     /// Launches `function` on a grid of blocks of `threads` threads.
     ///
     /// # Safety
-    /// `arguments` point to the function's arguments, and what these point to stays until the stream has passed the launch.
+    /// `arguments` point to the function's arguments, and what these point to stays until the
+    /// stream has passed the launch.
     pub(super) unsafe fn launch(
         &self,
         function: sys::FunctionHandle,
@@ -133,7 +144,8 @@ impl Stream {
         driver.check("cuLaunchKernel", code)
     }
 
-    /// Records what `record` puts on the stream, without doing it. `failed` makes an error of the driver one of the caller's.
+    /// Records what `record` puts on the stream, without doing it. `failed` makes an error of the
+    /// driver one of the caller's.
     ///
     /// # Safety
     /// What `record` names must stay, at its place, as long as the graph.
@@ -145,7 +157,8 @@ impl Stream {
         let driver = self.context.driver;
         let _entered = self.context.enter().map_err(&failed)?;
         // SAFETY: a living stream; ended below on every path.
-        let code = unsafe { (driver.table.stream_begin_capture)(self.handle, sys::CAPTURE_THREAD_LOCAL) };
+        let code =
+            unsafe { (driver.table.stream_begin_capture)(self.handle, sys::CAPTURE_THREAD_LOCAL) };
         driver.check("cuStreamBeginCapture", code).map_err(&failed)?;
         let recorded = record(self);
         let mut graph = ptr::null_mut();
@@ -173,7 +186,9 @@ impl Stream {
         let _entered = self.context.enter()?;
         let driver = self.context.driver;
         // SAFETY: the caller's.
-        driver.check("cuGraphLaunch", unsafe { (driver.table.graph_launch)(graph.handle, self.handle) })
+        driver.check("cuGraphLaunch", unsafe {
+            (driver.table.graph_launch)(graph.handle, self.handle)
+        })
     }
 }
 
@@ -183,7 +198,8 @@ impl Drop for Stream {
             return;
         }
         if let Ok(_entered) = self.context.enter() {
-            // SAFETY: made in `new`. Work that is still on it is waited for, so that what it uses may go.
+            // SAFETY: made in `new`. Work that is still on it is waited for, so that what it uses
+            // may go.
             unsafe {
                 (self.context.driver.table.stream_synchronize)(self.handle);
                 (self.context.driver.table.stream_destroy)(self.handle);
@@ -254,7 +270,9 @@ impl Event {
         let driver = self.context.driver;
         let mut milliseconds = 0.0f32;
         // SAFETY: writes one number, for two living events.
-        let code = unsafe { (driver.table.event_elapsed_time)(&mut milliseconds, earlier.handle, self.handle) };
+        let code = unsafe {
+            (driver.table.event_elapsed_time)(&mut milliseconds, earlier.handle, self.handle)
+        };
         driver.check("cuEventElapsedTime", code)?;
         Ok(Duration::from_secs_f32(milliseconds.max(0.0) / 1e3))
     }

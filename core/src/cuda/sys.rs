@@ -54,8 +54,8 @@ macro_rules! table {
             /// `library` is the CUDA driver, or behaves like it.
             pub unsafe fn find(library: Library) -> Result<Self, &'static str> {
                 Ok(Self {
-                    // SAFETY: the types are those of cuda.h under the symbol that cuda.h maps the name to; the library is kept as long
-                    // as the pointers are.
+                    // SAFETY: the types are those of cuda.h under the symbol that cuda.h maps the
+                    // name to; the library is kept as long as the pointers are.
                     $($name: unsafe {
                         *library.get::<unsafe extern "C" fn($($argument),*) -> Code>(concat!($symbol, "\0").as_bytes())
                             .map_err(|_| $symbol)?

@@ -24,7 +24,9 @@ pub enum EngineError {
         remedy: String,
     },
     /// The model has no file for this engine.
-    #[error("engine {kind}: model {model} has no file for it; its manifest lists files for {listed}")]
+    #[error(
+        "engine {kind}: model {model} has no file for it; its manifest lists files for {listed}"
+    )]
     NoFile {
         /// The engine.
         kind: EngineKind,
@@ -137,7 +139,10 @@ impl EngineError {
         let cuda = |error: &CudaError| {
             matches!(
                 error,
-                CudaError::NoDriver { .. } | CudaError::OldDriver { .. } | CudaError::Init { .. } | CudaError::NoDevice
+                CudaError::NoDriver { .. }
+                    | CudaError::OldDriver { .. }
+                    | CudaError::Init { .. }
+                    | CudaError::NoDevice
             )
         };
         match self {
@@ -170,6 +175,10 @@ pub(crate) fn contain<T>(
     panic::catch_unwind(AssertUnwindSafe(code)).unwrap_or_else(|payload| {
         let text = payload.downcast_ref::<&str>().map(|text| (*text).to_owned());
         let text = text.or_else(|| payload.downcast_ref::<String>().cloned());
-        Err(EngineError::Panicked { kind, what, reason: text.unwrap_or_else(|| "no message".to_owned()) })
+        Err(EngineError::Panicked {
+            kind,
+            what,
+            reason: text.unwrap_or_else(|| "no message".to_owned()),
+        })
     })
 }

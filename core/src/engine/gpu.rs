@@ -31,8 +31,8 @@ use super::picture::{Content, Planes};
 pub use super::picture::{Picture, RegionWeights};
 use super::slot::{Input, Slot};
 use crate::cuda::{
-    Context, CountOrder, CudaError, DeviceBuffer, Event, Graph, Kernels, MAX_REGIONS, PictureOrder, PinnedBuffer,
-    Stream,
+    Context, CountOrder, CudaError, DeviceBuffer, Event, Graph, Kernels, MAX_REGIONS, PictureOrder,
+    PinnedBuffer, Stream,
 };
 use crate::region::Coverage;
 
@@ -44,14 +44,15 @@ pub trait Network: Send {
     /// The smallest batch that it takes; smaller ones are filled up.
     fn min_batch(&self) -> usize;
 
-    /// The next [`enqueue`](Self::enqueue) takes `batch` inputs at `input`, `[3, height, width]` each, and leaves as many maps at `output`, all
-    /// f32 on the GPU.
+    /// The next [`enqueue`](Self::enqueue) takes `batch` inputs at `input`, `[3, height, width]`
+    /// each, and leaves as many maps at `output`, all f32 on the GPU.
     fn set_batch(&mut self, batch: usize, input: u64, output: u64) -> Result<(), String>;
 
     /// Puts the run on `stream`, a `CUstream`, which may be recording a graph.
     ///
     /// # Safety
-    /// The addresses given to [`set_batch`](Self::set_batch) hold what they should and stay until the stream has passed the run.
+    /// The addresses given to [`set_batch`](Self::set_batch) hold what they should and stay until
+    /// the stream has passed the run.
     unsafe fn enqueue(&mut self, stream: *mut c_void) -> Result<(), String>;
 }
 
@@ -95,7 +96,8 @@ impl GpuEngine {
         max_batch: usize,
         networks: Networks,
     ) -> Result<Self, EngineError> {
-        let kernels = Kernels::load(&context).map_err(|error| EngineError::Gpu { kind: info.kind, error })?;
+        let kernels =
+            Kernels::load(&context).map_err(|error| EngineError::Gpu { kind: info.kind, error })?;
         let lost = AtomicBool::new(false);
         let shared = Arc::new(Shared { info, context, kernels, max_batch: max_batch.max(1), lost });
         Ok(Self { shared, networks, plan: None })
@@ -184,11 +186,13 @@ fn set_batch(
 impl LaneBuffers {
     /// Memory for `batch` pictures.
     fn new(shared: Arc<Shared>, batch: usize) -> Result<Self, CudaError> {
-        let (values, cells, context) = (shared.info.input.values(), shared.cells(), shared.context.clone());
+        let (values, cells, context) =
+            (shared.info.input.values(), shared.cells(), shared.context.clone());
         let device = |bytes, what| DeviceBuffer::new(&context, bytes * batch, what);
         let pinned = |bytes, what| PinnedBuffer::new(&context, bytes * batch, what);
         // Inputs that only fill up a batch must be numbers.
-        let inputs = DeviceBuffer::holding(&context, &vec![0.0f32; values * batch], "model inputs")?;
+        let inputs =
+            DeviceBuffer::holding(&context, &vec![0.0f32; values * batch], "model inputs")?;
         let maps = device(4 * cells, "density maps")?;
         let sums = device(4 * SUMS, "counts")?;
         let picture_orders = device(size_of::<PictureOrder>(), "orders")?;
@@ -210,7 +214,8 @@ impl LaneBuffers {
     /// Puts a batch's work on `stream`: everything but the pictures' own copies.
     ///
     /// # Safety
-    /// Nobody touches this memory, or what the orders in it name, until the stream has passed the work.
+    /// Nobody touches this memory, or what the orders in it name, until the stream has passed the
+    /// work.
     unsafe fn run(
         &self,
         network: &mut dyn Network,
@@ -229,19 +234,32 @@ impl LaneBuffers {
             // SAFETY: both have room for the largest batch; the rest is the caller's.
             unsafe { stream.upload(to.address(), from.pointer(), size * batch) }.map_err(failed)?;
         }
-        // SAFETY: so many orders were just put there, checked when they were made, for inputs of this size.
-        unsafe { kernels.preprocess(stream, self.picture_orders.address(), batch, self.inputs.address(), info.input) }
-            .map_err(failed)?;
+        // SAFETY: so many orders were just put there, checked when they were made, for inputs of
+        // this size.
+        unsafe {
+            kernels.preprocess(
+                stream,
+                self.picture_orders.address(),
+                batch,
+                self.inputs.address(),
+                info.input,
+            )
+        }
+        .map_err(failed)?;
         // SAFETY: the inputs are there, and room for the maps; see `GpuLane::run` for the batch.
-        unsafe { network.enqueue(stream.handle()) }.map_err(|reason| EngineError::Infer { kind: info.kind, reason })?;
+        unsafe { network.enqueue(stream.handle()) }
+            .map_err(|reason| EngineError::Infer { kind: info.kind, reason })?;
         let (maps, sums) = (self.maps.address(), self.sums.address());
         // SAFETY: so many orders, maps and results have room.
-        unsafe { kernels.count(stream, self.count_orders.address(), batch, maps, sums, cells) }.map_err(failed)?;
+        unsafe { kernels.count(stream, self.count_orders.address(), batch, maps, sums, cells) }
+            .map_err(failed)?;
         // SAFETY: both sides have room for the largest batch.
-        unsafe { stream.download(self.host.sums.pointer(), sums, 4 * SUMS * batch) }.map_err(failed)?;
+        unsafe { stream.download(self.host.sums.pointer(), sums, 4 * SUMS * batch) }
+            .map_err(failed)?;
         if with_maps {
             // SAFETY: as above.
-            unsafe { stream.download(self.host.maps.pointer(), maps, 4 * cells * batch) }.map_err(failed)?;
+            unsafe { stream.download(self.host.maps.pointer(), maps, 4 * cells * batch) }
+                .map_err(failed)?;
         }
         Ok(())
     }
@@ -279,12 +297,23 @@ impl GpuLane {
         let failed = |error| shared.failed(error);
         let context = &shared.context;
         let stream = Stream::new(context).map_err(failed)?;
-        let (begin, end) = (Event::new(context).map_err(failed)?, Event::new(context).map_err(failed)?);
+        let (begin, end) =
+            (Event::new(context).map_err(failed)?, Event::new(context).map_err(failed)?);
         let sizes = batch_sizes(network.min_batch(), shared.max_batch);
         let most = sizes.last().copied().unwrap_or(1);
         let buffers = LaneBuffers::new(shared.clone(), most).map_err(failed)?;
         let staged = (0..shared.max_batch).map(|_| None).collect();
-        let mut lane = Self { graphs: HashMap::new(), sizes, network, stream, begin, end, buffers, staged, shared };
+        let mut lane = Self {
+            graphs: HashMap::new(),
+            sizes,
+            network,
+            stream,
+            begin,
+            end,
+            buffers,
+            staged,
+            shared,
+        };
         if !lane.shared.lost.load(Ordering::Relaxed) {
             lane.warm_up()?;
         }
@@ -312,7 +341,8 @@ impl GpuLane {
 
     fn batch(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
         let done = self.run(slots);
-        // Whatever happened: when this returns, nothing of the batch is in use. A stream that cannot be waited for does nothing any more.
+        // Whatever happened: when this returns, nothing of the batch is in use. A stream that
+        // cannot be waited for does nothing any more.
         let waited = self.stream.synchronize().map_err(|error| self.shared.failed(error));
         for picture in slots.iter_mut().filter_map(|slot| slot.input.picture_mut()) {
             picture.clear();
@@ -332,10 +362,13 @@ impl GpuLane {
             let order = self.upload(index, slot)?;
             self.buffers.host.picture_orders.values_mut::<PictureOrder>()[index] = order;
             let weights = slot.weights.as_ref();
-            let (address, regions) = weights.map_or((0, 0), |weights| (weights.buffer.address(), weights.regions));
-            self.buffers.host.count_orders.values_mut::<CountOrder>()[index] = CountOrder::new(address, regions);
+            let (address, regions) =
+                weights.map_or((0, 0), |weights| (weights.buffer.address(), weights.regions));
+            self.buffers.host.count_orders.values_mut::<CountOrder>()[index] =
+                CountOrder::new(address, regions);
         }
-        let batch = self.sizes.iter().copied().find(|&size| size >= slots.len()).unwrap_or(slots.len());
+        let batch =
+            self.sizes.iter().copied().find(|&size| size >= slots.len()).unwrap_or(slots.len());
         self.buffers.host.nothing(slots.len()..batch);
         let with_maps = slots.iter().any(|slot| slot.weights.is_none());
         let Self { graphs, network, stream, buffers, .. } = self;
@@ -352,7 +385,9 @@ impl GpuLane {
             None => {
                 set_batch(&shared, network, buffers, batch)?;
                 // SAFETY: as above; the graph goes before the buffers do.
-                let graph = unsafe { stream.capture(|stream| buffers.run(network, stream, batch, with_maps), failed) };
+                let graph = unsafe {
+                    stream.capture(|stream| buffers.run(network, stream, batch, with_maps), failed)
+                };
                 let graph = match graph {
                     Ok(graph) => Some(graph),
                     Err(error) if shared.lost.load(Ordering::Relaxed) => return Err(error),
@@ -378,8 +413,14 @@ impl GpuLane {
         let Input::Picture(picture) = &slot.input else {
             let values = slot.values(&self.shared.info)?;
             // SAFETY: one input on both sides, which the batch waits for.
-            unsafe { self.stream.upload(self.buffers.input(index), values.as_ptr().cast(), size_of_val(values)) }
-                .map_err(failed)?;
+            unsafe {
+                self.stream.upload(
+                    self.buffers.input(index),
+                    values.as_ptr().cast(),
+                    size_of_val(values),
+                )
+            }
+            .map_err(failed)?;
             return Ok(PictureOrder::nothing(index));
         };
         let Some((format, placement)) = picture.format else {
@@ -397,11 +438,14 @@ impl GpuLane {
             Content::Nothing => Planes::default(),
             Content::Host(planes, bytes) => {
                 let held = self.staged[index].take().filter(|held| held.bytes() >= *bytes);
-                let held = held.map_or_else(|| DeviceBuffer::new(&self.shared.context, *bytes, "a frame"), Ok);
+                let held = held
+                    .map_or_else(|| DeviceBuffer::new(&self.shared.context, *bytes, "a frame"), Ok);
                 let buffer = self.staged[index].insert(held.map_err(failed)?);
                 if let Some(staging) = &picture.staging {
-                    // SAFETY: so many bytes on both sides; the slot stays as it is until the batch is done.
-                    unsafe { self.stream.upload(buffer.address(), staging.pointer(), *bytes) }.map_err(failed)?;
+                    // SAFETY: so many bytes on both sides; the slot stays as it is until the batch
+                    // is done.
+                    unsafe { self.stream.upload(buffer.address(), staging.pointer(), *bytes) }
+                        .map_err(failed)?;
                 }
                 planes.map(|(offset, stride, length)| (buffer.address() + offset, stride, length))
             }
@@ -413,7 +457,9 @@ impl GpuLane {
     fn collect(&self, slots: &mut [Slot]) -> Result<(), EngineError> {
         let cells = self.shared.cells();
         let sums = self.buffers.host.sums.values::<f32>().chunks_exact(SUMS);
-        if let Some(whole) = sums.clone().take(slots.len()).map(|sums| sums[0]).find(|whole| !whole.is_finite()) {
+        if let Some(whole) =
+            sums.clone().take(slots.len()).map(|sums| sums[0]).find(|whole| !whole.is_finite())
+        {
             let reason = format!("a density map sums to {whole}");
             return Err(EngineError::Infer { kind: self.shared.info.kind, reason });
         }

@@ -84,7 +84,17 @@ impl EngineRequest {
     /// no name.
     pub fn new(kind: EngineKind, model: Arc<Model>) -> Self {
         let (precision, watch) = (Precision::Auto, ProgressSink::default());
-        Self { kind, model, input: None, max_batch: 1, gpu: 0, name: String::new(), precision, context: None, watch }
+        Self {
+            kind,
+            model,
+            input: None,
+            max_batch: 1,
+            gpu: 0,
+            name: String::new(),
+            precision,
+            context: None,
+            watch,
+        }
     }
 
     /// The largest batch of an engine on `device`.

@@ -142,7 +142,8 @@ impl EngineKind {
 
     /// Every name, for messages: "auto, a, b and c".
     pub fn names() -> String {
-        let mut names: Vec<_> = [AUTO].into_iter().chain(ENGINES.iter().map(|entry| entry.name)).collect();
+        let mut names: Vec<_> =
+            [AUTO].into_iter().chain(ENGINES.iter().map(|entry| entry.name)).collect();
         let last = names.pop().unwrap_or_default();
         format!("{} and {last}", names.join(", "))
     }
@@ -184,6 +185,8 @@ mod tests {
     fn gpus_come_first_and_scripts_are_never_chosen() {
         let preference = EngineKind::preference();
         assert_eq!(preference[0], EngineKind::TensorRt);
-        assert!(!preference.contains(&EngineKind::Scripted) && preference.len() == ENGINES.len() - 1);
+        assert!(
+            !preference.contains(&EngineKind::Scripted) && preference.len() == ENGINES.len() - 1
+        );
     }
 }

@@ -1,6 +1,7 @@
 //! What runs the network: one trait, and behind it OpenVINO, ONNX Runtime, TensorRT or a script.
 //!
-//! Engines on the processor take inputs that were preprocessed before; an engine on a GPU takes pictures, and does that itself ([`gpu`]).
+//! Engines on the processor take inputs that were preprocessed before; an engine on a GPU takes
+//! pictures, and does that itself ([`gpu`]).
 //!
 //! Every run-time library is opened when an engine is asked for, never when the program starts.
 

@@ -26,7 +26,8 @@ struct Library {
     version: String,
 }
 
-/// The library is opened once in a process, when it is first asked for; where that fails, the next one to ask tries again.
+/// The library is opened once in a process, when it is first asked for; where that fails, the next
+/// one to ask tries again.
 static LIBRARY: OnceCell<Library> = OnceCell::new();
 
 fn load() -> Result<&'static Library, EngineError> {
@@ -38,7 +39,8 @@ fn load() -> Result<&'static Library, EngineError> {
             reason: error.to_string(),
         };
         let environment = ort::init_from(&path).map_err(|error| refused(&error))?;
-        let environment = environment.with_name("vehiclecount").build().map_err(|error| refused(&error))?;
+        let environment =
+            environment.with_name("vehiclecount").build().map_err(|error| refused(&error))?;
         let version = version(&path).map_err(|error| refused(&error))?;
         Ok(Library { environment, version })
     })
@@ -46,8 +48,9 @@ fn load() -> Result<&'static Library, EngineError> {
 
 /// The release of the library, such as "1.32.0"; the crate reads it and keeps it to itself.
 fn version(path: &Path) -> Result<String, libloading::Error> {
-    // SAFETY: the crate has opened this very library and found its API base, a table of functions that stays as long as the library;
-    // the string is the library's own constant, and is copied while it is open.
+    // SAFETY: the crate has opened this very library and found its API base, a table of functions
+    // that stays as long as the library; the string is the library's own constant, and is copied
+    // while it is open.
     unsafe {
         let library = libloading::Library::new(path)?;
         let base: libloading::Symbol<'_, unsafe extern "C" fn() -> *const ort::sys::OrtApiBase> =
@@ -65,8 +68,8 @@ struct OnnxRuntime {
     first: Mutex<Option<Session>>,
 }
 
-/// Opens `file` of the model with a lane of one thread for each processor: measured to give twice the throughput of one lane with all of
-/// them, at the same latency (docs/engines.md).
+/// Opens `file` of the model with a lane of one thread for each processor: measured to give twice
+/// the throughput of one lane with all of them, at the same latency (docs/engines.md).
 pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engine>, EngineError> {
     let library = load()?;
     let manifest = &request.model.manifest;
@@ -82,7 +85,8 @@ pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engin
     let has = |outlets: &[Outlet], name: &str| outlets.iter().any(|outlet| outlet.name() == name);
     let (given, made) = (session.inputs(), session.outputs());
     if given.len() != 1 || !has(given, &input) || !has(made, &output) {
-        let names = |outlets: &[Outlet]| outlets.iter().map(|o| o.name().to_owned()).collect::<Vec<_>>();
+        let names =
+            |outlets: &[Outlet]| outlets.iter().map(|o| o.name().to_owned()).collect::<Vec<_>>();
         return Err(EngineError::Shape {
             kind: KIND,
             file: path.display().to_string(),
@@ -121,9 +125,10 @@ const HALF: &str = "fp16";
 
 /// A session that works in the thread that calls it.
 ///
-/// Of a Q/DQ network, ONNX Runtime 1.32 makes biases in steps of input scale times weight scale, and works that out in the scales' own type. In
-/// FP16 (`half_scales`) a bias divided by such a product goes beyond the largest number, and its channel becomes noise: MobileNetV3-Large
-/// counted a third more. So that step is left out there.
+/// Of a Q/DQ network, ONNX Runtime 1.32 makes biases in steps of input scale times weight scale,
+/// and works that out in the scales' own type. In FP16 (`half_scales`) a bias divided by such a
+/// product goes beyond the largest number, and its channel becomes noise: MobileNetV3-Large counted
+/// a third more. So that step is left out there.
 fn open_session(path: &Path, half_scales: bool) -> Result<Session, EngineError> {
     let environment = &load()?.environment;
     let refused = |error: &dyn Display| EngineError::Open {
@@ -135,7 +140,8 @@ fn open_session(path: &Path, half_scales: bool) -> Result<Session, EngineError> 
     let mut builder = builder.with_intra_threads(1).map_err(|error| refused(&error))?;
     if half_scales {
         let left_out = ("optimization.disable_specified_optimizers", "WeightBiasQuantization");
-        builder = builder.with_config_entry(left_out.0, left_out.1).map_err(|error| refused(&error))?;
+        builder =
+            builder.with_config_entry(left_out.0, left_out.1).map_err(|error| refused(&error))?;
     }
     builder.commit_from_file(path).map_err(|error| refused(&error))
 }
@@ -147,9 +153,16 @@ impl Engine for OnnxRuntime {
 
     fn lane(&self) -> Result<Box<dyn Lane>, EngineError> {
         let first = self.first.lock().take();
-        let session = first.map_or_else(|| open_session(&self.path, self.info.precision == HALF), Ok)?;
+        let session =
+            first.map_or_else(|| open_session(&self.path, self.info.precision == HALF), Ok)?;
         let (input, output) = (self.input.clone(), self.output.clone());
-        Ok(Box::new(OnnxRuntimeLane { info: self.info.clone(), path: self.path.clone(), session, input, output }))
+        Ok(Box::new(OnnxRuntimeLane {
+            info: self.info.clone(),
+            path: self.path.clone(),
+            session,
+            input,
+            output,
+        }))
     }
 }
 
@@ -163,13 +176,16 @@ struct OnnxRuntimeLane {
 
 impl OnnxRuntimeLane {
     fn infer_one(&mut self, slot: &mut Slot) -> Result<(), EngineError> {
-        let failed = |error: ort::Error| EngineError::Infer { kind: KIND, reason: error.to_string() };
+        let failed =
+            |error: ort::Error| EngineError::Infer { kind: KIND, reason: error.to_string() };
         let EngineInfo { input, columns, rows, .. } = self.info;
         let values = slot.values(&self.info)?;
         let tensor = TensorRef::from_array_view(([1, 3, input.height, input.width], values));
         let tensor = tensor.map_err(failed)?;
-        let outputs = self.session.run(ort::inputs![self.input.as_str() => tensor]).map_err(failed)?;
-        let (shape, cells) = outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(failed)?;
+        let outputs =
+            self.session.run(ort::inputs![self.input.as_str() => tensor]).map_err(failed)?;
+        let (shape, cells) =
+            outputs[self.output.as_str()].try_extract_tensor::<f32>().map_err(failed)?;
         let expected = [1, 1, rows as i64, columns as i64];
         if **shape != expected {
             return Err(EngineError::Shape {

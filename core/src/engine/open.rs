@@ -43,21 +43,30 @@ fn open_one(request: &EngineRequest, kind: EngineKind) -> Result<Arc<dyn Engine>
         let engine = open_unchecked(request, kind)?;
         let reopen = |request: &EngineRequest| open_unchecked(request, kind);
         // Another plan for a GPU takes minutes to build.
-        golden::check_once(request, &*engine, (kind.device() == Some(Device::Cpu)).then_some(&reopen))?;
+        golden::check_once(
+            request,
+            &*engine,
+            (kind.device() == Some(Device::Cpu)).then_some(&reopen),
+        )?;
         Ok(engine)
     })
 }
 
 /// Opens the engine `kind` without a look at the golden picture: for those that compare it
 /// themselves.
-pub fn open_unchecked(request: &EngineRequest, kind: EngineKind) -> Result<Arc<dyn Engine>, EngineError> {
+pub fn open_unchecked(
+    request: &EngineRequest,
+    kind: EngineKind,
+) -> Result<Arc<dyn Engine>, EngineError> {
     match kind {
-        EngineKind::Scripted if request.precision != Precision::Auto => Err(EngineError::Precision {
-            kind,
-            model: request.model.manifest.name.clone(),
-            precision: request.precision,
-            remedy: "it runs no network: leave precision at auto".to_owned(),
-        }),
+        EngineKind::Scripted if request.precision != Precision::Auto => {
+            Err(EngineError::Precision {
+                kind,
+                model: request.model.manifest.name.clone(),
+                precision: request.precision,
+                remedy: "it runs no network: leave precision at auto".to_owned(),
+            })
+        }
         EngineKind::Scripted => scripted::open(request),
         EngineKind::OpenVino => openvino::open(request, file_for(request, kind)?),
         EngineKind::OnnxRuntime => onnxruntime::open(request, file_for(request, kind)?),
@@ -69,10 +78,16 @@ pub fn open_unchecked(request: &EngineRequest, kind: EngineKind) -> Result<Arc<d
 /// The file of the model that `kind` takes, checked against its manifest.
 fn file_for(request: &EngineRequest, kind: EngineKind) -> Result<&File, EngineError> {
     let model = &request.model;
-    if request.precision != Precision::Auto && model.file_in(kind, request.precision.name()).is_none() {
+    if request.precision != Precision::Auto
+        && model.file_in(kind, request.precision.name()).is_none()
+    {
         let has = |precision: &Precision| model.file_in(kind, precision.name()).is_some();
         let all = [Precision::Int8, Precision::Fp16, Precision::Fp32];
-        let offered: Vec<_> = all.iter().filter(|precision| has(precision)).map(|precision| precision.name()).collect();
+        let offered: Vec<_> = all
+            .iter()
+            .filter(|precision| has(precision))
+            .map(|precision| precision.name())
+            .collect();
         let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(" and ") };
         return Err(EngineError::Precision {
             kind,
@@ -88,12 +103,19 @@ fn file_for(request: &EngineRequest, kind: EngineKind) -> Result<&File, EngineEr
         precision => model.file_in(kind, precision.name()),
     };
     let file = asked.ok_or_else(|| {
-        let mut listed: Vec<_> =
-            model.manifest.files.iter().flat_map(|file| &file.engines).map(|kind| kind.name()).collect();
+        let mut listed: Vec<_> = model
+            .manifest
+            .files
+            .iter()
+            .flat_map(|file| &file.engines)
+            .map(|kind| kind.name())
+            .collect();
         listed.sort_unstable();
         listed.dedup();
         EngineError::NoFile { kind, model: model.manifest.name.clone(), listed: listed.join(", ") }
     })?;
-    model.verify_once(file).map_err(|error| EngineError::Model { kind, reason: error.to_string() })?;
+    model
+        .verify_once(file)
+        .map_err(|error| EngineError::Model { kind, reason: error.to_string() })?;
     Ok(file)
 }

@@ -7,7 +7,8 @@ use std::{mem, panic, ptr};
 
 use once_cell::sync::OnceCell;
 use openvino::{
-    CompiledModel, Core, DeviceType, InferRequest, InferenceError, Model, Node, PartialShape, RwPropertyKey,
+    CompiledModel, Core, DeviceType, InferRequest, InferenceError, Model, Node, PartialShape,
+    RwPropertyKey,
 };
 use parking_lot::Mutex;
 
@@ -21,7 +22,8 @@ use crate::model::File;
 
 const KIND: EngineKind = EngineKind::OpenVino;
 
-/// The library is opened once in a process, when it is first asked for; where that fails, the next one to ask tries again.
+/// The library is opened once in a process, when it is first asked for; where that fails, the next
+/// one to ask tries again.
 static LIBRARY: OnceCell<String> = OnceCell::new();
 
 fn load() -> Result<&'static str, EngineError> {
@@ -30,7 +32,8 @@ fn load() -> Result<&'static str, EngineError> {
         let file = path.display().to_string();
         // The crate panics on a library that lacks a function, or whose version is not a number.
         let loaded = panic::catch_unwind(|| openvino_sys::library::load_from(path));
-        let loaded = loaded.unwrap_or_else(|_| Err("it is not a library that this version can use".to_owned()));
+        let loaded = loaded
+            .unwrap_or_else(|_| Err("it is not a library that this version can use".to_owned()));
         loaded.map_err(|reason| EngineError::Open { kind: KIND, file, reason })?;
         // "2026.4.1-21940-abcdef/..." begins with the release.
         let version = openvino::version().build_number;
@@ -47,39 +50,47 @@ struct OpenVino {
     model: Mutex<CompiledModel>,
 }
 
-// SAFETY: the compiled model is used under its mutex alone, and OpenVINO lets any thread create requests.
+// SAFETY: the compiled model is used under its mutex alone, and OpenVINO lets any thread create
+// requests.
 unsafe impl Sync for OpenVino {}
 // SAFETY: OpenVINO binds a compiled model to no thread.
 unsafe impl Send for OpenVino {}
 
-/// Opens `file` of the model with a lane of one thread for each processor: measured to give 1.4 to 1.7 times the throughput of one lane
-/// with all of them (docs/engines.md).
+/// Opens `file` of the model with a lane of one thread for each processor: measured to give 1.4 to
+/// 1.7 times the throughput of one lane with all of them (docs/engines.md).
 pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engine>, EngineError> {
     let version = load()?;
     let manifest = &request.model.manifest;
     let path = request.model.path(file).display().to_string();
-    let refused = |error: &dyn Display| EngineError::Open { kind: KIND, file: path.clone(), reason: one_line(error) };
+    let refused = |error: &dyn Display| EngineError::Open {
+        kind: KIND,
+        file: path.clone(),
+        reason: one_line(error),
+    };
     let size = request.model.input_size(request.input).map_err(|error| refused(&error))?;
     let (input, output) = (manifest.input.name.clone(), manifest.output.name.clone());
-    let (columns, rows) = (size.width / manifest.output.stride, size.height / manifest.output.stride);
+    let (columns, rows) =
+        (size.width / manifest.output.stride, size.height / manifest.output.stride);
 
     let mut core = Core::new().map_err(|error| refused(&error))?;
     let mut model = core.read_model_from_file(&path, "").map_err(|error| refused(&error))?;
     check_input(&model, &input, &path)?;
-    // A static shape: dynamic ones cost 20 to 40 percent. A batch gains nothing on a processor, so it is one frame.
-    let shape =
-        PartialShape::new_static(4, &[1, 3, size.height as i64, size.width as i64]).map_err(|error| refused(&error))?;
+    // A static shape: dynamic ones cost 20 to 40 percent. A batch gains nothing on a processor, so
+    // it is one frame.
+    let shape = PartialShape::new_static(4, &[1, 3, size.height as i64, size.width as i64])
+        .map_err(|error| refused(&error))?;
     model.reshape_input_by_name(&input, &shape).map_err(|error| refused(&error))?;
     check_output(&model, &output, [1, 1, rows as i64, columns as i64], &path)?;
 
     let lanes = processor::processors();
     for (key, value) in [
-        // bf16, the default where the processor has it, is faster on some processors and slower on others, and counts differently
-        // on each. INT8 stays INT8.
+        // bf16, the default where the processor has it, is faster on some processors and slower on
+        // others, and counts differently on each. INT8 stays INT8.
         (RwPropertyKey::HintInferencePrecision, "f32".to_owned()),
         (RwPropertyKey::NumStreams, lanes.to_string()),
         (RwPropertyKey::InferenceNumThreads, lanes.to_string()),
-        // A thread that is bound to a processor waits there for whatever else runs on it: decoders, other engines.
+        // A thread that is bound to a processor waits there for whatever else runs on it: decoders,
+        // other engines.
         (RwPropertyKey::HintEnableCpuPinning, "NO".to_owned()),
     ] {
         core.set_property(&DeviceType::CPU, &key, &value).map_err(|error| refused(&error))?;
@@ -104,10 +115,13 @@ pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engin
 fn one_line(error: &dyn Display) -> String {
     let text = error.to_string();
     let said = text.trim_start_matches("general error: ").lines().map(str::trim);
-    said.filter(|line| !line.is_empty() && !line.starts_with("Exception from ")).collect::<Vec<_>>().join(" ")
+    said.filter(|line| !line.is_empty() && !line.starts_with("Exception from "))
+        .collect::<Vec<_>>()
+        .join(" ")
 }
 
-/// An input or output of the model: its name, its element type and, where it does not depend on the picture, its shape.
+/// An input or output of the model: its name, its element type and, where it does not depend on the
+/// picture, its shape.
 struct Outlet {
     name: String,
     kind: String,
@@ -131,8 +145,11 @@ struct Port {
 
 // What `Port::pointer` relies on: a `Node` is the pointer that OpenVINO handed out, and frees
 // nothing. The crate's version is pinned.
-const _: () = assert!(size_of::<Node>() == size_of::<*mut ()>() && align_of::<Node>() == align_of::<*mut ()>());
-const _: () = assert!(!mem::needs_drop::<Node>(), "Node frees its port now: Port is not needed any more");
+const _: () = assert!(
+    size_of::<Node>() == size_of::<*mut ()>() && align_of::<Node>() == align_of::<*mut ()>()
+);
+const _: () =
+    assert!(!mem::needs_drop::<Node>(), "Node frees its port now: Port is not needed any more");
 
 impl Port {
     fn pointer(&self) -> *mut openvino_sys::ov_output_const_port_t {
@@ -183,7 +200,12 @@ fn check_input(model: &Model, name: &str, file: &str) -> Result<(), EngineError>
     }
 }
 
-fn check_output(model: &Model, name: &str, expected: [i64; 4], file: &str) -> Result<(), EngineError> {
+fn check_output(
+    model: &Model,
+    name: &str,
+    expected: [i64; 4],
+    file: &str,
+) -> Result<(), EngineError> {
     let wrong = |what: String| EngineError::Shape {
         kind: KIND,
         file: file.to_owned(),
@@ -194,7 +216,8 @@ fn check_output(model: &Model, name: &str, expected: [i64; 4], file: &str) -> Re
     let mut found = Vec::new();
     for index in 0..outputs {
         let outlet = model.get_output_by_index(index).and_then(|node| Outlet::of(&Port { node }));
-        let Outlet { name: called, kind, shape } = outlet.map_err(|error| wrong(error.to_string()))?;
+        let Outlet { name: called, kind, shape } =
+            outlet.map_err(|error| wrong(error.to_string()))?;
         let Some(shape) = shape else {
             found.push(format!("an output {called:?} whose shape follows the picture"));
             continue;
@@ -213,8 +236,11 @@ impl Engine for OpenVino {
     }
 
     fn lane(&self) -> Result<Box<dyn Lane>, EngineError> {
-        let refused =
-            |error: InferenceError| EngineError::Open { kind: KIND, file: self.file.clone(), reason: one_line(&error) };
+        let refused = |error: InferenceError| EngineError::Open {
+            kind: KIND,
+            file: self.file.clone(),
+            reason: one_line(&error),
+        };
         let request = {
             let mut model = self.model.lock();
             model.create_infer_request().map_err(refused)?
@@ -237,7 +263,8 @@ struct OpenVinoLane {
 
 impl Lane for OpenVinoLane {
     fn infer(&mut self, slots: &mut [Slot]) -> Result<(), EngineError> {
-        let failed = |error: InferenceError| EngineError::Infer { kind: KIND, reason: one_line(&error) };
+        let failed =
+            |error: InferenceError| EngineError::Infer { kind: KIND, reason: one_line(&error) };
         for slot in slots {
             let values = slot.values(&self.info)?;
             // 1.8 MB at 384x384: some 0.1 ms beside ten and more of inference.

@@ -4,7 +4,9 @@ use std::any::Any;
 use std::fmt;
 use std::sync::Arc;
 
-use crate::cuda::{Context, CudaError, DeviceBuffer, Event, ForeignStream, PictureOrder, PinnedBuffer};
+use crate::cuda::{
+    Context, CudaError, DeviceBuffer, Event, ForeignStream, PictureOrder, PinnedBuffer,
+};
 use crate::frame::{FrameFormat, FrameView};
 use crate::preprocess::Placement;
 
@@ -31,7 +33,11 @@ pub(super) enum Content {
     /// Offsets into the staging, and the bytes used of it.
     Host(Planes, usize),
     /// Addresses on the GPU, whether `written` is to be waited for, and what keeps them.
-    Device(Planes, bool, #[allow(dead_code, reason = "held until the batch is done")] Box<dyn Any + Send>),
+    Device(
+        Planes,
+        bool,
+        #[allow(dead_code, reason = "held until the batch is done")] Box<dyn Any + Send>,
+    ),
 }
 
 impl fmt::Debug for Picture {
@@ -41,7 +47,10 @@ impl fmt::Debug for Picture {
             Content::Host(..) => "host",
             Content::Device(..) => "device",
         };
-        f.debug_struct("Picture").field("format", &self.format).field("place", &place).finish_non_exhaustive()
+        f.debug_struct("Picture")
+            .field("format", &self.format)
+            .field("place", &place)
+            .finish_non_exhaustive()
     }
 }
 
@@ -67,7 +76,9 @@ impl Picture {
         };
         let staging = self.staging.insert(staging);
         let memory = staging.values_mut::<u8>();
-        for (index, &(offset, stride, length)) in planes.iter().enumerate().take(format.pixels.planes()) {
+        for (index, &(offset, stride, length)) in
+            planes.iter().enumerate().take(format.pixels.planes())
+        {
             let plane = &mut memory[offset as usize..][..length];
             for (y, row) in plane.chunks_exact_mut(stride).enumerate() {
                 row.copy_from_slice(frame.row(index, y));

@@ -1,7 +1,7 @@
 //! The engine for tests: no network, and a gate that holds, releases and fails its work.
 //!
-//! The density of a cell is the mean of its red samples, 255 being one vehicle. So a test knows every count, and sees where in the
-//! frame it came from.
+//! The density of a cell is the mean of its red samples, 255 being one vehicle. So a test knows
+//! every count, and sees where in the frame it came from.
 
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Arc, LazyLock};
@@ -49,7 +49,8 @@ impl Gate {
 
 static GATES: LazyLock<Mutex<HashMap<String, Arc<Gate>>>> = LazyLock::new(Mutex::default);
 
-/// Steers the scripted engines of one name (`engine-id`), those that are open and those that will be.
+/// Steers the scripted engines of one name (`engine-id`), those that are open and those that will
+/// be.
 #[derive(Clone)]
 pub struct Control(Arc<Gate>);
 
@@ -108,7 +109,8 @@ impl Control {
         self.0.lock().calls.clone()
     }
 
-    /// Waits until `lanes` lanes are held at the gate. `false` when that did not happen within `bound`.
+    /// Waits until `lanes` lanes are held at the gate. `false` when that did not happen within
+    /// `bound`.
     #[must_use]
     pub fn wait_for_waiting(&self, lanes: usize, bound: Duration) -> bool {
         let mut script = self.0.lock();
@@ -125,7 +127,10 @@ struct Scripted {
 /// Opens the scripted engine called `request.name`.
 pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineError> {
     let manifest = &request.model.manifest;
-    let refused = |error: ModelError| EngineError::Model { kind: EngineKind::Scripted, reason: error.to_string() };
+    let refused = |error: ModelError| EngineError::Model {
+        kind: EngineKind::Scripted,
+        reason: error.to_string(),
+    };
     let input = request.model.input_size(request.input).map_err(refused)?;
     let gate = Control::of(&request.name).0;
     let lanes = gate.lock().lanes.unwrap_or(1);

@@ -103,7 +103,10 @@ impl Output {
         };
         held.clear();
         held.extend(sums.iter().skip(1).map(|&sum| f64::from(sum)));
-        *self = Self::Sums { total: sums.first().map_or(0.0, |&whole| f64::from(whole)), regions: held };
+        *self = Self::Sums {
+            total: sums.first().map_or(0.0, |&whole| f64::from(whole)),
+            regions: held,
+        };
     }
 }
 
@@ -130,8 +133,12 @@ impl Slot {
         let needed = info.input.values();
         let reason = match &self.input {
             Input::Values(values) if values.len() == needed => return Ok(values),
-            Input::Values(values) => format!("a slot holds {} values, where {needed} are needed", values.len()),
-            Input::Picture(_) => "a slot holds a picture, where preprocessed values are needed".to_owned(),
+            Input::Values(values) => {
+                format!("a slot holds {} values, where {needed} are needed", values.len())
+            }
+            Input::Picture(_) => {
+                "a slot holds a picture, where preprocessed values are needed".to_owned()
+            }
         };
         Err(EngineError::Infer { kind: info.kind, reason })
     }

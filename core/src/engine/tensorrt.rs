@@ -1,7 +1,9 @@
-//! TensorRT and TensorRT-RTX, through the shim in [`crate::tensorrt`], on the lanes of [`super::gpu`].
+//! TensorRT and TensorRT-RTX, through the shim in [`crate::tensorrt`], on the lanes of
+//! [`super::gpu`].
 //!
-//! The plan is taken from the cache, or built when it is first asked for: seconds with TensorRT-RTX, minutes with TensorRT. Where the model
-//! has files for several precisions, each is built, must count what the golden picture asks for, and is timed with a largest batch; the
+//! The plan is taken from the cache, or built when it is first asked for: seconds with
+//! TensorRT-RTX, minutes with TensorRT. Where the model has files for several precisions, each is
+//! built, must count what the golden picture asks for, and is timed with a largest batch; the
 //! fastest is remembered for this library and GPU.
 
 use std::collections::HashMap;
@@ -26,13 +28,14 @@ use crate::model::File;
 use crate::preprocess::{InputSize, Placement};
 use crate::tensorrt::cache::{CachedPlan, Origin, Refused};
 use crate::tensorrt::{
-    self, Flavour, Library, Plan, Precision, PrecisionTrials, Progress, Purpose, Severity, TensorRtError, cache,
-    candidates, choose,
+    self, Flavour, Library, Plan, Precision, PrecisionTrials, Progress, Purpose, Severity,
+    TensorRtError, cache, candidates, choose,
 };
 
 const KIND: EngineKind = EngineKind::TensorRt;
 
-/// Lanes, each with a context, a stream and memory of its own: one copies and preprocesses while the other infers.
+/// Lanes, each with a context, a stream and memory of its own: one copies and preprocesses while
+/// the other infers.
 const LANES: usize = 2;
 
 /// Batches that are timed for a choice, after as many that are not.
@@ -103,17 +106,25 @@ impl TensorRtOpener<'_> {
 
     /// The fastest precision that counts what it must, and whether that was kept; else it is found
     /// out now.
-    fn choose(&self, candidates: &[(Precision, &File)]) -> Result<(PrecisionTrials, bool), EngineError> {
+    fn choose(
+        &self,
+        candidates: &[(Precision, &File)],
+    ) -> Result<(PrecisionTrials, bool), EngineError> {
         let remembered = self.remembered(candidates);
         let purpose = self.purpose();
-        let read = || remembered.as_deref().and_then(PrecisionTrials::read).filter(|choice| choice.purpose == purpose);
+        let read = || {
+            remembered
+                .as_deref()
+                .and_then(PrecisionTrials::read)
+                .filter(|choice| choice.purpose == purpose)
+        };
         if let Some(choice) = read() {
             return Ok((choice, true));
         }
         // Two processes that time at once disturb each other. Where nothing can be locked, they do.
-        let lock = remembered
-            .as_ref()
-            .map(|path| cache::alone(&path.with_extension("lock"), &|at| self.request.watch.tell(at)));
+        let lock = remembered.as_ref().map(|path| {
+            cache::alone(&path.with_extension("lock"), &|at| self.request.watch.tell(at))
+        });
         let _lock = lock.transpose().map_err(EngineError::from)?;
         if let Some(choice) = read() {
             return Ok((choice, true));
@@ -123,7 +134,9 @@ impl TensorRtOpener<'_> {
             self.time(precision).map_err(|error| match error {
                 EngineError::TensorRt(error) => error,
                 EngineError::Ended => TensorRtError::Ended,
-                error => TensorRtError::Run { library: self.library_name(), reason: error.to_string() },
+                error => {
+                    TensorRtError::Run { library: self.library_name(), reason: error.to_string() }
+                }
             })
         });
         let choice = choice.map_err(EngineError::from)?;
@@ -158,7 +171,8 @@ impl TensorRtOpener<'_> {
 
     /// Where the choice is remembered: under everything that it depends on.
     fn remembered(&self, candidates: &[(Precision, &File)]) -> Option<PathBuf> {
-        let files: Vec<_> = candidates.iter().map(|(_, file)| file.sha256.get(..16).unwrap_or_default()).collect();
+        let files: Vec<_> =
+            candidates.iter().map(|(_, file)| file.sha256.get(..16).unwrap_or_default()).collect();
         let name = format!(
             "choice-{}-{}-{}-{}-{}-{}x{}-b{}.json",
             files.join("-"),
@@ -188,17 +202,21 @@ impl TensorRtOpener<'_> {
             other => other,
         })?;
         let mut lane = engine.lane()?;
-        // Small pictures: what is copied to the GPU is the same for each precision, and would hide what differs.
+        // Small pictures: what is copied to the GPU is the same for each precision, and would hide
+        // what differs.
         let (side, gray) = (64, [114u8; 64 * 64]);
         let pixels = PixelFormat::Gray8;
         let format = FrameFormat::new(pixels, side, side);
-        let picture = FrameView::new(format, &[Plane { data: &gray, stride: side }]).expect("so large it is");
-        let placement = Placement::new(self.request.model.manifest.input.resize, side, side, self.input);
+        let picture =
+            FrameView::new(format, &[Plane { data: &gray, stride: side }]).expect("so large it is");
+        let placement =
+            Placement::new(self.request.model.manifest.input.resize, side, side, self.input);
         let mut slots: Vec<Slot> = (0..self.max_batch()).map(|_| Slot::best_for(&engine)).collect();
         let mut best = Duration::MAX;
         for trial in 0..2 * TRIALS {
             for room in slots.iter_mut().filter_map(|slot| slot.input.picture_mut()) {
-                room.stage(&picture, placement).map_err(|error| EngineError::Gpu { kind: KIND, error })?;
+                room.stage(&picture, placement)
+                    .map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             }
             lane.infer(&mut slots)?;
             if let Some(time) = lane.device_time().filter(|_| trial >= TRIALS) {
@@ -212,15 +230,24 @@ impl TensorRtOpener<'_> {
     fn file(&self, precision: Precision) -> Result<&File, EngineError> {
         let model = &self.request.model;
         precision.file(model).ok_or_else(|| {
-            let listed = model.manifest.files.iter().map(|file| format!("{} ({})", file.file, file.precision));
-            let (model, listed) = (model.manifest.name.clone(), listed.collect::<Vec<_>>().join(", "));
+            let listed = model
+                .manifest
+                .files
+                .iter()
+                .map(|file| format!("{} ({})", file.file, file.precision));
+            let (model, listed) =
+                (model.manifest.name.clone(), listed.collect::<Vec<_>>().join(", "));
             EngineError::TensorRt(TensorRtError::NoFile { model, precision, listed })
         })
     }
 
     /// The engine of one precision, chosen for that reason, its plan built where there is none. A
     /// plan that was kept and fails its golden picture is built anew, once.
-    fn engine(&self, precision: Precision, choice: Option<String>) -> Result<GpuEngine, EngineError> {
+    fn engine(
+        &self,
+        precision: Precision,
+        choice: Option<String>,
+    ) -> Result<GpuEngine, EngineError> {
         let (engine, plan) = self.engine_but(precision, choice.clone(), None)?;
         if plan.origin != Origin::Kept {
             return Ok(engine);
@@ -228,7 +255,10 @@ impl TensorRtOpener<'_> {
         match golden::check_once(self.request, &engine, None) {
             Err(EngineError::Golden { what, .. }) => {
                 drop(engine);
-                let refused = Refused { sha256: plan.sha256, reason: format!("it fails its golden picture: {what}") };
+                let refused = Refused {
+                    sha256: plan.sha256,
+                    reason: format!("it fails its golden picture: {what}"),
+                };
                 Ok(self.engine_but(precision, choice, Some(&refused))?.0)
             }
             Err(error) => Err(error),
@@ -263,7 +293,8 @@ impl TensorRtOpener<'_> {
             detailed: false,
         };
         let CachedPlan { plan, origin, path: kept_at, sha256 } = {
-            let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
+            let _entered =
+                context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             cache::load(&wanted, &|at| request.watch.tell(at)).map_err(EngineError::from)?
         };
         let engine = self.run(plan, &path, precision.name(), choice)?.of_plan(sha256.clone());
@@ -276,9 +307,11 @@ impl TensorRtOpener<'_> {
             let plan = path.display().to_string();
             return Err(EngineError::TensorRt(TensorRtError::PlanPrecision { plan }));
         }
-        let bytes = std::fs::read(path).map_err(|error| refused(&format!("{}: {error}", path.display())))?;
+        let bytes = std::fs::read(path)
+            .map_err(|error| refused(&format!("{}: {error}", path.display())))?;
         let plan = {
-            let _entered = self.context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
+            let _entered =
+                self.context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             self.library.load_plugins();
             self.library.load(&bytes).map_err(EngineError::from)?
         };
@@ -296,7 +329,8 @@ impl TensorRtOpener<'_> {
         let Self { request, context, library, input } = self;
         let plan = Inside::new(plan, context);
         if let Some(folder) = cache::folder() {
-            let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
+            let _entered =
+                context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             let is_warm = plan.value().keep_kernels(&folder, &context.device().model());
             if !is_warm && !request.watch.tell(Progress::Compiling) {
                 return Err(EngineError::Ended);
@@ -330,7 +364,8 @@ impl TensorRtOpener<'_> {
         let max_batch = self.max_batch().min(plan.value().max_batch());
         let networks: Networks = Box::new(move || {
             let context = &plan.context;
-            let _entered = context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
+            let _entered =
+                context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             Ok(Box::new(TensorRtNetwork::new(plan.value(), context)?))
         });
         GpuEngine::new(info, context.clone(), max_batch, networks)
@@ -364,13 +399,15 @@ impl<T> Drop for Inside<T> {
     }
 }
 
-/// The plan at work in one lane. A graph that a lane records goes with the context that it was recorded from, which must not be changed
-/// afterwards: so each batch size has its own, all in the same scratch memory, as one runs at a time.
+/// The plan at work in one lane. A graph that a lane records goes with the context that it was
+/// recorded from, which must not be changed afterwards: so each batch size has its own, all in the
+/// same scratch memory, as one runs at a time.
 struct TensorRtNetwork {
     contexts: HashMap<usize, Inside<tensorrt::Context>>,
     /// Batch of the next run.
     batch: usize,
-    /// A batch size has run for the first time: TensorRT-RTX has compiled kernels, which takes far longer than writing them.
+    /// A batch size has run for the first time: TensorRT-RTX has compiled kernels, which takes far
+    /// longer than writing them.
     compiled: bool,
     plan: Inside<Arc<Plan>>,
     scratch: DeviceBuffer,
@@ -382,7 +419,8 @@ impl TensorRtNetwork {
         let scratch = DeviceBuffer::new(context, bytes, "TensorRT's scratch memory");
         let scratch = scratch.map_err(|error| EngineError::Gpu { kind: KIND, error })?;
         let plan = Inside::new(plan.clone(), context);
-        let mut network = Self { contexts: HashMap::new(), batch: 0, compiled: false, plan, scratch };
+        let mut network =
+            Self { contexts: HashMap::new(), batch: 0, compiled: false, plan, scratch };
         // Whether there is a context at all shows now.
         network.context(network.min_batch()).map_err(EngineError::from)?;
         Ok(network)
@@ -415,7 +453,9 @@ impl Network for TensorRtNetwork {
         self.compiled = !self.contexts.contains_key(&batch);
         self.batch = batch;
         let context = self.context(batch);
-        context.and_then(|context| context.set_batch(batch, input, output)).map_err(|error| error.to_string())
+        context
+            .and_then(|context| context.set_batch(batch, input, output))
+            .map_err(|error| error.to_string())
     }
 
     unsafe fn enqueue(&mut self, stream: *mut c_void) -> Result<(), String> {
@@ -423,6 +463,8 @@ impl Network for TensorRtNetwork {
         let _alone = self.compiled.then(|| plan.compiling());
         let context = self.context(self.batch);
         // SAFETY: the caller's; the scratch memory stays as long as the contexts.
-        context.and_then(|context| unsafe { context.enqueue(stream) }).map_err(|error| error.to_string())
+        context
+            .and_then(|context| unsafe { context.enqueue(stream) })
+            .map_err(|error| error.to_string())
     }
 }

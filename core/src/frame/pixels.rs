@@ -132,9 +132,9 @@ impl PixelFormat {
         self.layout().components.iter().map(|component| component.plane + 1).max().unwrap_or(0)
     }
 
-    /// Width in groups, height in rows and bytes per group of plane `plane` in a picture of
-    /// `width` x `height`. A group is what belongs to the same pixels: Cb and Cr of NV12, a pixel of
-    /// RGB, two pixels of YUY2. Planes round up, so that odd sizes keep their last column and row.
+    /// Width in groups, height in rows and bytes per group of plane `plane` in a picture of `width`
+    /// x `height`. A group is what belongs to the same pixels: Cb and Cr of NV12, a pixel of RGB,
+    /// two pixels of YUY2. Planes round up, so that odd sizes keep their last column and row.
     pub fn plane_size(self, plane: usize, width: usize, height: usize) -> (usize, usize, usize) {
         let (across, down) = self.group(plane);
         (width.div_ceil(across), height.div_ceil(down), self.group_bytes(plane))
@@ -142,13 +142,15 @@ impl PixelFormat {
 
     /// Pixels that a group of plane `plane` covers, across and down.
     pub(crate) fn group(self, plane: usize) -> (usize, usize) {
-        self.components(plane)
-            .fold((1, 1), |(across, down), component| (across.max(component.covers.0), down.max(component.covers.1)))
+        self.components(plane).fold((1, 1), |(across, down), component| {
+            (across.max(component.covers.0), down.max(component.covers.1))
+        })
     }
 
     pub(super) fn group_bytes(self, plane: usize) -> usize {
         let across = self.group(plane).0;
-        let samples = self.components(plane).map(|component| component.step * across / component.covers.0);
+        let samples =
+            self.components(plane).map(|component| component.step * across / component.covers.0);
         samples.max().unwrap_or(0) * self.layout().depth.bytes
     }
 

@@ -1,23 +1,28 @@
 //! The vertical pass: rows of a plane, weighted, become one.
 //!
-//! A sample becomes a signed 16-bit number, its distance from the middle of the range in 256ths of a
-//! level, and its product with a weight is rounded to a 256th of a level; a row that is the only one is
-//! taken as it is. The roundings cancel out
-//! but for chosen pictures, where [`MOST_TAPS`] rows may be 0.07 level off. Every version gives the
-//! same bits.
+//! A sample becomes a signed 16-bit number, its distance from the middle of the range in 256ths of
+//! a level, and its product with a weight is rounded to a 256th of a level; a row that is the only
+//! one is taken as it is. The roundings cancel out but for chosen pictures, where [`MOST_TAPS`]
+//! rows may be 0.07 level off. Every version gives the same bits.
 
 use super::filter::MOST_TAPS;
 use crate::frame::{Depth, Rows};
 
-/// Blends `rows`, as long as `blended`, by `weights` in 32,768ths. The memory of as many rows behind
-/// them as `ahead` says, which are needed next, is asked for meanwhile.
+/// Blends `rows`, as long as `blended`, by `weights` in 32,768ths. The memory of as many rows
+/// behind them as `ahead` says, which are needed next, is asked for meanwhile.
 ///
 /// Values in `blended` are 256ths of a level less 128 levels.
 ///
 /// # Panics
 /// When there are more than [`MOST_TAPS`] rows, other than as many weights, or they have another
 /// length.
-pub(super) fn blend(rows: Rows<'_>, depth: Depth, weights: &[i16], ahead: usize, blended: &mut [i16]) {
+pub(super) fn blend(
+    rows: Rows<'_>,
+    depth: Depth,
+    weights: &[i16],
+    ahead: usize,
+    blended: &mut [i16],
+) {
     let fits = rows.count() == weights.len() && rows.bytes() == depth.bytes * blended.len();
     assert!(fits && rows.count() <= MOST_TAPS, "rows of a plane, with weights");
     #[cfg(target_arch = "x86_64")]
@@ -50,7 +55,10 @@ fn signed<const BYTES: usize>(row: &[u8], shift: u32) -> impl Iterator<Item = i1
 
 fn portable<const BYTES: usize>(rows: Rows<'_>, shift: u32, weights: &[i16], blended: &mut [i16]) {
     if weights.len() == 1 {
-        return blended.iter_mut().zip(signed::<BYTES>(rows.row(0), shift)).for_each(|(value, sample)| *value = sample);
+        return blended
+            .iter_mut()
+            .zip(signed::<BYTES>(rows.row(0), shift))
+            .for_each(|(value, sample)| *value = sample);
     }
     blended.fill(0);
     for (row, weight) in weights.iter().enumerate() {
@@ -63,14 +71,26 @@ fn portable<const BYTES: usize>(rows: Rows<'_>, shift: u32, weights: &[i16], ble
 }
 
 /// [`blend`] for any number of rows, in floating point.
-pub(super) fn blend_any(rows: Rows<'_>, depth: Depth, weights: &[f64], blended: &mut [i16], sums: &mut [f32]) {
+pub(super) fn blend_any(
+    rows: Rows<'_>,
+    depth: Depth,
+    weights: &[f64],
+    blended: &mut [i16],
+    sums: &mut [f32],
+) {
     match depth.bytes {
         1 => float::<1>(rows, 0, weights, blended, sums),
         _ => float::<2>(rows, depth.shift, weights, blended, sums),
     }
 }
 
-fn float<const BYTES: usize>(rows: Rows<'_>, shift: u32, weights: &[f64], blended: &mut [i16], sums: &mut [f32]) {
+fn float<const BYTES: usize>(
+    rows: Rows<'_>,
+    shift: u32,
+    weights: &[f64],
+    blended: &mut [i16],
+    sums: &mut [f32],
+) {
     let sums = &mut sums[..blended.len()];
     sums.fill(0.0);
     for (row, weight) in weights.iter().enumerate() {
@@ -95,8 +115,8 @@ mod avx2 {
     /// Samples are of `BYTES` bytes, 1 or 2; of 2, they are shifted left.
     ///
     /// # Safety
-    /// `blended` holds a [`BLOCK`] of values at least, every row as many samples as `blended` values,
-    /// and there are as many weights as rows.
+    /// `blended` holds a [`BLOCK`] of values at least, every row as many samples as `blended`
+    /// values, and there are as many weights as rows.
     #[target_feature(enable = "avx2")]
     pub(super) unsafe fn blend<const BYTES: usize>(
         rows: Rows<'_>,
@@ -125,10 +145,17 @@ mod avx2 {
     }
 
     /// # Safety
-    /// Every row and `blended` hold a [`BLOCK`] from `at` on, and there are as many weights as rows.
+    /// Every row and `blended` hold a [`BLOCK`] from `at` on, and there are as many weights as
+    /// rows.
     #[inline]
     #[target_feature(enable = "avx2")]
-    unsafe fn block<const BYTES: usize>(rows: Rows<'_>, shift: u32, weights: &[i16], at: usize, blended: &mut [i16]) {
+    unsafe fn block<const BYTES: usize>(
+        rows: Rows<'_>,
+        shift: u32,
+        weights: &[i16],
+        at: usize,
+        blended: &mut [i16],
+    ) {
         let (zero, shift) = (_mm256_setzero_si256(), _mm_cvtsi32_si128(shift as i32));
         let (mut sums, single) = ([zero; 4], weights.len() == 1);
         for (row, weight) in weights.iter().enumerate() {
@@ -142,7 +169,9 @@ mod avx2 {
                 let mut add = |part: usize, samples: __m256i| {
                     sums[part] = match single {
                         true => samples,
-                        false => _mm256_adds_epi16(sums[part], _mm256_mulhrs_epi16(samples, weight)),
+                        false => {
+                            _mm256_adds_epi16(sums[part], _mm256_mulhrs_epi16(samples, weight))
+                        }
                     };
                 };
                 if BYTES == 2 {
@@ -150,7 +179,8 @@ mod avx2 {
                     add(load, _mm256_xor_si256(samples, _mm256_set1_epi16(i16::MIN)));
                 } else {
                     let samples = _mm256_xor_si256(samples, _mm256_set1_epi8(i8::MIN));
-                    // Samples 0 to 7 and 16 to 23, then the others, each in the upper half of 16 bits.
+                    // Samples 0 to 7 and 16 to 23, then the others, each in the upper half of 16
+                    // bits.
                     add(2 * load, _mm256_unpacklo_epi8(zero, samples));
                     add(2 * load + 1, _mm256_unpackhi_epi8(zero, samples));
                 }
@@ -180,7 +210,12 @@ mod tests {
     const PADDING: usize = 3;
 
     fn depths() -> impl Iterator<Item = Depth> {
-        let formats = [PixelFormat::Gray8, PixelFormat::P01010le, PixelFormat::I42010le, PixelFormat::Gray16Le];
+        let formats = [
+            PixelFormat::Gray8,
+            PixelFormat::P01010le,
+            PixelFormat::I42010le,
+            PixelFormat::Gray16Le,
+        ];
         formats.into_iter().map(|pixels| pixels.layout().depth)
     }
 
@@ -218,7 +253,8 @@ mod tests {
             for length in [1, 7, 63, 64, 65, 127, 128, 200, 1280] {
                 for count in [1, 2, 3, 7, 8, 9, 31, 32] {
                     let data = noise(count, length * depth.bytes);
-                    let (rows, weights) = (rows(&data, count, length * depth.bytes), weights(count));
+                    let (rows, weights) =
+                        (rows(&data, count, length * depth.bytes), weights(count));
                     let (mut once, mut again) = (vec![0; length], vec![1; length]);
                     portable_of(depth, rows, &weights, &mut once);
                     blend(rows, depth, &weights, 2, &mut again);
@@ -237,20 +273,33 @@ mod tests {
                 let (rows, fixed) = (rows(&data, count, length * depth.bytes), weights(count));
                 let mut blended = vec![0; length];
                 blend(rows, depth, &fixed, 0, &mut blended);
-                let weights: Vec<_> = fixed.iter().map(|weight| f64::from(*weight) / 32_768.0).collect();
+                let weights: Vec<_> =
+                    fixed.iter().map(|weight| f64::from(*weight) / 32_768.0).collect();
                 let (mut any, mut sums) = (vec![0; length], vec![0.0; length]);
                 blend_any(rows, depth, &weights, &mut any, &mut sums);
                 let level = |row: &[u8], at: usize| match depth.bytes {
                     1 => f64::from(row[at]),
-                    _ => f64::from(u16::from_le_bytes([row[2 * at], row[2 * at + 1]]) << depth.shift) / 256.0,
+                    _ => {
+                        f64::from(u16::from_le_bytes([row[2 * at], row[2 * at + 1]]) << depth.shift)
+                            / 256.0
+                    }
                 };
                 for at in 0..length {
                     let weighted = |(row, weight): (usize, &f64)| level(rows.row(row), at) * weight;
                     let exact: f64 = weights.iter().enumerate().map(weighted).sum();
                     let off = |value: i16| (f64::from(value) / 256.0 + 128.0 - exact).abs();
-                    assert!(off(any[at]) <= 0.006, "{count} rows in floating point: {}", off(any[at]));
+                    assert!(
+                        off(any[at]) <= 0.006,
+                        "{count} rows in floating point: {}",
+                        off(any[at])
+                    );
                     let most = (count as f64).sqrt() * 0.01;
-                    assert!(off(blended[at]) <= most, "{count} rows: {} is {} off", exact, off(blended[at]));
+                    assert!(
+                        off(blended[at]) <= most,
+                        "{count} rows: {} is {} off",
+                        exact,
+                        off(blended[at])
+                    );
                 }
             }
         }
@@ -259,7 +308,9 @@ mod tests {
     #[test]
     fn flat_rows_keep_their_level_and_a_single_one_all_of_it() {
         for depth in depths() {
-            for (count, byte) in [1, 2, 7, 32].into_iter().flat_map(|count| [0, 1, 128, 255].map(|byte| (count, byte)))
+            for (count, byte) in [1, 2, 7, 32]
+                .into_iter()
+                .flat_map(|count| [0, 1, 128, 255].map(|byte| (count, byte)))
             {
                 let data = vec![byte; 100 * depth.bytes * count];
                 let rows = Rows::new(&data, 100 * depth.bytes, count, 100 * depth.bytes).unwrap();
@@ -287,12 +338,15 @@ mod tests {
                 let product = (i32::from(sample) - 128) * 256 * i32::from(weight);
                 f64::from((product + 0x4000) >> 15) - f64::from(product) / 32_768.0
             };
-            let worst = |weight: &i16| (0..=255).max_by(|a, b| lost(*a, *weight).total_cmp(&lost(*b, *weight)));
+            let worst = |weight: &i16| {
+                (0..=255).max_by(|a, b| lost(*a, *weight).total_cmp(&lost(*b, *weight)))
+            };
             let samples: Vec<u8> = weights.iter().filter_map(worst).collect();
             let mut blended = vec![0; 64];
             let data: Vec<u8> = samples.iter().flat_map(|sample| [*sample; 64]).collect();
             blend(Rows::new(&data, 64, count, 64).unwrap(), depth, &weights, 0, &mut blended);
-            let weighted = |(sample, weight): (&u8, &i16)| f64::from(*sample) * f64::from(*weight) / 32_768.0;
+            let weighted =
+                |(sample, weight): (&u8, &i16)| f64::from(*sample) * f64::from(*weight) / 32_768.0;
             let exact: f64 = samples.iter().zip(&weights).map(weighted).sum();
             let off = f64::from(blended[0]) / 256.0 + 128.0 - exact;
             let most = count as f64 * 0.5 / 256.0;

@@ -14,11 +14,11 @@ use crate::frame::{ColorMatrix, ColorRange, Components, FrameFormat, Layout};
 /// b = y + blue_u * (U - 128)
 /// ```
 ///
-/// with `Kg = 1 - Kr - Kb` and, from the definition of Cb and Cr (ITU-R BT.601-7 2.5.1, BT.709-6 3.3,
-/// BT.2020-2 table 4), `red_v = 2 (1 - Kr) c`, `blue_u = 2 (1 - Kb) c`, `green_u = -blue_u Kb / Kg`,
-/// `green_v = -red_v Kr / Kg`. In limited range `c = 255 / 224`, `luma_gain = 255 / 219` and
-/// `luma_offset = -16 luma_gain`. In full range `c` and `luma_gain` are `(255 / 256) 2^n / (2^n - 1)`,
-/// which is 1 for 8 bits, and luma has no offset.
+/// with `Kg = 1 - Kr - Kb` and, from the definition of Cb and Cr (ITU-R BT.601-7 2.5.1, BT.709-6
+/// 3.3, BT.2020-2 table 4), `red_v = 2 (1 - Kr) c`, `blue_u = 2 (1 - Kb) c`,
+/// `green_u = -blue_u Kb / Kg`, `green_v = -red_v Kr / Kg`. In limited range `c = 255 / 224`,
+/// `luma_gain = 255 / 219` and `luma_offset = -16 luma_gain`. In full range `c` and `luma_gain` are
+/// `(255 / 256) 2^n / (2^n - 1)`, which is 1 for 8 bits, and luma has no offset.
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct Color {
     pub luma_gain: f32,
@@ -39,7 +39,9 @@ impl Color {
         let Layout { kind, depth, .. } = format.pixels.layout();
         let full = 255.0 / (256.0 - f64::from(8 - depth.bits as i32).exp2());
         let (luma_gain, luma_offset, chroma): (f64, f64, f64) = match format.range {
-            ColorRange::Limited if kind != Components::Rgb => (255.0 / 219.0, -16.0 * 255.0 / 219.0, 255.0 / 224.0),
+            ColorRange::Limited if kind != Components::Rgb => {
+                (255.0 / 219.0, -16.0 * 255.0 / 219.0, 255.0 / 224.0)
+            }
             _ => (full, 0.0, full),
         };
         let kg = 1.0 - kr - kb;
@@ -54,9 +56,14 @@ impl Color {
         }
     }
 
-    /// The conversion of weighted sums, which are in units of `luma_unit` and `chroma_unit` 256ths of
-    /// a level, less 128 levels.
-    pub(super) fn conversion(&self, kind: Components, luma_unit: f32, chroma_unit: f32) -> Conversion {
+    /// The conversion of weighted sums, which are in units of `luma_unit` and `chroma_unit` 256ths
+    /// of a level, less 128 levels.
+    pub(super) fn conversion(
+        &self,
+        kind: Components,
+        luma_unit: f32,
+        chroma_unit: f32,
+    ) -> Conversion {
         let (luma, chroma) = (luma_unit / 256.0, chroma_unit / 256.0);
         Conversion {
             kind,
@@ -86,7 +93,10 @@ impl Conversion {
     pub(super) fn convert(&self, sums: [&[i32]; 3], rgb: [&mut [f32]; 3]) {
         match self.kind {
             Components::Yuv => convert_yuv(&self.color, sums, rgb),
-            Components::Rgb => sums.into_iter().zip(rgb).for_each(|(sums, row)| convert_one(&self.color, sums, row)),
+            Components::Rgb => sums
+                .into_iter()
+                .zip(rgb)
+                .for_each(|(sums, row)| convert_one(&self.color, sums, row)),
             Components::Gray => {
                 let [red, green, blue] = rgb;
                 convert_one(&self.color, sums[0], red);
@@ -139,7 +149,8 @@ mod tests {
         rgb.map(|[value]| value)
     }
 
-    /// The 100% colour bars as the standards' own 8-bit codes, which are rounded: within 2 levels of pure colours.
+    /// The 100% colour bars as the standards' own 8-bit codes, which are rounded: within 2 levels
+    /// of pure colours.
     #[test]
     fn colour_bars_of_both_standards_come_out_pure() {
         use ColorMatrix::{Bt601, Bt709};

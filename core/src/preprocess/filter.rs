@@ -1,7 +1,7 @@
 //! The resize of one axis, as tables of weights.
 
-/// Samples that make one output position at most where they are weighed in fixed point. With more of
-/// them, what each loses by rounding could add up to 0.1 level.
+/// Samples that make one output position at most where they are weighed in fixed point. With more
+/// of them, what each loses by rounding could add up to 0.1 level.
 pub(super) const MOST_TAPS: usize = 32;
 
 /// For every output position: the run of samples that it is made from, and their weights.
@@ -15,10 +15,18 @@ impl Axis {
     ///
     /// Sample `s` of the `samples` covers the `covers` pixels from `s * covers - phase` on: chroma
     /// may reach past both ends of the picture.
-    pub(super) fn new(pixels: usize, covers: usize, phase: usize, samples: usize, outputs: usize) -> Self {
+    pub(super) fn new(
+        pixels: usize,
+        covers: usize,
+        phase: usize,
+        samples: usize,
+        outputs: usize,
+    ) -> Self {
         let (covers, phase) = (covers as f64, phase as f64);
         let scale = pixels as f64 / covers / outputs as f64;
-        Self { runs: (0..outputs).map(|output| run(output, scale, phase / covers, samples)).collect() }
+        Self {
+            runs: (0..outputs).map(|output| run(output, scale, phase / covers, samples)).collect(),
+        }
     }
 
     /// Samples in the longest run.
@@ -27,7 +35,8 @@ impl Axis {
     }
 }
 
-/// First sample and weights of one output position; the weights sum to 1, and neither the first nor the last is zero.
+/// First sample and weights of one output position; the weights sum to 1, and neither the first nor
+/// the last is zero.
 ///
 /// `scale` and `phase` are in samples.
 fn run(output: usize, scale: f64, phase: f64, samples: usize) -> (usize, Vec<f64>) {
@@ -79,7 +88,9 @@ impl Rows {
         // A weight that is the only one of its run is a 32,768th short of 1, and is not read.
         let weight = |weight: u32| i16::try_from(weight).unwrap_or(i16::MAX);
         let fixed = match axis.taps() {
-            0..=MOST_TAPS => axis.runs.iter().map(|(_, run)| fixed(run, 1 << 15).map(weight).collect()).collect(),
+            0..=MOST_TAPS => {
+                axis.runs.iter().map(|(_, run)| fixed(run, 1 << 15).map(weight).collect()).collect()
+            }
             _ => Vec::new(),
         };
         Self { axis, fixed }
@@ -88,7 +99,8 @@ impl Rows {
     /// First row and weights of output row `output`.
     pub(super) fn run(&self, output: usize) -> (usize, Weights<'_>) {
         let (first, weights) = &self.axis.runs[output];
-        let weights = self.fixed.get(output).map_or(Weights::Float(weights), |fixed| Weights::Fixed(fixed));
+        let weights =
+            self.fixed.get(output).map_or(Weights::Float(weights), |fixed| Weights::Fixed(fixed));
         (*first, weights)
     }
 
@@ -107,8 +119,8 @@ pub(super) struct Columns {
     starts: Vec<[usize; 4]>,
     /// The weights of the runs, one run after the other.
     weights: Vec<i16>,
-    /// For pairs of runs of 4: where in 8 samples from the first run's start on the two runs lie, as
-    /// positions of bytes.
+    /// For pairs of runs of 4: where in 8 samples from the first run's start on the two runs lie,
+    /// as positions of bytes.
     pairs: Vec<[u8; 16]>,
     length: Length,
     /// Logarithm of the sum of a run's weights.
@@ -135,9 +147,14 @@ impl Columns {
             _ => Length::Any,
         };
         // As many bits as the largest weight leaves in 16 with its sign.
-        let largest = axis.runs.iter().flat_map(|(_, weights)| weights).fold(0.0f64, |a, b| a.max(*b));
-        let bits = [16, 15].into_iter().find(|bits| (largest * f64::from(1 << bits)).round() < 32767.0).unwrap_or(14);
-        let mut columns = Self { axis, starts: Vec::new(), weights: Vec::new(), pairs: Vec::new(), length, bits };
+        let largest =
+            axis.runs.iter().flat_map(|(_, weights)| weights).fold(0.0f64, |a, b| a.max(*b));
+        let bits = [16, 15]
+            .into_iter()
+            .find(|bits| (largest * f64::from(1 << bits)).round() < 32767.0)
+            .unwrap_or(14);
+        let mut columns =
+            Self { axis, starts: Vec::new(), weights: Vec::new(), pairs: Vec::new(), length, bits };
         if length != Length::Any {
             columns.fill();
         }
@@ -150,7 +167,8 @@ impl Columns {
         self.weights = vec![0; count * samples];
         let last = runs.last().map_or(0, |run| run.0);
         self.starts = vec![[last; 4]; count / 4];
-        let slots = self.starts.as_flattened_mut().iter_mut().zip(self.weights.chunks_exact_mut(samples));
+        let slots =
+            self.starts.as_flattened_mut().iter_mut().zip(self.weights.chunks_exact_mut(samples));
         for ((first, weights), (start, slots)) in runs.iter().zip(slots) {
             *start = *first;
             for (weight, slot) in fixed(weights, 1 << self.bits).zip(slots) {
@@ -192,11 +210,17 @@ impl Columns {
     pub(super) fn reach(&self) -> usize {
         // Pairs of 4 are read as 8.
         let last = self.axis.runs.last().map_or(0, |(first, weights)| first + weights.len());
-        let read = self.starts.as_flattened().iter().max().map_or(0, |start| start + self.samples().max(8));
+        let read = self
+            .starts
+            .as_flattened()
+            .iter()
+            .max()
+            .map_or(0, |start| start + self.samples().max(8));
         last.max(read)
     }
 
-    /// Where each of four runs in a row begins, and the weights of the four, one run after the other.
+    /// Where each of four runs in a row begins, and the weights of the four, one run after the
+    /// other.
     #[inline(always)]
     pub(super) fn fours(&self) -> impl Iterator<Item = (&[usize; 4], &[i16])> {
         self.starts.iter().zip(self.weights.chunks_exact(4 * self.samples().max(1)))
@@ -251,11 +275,16 @@ mod tests {
 
     #[test]
     fn weights_sum_to_one_for_every_size() {
-        for (samples, outputs) in [(1, 1), (1, 384), (2, 7), (7, 2), (1279, 384), (3, 1000), (100_003, 1), (216, 216)] {
+        for (samples, outputs) in
+            [(1, 1), (1, 384), (2, 7), (7, 2), (1279, 384), (3, 1000), (100_003, 1), (216, 216)]
+        {
             // Whole, and as chroma that reaches past the picture at either end or at both.
-            for (pixels, covers, phase) in
-                [(samples, 1, 0), (2 * samples - 1, 2, 0), (2 * samples - 1, 2, 1), (4 * samples - 3, 4, 2)]
-            {
+            for (pixels, covers, phase) in [
+                (samples, 1, 0),
+                (2 * samples - 1, 2, 0),
+                (2 * samples - 1, 2, 1),
+                (4 * samples - 3, 4, 2),
+            ] {
                 let axis = Axis::new(pixels, covers, phase, samples, outputs);
                 for (first, weights) in &axis.runs {
                     let sum: f64 = weights.iter().sum();
@@ -274,17 +303,26 @@ mod tests {
         let (first, weights) = rows.run(1);
         let Weights::Fixed(weights) = weights else { panic!("{weights:?}") };
         assert_eq!((first, weights), (1, &[4096, 12288, 12288, 4096][..]));
-        assert!(matches!(Rows::new(Axis::new(3, 1, 0, 3, 3)).run(2), (2, Weights::Fixed(&[i16::MAX]))));
+        assert!(matches!(
+            Rows::new(Axis::new(3, 1, 0, 3, 3)).run(2),
+            (2, Weights::Fixed(&[i16::MAX]))
+        ));
         assert!(matches!(Rows::new(Axis::new(330, 1, 0, 330, 10)).run(0).1, Weights::Float(_)));
     }
 
     #[test]
     fn columns_come_in_fours_of_one_length() {
         let columns = Columns::new(Axis::new(12, 1, 0, 12, 6));
-        assert_eq!((columns.length(), columns.unit(), columns.reach()), (Length::Four, 1.0 / 65536.0, 17));
+        assert_eq!(
+            (columns.length(), columns.unit(), columns.reach()),
+            (Length::Four, 1.0 / 65536.0, 17)
+        );
         let fours: Vec<_> = columns.fours().collect();
         let (starts, weights) = fours[0];
-        assert_eq!((fours.len(), starts, &weights[4..8]), (2, &[0, 1, 3, 5], &[8192, 24576, 24576, 8192][..]));
+        assert_eq!(
+            (fours.len(), starts, &weights[4..8]),
+            (2, &[0, 1, 3, 5], &[8192, 24576, 24576, 8192][..])
+        );
         // The second run of the second pair begins two samples, four bytes, after the first one.
         assert_eq!(columns.pairs()[0][1], [0, 1, 2, 3, 4, 5, 6, 7, 4, 5, 6, 7, 8, 9, 10, 11]);
         // Positions 6 and 7 do not exist: they read where 5 does, and weigh nothing.

@@ -1,13 +1,13 @@
 // Pictures of a batch to model inputs, on the GPU, as mod.rs specifies it.
 //
-// One launch for the whole batch, whatever the sizes and formats of its pictures. A block makes up to
-// TILE columns of one row of one input: it blends the rows of a plane that this row is made from (every
-// sample of a row once, side by side), then shrinks each component of the blended row to its columns.
-// Weights come from integers alone, so they are exact until they are divided by their sum. Results are
-// within 0.01 level of the specification.
+// One launch for the whole batch, whatever the sizes and formats of its pictures. A block makes up
+// to TILE columns of one row of one input: it blends the rows of a plane that this row is made from
+// (every sample of a row once, side by side), then shrinks each component of the blended row to its
+// columns. Weights come from integers alone, so they are exact until they are divided by their sum.
+// Results are within 0.01 level of the specification.
 //
-// This file has no includes, and compiles with NVRTC, nvcc and a C++ compiler for the host. Threads share work through EACH; after
-// TOGETHER() every thread sees what the others wrote.
+// This file has no includes, and compiles with NVRTC, nvcc and a C++ compiler for the host. Threads
+// share work through EACH; after TOGETHER() every thread sees what the others wrote.
 
 #ifdef __CUDACC__
 #define KERNEL extern "C" __global__ void
@@ -48,7 +48,8 @@ struct Plane {
     int stride;
     // Samples of a group, which belong to the same pixels.
     int group;
-    // Pixels that a sample covers down, and how many of those of the first row lie above the picture.
+    // Pixels that a sample covers down, and how many of those of the first row lie above the
+    // picture.
     int covers, phase;
 };
 
@@ -89,9 +90,9 @@ INLINE int count_planes(const Picture &p) {
     return last + 1;
 }
 
-// One axis of the resize: a side of `pixels` pixels onto `outputs` positions. Sample j covers `covers`
-// pixels from j * covers - phase on. Distances are in units of a 2 * outputs-th of a pixel, so all of
-// them are integers.
+// One axis of the resize: a side of `pixels` pixels onto `outputs` positions. Sample j covers
+// `covers` pixels from j * covers - phase on. Distances are in units of a 2 * outputs-th of a
+// pixel, so all of them are integers.
 struct Axis {
     int outputs, pixels, covers, phase, samples, support;
 };
@@ -107,7 +108,8 @@ INLINE Axis axis(int outputs, int pixels, int covers, int phase) {
     return a;
 }
 
-// The triangle filter: the weight of a sample in an output, before the weights are divided by their sum.
+// The triangle filter: the weight of a sample in an output, before the weights are divided by their
+// sum.
 INLINE int weight(Axis a, int output, int sample) {
     int distance = ((2 * sample + 1) * a.covers - 2 * a.phase) * a.outputs - (2 * output + 1) * a.pixels;
     return a.support - (distance < 0 ? -distance : distance);

@@ -1,9 +1,9 @@
 //! The pass over the picture, two rows of the input at a time.
 //!
-//! Rows are blended first, as they lie in memory: what is left of them is a fraction of the picture.
-//! A blended row is taken apart into its components, these are shrunk, and the small rows are
-//! converted to RGB. Both filters and the conversion are linear up to the last clamp, so their order
-//! makes no difference.
+//! Rows are blended first, as they lie in memory: what is left of them is a fraction of the
+//! picture. A blended row is taken apart into its components, these are shrunk, and the small rows
+//! are converted to RGB. Both filters and the conversion are linear up to the last clamp, so their
+//! order makes no difference.
 
 use multiversion::multiversion;
 
@@ -76,7 +76,8 @@ impl Plan {
             let samples = format.samples(index);
             let across = (samples.covers.0, samples.phase.0);
             let place = known.iter().position(|held| *held == across).unwrap_or_else(|| {
-                let axis = Axis::new(format.width, across.0, across.1, samples.columns, placement.width);
+                let axis =
+                    Axis::new(format.width, across.0, across.1, samples.columns, placement.width);
                 columns.push(Columns::new(axis));
                 known.push(across);
                 known.len() - 1
@@ -84,13 +85,16 @@ impl Plan {
             ComponentPass { index, samples, columns: place }
         };
         let passes: Vec<_> = (0..components.len()).map(component).collect();
-        let unit = |index: usize| passes.get(index).map_or(0.0, |pass| columns[pass.columns].unit());
+        let unit =
+            |index: usize| passes.get(index).map_or(0.0, |pass| columns[pass.columns].unit());
         let conversion = Color::new(format).conversion(kind, unit(0), unit(1));
         let plane = |plane: usize| {
-            let components: Vec<_> = passes.iter().filter(|pass| pass.samples.plane == plane).copied().collect();
+            let components: Vec<_> =
+                passes.iter().filter(|pass| pass.samples.plane == plane).copied().collect();
             // Down, all of a plane's components lie alike.
             let Samples { covers, phase, rows, .. } = components[0].samples;
-            let rows = Rows::new(Axis::new(format.height, covers.1, phase.1, rows, placement.height));
+            let rows =
+                Rows::new(Axis::new(format.height, covers.1, phase.1, rows, placement.height));
             let (groups, _, bytes) = format.plane_size(plane);
             PlanePass { rows, values: groups * bytes / depth.bytes, components }
         };
@@ -109,10 +113,12 @@ impl Plan {
     pub(super) fn scratch(&self) -> Scratch {
         let components = self.planes.iter().flat_map(|plane| &plane.components);
         let reach = |component: &ComponentPass| self.columns[component.columns].reach();
-        let (alone, apart): (Vec<_>, Vec<_>) = components.partition(|component| component.is_alone());
+        let (alone, apart): (Vec<_>, Vec<_>) =
+            components.partition(|component| component.is_alone());
         let values = self.planes.iter().map(|plane| plane.values).max().unwrap_or(0);
         let blended = alone.into_iter().map(reach).max().unwrap_or(0).max(values);
-        let component = apart.into_iter().map(|part| reach(part).max(part.samples.columns)).max().unwrap_or(0);
+        let component =
+            apart.into_iter().map(|part| reach(part).max(part.samples.columns)).max().unwrap_or(0);
         let width = self.placement.width.next_multiple_of(4);
         Scratch {
             blended: [0, 1].map(|_| vec![0; blended]),
@@ -155,7 +161,14 @@ fn resize(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, y: usize, c
     let Scratch { blended, component: apart, shrunk, sums } = scratch;
     for (index, plane) in plan.planes.iter().enumerate() {
         for (at, blended) in blended.iter_mut().enumerate().take(count) {
-            blend_rows(frame.rows(index), plan.depth, &plane.rows, y + at, &mut blended[..plane.values], sums);
+            blend_rows(
+                frame.rows(index),
+                plan.depth,
+                &plane.rows,
+                y + at,
+                &mut blended[..plane.values],
+                sums,
+            );
         }
         // A single row goes through twice.
         let blended = [&blended[0][..], &blended[count - 1][..]];
@@ -175,14 +188,23 @@ fn resize(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, y: usize, c
 }
 
 /// Blends the rows of a plane that make output row `y`.
-fn blend_rows(plane: frame::Rows<'_>, depth: Depth, rows: &Rows, y: usize, blended: &mut [i16], sums: &mut [f32]) {
+fn blend_rows(
+    plane: frame::Rows<'_>,
+    depth: Depth,
+    rows: &Rows,
+    y: usize,
+    blended: &mut [i16],
+    sums: &mut [f32],
+) {
     let (first, weights) = rows.run(y);
     match weights {
         Weights::Fixed(weights) => {
             let ahead = rows.end(y + 1).saturating_sub(first + weights.len());
             blend(plane.part(first, weights.len()), depth, weights, ahead, blended);
         }
-        Weights::Float(weights) => blend_any(plane.part(first, weights.len()), depth, weights, blended, sums),
+        Weights::Float(weights) => {
+            blend_any(plane.part(first, weights.len()), depth, weights, blended, sums)
+        }
     }
 }
 
@@ -202,8 +224,8 @@ fn fill_border(values: &mut [f32]) {
     values.fill(BORDER);
 }
 
-/// Compiled three times for x86-64, the version chosen at run time; "avx512f" stands for all that Ice
-/// Lake and Zen 4 have.
+/// Compiled three times for x86-64, the version chosen at run time; "avx512f" stands for all that
+/// Ice Lake and Zen 4 have.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
 fn take_every<const STEP: usize>(row: &[i16], to: &mut [i16]) {
     let (groups, rest) = row.as_chunks::<STEP>();

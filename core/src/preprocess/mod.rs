@@ -1,18 +1,22 @@
 //! Picture to model input in one pass: colour conversion, resize and placement.
 //!
-//! The model takes raw RGB 0..255 as three planes of `f32`; normalisation is inside its graph. What [`Preprocessor::run`] computes is
-//! specified here, for any other implementation of it:
+//! The model takes raw RGB 0..255 as three planes of `f32`; normalisation is inside its graph. What
+//! [`Preprocessor::run`] computes is specified here, for any other implementation of it:
 //!
-//! 1. **Place.** [`Placement`] says which rectangle of the input the picture fills. Everything else is [`BORDER`], in all three planes.
-//! 2. **Resize** each plane of the picture straight to that rectangle, rows first and then columns. On each axis, output position `i` of
-//!    `n` has its centre at `c = (i + 0.5) s`, where `s = extent / n`; sample `j` weighs `max(0, 1 - |j + 0.5 - c| / max(1, s))`, and the
-//!    weights of a position are divided by their sum. That is the antialiased bilinear filter of Pillow (`Image.resize(BILINEAR)`) and
-//!    PyTorch (`antialias=True`). Samples outside the plane do not exist: near an edge the others share their weight, so nothing
-//!    from outside the picture enters it. Nothing is rounded to whole levels in between.
-//! 3. **Convert** the resized samples to RGB and clamp to 0..255. A sample of `n` bits first becomes a
-//!    level: it is multiplied by `256 / 2^n`. RGB formats only drop their alpha or filler byte. Grey is
-//!    the `y` below, three times. For YUV, with `Kr`, `Kb` of the [matrix], `Kg = 1 - Kr - Kb`,
-//!    `f = (255 / 256) 2^n / (2^n - 1)`, which is 1 for 8 bits, and clamping last:
+//! 1. **Place.** [`Placement`] says which rectangle of the input the picture fills. Everything else
+//!    is [`BORDER`], in all three planes.
+//! 2. **Resize** each plane of the picture straight to that rectangle, rows first and then columns.
+//!    On each axis, output position `i` of `n` has its centre at `c = (i + 0.5) s`, where
+//!    `s = extent / n`; sample `j` weighs `max(0, 1 - |j + 0.5 - c| / max(1, s))`, and the weights
+//!    of a position are divided by their sum. That is the antialiased bilinear filter of Pillow
+//!    (`Image.resize(BILINEAR)`) and PyTorch (`antialias=True`). Samples outside the plane do not
+//!    exist: near an edge the others share their weight, so nothing from outside the picture enters
+//!    it. Nothing is rounded to whole levels in between.
+//! 3. **Convert** the resized samples to RGB and clamp to 0..255. A sample of `n` bits first
+//!    becomes a level: it is multiplied by `256 / 2^n`. RGB formats only drop their alpha or filler
+//!    byte. Grey is the `y` below, three times. For YUV, with `Kr`, `Kb` of the [matrix],
+//!    `Kg = 1 - Kr - Kb`, `f = (255 / 256) 2^n / (2^n - 1)`, which is 1 for 8 bits, and clamping
+//!    last:
 //!
 //! ```text
 //! limited:  y = (Y - 16) * 255 / 219    u = (U - 128) * 255 / 224    v = (V - 128) * 255 / 224
@@ -22,16 +26,17 @@
 //!
 //! The extent of a component is the picture's side divided by the pixels that one of its samples
 //! covers, unrounded: half the side for 4:2:0 chroma, whose samples are taken to lie in the middle
-//! of their four pixels (MPEG-1 siting); those of 4:2:2 and 4:1:1 lie in the middle of theirs. H.264's
-//! default lies half a luma pixel further left, which is far below an input pixel where pictures
-//! shrink. In a picture of odd width the last chroma sample reaches half a sample past the picture and
-//! counts in full. In a part of a picture that [begins inside a chroma
-//! sample](crate::frame::FrameFormat::crop) so does the first one: its `phase` in samples is added to
-//! every `c`.
+//! of their four pixels (MPEG-1 siting); those of 4:2:2 and 4:1:1 lie in the middle of theirs.
+//! H.264's default lies half a luma pixel further left, which is far below an input pixel where
+//! pictures shrink. In a picture of odd width the last chroma sample reaches half a sample past the
+//! picture and counts in full. In a part of a picture that [begins inside a chroma
+//! sample](crate::frame::FrameFormat::crop) so does the first one: its `phase` in samples is added
+//! to every `c`.
 //!
-//! The order of sums and the precision of weights are left open: results are within 0.1 level, on the
-//! processor, which works in fixed point, usually within 0.02. `kernel.cu` is the same for pictures on
-//! a GPU, within 0.01. GStreamer's own default for GRAY8 is full range (colorimetry `1:4:0:0`).
+//! The order of sums and the precision of weights are left open: results are within 0.1 level, on
+//! the processor, which works in fixed point, usually within 0.02. `kernel.cu` is the same for
+//! pictures on a GPU, within 0.01. GStreamer's own default for GRAY8 is full range (colorimetry
+//! `1:4:0:0`).
 //!
 //! [matrix]: crate::frame::ColorMatrix
 
@@ -119,9 +124,16 @@ impl Placement {
             return Self { left: 0, top: 0, width: input.width, height: input.height, input };
         }
         let scale = (input.width as f64 / width as f64).min(input.height as f64 / height as f64);
-        let fit = |side: usize, limit: usize| ((side as f64 * scale).round() as usize).clamp(1, limit);
+        let fit =
+            |side: usize, limit: usize| ((side as f64 * scale).round() as usize).clamp(1, limit);
         let (width, height) = (fit(width, input.width), fit(height, input.height));
-        Self { left: (input.width - width) / 2, top: (input.height - height) / 2, width, height, input }
+        Self {
+            left: (input.width - width) / 2,
+            top: (input.height - height) / 2,
+            width,
+            height,
+            input,
+        }
     }
 
     /// The grid of `columns` x `rows` cells over the whole input, placed in the frame.
@@ -137,7 +149,8 @@ impl Placement {
     }
 }
 
-/// Turns the pictures of one stream into model inputs. It is made once for a format and then reused: [`run`](Self::run) allocates nothing.
+/// Turns the pictures of one stream into model inputs. It is made once for a format and then
+/// reused: [`run`](Self::run) allocates nothing.
 #[derive(Debug)]
 pub struct Preprocessor {
     plan: Plan,
@@ -152,7 +165,12 @@ impl Preprocessor {
     pub fn new(format: FrameFormat, resize: Resize, input: InputSize) -> Self {
         let FrameFormat { width, height, .. } = format;
         assert!(width > 0 && height > 0, "picture of {width}x{height}");
-        assert!(input.width > 0 && input.height > 0, "model input of {}x{}", input.width, input.height);
+        assert!(
+            input.width > 0 && input.height > 0,
+            "model input of {}x{}",
+            input.width,
+            input.height
+        );
         let plan = Plan::new(format, Placement::new(resize, width, height, input));
         let scratch = plan.scratch();
         Self { plan, scratch }
@@ -168,11 +186,13 @@ impl Preprocessor {
         self.plan.format()
     }
 
-    /// Writes the model input of `frame`: planes of red, green and blue, `[3, height, width]`, levels 0..255, every value of `input`.
+    /// Writes the model input of `frame`: planes of red, green and blue, `[3, height, width]`,
+    /// levels 0..255, every value of `input`.
     ///
     /// # Panics
-    /// When the frame is not of [`format`](Self::format), or `input` does not hold [`InputSize::values`] values. Both are known when
-    /// the stream's caps are, long before a frame comes.
+    /// When the frame is not of [`format`](Self::format), or `input` does not hold
+    /// [`InputSize::values`] values. Both are known when the stream's caps are, long before a frame
+    /// comes.
     pub fn run(&mut self, frame: &FrameView<'_>, input: &mut [f32]) {
         assert_eq!(frame.format(), self.format(), "the preprocessor was made for another format");
         assert_eq!(input.len(), self.placement().input.values(), "the input has another size");

@@ -1,7 +1,7 @@
 //! The horizontal pass: a blended row becomes a row of the output's width.
 //!
-//! Products of 16 bits are summed in 32, exactly. Two rows go through together, which share weights.
-//! Every version gives the same bits.
+//! Products of 16 bits are summed in 32, exactly. Two rows go through together, which share
+//! weights. Every version gives the same bits.
 
 use wide::{i16x8, i32x4};
 
@@ -15,7 +15,10 @@ pub(super) type Two<'a> = [&'a [i16]; 2];
 /// # Panics
 /// When a row is shorter.
 pub(super) fn shrink(columns: &Columns, rows: Two<'_>, sums: [&mut [i32]; 2]) {
-    assert!(rows.iter().all(|row| row.len() >= columns.reach()), "rows as long as the columns reach");
+    assert!(
+        rows.iter().all(|row| row.len() >= columns.reach()),
+        "rows as long as the columns reach"
+    );
     let sums = sums.map(|sums| sums.as_chunks_mut::<4>().0);
     #[cfg(target_arch = "x86_64")]
     if columns.length() != Length::Any && is_x86_feature_detected!("avx2") {
@@ -104,7 +107,9 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     unsafe fn fours(columns: &Columns, rows: Two<'_>, [first, second]: [&mut [[i32; 4]]; 2]) {
         let sums = first.iter_mut().zip(second);
-        for (((starts, weights), pairs), (first, second)) in columns.fours().zip(columns.pairs()).zip(sums) {
+        for (((starts, weights), pairs), (first, second)) in
+            columns.fours().zip(columns.pairs()).zip(sums)
+        {
             let weights = weights.as_chunks::<8>().0;
             // Eight samples have two runs of four in them.
             let two = |at: usize| {
@@ -120,7 +125,11 @@ mod avx2 {
     /// # Safety
     /// As of [`shrink`].
     #[target_feature(enable = "avx2")]
-    unsafe fn eights<const N: usize>(columns: &Columns, rows: Two<'_>, [first, second]: [&mut [[i32; 4]]; 2]) {
+    unsafe fn eights<const N: usize>(
+        columns: &Columns,
+        rows: Two<'_>,
+        [first, second]: [&mut [[i32; 4]]; 2],
+    ) {
         let Length::Eights(eights) = columns.length() else { return };
         let eights = if N == 0 { eights } else { N };
         let sums = first.iter_mut().zip(second);
@@ -131,7 +140,8 @@ mod avx2 {
                 for part in 0..eights {
                     // SAFETY: the whole run lies in the rows.
                     let samples = unsafe { beside(rows, starts[at] + 8 * part) };
-                    let products = _mm256_madd_epi16(samples, twice_samples(&weights[eights * at + part]));
+                    let products =
+                        _mm256_madd_epi16(samples, twice_samples(&weights[eights * at + part]));
                     sum = _mm256_add_epi32(sum, products);
                 }
                 sum
@@ -149,7 +159,8 @@ mod avx2 {
     #[target_feature(enable = "avx2")]
     unsafe fn beside(rows: Two<'_>, at: usize) -> __m256i {
         // SAFETY: sixteen bytes of each row, which has them.
-        let [first, second] = rows.map(|row| unsafe { _mm_loadu_si128(row.as_ptr().add(at).cast()) });
+        let [first, second] =
+            rows.map(|row| unsafe { _mm_loadu_si128(row.as_ptr().add(at).cast()) });
         _mm256_inserti128_si256::<1>(_mm256_castsi128_si256(first), second)
     }
 
@@ -183,8 +194,18 @@ mod tests {
     use super::super::filter::Axis;
     use super::*;
 
-    const SIZES: [(usize, usize); 10] =
-        [(1, 1), (1, 9), (5, 3), (8, 8), (640, 384), (1280, 384), (1921, 384), (300, 7), (2000, 31), (64, 250)];
+    const SIZES: [(usize, usize); 10] = [
+        (1, 1),
+        (1, 9),
+        (5, 3),
+        (8, 8),
+        (640, 384),
+        (1280, 384),
+        (1921, 384),
+        (300, 7),
+        (2000, 31),
+        (64, 250),
+    ];
 
     /// The lowest, the highest, and noise.
     fn noise(seed: usize, length: usize) -> Vec<i16> {
@@ -206,7 +227,11 @@ mod tests {
             for (row, sums) in rows.iter().zip(&mut once) {
                 portable(&columns, row, sums.as_chunks_mut().0);
             }
-            shrink(&columns, rows.each_ref().map(|row| &row[..]), again.each_mut().map(|sums| &mut sums[..]));
+            shrink(
+                &columns,
+                rows.each_ref().map(|row| &row[..]),
+                again.each_mut().map(|sums| &mut sums[..]),
+            );
             assert_eq!(once, again, "{samples} -> {outputs}");
         }
     }
@@ -219,7 +244,8 @@ mod tests {
             let mut sums = [0, 1].map(|_| vec![0; outputs.next_multiple_of(4)]);
             shrink(&columns, [&row, &row], sums.each_mut().map(|sums| &mut sums[..]));
             for ((first, weights), sum) in columns.runs().zip(&sums[1]) {
-                let exact: f64 = row[first..].iter().zip(weights).map(|(a, b)| f64::from(*a) * b).sum();
+                let exact: f64 =
+                    row[first..].iter().zip(weights).map(|(a, b)| f64::from(*a) * b).sum();
                 let off = (f64::from(*sum) * f64::from(columns.unit()) - exact).abs() / 256.0;
                 assert!(off < 0.02, "{samples} -> {outputs}: {off} levels off");
             }

@@ -49,7 +49,11 @@ impl Publisher {
     ///
     /// # Errors
     /// No sink can be opened there, whatever happens.
-    pub fn open(location: &str, settings: &PublishSettings, listener: Listener) -> Result<Self, PublishError> {
+    pub fn open(
+        location: &str,
+        settings: &PublishSettings,
+        listener: Listener,
+    ) -> Result<Self, PublishError> {
         let destination = Destination::parse(location, &settings.sink)?;
         Self::start(destination, settings, listener)
     }
@@ -68,7 +72,9 @@ impl Publisher {
                 let shared = Arc::new(Shared::new(&destination, settings, now));
                 let own = shared.clone();
                 // Never joined: `State::ended` tells that it is done, and a write may never return.
-                thread::Builder::new().name("vehicle-publish".to_owned()).spawn(move || Worker::run(&own))?;
+                thread::Builder::new()
+                    .name("vehicle-publish".to_owned())
+                    .spawn(move || Worker::run(&own))?;
                 workers.insert(destination.key.clone(), shared.clone());
                 shared
             }
@@ -89,7 +95,10 @@ impl Publisher {
             let size = settings.queue_size.max(state.queue.limit());
             state.queue.resize(size);
             if state.settings != settings.sink {
-                let remark = format!("{} is open already: other settings of its first publisher hold", shared.place);
+                let remark = format!(
+                    "{} is open already: other settings of its first publisher hold",
+                    shared.place
+                );
                 state.events.push_back(Event::Remark(remark));
             }
         }
@@ -153,8 +162,10 @@ impl Publisher {
         state.hurried = true;
         self.shared.changed.notify_all();
         // The last publisher waits for what others have left behind, too.
-        let waits =
-            |state: &State| self.statistics().waiting > 0 || (state.publishers.len() == 1 && !state.queue.is_empty());
+        let waits = |state: &State| {
+            self.statistics().waiting > 0
+                || (state.publishers.len() == 1 && !state.queue.is_empty())
+        };
         while waits(&state) && !state.ended {
             if self.shared.changed.wait_until(&mut state, deadline).timed_out() {
                 let (end, dropped) = (Instant::now(), state.queue.dropped());
@@ -184,7 +195,8 @@ impl Publisher {
 
     /// Flushes, and ends. Where this was the last publisher of its destination, what still waits is
     /// dropped and the sink closed; where it cannot be closed in time, its thread stays behind
-    /// until it can. Returns what became of the reports; those that wait are with the other publishers.
+    /// until it can. Returns what became of the reports; those that wait are with the other
+    /// publishers.
     pub fn close(self) -> Statistics {
         let account = self.account.clone();
         drop(self);

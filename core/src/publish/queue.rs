@@ -38,7 +38,13 @@ pub struct Queue {
 impl Queue {
     /// A queue in which at most `limit` reports wait (one at least).
     pub fn new(limit: usize) -> Self {
-        Self { waiting: VecDeque::new(), sending: Vec::new(), limit: limit.max(1), dropped: 0, generation: 0 }
+        Self {
+            waiting: VecDeque::new(),
+            sending: Vec::new(),
+            limit: limit.max(1),
+            dropped: 0,
+            generation: 0,
+        }
     }
 
     /// The most reports that wait.

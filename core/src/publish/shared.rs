@@ -93,7 +93,8 @@ impl State {
         match self.busy_since {
             // It will not return just now.
             Some(since) if since + PATIENCE <= now => now,
-            since => (since.unwrap_or(now).min(self.progress) + PATIENCE).clamp(now + GRACE, now + PATIENCE),
+            since => (since.unwrap_or(now).min(self.progress) + PATIENCE)
+                .clamp(now + GRACE, now + PATIENCE),
         }
     }
 
@@ -158,7 +159,9 @@ impl Shared {
                 }
             }
             state.announcing = true;
-            MutexGuard::unlocked(&mut state, || listeners.iter().for_each(|listener| (listener.call)(&event)));
+            MutexGuard::unlocked(&mut state, || {
+                listeners.iter().for_each(|listener| (listener.call)(&event))
+            });
             state.announcing = false;
             self.changed.notify_all();
         }

@@ -39,7 +39,13 @@ impl Thinning {
     ///
     /// A running time that goes back by `every` or more begins a new stream, whose first frame is
     /// published.
-    pub fn is_due(&mut self, camera: &str, unique_id: u32, time: FrameTime, every: Duration) -> bool {
+    pub fn is_due(
+        &mut self,
+        camera: &str,
+        unique_id: u32,
+        time: FrameTime,
+        every: Duration,
+    ) -> bool {
         let streams = self.streams.entry(unique_id).or_default();
         let Some(pace) = streams.get_mut(camera) else {
             let pace = Pace {
@@ -133,7 +139,8 @@ mod tests {
         let mut thinning = Thinning::default();
         let mut published = Vec::new();
         for n in 0..6 {
-            let time = FrameTime { running: Some(Duration::from_millis(n * 40)), arrival: Duration::ZERO };
+            let time =
+                FrameTime { running: Some(Duration::from_millis(n * 40)), arrival: Duration::ZERO };
             for (camera, unique_id) in [("north", 1), ("north", 2), ("south", 1)] {
                 if thinning.is_due(camera, unique_id, time, EVERY) {
                     published.push((n, camera, unique_id));

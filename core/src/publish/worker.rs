@@ -50,7 +50,15 @@ impl<'a> Worker<'a> {
             own.announce();
         });
         let retry = (Instant::now(), PAUSES.0);
-        let mut worker = Self { shared, log, destination: None, sink: None, batch: Vec::new(), generation: 0, retry };
+        let mut worker = Self {
+            shared,
+            log,
+            destination: None,
+            sink: None,
+            batch: Vec::new(),
+            generation: 0,
+            retry,
+        };
         loop {
             let step = worker.next();
             match step {
@@ -218,8 +226,9 @@ impl<'a> Worker<'a> {
 
 /// What a sink does, a panic being a failure like others.
 fn guarded<T>(action: impl FnOnce() -> Result<T, SinkError>) -> Result<T, SinkError> {
-    panic::catch_unwind(AssertUnwindSafe(action))
-        .unwrap_or_else(|_| Err(SinkError::temporary("the sink panicked; standard error has the reason")))
+    panic::catch_unwind(AssertUnwindSafe(action)).unwrap_or_else(|_| {
+        Err(SinkError::temporary("the sink panicked; standard error has the reason"))
+    })
 }
 
 /// Blocks signals on this thread, except those that report a fault of the thread itself.

@@ -29,12 +29,18 @@ pub struct Crossings {
 impl fmt::Display for Crossings {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let edge = |index: usize| format!("{}-{}", index + 1, (index + 1) % self.corners + 1);
-        let named: Vec<_> =
-            self.edges.iter().take(NAMED).map(|&(a, b)| format!("{} and {}", edge(a), edge(b))).collect();
+        let named: Vec<_> = self
+            .edges
+            .iter()
+            .take(NAMED)
+            .map(|&(a, b)| format!("{} and {}", edge(a), edge(b)))
+            .collect();
         match self.edges.len().saturating_sub(NAMED) {
             0 if named.is_empty() => write!(f, "its outline goes around it more than once"),
             0 => write!(f, "its edges cross between corners {}", named.join(", ")),
-            more => write!(f, "its edges cross between corners {} and {more} more", named.join(", ")),
+            more => {
+                write!(f, "its edges cross between corners {} and {more} more", named.join(", "))
+            }
         }
     }
 }
@@ -43,7 +49,8 @@ impl fmt::Display for Crossings {
 /// does not.
 pub(super) fn crossings(polygon: &[Point]) -> Option<Crossings> {
     let around = (0..polygon.len()).flat_map(|edge| windings(polygon, edge));
-    let (min, max) = around.fold((0, 0), |(min, max): (i32, i32), winding| (min.min(winding), max.max(winding)));
+    let (min, max) =
+        around.fold((0, 0), |(min, max): (i32, i32), winding| (min.min(winding), max.max(winding)));
     if matches!((min, max), (0, 0 | 1) | (-1, 0)) {
         return None;
     }
@@ -110,7 +117,10 @@ fn windings(polygon: &[Point], index: usize) -> Vec<i32> {
             let (from, to) = (side(line, c), side(line, d));
             let t = from / (from - to);
             let meeting = [c[0] + t * (d[0] - c[0]), c[1] + t * (d[1] - c[1])];
-            places.push(((meeting[0] - a[0]) * along[0] + (meeting[1] - a[1]) * along[1]) / (length * length));
+            places.push(
+                ((meeting[0] - a[0]) * along[0] + (meeting[1] - a[1]) * along[1])
+                    / (length * length),
+            );
         }
     }
     places.sort_unstable_by(f64::total_cmp);
@@ -158,12 +168,20 @@ mod tests {
         let trapezium = [[0.4, 0.2], [0.6, 0.2], [0.1, 0.9], [0.9, 0.9]];
         for polygon in [rectangle, trapezium] {
             assert_eq!(said(&polygon).unwrap(), "its edges cross between corners 2-3 and 4-1");
-            assert!(turned(&polygon).iter().all(|turn| crossings(turn).is_some_and(|found| found.edges.len() == 1)));
+            assert!(
+                turned(&polygon)
+                    .iter()
+                    .all(|turn| crossings(turn).is_some_and(|found| found.edges.len() == 1))
+            );
         }
         // One corner out of its place in a region of six.
         let lane = [[0.1, 0.9], [0.4, 0.3], [0.5, 0.3], [0.5, 0.6], [0.45, 0.2], [0.5, 0.9]];
-        assert_eq!(said(&lane).unwrap(), "its edges cross between corners 2-3 and 4-5, 2-3 and 5-6");
-        let star: Vec<Point> = (0..5).map(|k| (f64::from(k) * 0.8 * std::f64::consts::PI).sin_cos().into()).collect();
+        assert_eq!(
+            said(&lane).unwrap(),
+            "its edges cross between corners 2-3 and 4-5, 2-3 and 5-6"
+        );
+        let star: Vec<Point> =
+            (0..5).map(|k| (f64::from(k) * 0.8 * std::f64::consts::PI).sin_cos().into()).collect();
         assert_eq!(crossings(&star).unwrap().edges.len(), 5);
         assert!(said(&star).unwrap().ends_with("and 2 more"));
     }
@@ -186,10 +204,27 @@ mod tests {
     #[test]
     fn polygon_whose_edges_touch_is_taken() {
         let convex = vec![[0.1, 0.1], [0.9, 0.2], [0.8, 0.9]];
-        let u = vec![[0.1, 0.1], [0.3, 0.1], [0.3, 0.7], [0.5, 0.7], [0.5, 0.1], [0.7, 0.1], [0.7, 0.9], [0.1, 0.9]];
+        let u = vec![
+            [0.1, 0.1],
+            [0.3, 0.1],
+            [0.3, 0.7],
+            [0.5, 0.7],
+            [0.5, 0.1],
+            [0.7, 0.1],
+            [0.7, 0.9],
+            [0.1, 0.9],
+        ];
         // Two squares that meet in a corner, both the same way around.
-        let touching =
-            vec![[0.1, 0.1], [0.5, 0.1], [0.5, 0.5], [0.9, 0.5], [0.9, 0.9], [0.5, 0.9], [0.5, 0.5], [0.1, 0.5]];
+        let touching = vec![
+            [0.1, 0.1],
+            [0.5, 0.1],
+            [0.5, 0.5],
+            [0.9, 0.5],
+            [0.9, 0.9],
+            [0.5, 0.9],
+            [0.5, 0.5],
+            [0.1, 0.5],
+        ];
         // A hole, with the way there and back; the way leads over the hole's far side.
         let hole = vec![
             [0.0, 0.0],

@@ -5,7 +5,9 @@ use serde::{Deserialize, Serialize};
 use super::RegionError;
 
 /// How full a frame or a region is.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[derive(
+    Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize,
+)]
 #[serde(rename_all = "lowercase")]
 pub enum Level {
     /// Next to nothing on the road.
@@ -65,7 +67,11 @@ impl Levels {
     /// The level of `count` vehicles where the level was `before`: it rises at a threshold and
     /// falls [`HYSTERESIS`] below it.
     pub fn next(&self, before: Level, count: f64) -> Level {
-        let thresholds = [(Level::Jammed, self.jammed), (Level::Dense, self.dense), (Level::Moderate, self.moderate)];
+        let thresholds = [
+            (Level::Jammed, self.jammed),
+            (Level::Dense, self.dense),
+            (Level::Moderate, self.moderate),
+        ];
         let holds = |&&(level, from): &&(Level, f64)| {
             let from = if before >= level { from * (1.0 - HYSTERESIS) } else { from };
             count >= from
@@ -93,7 +99,9 @@ mod tests {
         let mut level = Level::Free;
         let counts = [9.9, 10.0, 9.0, 8.6, 8.4, 45.0, 35.0, 33.0, 19.0, 16.0, 2.0];
         use Level::*;
-        let expected = [Free, Moderate, Moderate, Moderate, Free, Jammed, Jammed, Dense, Dense, Moderate, Free];
+        let expected = [
+            Free, Moderate, Moderate, Moderate, Free, Jammed, Jammed, Dense, Dense, Moderate, Free,
+        ];
         for (count, expected) in counts.into_iter().zip(expected) {
             level = levels.next(level, count);
             assert_eq!(level, expected, "at {count}");

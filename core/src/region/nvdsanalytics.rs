@@ -1,4 +1,5 @@
-//! Regions as DeepStream's `nvdsanalytics` has them in its configuration, so that a file that is there already goes on serving.
+//! Regions as DeepStream's `nvdsanalytics` has them in its configuration, so that a file that is
+//! there already goes on serving.
 //!
 //! ```ini
 //! [property]
@@ -14,9 +15,10 @@
 //! object-threshold=12
 //! ```
 //!
-//! What a count can do is taken over: polygons, the inverse of a polygon, and a threshold, which becomes the level "jammed". What needs
-//! tracks of single vehicles (line crossing, direction) or classes is left out and listed. A group of our own,
-//! `[vehiclecount-stream-N]`, says the rest about a source: `camera-id`, `scale-factor`, `interval`, `moderate`, `dense`, `jammed`;
+//! What a count can do is taken over: polygons, the inverse of a polygon, and a threshold, which
+//! becomes the level "jammed". What needs tracks of single vehicles (line crossing, direction) or
+//! classes is left out and listed. A group of our own, `[vehiclecount-stream-N]`, says the rest
+//! about a source: `camera-id`, `scale-factor`, `interval`, `moderate`, `dense`, `jammed`;
 //! nvdsanalytics does not read it.
 
 use std::collections::BTreeMap;
@@ -53,7 +55,8 @@ pub struct SourceEntry {
 }
 
 impl SourceEntry {
-    /// The regions and levels; `common` gives the levels where the file has none, and the regions where the file has none.
+    /// The regions and levels; `common` gives the levels where the file has none, and the regions
+    /// where the file has none.
     pub fn regions(&self, common: Regions) -> Regions {
         Regions {
             levels: self.levels.unwrap_or(common.levels),
@@ -117,8 +120,8 @@ type Group = Vec<(String, String)>;
 impl SourcesFile {
     /// Reads the file at `path`.
     pub fn read(path: &Path) -> Result<Self, SourcesError> {
-        let text =
-            std::fs::read_to_string(path).map_err(|source| SourcesError::Io { path: path.to_owned(), source })?;
+        let text = std::fs::read_to_string(path)
+            .map_err(|source| SourcesError::Io { path: path.to_owned(), source })?;
         Self::parse(&text, &path.display().to_string())
     }
 
@@ -149,13 +152,21 @@ impl SourcesFile {
                     let entry = found.sources.entry(id).or_default();
                     reader.overcrowding(name, group, size, entry, &mut found.left_out)?;
                 }
-            } else if name.starts_with("line-crossing-stream-") || name.starts_with("direction-detection-stream-") {
-                found.left_out.push(format!("[{name}]: it needs tracks of single vehicles, which a density has not"));
+            } else if name.starts_with("line-crossing-stream-")
+                || name.starts_with("direction-detection-stream-")
+            {
+                found.left_out.push(format!(
+                    "[{name}]: it needs tracks of single vehicles, which a density has not"
+                ));
             }
         }
         for (&source_id, entry) in &found.sources {
             let regions = entry.regions(Regions::default());
-            regions.check().map_err(|error| SourcesError::Region { file: file.to_owned(), source_id, error })?;
+            regions.check().map_err(|error| SourcesError::Region {
+                file: file.to_owned(),
+                source_id,
+                error,
+            })?;
         }
         Ok(found)
     }
@@ -172,7 +183,11 @@ impl Reader<'_> {
         let mut current = None;
         for (index, line) in text.lines().enumerate() {
             let line = line.trim();
-            let wrong = || SourcesError::Line { file: self.file.to_owned(), line: index + 1, text: line.to_owned() };
+            let wrong = || SourcesError::Line {
+                file: self.file.to_owned(),
+                line: index + 1,
+                text: line.to_owned(),
+            };
             if line.is_empty() || line.starts_with('#') {
                 continue;
             }
@@ -204,7 +219,9 @@ impl Reader<'_> {
     /// The source's number in a group called `prefix` and a number.
     fn stream(&self, name: &str, prefix: &str) -> Result<Option<u32>, SourcesError> {
         let Some(number) = name.strip_prefix(prefix) else { return Ok(None) };
-        let wrong = |_| self.wrong(name, "", "", "the group's name must end in the source's number, from 0");
+        let wrong = |_| {
+            self.wrong(name, "", "", "the group's name must end in the source's number, from 0")
+        };
         number.parse().map(Some).map_err(wrong)
     }
 
@@ -236,25 +253,41 @@ impl Reader<'_> {
 
     /// The size of the frame that positions are given for.
     fn size(&self, group: &Group) -> Result<Option<(f64, f64)>, SourcesError> {
-        let side = |key| self.number("property", group, key, 1.0, "give the side in pixels, at least 1");
+        let side =
+            |key| self.number("property", group, key, 1.0, "give the side in pixels, at least 1");
         Ok(side("config-width")?.zip(side("config-height")?))
     }
 
     fn own(&self, name: &str, group: &Group, entry: &mut SourceEntry) -> Result<(), SourcesError> {
         const LEVELS: [&str; 3] = ["moderate", "dense", "jammed"];
-        let known = |key: &str| ["camera-id", "scale-factor", "interval"].contains(&key) || LEVELS.contains(&key);
+        let known = |key: &str| {
+            ["camera-id", "scale-factor", "interval"].contains(&key) || LEVELS.contains(&key)
+        };
         if let Some((key, value)) = group.iter().find(|(key, _)| !known(key)) {
-            let remedy = "the keys are camera-id, scale-factor, interval, moderate, dense and jammed";
+            let remedy =
+                "the keys are camera-id, scale-factor, interval, moderate, dense and jammed";
             return Err(self.wrong(name, key, value, remedy));
         }
-        entry.camera = self.get(group, "camera-id").filter(|camera| !camera.is_empty()).map(str::to_owned);
-        entry.scale = self.number(name, group, "scale-factor", 0.0, "give a factor from 0 on, such as 1.1")?;
-        entry.interval = self.number(name, group, "interval", 0, "give a number of frames, from 0 on")?;
+        entry.camera =
+            self.get(group, "camera-id").filter(|camera| !camera.is_empty()).map(str::to_owned);
+        entry.scale =
+            self.number(name, group, "scale-factor", 0.0, "give a factor from 0 on, such as 1.1")?;
+        entry.interval =
+            self.number(name, group, "interval", 0, "give a number of frames, from 0 on")?;
         let level = |key| self.number(name, group, key, 0.0, "give a number of vehicles, above 0");
         match (level("moderate")?, level("dense")?, level("jammed")?) {
             (None, None, None) => {}
-            (Some(moderate), Some(dense), Some(jammed)) => entry.levels = Some(Levels { moderate, dense, jammed }),
-            _ => return Err(self.wrong(name, "moderate, dense, jammed", "", "give all three levels or none")),
+            (Some(moderate), Some(dense), Some(jammed)) => {
+                entry.levels = Some(Levels { moderate, dense, jammed })
+            }
+            _ => {
+                return Err(self.wrong(
+                    name,
+                    "moderate, dense, jammed",
+                    "",
+                    "give all three levels or none",
+                ));
+            }
         }
         Ok(())
     }
@@ -266,7 +299,8 @@ impl Reader<'_> {
         group: &Group,
         size: Option<(f64, f64)>,
     ) -> Result<Vec<(String, Polygon)>, SourcesError> {
-        let rois = group.iter().filter_map(|(key, value)| Some((key, key.strip_prefix("roi-")?, value)));
+        let rois =
+            group.iter().filter_map(|(key, value)| Some((key, key.strip_prefix("roi-")?, value)));
         let polygons = rois.map(|(key, label, value)| {
             let wrong = |remedy: &str| self.wrong(name, key, value, remedy);
             let (width, height) = size.ok_or_else(|| {
@@ -321,14 +355,22 @@ impl Reader<'_> {
         entry: &mut SourceEntry,
         left_out: &mut Vec<String>,
     ) -> Result<(), SourcesError> {
-        let threshold = self.number(name, group, "object-threshold", 1.0, "give a number of vehicles, at least 1")?;
+        let threshold = self.number(
+            name,
+            group,
+            "object-threshold",
+            1.0,
+            "give a number of vehicles, at least 1",
+        )?;
         let jammed = threshold.unwrap_or(DEFAULT_THRESHOLD);
         let levels = Levels { moderate: jammed / 3.0, dense: jammed * 2.0 / 3.0, jammed };
         for (label, polygon) in self.polygons(name, group, size)? {
             add(entry, Region { name: label, polygon, levels }, "overcrowding");
         }
         if self.get(group, "time-threshold").is_some() {
-            left_out.push(format!("[{name}] time-threshold: the level follows the smoothed count; set `smoothing`"));
+            left_out.push(format!(
+                "[{name}] time-threshold: the level follows the smoothed count; set `smoothing`"
+            ));
         }
         self.note_classes(name, group, left_out);
         Ok(())
@@ -341,7 +383,8 @@ impl Reader<'_> {
     }
 }
 
-/// Adds a region; nvdsanalytics lets two groups of a source use one label, and a count needs a name of its own.
+/// Adds a region; nvdsanalytics lets two groups of a source use one label, and a count needs a name
+/// of its own.
 fn add(entry: &mut SourceEntry, mut region: Region, kind: &str) {
     if entry.regions.iter().any(|other| other.name == region.name) {
         region.name = format!("{} ({kind})", region.name);
@@ -349,11 +392,13 @@ fn add(entry: &mut SourceEntry, mut region: Region, kind: &str) {
     entry.regions.push(region);
 }
 
-/// Everything but `polygon`: the frame's outline, then along a line of no area to the polygon, around it the other way, and back.
+/// Everything but `polygon`: the frame's outline, then along a line of no area to the polygon,
+/// around it the other way, and back.
 fn outside(polygon: &[Point]) -> Polygon {
     let frame: [Point; 5] = [[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0], [0.0, 0.0]];
     let same_way = super::area(polygon) > 0.0;
-    let mut around: Vec<Point> = if same_way { polygon.iter().rev().copied().collect() } else { polygon.to_vec() };
+    let mut around: Vec<Point> =
+        if same_way { polygon.iter().rev().copied().collect() } else { polygon.to_vec() };
     around.extend(around.first().copied());
     frame.into_iter().chain(around).collect()
 }
@@ -408,7 +453,10 @@ jammed=9
         assert_eq!(file.sources.keys().copied().collect::<Vec<_>>(), [0]);
         let source = &file.sources[&0];
         let [rf, oc] = &source.regions[..] else { panic!("{:?}", source.regions) };
-        assert_eq!((rf.name.as_str(), &rf.polygon), ("RF", &vec![[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]]));
+        assert_eq!(
+            (rf.name.as_str(), &rf.polygon),
+            ("RF", &vec![[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]])
+        );
         assert_eq!((oc.name.as_str(), oc.levels.jammed, oc.levels.moderate), ("OC", 12.0, 4.0));
         assert_eq!(source.camera.as_deref(), Some("north gate"));
         assert_eq!((source.scale, source.interval), (Some(1.25), Some(4)));
@@ -421,11 +469,15 @@ jammed=9
 
     #[test]
     fn inverse_region_is_all_but_the_polygon_whichever_way_it_goes_around() {
-        let map = DensityMap { grid: Grid { columns: 4, rows: 4, rect: Rect::FRAME }, cells: [1.0; 16].into() };
+        let map = DensityMap {
+            grid: Grid { columns: 4, rows: 4, rect: Rect::FRAME },
+            cells: [1.0; 16].into(),
+        };
         let base = "[property]\nenable=1\nconfig-width=100\nconfig-height=100\n[roi-filtering-stream-7]\nenable=1\ninverse-roi=1\n";
         for corners in ["10;10;60;10;60;40;10;40", "10;40;60;40;60;10;10;10"] {
             let file = SourcesFile::parse(&format!("{base}roi-out={corners}\n"), "inline").unwrap();
-            let covered = Coverage::new(&file.sources[&7].regions[0].polygon, &map.grid).count(&map);
+            let covered =
+                Coverage::new(&file.sources[&7].regions[0].polygon, &map.grid).count(&map);
             assert!((covered - 16.0 * (1.0 - 0.5 * 0.3)).abs() < 1e-5, "{covered}");
         }
     }
@@ -434,7 +486,11 @@ jammed=9
     fn region_that_crosses_itself_is_named_with_its_group_inverse_or_not() {
         let base = "[property]\nenable=1\nconfig-width=100\nconfig-height=100\n";
         let corners = "10;10;60;10;10;40;60;40";
-        for group in ["roi-filtering-stream-7]\ninverse-roi=1", "roi-filtering-stream-7]", "overcrowding-stream-7]"] {
+        for group in [
+            "roi-filtering-stream-7]\ninverse-roi=1",
+            "roi-filtering-stream-7]",
+            "overcrowding-stream-7]",
+        ] {
             let text = format!("{base}[{group}\nenable=1\nroi-out={corners}\n");
             let error = SourcesFile::parse(&text, "inline").unwrap_err().to_string();
             assert!(error.contains("roi-out") && error.contains("corners 2-3 and 4-1"), "{error}");
@@ -446,7 +502,8 @@ jammed=9
         let text = "[property]\nenable=1\nconfig-width=10\nconfig-height=10\n[roi-filtering-stream-0]\nenable=1\nroi-A=0;0;9;0;9;9\n\
                     [overcrowding-stream-0]\nenable=1\nroi-A=0;0;9;0;9;9\n";
         let file = SourcesFile::parse(text, "inline").unwrap();
-        let names: Vec<_> = file.sources[&0].regions.iter().map(|region| region.name.as_str()).collect();
+        let names: Vec<_> =
+            file.sources[&0].regions.iter().map(|region| region.name.as_str()).collect();
         assert_eq!(names, ["A", "A (overcrowding)"]);
     }
 
@@ -464,14 +521,26 @@ jammed=9
         let head = "[property]\nenable=1\nconfig-width=100\nconfig-height=100\n[roi-filtering-stream-0]\nenable=1\n";
         assert!(error("nonsense").contains("f.txt, line 1: \"nonsense\""));
         assert!(error("[roi-filtering-stream-x]\nenable=1\n").contains("source's number"));
-        assert!(error("[roi-filtering-stream-0]\nenable=1\nroi-A=0;0;1;0;1;1\n").contains("config-width"));
         assert!(
-            error(&format!("{head}roi-A=0;0;1;0;1\n")).contains("[roi-filtering-stream-0] roi-A=0;0;1;0;1: write x;y")
+            error("[roi-filtering-stream-0]\nenable=1\nroi-A=0;0;1;0;1;1\n")
+                .contains("config-width")
         );
-        assert!(error(&format!("{head}roi-A=0;0;101;0;1;1\n")).contains("outside the configured frame of 100x100"));
+        assert!(
+            error(&format!("{head}roi-A=0;0;1;0;1\n"))
+                .contains("[roi-filtering-stream-0] roi-A=0;0;1;0;1: write x;y")
+        );
+        assert!(
+            error(&format!("{head}roi-A=0;0;101;0;1;1\n"))
+                .contains("outside the configured frame of 100x100")
+        );
         assert!(error(&format!("{head}roi-A=0;0;50;50;100;100\n")).contains("no area"));
         assert!(error("[vehiclecount-stream-0]\ncamera=x\n").contains("the keys are camera-id"));
         assert!(error("[vehiclecount-stream-0]\ndense=4\n").contains("all three levels"));
-        assert!(SourcesFile::read(Path::new("/nowhere.txt")).unwrap_err().to_string().contains("/nowhere.txt"));
+        assert!(
+            SourcesFile::read(Path::new("/nowhere.txt"))
+                .unwrap_err()
+                .to_string()
+                .contains("/nowhere.txt")
+        );
     }
 }

@@ -1,11 +1,12 @@
 //! A simulated camera: procedural traffic whose every vehicle is known.
 //!
-//! The same seed, viewpoint and weather give the same pictures. Vehicles follow lanes by the Intelligent Driver Model ([`traffic`]), are
-//! projected by a pinhole camera ([`view`]) and painted far to near ([`paint`]).
+//! The same seed, viewpoint and weather give the same pictures. Vehicles follow lanes by the
+//! Intelligent Driver Model ([`traffic`]), are projected by a pinhole camera ([`view`]) and painted
+//! far to near ([`paint`]).
 //!
-//! **Truth.** A vehicle counts when the centre of its box lies in the frame and at least [`VISIBLE`] of its outline can be seen, the
-//! rest being hidden by nearer vehicles or cut off by the frame. Motorcycles are painted and not counted: the real data does not count
-//! them either.
+//! **Truth.** A vehicle counts when the centre of its box lies in the frame and at least
+//! [`VISIBLE`] of its outline can be seen, the rest being hidden by nearer vehicles or cut off by
+//! the frame. Motorcycles are painted and not counted: the real data does not count them either.
 
 mod paint;
 mod traffic;
@@ -38,7 +39,8 @@ pub enum Viewpoint {
 
 impl Viewpoint {
     /// All viewpoints.
-    pub const ALL: [Self; 5] = [Self::Highway, Self::Junction, Self::TopDown, Self::Roadside, Self::Street];
+    pub const ALL: [Self; 5] =
+        [Self::Highway, Self::Junction, Self::TopDown, Self::Roadside, Self::Street];
 
     /// Its name in properties and file names.
     pub fn name(self) -> &'static str {
@@ -139,7 +141,11 @@ impl Scene {
     /// Builds the scene at its time 0; roads have filled by then.
     pub fn new(settings: SceneSettings) -> Self {
         let mut chance = Chance::new(settings.seed, settings.viewpoint as u64);
-        let view = View::new(settings.viewpoint, settings.width as f64 / settings.height as f64, &mut chance);
+        let view = View::new(
+            settings.viewpoint,
+            settings.width as f64 / settings.height as f64,
+            &mut chance,
+        );
         let traffic = Traffic::new(settings.viewpoint, settings.traffic, settings.seed);
         let painter = paint::Painter::new(&settings, &view, traffic.roads(), &mut chance);
         Self { settings, view, traffic, painter, vehicles: Vec::new() }
@@ -150,18 +156,25 @@ impl Scene {
         &self.settings
     }
 
-    /// Paints the picture at `time` seconds as RGB, rows without padding, and notes the truth. Going back in time builds the traffic anew.
+    /// Paints the picture at `time` seconds as RGB, rows without padding, and notes the truth.
+    /// Going back in time builds the traffic anew.
     ///
     /// # Panics
     /// When `rgb` is not `width * height * 3` long.
     pub fn render(&mut self, time: f64, rgb: &mut [u8]) {
-        assert_eq!(rgb.len(), self.settings.width * self.settings.height * 3, "an RGB picture of the scene's size");
+        assert_eq!(
+            rgb.len(),
+            self.settings.width * self.settings.height * 3,
+            "an RGB picture of the scene's size"
+        );
         if time < self.traffic.time() {
-            self.traffic = Traffic::new(self.settings.viewpoint, self.settings.traffic, self.settings.seed);
+            self.traffic =
+                Traffic::new(self.settings.viewpoint, self.settings.traffic, self.settings.seed);
         }
         self.traffic.advance(time);
         let bodies = view::project(&self.view, self.traffic.vehicles(time));
-        self.vehicles = view::visible(&bodies, self.settings.width as f64 / self.settings.height as f64);
+        self.vehicles =
+            view::visible(&bodies, self.settings.width as f64 / self.settings.height as f64);
         self.painter.paint(&self.settings, &self.view, &bodies, time, rgb);
     }
 
@@ -231,8 +244,10 @@ mod tests {
     #[test]
     fn same_seed_gives_the_same_pictures_and_truth_also_after_going_back() {
         for viewpoint in Viewpoint::ALL {
-            let (mut a, mut b) =
-                (Scene::new(settings(viewpoint, Weather::Rain, 7)), Scene::new(settings(viewpoint, Weather::Rain, 7)));
+            let (mut a, mut b) = (
+                Scene::new(settings(viewpoint, Weather::Rain, 7)),
+                Scene::new(settings(viewpoint, Weather::Rain, 7)),
+            );
             let early = picture(&mut a, 1.0);
             let late = picture(&mut a, 6.0);
             assert_ne!(early, late, "{viewpoint:?} moves");
@@ -244,8 +259,9 @@ mod tests {
 
     #[test]
     fn other_seed_gives_another_road() {
-        let pictures =
-            [1, 2].map(|seed| picture(&mut Scene::new(settings(Viewpoint::Highway, Weather::Day, seed)), 3.0));
+        let pictures = [1, 2].map(|seed| {
+            picture(&mut Scene::new(settings(Viewpoint::Highway, Weather::Day, seed)), 3.0)
+        });
         assert_ne!(pictures[0], pictures[1]);
     }
 
@@ -258,7 +274,10 @@ mod tests {
                 picture(&mut scene, f64::from(second));
                 counts.push(scene.truth().len());
                 for Vehicle { x, y, width, height, kind } in scene.truth() {
-                    assert!((0.0..=1.0).contains(&(x + width / 2.0)) && (0.0..=1.0).contains(&(y + height / 2.0)));
+                    assert!(
+                        (0.0..=1.0).contains(&(x + width / 2.0))
+                            && (0.0..=1.0).contains(&(y + height / 2.0))
+                    );
                     assert!(*kind != Kind::Motorcycle && *width > 0.0 && *height > 0.0);
                 }
             }
@@ -270,9 +289,12 @@ mod tests {
 
     #[test]
     fn no_traffic_is_an_empty_road_and_much_traffic_a_full_one() {
-        for viewpoint in [Viewpoint::Highway, Viewpoint::Junction, Viewpoint::TopDown, Viewpoint::Roadside] {
+        for viewpoint in
+            [Viewpoint::Highway, Viewpoint::Junction, Viewpoint::TopDown, Viewpoint::Roadside]
+        {
             let mean = |traffic: f64| {
-                let mut scene = Scene::new(SceneSettings { traffic, ..settings(viewpoint, Weather::Day, 5) });
+                let mut scene =
+                    Scene::new(SceneSettings { traffic, ..settings(viewpoint, Weather::Day, 5) });
                 let counts = (0..20).map(|step| {
                     picture(&mut scene, f64::from(step) * 3.0);
                     scene.truth().len()
@@ -309,7 +331,10 @@ mod tests {
     #[test]
     fn jammed_motorway_stands_still_at_times() {
         let slowest = |traffic: f64| {
-            let mut scene = Scene::new(SceneSettings { traffic, ..settings(Viewpoint::Highway, Weather::Day, 5) });
+            let mut scene = Scene::new(SceneSettings {
+                traffic,
+                ..settings(Viewpoint::Highway, Weather::Day, 5)
+            });
             let standing = (0..60).map(|step| {
                 scene.traffic.advance(f64::from(step) * 2.0);
                 let time = scene.traffic.time();
@@ -323,7 +348,8 @@ mod tests {
 
     #[test]
     fn who_hides_behind_a_lorry_does_not_count() {
-        // The camera looks down the road: the lorry hides the car just ahead of it, and nothing hides the van that is nearer.
+        // The camera looks down the road: the lorry hides the car just ahead of it, and nothing
+        // hides the van that is nearer.
         let chance = &mut Chance::new(1, 1);
         let view = View::new(Viewpoint::Highway, 16.0 / 9.0, chance);
         let vehicle = |kind, away| traffic::OnRoad {
@@ -337,9 +363,13 @@ mod tests {
         };
         let count = |vehicles: &[traffic::OnRoad]| {
             let bodies = view::project(&view, vehicles.iter().copied());
-            view::visible(&bodies, 16.0 / 9.0).iter().map(|vehicle| vehicle.kind).collect::<Vec<_>>()
+            view::visible(&bodies, 16.0 / 9.0)
+                .iter()
+                .map(|vehicle| vehicle.kind)
+                .collect::<Vec<_>>()
         };
-        let (far, lorry, near) = (vehicle(Kind::Car, 75.0), vehicle(Kind::Truck, 67.0), vehicle(Kind::Van, 40.0));
+        let (far, lorry, near) =
+            (vehicle(Kind::Car, 75.0), vehicle(Kind::Truck, 67.0), vehicle(Kind::Van, 40.0));
         assert_eq!(count(&[near, lorry, far]), [Kind::Truck, Kind::Van]);
         assert_eq!(count(&[near, far]), [Kind::Car, Kind::Van]);
         assert_eq!(count(&[vehicle(Kind::Motorcycle, 40.0)]), []);
@@ -347,9 +377,13 @@ mod tests {
 
     #[test]
     fn vehicle_changes_the_picture_inside_its_box_and_nowhere_else() {
-        // The same road with and without its traffic, in weather without noise of its own but the sensor's, which is the same.
+        // The same road with and without its traffic, in weather without noise of its own but the
+        // sensor's, which is the same.
         let mut full = Scene::new(settings(Viewpoint::Highway, Weather::Day, 11));
-        let mut empty = Scene::new(SceneSettings { traffic: 0.0, ..settings(Viewpoint::Highway, Weather::Day, 11) });
+        let mut empty = Scene::new(SceneSettings {
+            traffic: 0.0,
+            ..settings(Viewpoint::Highway, Weather::Day, 11)
+        });
         let (with, without) = (picture(&mut full, 10.0), picture(&mut empty, 10.0));
         let all = view::project(&full.view, full.traffic.vehicles(10.0));
         let near = |x: f64, y: f64| {
@@ -358,7 +392,8 @@ mod tests {
                 let (w, h) = (body.bounds.width, body.bounds.height);
                 let aspect = 160.0 / 90.0;
                 (body.bounds.x - w * 0.6 - 0.02..body.bounds.x + w * 1.6 + 0.02).contains(&x)
-                    && (body.bounds.y * aspect - h * aspect * 0.4 - 0.02..(body.bounds.y + h * 1.4) * aspect + 0.02)
+                    && (body.bounds.y * aspect - h * aspect * 0.4 - 0.02
+                        ..(body.bounds.y + h * 1.4) * aspect + 0.02)
                         .contains(&y)
             })
         };
@@ -377,7 +412,8 @@ mod tests {
             }
         }
         for Vehicle { x, y, width, height, .. } in full.truth() {
-            let (x, y) = (((x + width / 2.0) * 160.0) as usize, ((y + height / 2.0) * 90.0) as usize);
+            let (x, y) =
+                (((x + width / 2.0) * 160.0) as usize, ((y + height / 2.0) * 90.0) as usize);
             assert!(changed(x.min(159), y.min(89)), "a vehicle at {x}, {y} that nobody sees");
         }
     }

@@ -23,7 +23,8 @@ pub(super) struct Painter {
     lens: Lens,
     /// A row after the lens.
     soft: Vec<u8>,
-    /// The sensor's noise for at least [`GRAIN`] pixels and a row, the same for the four bytes of a pixel.
+    /// The sensor's noise for at least [`GRAIN`] pixels and a row, the same for the four bytes of a
+    /// pixel.
     grain: Vec<i8>,
 }
 
@@ -59,13 +60,30 @@ struct Light {
 impl Light {
     fn of(weather: Weather) -> Self {
         match weather {
-            Weather::Day => Self { sky: 0.62, sun: 0.45, dull: 0.03, haze: [0.8, 0.84, 0.9], lamps: false, noise: 3.0 },
-            Weather::Night => {
-                Self { sky: 0.19, sun: 0.03, dull: 0.0, haze: [0.03, 0.03, 0.05], lamps: true, noise: 7.0 }
-            }
-            Weather::Rain => {
-                Self { sky: 0.6, sun: 0.03, dull: 0.24, haze: [0.55, 0.58, 0.62], lamps: true, noise: 4.0 }
-            }
+            Weather::Day => Self {
+                sky: 0.62,
+                sun: 0.45,
+                dull: 0.03,
+                haze: [0.8, 0.84, 0.9],
+                lamps: false,
+                noise: 3.0,
+            },
+            Weather::Night => Self {
+                sky: 0.19,
+                sun: 0.03,
+                dull: 0.0,
+                haze: [0.03, 0.03, 0.05],
+                lamps: true,
+                noise: 7.0,
+            },
+            Weather::Rain => Self {
+                sky: 0.6,
+                sun: 0.03,
+                dull: 0.24,
+                haze: [0.55, 0.58, 0.62],
+                lamps: true,
+                noise: 4.0,
+            },
         }
     }
 
@@ -73,18 +91,25 @@ impl Light {
     fn shade(&self, color: Rgb, normal: World) -> Rgb {
         let facing = (normal[0] * SUN[0] + normal[1] * SUN[1] + normal[2] * SUN[2]).max(0.0);
         let light = self.sky * (0.75 + 0.25 * normal[2]) + self.sun * facing;
-        [0, 1, 2].map(|channel| (color[channel] * light) * (1.0 - self.dull) + self.haze[channel] * self.dull)
+        [0, 1, 2].map(|channel| {
+            (color[channel] * light) * (1.0 - self.dull) + self.haze[channel] * self.dull
+        })
     }
 }
 
 fn color([red, green, blue]: Rgb, alpha: f64) -> Color {
     let clamp = |value: f64| value.clamp(0.0, 1.0) as f32;
-    Color::from_rgba(clamp(red), clamp(green), clamp(blue), clamp(alpha)).expect("all parts lie in 0..1")
+    Color::from_rgba(clamp(red), clamp(green), clamp(blue), clamp(alpha))
+        .expect("all parts lie in 0..1")
 }
 
 /// Noise in 0..1 at a place of a lattice.
 fn lattice(x: i64, y: i64, salt: u64) -> f64 {
-    Chance::new((x as u64).wrapping_mul(0x9e37_79b9) ^ (y as u64).wrapping_mul(0x85eb_ca6b_0000_0001), salt).unit()
+    Chance::new(
+        (x as u64).wrapping_mul(0x9e37_79b9) ^ (y as u64).wrapping_mul(0x85eb_ca6b_0000_0001),
+        salt,
+    )
+    .unit()
 }
 
 /// Value noise: the lattice's, blended between its points.
@@ -99,7 +124,8 @@ fn texture(x: f64, y: f64, salt: u64) -> f64 {
 impl Painter {
     pub fn new(settings: &SceneSettings, view: &View, roads: &[Road], chance: &mut Chance) -> Self {
         let (width, height) = (settings.width.max(16) as u32, settings.height.max(16) as u32);
-        let canvas = Pixmap::new(width, height).expect("sides of at least 16 pixels, and pictures fit memory");
+        let canvas = Pixmap::new(width, height)
+            .expect("sides of at least 16 pixels, and pictures fit memory");
         let mut painter = Self {
             background: canvas.clone(),
             canvas,
@@ -139,8 +165,15 @@ impl Painter {
                 let seen = match view.ground([x, y]) {
                     Some([gx, gy]) if gy.hypot(gx) < 3000.0 => {
                         let far = (gx.hypot(gy) / 900.0).min(0.8);
-                        let ground = light.shade(ground(gx, gy, roads, city, settings.weather, salt), [0.0, 0.0, 1.0]);
-                        let lamps = if settings.weather == Weather::Night { lamp_light(gx, gy) } else { 0.0 };
+                        let ground = light.shade(
+                            ground(gx, gy, roads, city, settings.weather, salt),
+                            [0.0, 0.0, 1.0],
+                        );
+                        let lamps = if settings.weather == Weather::Night {
+                            lamp_light(gx, gy)
+                        } else {
+                            0.0
+                        };
                         [0, 1, 2].map(|c| {
                             (ground[c] + lamps * [0.2, 0.17, 0.11][c]) * (1.0 - far)
                                 + light.haze[c] * if light.lamps { 1.0 } else { 0.95 } * far
@@ -178,8 +211,10 @@ impl Painter {
             }
             Viewpoint::Roadside => {
                 for _ in 0..40 {
-                    places
-                        .push(([chance.between(-90.0, 160.0), chance.between(34.0, 120.0), 0.0], chance.unit() < 0.6));
+                    places.push((
+                        [chance.between(-90.0, 160.0), chance.between(34.0, 120.0), 0.0],
+                        chance.unit() < 0.6,
+                    ));
                 }
             }
             Viewpoint::Street => {
@@ -199,17 +234,20 @@ impl Painter {
 
     fn paint_tree(&mut self, view: &View, at: World, chance: &mut Chance) {
         let size = chance.between(1.3, 2.4);
-        let green = [chance.between(0.12, 0.24), chance.between(0.26, 0.42), chance.between(0.08, 0.18)];
+        let green =
+            [chance.between(0.12, 0.24), chance.between(0.26, 0.42), chance.between(0.08, 0.18)];
         for blob in 0..7 {
             let angle = chance.between(0.0, std::f64::consts::TAU);
-            let (spread, up) = (chance.between(0.0, 0.7) * size, size * (1.0 + 0.25 * f64::from(blob)));
+            let (spread, up) =
+                (chance.between(0.0, 0.7) * size, size * (1.0 + 0.25 * f64::from(blob)));
             let middle = [at[0] + angle.cos() * spread, at[1] + angle.sin() * spread, up];
             let (Some(pixel), depth) = (view.pixel(middle), view.depth(middle)) else { continue };
-            let radius = (view
-                .pixel([middle[0], middle[1], up + size * 0.75])
-                .map_or(0.0, |top| (top[0] - pixel[0]).hypot(top[1] - pixel[1]).max(size * 0.6 / depth))
-                * self.scale) as f32;
-            let shade = self.light.shade(green.map(|c| c * (0.65 + 0.09 * f64::from(blob))), [0.3, -0.3, 0.9]);
+            let radius = (view.pixel([middle[0], middle[1], up + size * 0.75]).map_or(0.0, |top| {
+                (top[0] - pixel[0]).hypot(top[1] - pixel[1]).max(size * 0.6 / depth)
+            }) * self.scale) as f32;
+            let shade = self
+                .light
+                .shade(green.map(|c| c * (0.65 + 0.09 * f64::from(blob))), [0.3, -0.3, 0.9]);
             let path = PathBuilder::from_circle(
                 (pixel[0] * self.scale) as f32,
                 (pixel[1] * self.scale) as f32,
@@ -220,7 +258,8 @@ impl Painter {
     }
 
     fn paint_building(&mut self, view: &View, at: World, chance: &mut Chance) {
-        let (length, width, height) = (chance.between(6.0, 14.0), chance.between(6.0, 10.0), chance.between(4.0, 11.0));
+        let (length, width, height) =
+            (chance.between(6.0, 14.0), chance.between(6.0, 10.0), chance.between(4.0, 11.0));
         let house = OnRoad {
             kind: Kind::Van,
             at: [at[0], at[1]],
@@ -248,10 +287,16 @@ impl Painter {
                 let along = -length / 2.0 + 1.0 + 2.4 * window as f64;
                 let low = 0.9 + 3.0 * floor as f64;
                 for side in [-1.0, 1.0] {
-                    let corners = [(along, low), (along + 1.2, low), (along + 1.2, low + 1.3), (along, low + 1.3)]
-                        .map(|(along, up)| house.point(along, side * width / 2.0, up));
+                    let corners = [
+                        (along, low),
+                        (along + 1.2, low),
+                        (along + 1.2, low + 1.3),
+                        (along, low + 1.3),
+                    ]
+                    .map(|(along, up)| house.point(along, side * width / 2.0, up));
                     if view.faces(corners[0], [side, 0.0, 0.0]) {
-                        let glow = lit && lattice(window as i64, floor as i64, at[0].to_bits()) < 0.3;
+                        let glow =
+                            lit && lattice(window as i64, floor as i64, at[0].to_bits()) < 0.3;
                         let pane = if glow {
                             [0.75, 0.62, 0.35]
                         } else {
@@ -264,8 +309,16 @@ impl Painter {
         }
     }
 
-    /// Paints the picture: the road, then each vehicle, far to near, then what the weather and the sensor do.
-    pub fn paint(&mut self, settings: &SceneSettings, view: &View, bodies: &[Body], time: f64, rgb: &mut [u8]) {
+    /// Paints the picture: the road, then each vehicle, far to near, then what the weather and the
+    /// sensor do.
+    pub fn paint(
+        &mut self,
+        settings: &SceneSettings,
+        view: &View,
+        bodies: &[Body],
+        time: f64,
+        rgb: &mut [u8],
+    ) {
         self.canvas.data_mut().copy_from_slice(self.background.data());
         for body in bodies {
             self.shadow(view, &body.vehicle);
@@ -290,8 +343,9 @@ impl Painter {
         // Where the sun's rays through the roof's edge meet the ground.
         let reach = if self.light.sun > 0.1 { height * 0.5 } else { 0.15 };
         let cast = [-SUN[0] * reach / SUN[2], -SUN[1] * reach / SUN[2]];
-        let under = [(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)]
-            .map(|(along, beside)| vehicle.point(along * (length + 0.2), beside * (width + 0.25), 0.02));
+        let under = [(-0.5, -0.5), (0.5, -0.5), (0.5, 0.5), (-0.5, 0.5)].map(|(along, beside)| {
+            vehicle.point(along * (length + 0.2), beside * (width + 0.25), 0.02)
+        });
         let shifted = under.map(|[x, y, z]| [x + cast[0], y + cast[1], z]);
         self.polygon(view, &shifted, color([0.02, 0.02, 0.03], strength * 0.8));
         self.polygon(view, &under, color([0.01, 0.01, 0.02], 0.6));
@@ -302,26 +356,49 @@ impl Painter {
         let half = length / 2.0;
         let paint = vehicle.color;
         let (glass, tyre) = ([0.09, 0.11, 0.14], [0.05, 0.05, 0.05]);
-        let block = |low: f64, high: f64, bottom: [f64; 3], top: [f64; 3]| Prism { low, high, bottom, top };
-        let under =
-            block(0.08, 0.35, [-half * 0.92, half * 0.92, width * 0.96], [-half * 0.95, half * 0.95, width * 0.97]);
+        let block =
+            |low: f64, high: f64, bottom: [f64; 3], top: [f64; 3]| Prism { low, high, bottom, top };
+        let under = block(
+            0.08,
+            0.35,
+            [-half * 0.92, half * 0.92, width * 0.96],
+            [-half * 0.95, half * 0.95, width * 0.97],
+        );
         self.prism(view, vehicle, &under, [tyre; 4]);
         match vehicle.kind {
             Kind::Car => {
-                let hull = block(0.32, 0.88, [-half, half, width], [-half * 0.97, half * 0.92, width * 0.96]);
+                let hull = block(
+                    0.32,
+                    0.88,
+                    [-half, half, width],
+                    [-half * 0.97, half * 0.92, width * 0.96],
+                );
                 self.prism(view, vehicle, &hull, [paint; 4]);
                 let cabin = block(
                     0.88,
                     height,
-                    [if vehicle.estate { -half * 0.95 } else { -half * 0.78 }, half * 0.38, width * 0.92],
-                    [if vehicle.estate { -half * 0.82 } else { -half * 0.55 }, half * 0.08, width * 0.78],
+                    [
+                        if vehicle.estate { -half * 0.95 } else { -half * 0.78 },
+                        half * 0.38,
+                        width * 0.92,
+                    ],
+                    [
+                        if vehicle.estate { -half * 0.82 } else { -half * 0.55 },
+                        half * 0.08,
+                        width * 0.78,
+                    ],
                 );
                 self.prism(view, vehicle, &cabin, [glass, glass, glass, paint]);
             }
             Kind::Van => {
                 let hull = block(0.35, 1.2, [-half, half, width], [-half, half * 0.9, width]);
                 self.prism(view, vehicle, &hull, [paint; 4]);
-                let top = block(1.2, height, [-half, half * 0.9, width], [-half * 0.98, half * 0.55, width * 0.92]);
+                let top = block(
+                    1.2,
+                    height,
+                    [-half, half * 0.9, width],
+                    [-half * 0.98, half * 0.55, width * 0.92],
+                );
                 self.prism(view, vehicle, &top, [glass, paint, paint, paint]);
             }
             Kind::Bus => {
@@ -329,18 +406,32 @@ impl Painter {
                 self.prism(view, vehicle, &hull, [paint; 4]);
                 let windows = block(1.35, 2.5, [-half, half, width], [-half, half, width * 0.99]);
                 self.prism(view, vehicle, &windows, [glass, paint, glass, paint]);
-                let roof = block(2.5, height, [-half, half, width * 0.99], [-half * 0.98, half * 0.98, width * 0.9]);
+                let roof = block(
+                    2.5,
+                    height,
+                    [-half, half, width * 0.99],
+                    [-half * 0.98, half * 0.98, width * 0.9],
+                );
                 self.prism(view, vehicle, &roof, [paint, paint, paint, paint.map(|c| c * 0.9)]);
             }
             Kind::Truck => {
                 let cab = block(0.4, 1.6, [half - 2.3, half, width], [half - 2.3, half, width]);
-                let windscreen = block(1.6, 2.8, [half - 2.3, half, width], [half - 2.2, half - 0.35, width * 0.94]);
-                let load = block(0.9, height, [-half, half - 2.5, width], [-half, half - 2.5, width]);
-                let cargo =
-                    if vehicle.estate { paint } else { [0.78, 0.78, 0.76].map(|c: f64| c * (0.75 + 0.25 * paint[0])) };
+                let windscreen = block(
+                    1.6,
+                    2.8,
+                    [half - 2.3, half, width],
+                    [half - 2.2, half - 0.35, width * 0.94],
+                );
+                let load =
+                    block(0.9, height, [-half, half - 2.5, width], [-half, half - 2.5, width]);
+                let cargo = if vehicle.estate {
+                    paint
+                } else {
+                    [0.78, 0.78, 0.76].map(|c: f64| c * (0.75 + 0.25 * paint[0]))
+                };
                 // The nearer part hides the other.
-                let front_first =
-                    view.depth(vehicle.point(half, 0.0, 1.0)) > view.depth(vehicle.point(-half, 0.0, 1.0));
+                let front_first = view.depth(vehicle.point(half, 0.0, 1.0))
+                    > view.depth(vehicle.point(-half, 0.0, 1.0));
                 for part in if front_first { [true, false] } else { [false, true] } {
                     if part {
                         self.prism(view, vehicle, &cab, [paint; 4]);
@@ -392,8 +483,13 @@ impl Painter {
             if vehicle.kind == Kind::Car && zoom > 10.0 {
                 let pillar = color(self.light.shade(vehicle.color, normal), 1.0);
                 let (low, high) = (side * width * 0.461, side * width * 0.391);
-                let corners = [(-0.03, low, 0.88), (0.03, low, 0.88), (0.03, high, height), (-0.03, high, height)]
-                    .map(|(along, beside, up)| vehicle.point(along * length - 0.3, beside, up));
+                let corners = [
+                    (-0.03, low, 0.88),
+                    (0.03, low, 0.88),
+                    (0.03, high, height),
+                    (-0.03, high, height),
+                ]
+                .map(|(along, beside, up)| vehicle.point(along * length - 0.3, beside, up));
                 self.polygon(view, &corners, pillar);
             }
         }
@@ -407,15 +503,24 @@ impl Painter {
             }
             let glass = color(self.light.shade(glass, normal), 1.0);
             for side in [-0.38, 0.38] {
-                let corners = [(-0.1, 0.62), (0.1, 0.62), (0.1, 0.8), (-0.1, 0.8)]
-                    .map(|(beside, up)| vehicle.point(end * half * 1.003, (side + beside) * width, up));
+                let corners =
+                    [(-0.1, 0.62), (0.1, 0.62), (0.1, 0.8), (-0.1, 0.8)].map(|(beside, up)| {
+                        vehicle.point(end * half * 1.003, (side + beside) * width, up)
+                    });
                 self.polygon(view, &corners, glass);
             }
         }
     }
 
     /// A disc on a vehicle's side, around (along, beside, up).
-    fn wheel(&mut self, view: &View, vehicle: &OnRoad, [along, beside, up]: World, radius: f64, tint: Color) {
+    fn wheel(
+        &mut self,
+        view: &View,
+        vehicle: &OnRoad,
+        [along, beside, up]: World,
+        radius: f64,
+        tint: Color,
+    ) {
         let corners: [World; 10] = std::array::from_fn(|corner| {
             let (sin, cos) = (corner as f64 * std::f64::consts::TAU / 10.0).sin_cos();
             vehicle.point(along + cos * radius, beside, up + sin * radius)
@@ -430,8 +535,10 @@ impl Painter {
         let [hx, hy] = vehicle.heading;
         let night = weather == Weather::Night;
         let strength = if night { 1.0 } else { 0.45 };
-        let ends =
-            [(1.0, [1.0, 0.95, 0.82], 0.5), (-1.0, [0.95, 0.08, 0.05], if vehicle.braking { 0.45 } else { 0.26 })];
+        let ends = [
+            (1.0, [1.0, 0.95, 0.82], 0.5),
+            (-1.0, [0.95, 0.08, 0.05], if vehicle.braking { 0.45 } else { 0.26 }),
+        ];
         for (end, tint, size) in ends {
             if end > 0.0 && night {
                 let pool = vehicle.point(length / 2.0 + 4.0, 0.0, 0.0);
@@ -440,7 +547,8 @@ impl Painter {
             if !view.faces(vehicle.point(end * length / 2.0, 0.0, 0.7), [hx * end, hy * end, 0.0]) {
                 continue;
             }
-            let sides: &[f64] = if vehicle.kind == Kind::Motorcycle { &[0.0] } else { &[-0.38, 0.38] };
+            let sides: &[f64] =
+                if vehicle.kind == Kind::Motorcycle { &[0.0] } else { &[-0.38, 0.38] };
             for side in sides {
                 let lamp = vehicle.point(end * (length / 2.0 + 0.02), side * width, 0.72);
                 self.glow(view, lamp, [size * 3.0; 2], tint, 0.5 * strength);
@@ -463,8 +571,12 @@ impl Painter {
         let (across, up) = ((across * zoom).max(0.8) as f32, (up * zoom).max(0.8) as f32);
         let (width, height) = (self.canvas.width() as f32, self.canvas.height() as f32);
         let light = tint.map(|channel| (channel * strength * 255.0) as f32);
-        let (left, right) = ((x - across).max(0.0).floor() as usize, (x + across).clamp(0.0, width).ceil() as usize);
-        let (top, bottom) = ((y - up).max(0.0).floor() as usize, (y + up).clamp(0.0, height).ceil() as usize);
+        let (left, right) = (
+            (x - across).max(0.0).floor() as usize,
+            (x + across).clamp(0.0, width).ceil() as usize,
+        );
+        let (top, bottom) =
+            ((y - up).max(0.0).floor() as usize, (y + up).clamp(0.0, height).ceil() as usize);
         let stride = self.canvas.width() as usize * 4;
         for row in top..bottom {
             let dy = (row as f32 + 0.5 - y) / up;
@@ -474,7 +586,9 @@ impl Painter {
                 let fade = 1.0 - (dx * dx + dy * dy).sqrt();
                 if fade > 0.0 {
                     let pixel = &mut line[column * 4..column * 4 + 3];
-                    (0..3).for_each(|c| pixel[c] = pixel[c].saturating_add((light[c] * fade * fade) as u8));
+                    (0..3).for_each(|c| {
+                        pixel[c] = pixel[c].saturating_add((light[c] * fade * fade) as u8)
+                    });
                 }
             }
         }
@@ -485,7 +599,11 @@ impl Painter {
         let (width, height) = (f64::from(self.canvas.width()), f64::from(self.canvas.height()));
         let mut paths = PathBuilder::new();
         for _ in 0..90 {
-            let (x, y, length) = (chance.unit() * width, chance.unit() * height, chance.between(0.02, 0.06) * height);
+            let (x, y, length) = (
+                chance.unit() * width,
+                chance.unit() * height,
+                chance.between(0.02, 0.06) * height,
+            );
             paths.move_to(x as f32, y as f32);
             paths.line_to((x + length * 0.12) as f32, (y + length) as f32);
         }
@@ -501,7 +619,9 @@ impl Painter {
     fn develop(&mut self, time: f64, tick: u64, rgb: &mut [u8]) {
         let Lens { blur, gain, swing } = self.lens;
         // Automatic exposure hunts a little. In 1/128, so that a level times it fits 16 bits.
-        let gain = (gain * (1.0 + 0.03 * ((time / 17.0 + swing) * std::f64::consts::TAU).sin()) * 128.0).round() as u16;
+        let gain =
+            (gain * (1.0 + 0.03 * ((time / 17.0 + swing) * std::f64::consts::TAU).sin()) * 128.0)
+                .round() as u16;
         let mut chance = Chance::new(self.noise, tick);
         let stride = self.canvas.width() as usize * 4;
         let data = self.canvas.data();
@@ -509,7 +629,8 @@ impl Painter {
         let line = |row: usize| &data[row * stride..][..stride];
         self.soft.resize(stride, 0);
         for (row, out) in rgb.chunks_exact_mut(stride / 4 * 3).enumerate() {
-            let (above, here, below) = (line(row.saturating_sub(1)), line(row), line((row + 1).min(rows - 1)));
+            let (above, here, below) =
+                (line(row.saturating_sub(1)), line(row), line((row + 1).min(rows - 1)));
             self.soft.copy_from_slice(here);
             // The first and the last column stay sharp. Equal lengths let the compiler use vectors.
             let inner = stride - 8;
@@ -518,13 +639,16 @@ impl Painter {
             let soft = &mut self.soft[4..][..inner];
             let grain = &self.grain[(chance.next() % GRAIN) as usize * 4..][..inner];
             for at in 0..inner {
-                let [l, m, r, a, b] = [left[at], middle[at], right[at], above[at], below[at]].map(u16::from);
+                let [l, m, r, a, b] =
+                    [left[at], middle[at], right[at], above[at], below[at]].map(u16::from);
                 // At most 255 * 256.
                 let level = (m * (256 - 4 * blur) + (l + r + a + b) * blur) >> 8;
                 let exposed = ((level * gain) >> 7).min(255) as i16;
                 soft[at] = (exposed + i16::from(grain[at])).clamp(0, 255) as u8;
             }
-            for (out, pixel) in out.as_chunks_mut::<3>().0.iter_mut().zip(self.soft.as_chunks::<4>().0) {
+            for (out, pixel) in
+                out.as_chunks_mut::<3>().0.iter_mut().zip(self.soft.as_chunks::<4>().0)
+            {
                 out.copy_from_slice(&pixel[..3]);
             }
         }
@@ -533,7 +657,13 @@ impl Painter {
     // ---- shapes ----
 
     /// The faces that can be seen, sides before the top. Colours: front, back, sides, top.
-    fn prism(&mut self, view: &View, vehicle: &OnRoad, prism: &Prism, [front, back, side, top]: [Rgb; 4]) {
+    fn prism(
+        &mut self,
+        view: &View,
+        vehicle: &OnRoad,
+        prism: &Prism,
+        [front, back, side, top]: [Rgb; 4],
+    ) {
         let Prism { low, high, bottom: [b0, b1, bw], top: [t0, t1, tw] } = *prism;
         let p = |along: f64, beside: f64, up: f64| vehicle.point(along, beside, up);
         let (bw, tw) = (bw / 2.0, tw / 2.0);
@@ -588,7 +718,11 @@ fn outward(corners: &[World; 4], middle: World) -> World {
     let normal = [u[1] * v[2] - u[2] * v[1], u[2] * v[0] - u[0] * v[2], u[0] * v[1] - u[1] * v[0]];
     let length = normal.iter().map(|part| part * part).sum::<f64>().sqrt().max(1e-9);
     let away = edge(middle, corners[0]);
-    let sign = if normal[0] * away[0] + normal[1] * away[1] + normal[2] * away[2] < 0.0 { -1.0 } else { 1.0 };
+    let sign = if normal[0] * away[0] + normal[1] * away[1] + normal[2] * away[2] < 0.0 {
+        -1.0
+    } else {
+        1.0
+    };
     normal.map(|part| sign * part / length)
 }
 
@@ -626,7 +760,9 @@ fn ground(x: f64, y: f64, roads: &[Road], city: bool, weather: Weather, salt: u6
             beside = beside.min(edge);
             continue;
         }
-        let grain = 0.29 + 0.05 * texture(x * 6.0, y * 6.0, salt) + 0.05 * texture(x * 0.35, y * 0.35, salt ^ 5);
+        let grain = 0.29
+            + 0.05 * texture(x * 6.0, y * 6.0, salt)
+            + 0.05 * texture(x * 0.35, y * 0.35, salt ^ 5);
         let mut asphalt = [grain, grain, grain * 1.03].map(|c| c * wet);
         // Inside a crossroads there are no lines.
         let crossing = surface.is_some() || roads.iter().any(|other| crosses(other, road, x, y));
@@ -649,13 +785,18 @@ fn ground(x: f64, y: f64, roads: &[Road], city: bool, weather: Weather, salt: u6
     if let Some(surface) = surface {
         return surface;
     }
-    let patch = texture(x * 0.12, y * 0.12, salt ^ 1) * 0.6 + texture(x * 1.7, y * 1.7, salt ^ 2) * 0.4;
+    let patch =
+        texture(x * 0.12, y * 0.12, salt ^ 1) * 0.6 + texture(x * 1.7, y * 1.7, salt ^ 2) * 0.4;
     if city {
         if beside < 0.25 {
             return [0.62, 0.62, 0.6].map(|c| c * wet);
         }
         if beside < 3.2 {
-            let slab = if (x.rem_euclid(1.0) < 0.05) || (y.rem_euclid(1.0) < 0.05) { 0.4 } else { 0.5 + 0.05 * patch };
+            let slab = if (x.rem_euclid(1.0) < 0.05) || (y.rem_euclid(1.0) < 0.05) {
+                0.4
+            } else {
+                0.5 + 0.05 * patch
+            };
             return [slab, slab * 0.98, slab * 0.95].map(|c| c * wet);
         }
     } else if beside < 1.2 {

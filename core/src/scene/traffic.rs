@@ -131,14 +131,16 @@ const WARM_UP: f64 = 60.0;
 /// Seconds from one rush to the next.
 const TIDE: f64 = 95.0;
 
-/// From this level on something beyond the picture stops the traffic now and then, and jams run back through it.
+/// From this level on something beyond the picture stops the traffic now and then, and jams run
+/// back through it.
 const JAMMED: f64 = 1.5;
 
 /// Seconds of a traffic light's phase, and of the pause in which all wait.
 const PHASE: (f64, f64) = (14.0, 3.0);
 
-/// The Intelligent Driver Model's acceleration (Treiber, Hennecke and Helbing 2000): maximum acceleration 1.6, comfortable deceleration 2.2
-/// m/s2, time headway 1.3 s, standstill gap 2 m, exponent 4.
+/// The Intelligent Driver Model's acceleration (Treiber, Hennecke and Helbing 2000): maximum
+/// acceleration 1.6, comfortable deceleration 2.2 m/s2, time headway 1.3 s, standstill gap 2 m,
+/// exponent 4.
 fn intelligent_driver(speed: f64, free: f64, gap: f64, approach: f64) -> f64 {
     let wanted = 2.0 + (speed * 1.3 + speed * approach / (2.0 * (1.6f64 * 2.2).sqrt())).max(0.0);
     1.6 * (1.0 - (speed / free).powi(4) - (wanted / gap.max(0.1)).powi(2))
@@ -150,7 +152,11 @@ impl Traffic {
         let mut lanes = Vec::new();
         let mut roads = Vec::new();
         let jam = |at: f64, phase: usize| (level >= JAMMED).then_some((at, phase));
-        let mut lane = |from: Ground, to: Ground, speed: f64, light: Option<(f64, usize)>, parked: bool| {
+        let mut lane = |from: Ground,
+                        to: Ground,
+                        speed: f64,
+                        light: Option<(f64, usize)>,
+                        parked: bool| {
             lanes.push(Lane { from, to, speed, light, parked, queue: Vec::new(), arrival: 0.0 });
         };
         match viewpoint {
@@ -248,9 +254,11 @@ impl Traffic {
         let kind = self.chance.weighted(kinds);
         // Most cars are white, black, grey or silver.
         let color = match kind {
-            Kind::Bus => {
-                self.chance.weighted(&[([0.75, 0.15, 0.12], 2.0), ([0.85, 0.75, 0.2], 1.0), ([0.85, 0.86, 0.88], 2.0)])
-            }
+            Kind::Bus => self.chance.weighted(&[
+                ([0.75, 0.15, 0.12], 2.0),
+                ([0.85, 0.75, 0.2], 1.0),
+                ([0.85, 0.86, 0.88], 2.0),
+            ]),
             _ => self.chance.weighted(&[
                 ([0.88, 0.88, 0.87], 26.0),
                 ([0.08, 0.08, 0.09], 20.0),
@@ -294,12 +302,14 @@ impl Traffic {
                 let mut approach = ahead.map_or(0.0, |(_, speed)| driver.speed - speed);
                 // Who can no longer stop in comfort drives on.
                 let stopping = driver.speed * driver.speed / (2.0 * 3.0);
-                if let Some(at) = red.filter(|at| *at > driver.front && at - driver.front > stopping * 0.8)
+                if let Some(at) =
+                    red.filter(|at| *at > driver.front && at - driver.front > stopping * 0.8)
                     && at - driver.front < gap
                 {
                     (gap, approach) = (at - driver.front, driver.speed);
                 }
-                let acceleration = intelligent_driver(driver.speed, free * driver.temper, gap, approach).max(-8.0);
+                let acceleration =
+                    intelligent_driver(driver.speed, free * driver.temper, gap, approach).max(-8.0);
                 driver.speed = (driver.speed + acceleration * STEP).max(0.0);
                 driver.front += driver.speed * STEP;
                 ahead = Some((driver.front - driver.kind.size()[0], driver.speed));
@@ -314,11 +324,15 @@ impl Traffic {
         if now < self.lanes[index].arrival || self.level <= 0.0 {
             return;
         }
-        let room = self.lanes[index].queue.last().is_none_or(|last| last.front - last.kind.size()[0] > 6.0);
+        let room = self.lanes[index]
+            .queue
+            .last()
+            .is_none_or(|last| last.front - last.kind.size()[0] > 6.0);
         // From nearly nothing to thick, in some minutes; longer at both ends than in between.
         let swing = 0.5 + 0.5 * ((now + self.swing) * std::f64::consts::TAU / TIDE).sin();
         let tide = (swing * swing * (3.0 - 2.0 * swing)).max(0.02);
-        // A Poisson process by thinning (Lewis and Shedler 1979): drawn at the highest rate, kept in proportion.
+        // A Poisson process by thinning (Lewis and Shedler 1979): drawn at the highest rate, kept
+        // in proportion.
         self.lanes[index].arrival = now - (1.0 - self.chance.unit()).ln() / (0.36 * self.level);
         if self.chance.unit() > tide {
             return;
@@ -327,9 +341,15 @@ impl Traffic {
             self.lanes[index].arrival = now + 0.5;
             return;
         }
-        let speed = self.lanes[index].queue.last().map_or(self.lanes[index].speed * 0.8, |last| last.speed);
-        let kinds =
-            [(Kind::Car, 74.0), (Kind::Van, 11.0), (Kind::Truck, 8.0), (Kind::Bus, 3.0), (Kind::Motorcycle, 4.0)];
+        let speed =
+            self.lanes[index].queue.last().map_or(self.lanes[index].speed * 0.8, |last| last.speed);
+        let kinds = [
+            (Kind::Car, 74.0),
+            (Kind::Van, 11.0),
+            (Kind::Truck, 8.0),
+            (Kind::Bus, 3.0),
+            (Kind::Motorcycle, 4.0),
+        ];
         let driver = self.driver(&kinds, 0.0, speed);
         self.lanes[index].queue.push(driver);
     }

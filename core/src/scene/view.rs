@@ -6,7 +6,8 @@ use super::{Chance, VISIBLE, Vehicle, Viewpoint};
 /// A point in the world in metres: right, away, up.
 pub(super) type World = [f64; 3];
 
-/// A point in the picture: x in 0..1 of the width, y in widths too, so that both have the same unit.
+/// A point in the picture: x in 0..1 of the width, y in widths too, so that both have the same
+/// unit.
 pub(super) type Pixel = [f64; 2];
 
 /// Where the camera stands and looks.
@@ -30,21 +31,36 @@ impl View {
         let mut vary = |middle: f64, spread: f64| middle + chance.between(-spread, spread);
         // Position, turn to the left in degrees, look down in degrees, focal length.
         let (position, yaw, pitch, focal) = match viewpoint {
-            Viewpoint::Highway => {
-                ([vary(0.0, 5.0), -4.0, vary(9.5, 1.5)], vary(0.0, 5.0), vary(17.0, 3.0), vary(1.0, 0.15))
-            }
-            Viewpoint::Junction => {
-                ([vary(9.0, 5.0), -6.0, vary(16.0, 3.0)], vary(8.0, 6.0), vary(24.0, 2.0), vary(0.85, 0.08))
-            }
-            Viewpoint::TopDown => {
-                ([vary(0.0, 8.0), vary(-4.0, 4.0), vary(75.0, 15.0)], vary(0.0, 12.0), 88.0, vary(0.95, 0.1))
-            }
-            Viewpoint::Roadside => {
-                ([vary(4.0, 4.0), 0.0, vary(6.0, 1.2)], vary(-32.0, 7.0), vary(13.0, 2.0), vary(0.85, 0.1))
-            }
-            Viewpoint::Street => {
-                ([vary(4.5, 2.0), -6.0, vary(7.5, 1.5)], vary(5.0, 4.0), vary(17.0, 2.5), vary(0.9, 0.1))
-            }
+            Viewpoint::Highway => (
+                [vary(0.0, 5.0), -4.0, vary(9.5, 1.5)],
+                vary(0.0, 5.0),
+                vary(17.0, 3.0),
+                vary(1.0, 0.15),
+            ),
+            Viewpoint::Junction => (
+                [vary(9.0, 5.0), -6.0, vary(16.0, 3.0)],
+                vary(8.0, 6.0),
+                vary(24.0, 2.0),
+                vary(0.85, 0.08),
+            ),
+            Viewpoint::TopDown => (
+                [vary(0.0, 8.0), vary(-4.0, 4.0), vary(75.0, 15.0)],
+                vary(0.0, 12.0),
+                88.0,
+                vary(0.95, 0.1),
+            ),
+            Viewpoint::Roadside => (
+                [vary(4.0, 4.0), 0.0, vary(6.0, 1.2)],
+                vary(-32.0, 7.0),
+                vary(13.0, 2.0),
+                vary(0.85, 0.1),
+            ),
+            Viewpoint::Street => (
+                [vary(4.5, 2.0), -6.0, vary(7.5, 1.5)],
+                vary(5.0, 4.0),
+                vary(17.0, 2.5),
+                vary(0.9, 0.1),
+            ),
         };
         let (yaw, pitch): (f64, f64) = (yaw.to_radians(), pitch.to_radians());
         let forward = [-yaw.sin() * pitch.cos(), yaw.cos() * pitch.cos(), -pitch.sin()];
@@ -91,7 +107,8 @@ impl View {
     /// Where the ray through a pixel meets the ground; `None` above the horizon.
     pub fn ground(&self, [x, y]: Pixel) -> Option<[f64; 2]> {
         let (across, upward) = ((x - 0.5) / self.focal, (self.height / 2.0 - y) / self.focal);
-        let ray = [0, 1, 2].map(|axis| self.forward[axis] + across * self.right[axis] + upward * self.up[axis]);
+        let ray = [0, 1, 2]
+            .map(|axis| self.forward[axis] + across * self.right[axis] + upward * self.up[axis]);
         (ray[2] < -1e-4).then(|| {
             let far = -self.position[2] / ray[2];
             [self.position[0] + far * ray[0], self.position[1] + far * ray[1]]
@@ -151,7 +168,8 @@ fn body(view: &View, vehicle: OnRoad) -> Option<Body> {
     if right < 0.0 || left > 1.0 || bottom < 0.0 || top > view.height {
         return None;
     }
-    let bounds = Vehicle { kind: vehicle.kind, x: left, y: top, width: right - left, height: bottom - top };
+    let bounds =
+        Vehicle { kind: vehicle.kind, x: left, y: top, width: right - left, height: bottom - top };
     let depth = view.depth(vehicle.point(0.0, 0.0, 0.0));
     Some(Body { vehicle, depth, outline: hull(corners), bounds })
 }
@@ -159,11 +177,15 @@ fn body(view: &View, vehicle: OnRoad) -> Option<Body> {
 /// Convex hull by Andrew's monotone chain (1979).
 fn hull(mut points: Vec<Pixel>) -> Vec<Pixel> {
     points.sort_by(|a, b| a[0].total_cmp(&b[0]).then(a[1].total_cmp(&b[1])));
-    let turn = |o: Pixel, a: Pixel, b: Pixel| (a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0]);
+    let turn = |o: Pixel, a: Pixel, b: Pixel| {
+        (a[0] - o[0]) * (b[1] - o[1]) - (a[1] - o[1]) * (b[0] - o[0])
+    };
     let half = |points: &mut dyn Iterator<Item = Pixel>| {
         let mut chain: Vec<Pixel> = Vec::new();
         for point in points {
-            while chain.len() >= 2 && turn(chain[chain.len() - 2], chain[chain.len() - 1], point) <= 0.0 {
+            while chain.len() >= 2
+                && turn(chain[chain.len() - 2], chain[chain.len() - 1], point) <= 0.0
+            {
                 chain.pop();
             }
             chain.push(point);
@@ -217,8 +239,9 @@ pub(super) fn visible(bodies: &[Body], aspect: f64) -> Vec<Vehicle> {
 
 /// Calls `mark` with each cell whose middle lies inside the convex `outline`.
 fn fill(outline: &[Pixel], cell: f64, rows: usize, mut mark: impl FnMut(usize)) {
-    let (top, bottom) =
-        outline.iter().fold((f64::INFINITY, 0.0f64), |(top, bottom), p| (top.min(p[1]), bottom.max(p[1])));
+    let (top, bottom) = outline
+        .iter()
+        .fold((f64::INFINITY, 0.0f64), |(top, bottom), p| (top.min(p[1]), bottom.max(p[1])));
     let first = ((top / cell - 0.5).ceil().max(0.0)) as usize;
     let last = ((bottom / cell).ceil().max(0.0) as usize).min(rows);
     for row in first..last {

@@ -26,8 +26,8 @@ pub struct Build<'a> {
     pub capabilities: &'a [u32],
     /// Keeps names and precisions of layers in the plan.
     pub detailed: bool,
-    /// What earlier builds on this GPU measured ([`Built::timings`]); nothing for none. What does not fit is left out. Not for TensorRT-RTX,
-    /// which measures nothing.
+    /// What earlier builds on this GPU measured ([`Built::timings`]); nothing for none. What does
+    /// not fit is left out. Not for TensorRT-RTX, which measures nothing.
     pub timings: &'a [u8],
 }
 
@@ -36,8 +36,8 @@ pub struct Build<'a> {
 pub struct Built {
     /// The plan.
     pub plan: Vec<u8>,
-    /// How long each way took to do what a layer does, measured now and before: the longest part of a build, of which the next one of the
-    /// same layers is spared. Empty with TensorRT-RTX.
+    /// How long each way took to do what a layer does, measured now and before: the longest part of
+    /// a build, of which the next one of the same layers is spared. Empty with TensorRT-RTX.
     pub timings: Vec<u8>,
 }
 
@@ -97,8 +97,8 @@ struct Watcher<'a> {
 }
 
 impl Library {
-    /// Builds a plan: seconds with TensorRT-RTX, minutes with TensorRT. `watch` is told of the progress, by any thread, and ends the build
-    /// by returning false.
+    /// Builds a plan: seconds with TensorRT-RTX, minutes with TensorRT. `watch` is told of the
+    /// progress, by any thread, and ends the build by returning false.
     pub fn build(&self, build: &Build<'_>, watch: OnProgress<'_>) -> Result<Built, TensorRtError> {
         let refused = |reason| TensorRtError::Build { library: self.to_string(), reason };
         if build.max_batch == 0 {
@@ -112,9 +112,11 @@ impl Library {
             ));
         }
         let (create_parser, parser_version) = self.parser()?;
-        let capabilities: Vec<i32> = build.capabilities.iter().map(|capability| capability.cast_signed()).collect();
+        let capabilities: Vec<i32> =
+            build.capabilities.iter().map(|capability| capability.cast_signed()).collect();
         let watcher = Watcher { watch, ended: AtomicBool::new(false) };
-        let (table, table_size) = build.calibration.map_or((ptr::null(), 0), |table| (table.as_ptr(), table.len()));
+        let (table, table_size) =
+            build.calibration.map_or((ptr::null(), 0), |table| (table.as_ptr(), table.len()));
         let size = |value: usize| i64::try_from(value).unwrap_or(i64::MAX);
         let ask = ffi::Build {
             create_builder: self.create_builder,
@@ -137,7 +139,11 @@ impl Library {
             capability_count: i32::try_from(capabilities.len()).unwrap_or(i32::MAX),
             detailed: build.detailed.into(),
             workspace: 0,
-            timings: if build.timings.is_empty() { ptr::null() } else { build.timings.as_ptr().cast() },
+            timings: if build.timings.is_empty() {
+                ptr::null()
+            } else {
+                build.timings.as_ptr().cast()
+            },
             timings_size: build.timings.len(),
             progress: Some(progress),
             progress_user: ptr::from_ref(&watcher).cast_mut().cast(),
@@ -145,8 +151,9 @@ impl Library {
         // One place for all texts: the shim hands `user` to each function.
         let mut texts = Texts::default();
         log::forget();
-        // SAFETY: entry points and shim are of one family, as was checked when the library opened; all that `ask` points to lives through the
-        // call, and TensorRT keeps nothing of it; the three functions get the texts that they are made for.
+        // SAFETY: entry points and shim are of one family, as was checked when the library opened;
+        // all that `ask` points to lives through the call, and TensorRT keeps nothing of it; the
+        // three functions get the texts that they are made for.
         let done = unsafe {
             (self.shim.build)(
                 &ask,
@@ -200,7 +207,8 @@ unsafe extern "C" fn progress(
     steps: i32,
     step: i32,
 ) -> i32 {
-    // SAFETY: `build` hands over its watcher, which outlives the build and is only read; the texts live until this returns.
+    // SAFETY: `build` hands over its watcher, which outlives the build and is only read; the texts
+    // live until this returns.
     let (watcher, phase, parent) = unsafe {
         let parent = (!parent.is_null()).then(|| CStr::from_ptr(parent).to_string_lossy());
         (&*user.cast::<Watcher<'_>>(), CStr::from_ptr(phase).to_string_lossy(), parent)
@@ -211,7 +219,8 @@ unsafe extern "C" fn progress(
         _ => Progress::End { phase: &phase },
     };
     // A panic must not travel through TensorRT.
-    let goes_on = panic::catch_unwind(AssertUnwindSafe(|| (watcher.watch)(progress))).unwrap_or(false);
+    let goes_on =
+        panic::catch_unwind(AssertUnwindSafe(|| (watcher.watch)(progress))).unwrap_or(false);
     if !goes_on {
         watcher.ended.store(true, Ordering::Relaxed);
     }

@@ -143,7 +143,8 @@ pub fn folder() -> Option<PathBuf> {
 impl Label {
     /// The label of what is asked for.
     pub fn of(request: &PlanRequest<'_>) -> Result<Self, TensorRtError> {
-        let calibration_sha256 = request.calibration.map(read).transpose()?.map(|table| digest(&table));
+        let calibration_sha256 =
+            request.calibration.map(read).transpose()?.map(|table| digest(&table));
         let serves_all = request.library.flavour() == Flavour::TensorRtRtx;
         Ok(Self {
             network: request.onnx.file_stem().unwrap_or_default().to_string_lossy().into_owned(),
@@ -165,7 +166,11 @@ impl Label {
     /// The plan's name without its end: what a person wants to know, and a digest of everything.
     fn name(&self) -> String {
         // Names of layers change nothing in what a plan does.
-        let all = serde_json::to_string(&Self { plan_sha256: String::new(), detailed: false, ..self.clone() });
+        let all = serde_json::to_string(&Self {
+            plan_sha256: String::new(),
+            detailed: false,
+            ..self.clone()
+        });
         let digest = digest(all.expect("a label is plain").as_bytes());
         format!(
             "{}-{}-{}x{}-b{}-sm{}-{}-{}-{}",
@@ -198,19 +203,23 @@ impl Label {
 
     /// The network's name without its precision: quantized files say it in their own names.
     pub fn model(&self) -> &str {
-        let name = self.network.strip_suffix(self.precision.name()).and_then(|rest| rest.strip_suffix('-'));
+        let name = self
+            .network
+            .strip_suffix(self.precision.name())
+            .and_then(|rest| rest.strip_suffix('-'));
         name.unwrap_or(&self.network)
     }
 
     /// In what `self`, which is there, differs from `wanted`.
     fn differs(&self, wanted: &Self) -> Vec<String> {
         let mut differences = Vec::new();
-        let mut compare = |what: &str, has: &dyn std::fmt::Display, wanted: &dyn std::fmt::Display| {
-            let (has, wanted) = (has.to_string(), wanted.to_string());
-            if has != wanted {
-                differences.push(format!("{what} {has}, now {wanted}"));
-            }
-        };
+        let mut compare =
+            |what: &str, has: &dyn std::fmt::Display, wanted: &dyn std::fmt::Display| {
+                let (has, wanted) = (has.to_string(), wanted.to_string());
+                if has != wanted {
+                    differences.push(format!("{what} {has}, now {wanted}"));
+                }
+            };
         let capability = |value: u32| format!("{}.{}", value / 10, value % 10);
         compare(
             "network",
@@ -223,13 +232,23 @@ impl Label {
             &format!("{} {}", wanted.library, wanted.version),
         );
         compare("compute capability", &capability(self.capability), &capability(wanted.capability));
-        let gpu = |label: &Self| if label.gpu.is_empty() { "of any model".to_owned() } else { label.gpu.clone() };
+        let gpu = |label: &Self| {
+            if label.gpu.is_empty() { "of any model".to_owned() } else { label.gpu.clone() }
+        };
         compare("GPU", &gpu(self), &gpu(wanted));
         compare("precision", &self.precision.name(), &wanted.precision.name());
-        compare("input", &format!("{}x{}", self.width, self.height), &format!("{}x{}", wanted.width, wanted.height));
+        compare(
+            "input",
+            &format!("{}x{}", self.width, self.height),
+            &format!("{}x{}", wanted.width, wanted.height),
+        );
         compare("largest batch", &self.max_batch, &wanted.max_batch);
         let table = |label: &Self| {
-            label.calibration_sha256.as_deref().map_or("none", |digest| &digest[..digest.len().min(12)]).to_owned()
+            label
+                .calibration_sha256
+                .as_deref()
+                .map_or("none", |digest| &digest[..digest.len().min(12)])
+                .to_owned()
         };
         compare("calibration table", &table(self), &table(wanted));
         differences
@@ -243,18 +262,26 @@ pub(super) fn target(gpu: &str, capability: u32) -> String {
 }
 
 fn read(path: &Path) -> Result<Vec<u8>, TensorRtError> {
-    fs::read(path).map_err(|error| TensorRtError::File { path: path.display().to_string(), reason: error.to_string() })
+    fs::read(path).map_err(|error| TensorRtError::File {
+        path: path.display().to_string(),
+        reason: error.to_string(),
+    })
 }
 
 /// Builds what is asked for, and nothing else.
-pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: OnProgress<'_>) -> Result<Vec<u8>, TensorRtError> {
+pub fn build(
+    request: &PlanRequest<'_>,
+    capabilities: &[u32],
+    watch: OnProgress<'_>,
+) -> Result<Vec<u8>, TensorRtError> {
     let mut onnx = read(request.onnx)?;
     let library = request.library;
     let takes_flags = (library.flavour(), library.version().major) == (Flavour::TensorRt, 10);
     let calibration = request.calibration.map(read).transpose()?;
     let half = match request.precision {
         Precision::Fp32 => false,
-        // With a table, TensorRT 10 chooses the types itself, and its names must be those of the graph that was calibrated.
+        // With a table, TensorRT 10 chooses the types itself, and its names must be those of the
+        // graph that was calibrated.
         _ if calibration.is_some() && takes_flags => true,
         Precision::Fp16 | Precision::Int8 | Precision::Auto => {
             onnx = to_half(&onnx).map_err(|error| TensorRtError::File {
@@ -282,7 +309,10 @@ pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: OnProgress<
     if let Some(place) = place.filter(|_| !built.timings.is_empty() && built.timings != timings)
         && let Err(error) = write_checked(&place, &built.timings)
     {
-        log::tell(Severity::Info, &format!("{}: {error}: the next build measures anew", place.display()));
+        log::tell(
+            Severity::Info,
+            &format!("{}: {error}: the next build measures anew", place.display()),
+        );
     }
     Ok(built.plan)
 }
@@ -292,18 +322,28 @@ pub fn build(request: &PlanRequest<'_>, capabilities: &[u32], watch: OnProgress<
 fn timings_path(request: &PlanRequest<'_>) -> Option<PathBuf> {
     let library = request.library;
     let (capability, model) = (request.capability, short_digest(request.gpu));
-    let name = format!("timings-sm{capability}-{model}-{}-{}.cache", library.flavour().name(), library.version());
+    let name = format!(
+        "timings-sm{capability}-{model}-{}-{}.cache",
+        library.flavour().name(),
+        library.version()
+    );
     (library.flavour() == Flavour::TensorRt).then_some(folder()?.join(name))
 }
 
-/// The plan that is asked for, loaded onto the GPU whose context is current: from the cache, or built, which takes minutes and is watched by
-/// `watch`.
-pub fn load(request: &PlanRequest<'_>, watch: OnProgress<'_>) -> Result<CachedPlan<Arc<Plan>>, TensorRtError> {
+/// The plan that is asked for, loaded onto the GPU whose context is current: from the cache, or
+/// built, which takes minutes and is watched by `watch`.
+pub fn load(
+    request: &PlanRequest<'_>,
+    watch: OnProgress<'_>,
+) -> Result<CachedPlan<Arc<Plan>>, TensorRtError> {
     find(request, folder().as_deref(), &|plan| request.library.load(plan), watch)
 }
 
 /// As [`load`], but the plan's bytes, which need no GPU.
-pub fn plan_for(request: &PlanRequest<'_>, watch: OnProgress<'_>) -> Result<CachedPlan<Vec<u8>>, TensorRtError> {
+pub fn plan_for(
+    request: &PlanRequest<'_>,
+    watch: OnProgress<'_>,
+) -> Result<CachedPlan<Vec<u8>>, TensorRtError> {
     find(request, folder().as_deref(), &|plan| Ok(plan.to_vec()), watch)
 }
 
@@ -316,7 +356,8 @@ fn find<T>(
 ) -> Result<CachedPlan<T>, TensorRtError> {
     // TensorRT-RTX builds for any GPU; TensorRT for the one at hand.
     let wanted = [request.capability];
-    let capabilities: &[u32] = if request.library.flavour() == Flavour::TensorRtRtx { &wanted } else { &[] };
+    let capabilities: &[u32] =
+        if request.library.flavour() == Flavour::TensorRtRtx { &wanted } else { &[] };
     let label = Label::of(request)?;
     let unkept = |instead, reason: String| -> Result<CachedPlan<T>, TensorRtError> {
         let bytes = build(request, capabilities, watch)?;
@@ -333,13 +374,19 @@ fn find<T>(
         Err(error) => return unkept(None, format!("{}: {error}", folder.display())),
     };
     let instead = match kept(&path, &label) {
-        Ok(Some((_, sha256))) if request.refused.is_some_and(|refused| refused.sha256 == sha256) => {
+        Ok(Some((_, sha256)))
+            if request.refused.is_some_and(|refused| refused.sha256 == sha256) =>
+        {
             request.refused.map(|refused| format!("{}: {}", path.display(), refused.reason))
         }
         Ok(Some((bytes, sha256))) => match open(&bytes) {
-            Ok(plan) => return Ok(CachedPlan { plan, origin: Origin::Kept, path: Some(path), sha256 }),
+            Ok(plan) => {
+                return Ok(CachedPlan { plan, origin: Origin::Kept, path: Some(path), sha256 });
+            }
             // Another plan would need as much memory.
-            Err(TensorRtError::Load { reason, .. }) if !reason.to_lowercase().contains("memory") => {
+            Err(TensorRtError::Load { reason, .. })
+                if !reason.to_lowercase().contains("memory") =>
+            {
                 Some(format!("{} does not load ({reason})", path.display()))
             }
             Err(error) => return Err(error),
@@ -368,7 +415,10 @@ fn find<T>(
         None => format!("the next start takes it from {}", folder.display()),
         Some(reason) => format!("it is not kept for the next start: {reason}"),
     };
-    log::tell(Severity::Warning, &format!("{what} is built after {:.1} s; {next}", since.elapsed().as_secs_f64()));
+    log::tell(
+        Severity::Warning,
+        &format!("{what} is built after {:.1} s; {next}", since.elapsed().as_secs_f64()),
+    );
     if !watch(Progress::Built { unkept: unkept.as_deref() }) {
         return Err(TensorRtError::Ended);
     }
@@ -376,10 +426,11 @@ fn find<T>(
     Ok(CachedPlan { plan, origin: Origin::Built { instead, unkept }, path, sha256: digest(&bytes) })
 }
 
-/// The file at `path`, locked against other processes. While another one has it, `watch` is asked whether to go on waiting. The inner error
-/// is that nothing can be locked there.
+/// The file at `path`, locked against other processes. While another one has it, `watch` is asked
+/// whether to go on waiting. The inner error is that nothing can be locked there.
 pub fn alone(path: &Path, watch: OnProgress<'_>) -> Result<io::Result<File>, TensorRtError> {
-    let made = fs::create_dir_all(path.parent().unwrap_or(Path::new("."))).and_then(|()| File::create(path));
+    let made = fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))
+        .and_then(|()| File::create(path));
     let file = match made {
         Ok(file) => file,
         Err(error) => return Ok(Err(error)),
@@ -404,26 +455,32 @@ fn kept(path: &Path, wanted: &Label) -> Result<Option<(Vec<u8>, String)>, String
     };
     let beside = label_path(path);
     let text = fs::read(&beside).map_err(|error| format!("{}: {error}", beside.display()))?;
-    let label: Label = serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", beside.display()))?;
+    let label: Label =
+        serde_json::from_slice(&text).map_err(|error| format!("{}: {error}", beside.display()))?;
     let differences = label.differs(wanted);
     if !differences.is_empty() {
         return Err(format!("{} is for another use ({})", path.display(), differences.join("; ")));
     }
     let sha256 = digest(&bytes);
     if label.plan_sha256 != sha256 {
-        return Err(format!("{} is damaged: its SHA-256 is not the one that was written beside it", path.display()));
+        return Err(format!(
+            "{} is damaged: its SHA-256 is not the one that was written beside it",
+            path.display()
+        ));
     }
     Ok(Some((bytes, sha256)))
 }
 
-/// What there is instead: the kept plan of the same network that comes nearest, and in what it differs.
+/// What there is instead: the kept plan of the same network that comes nearest, and in what it
+/// differs.
 fn other(folder: &Path, wanted: &Label) -> Option<String> {
     let entries = fs::read_dir(folder).ok()?;
     let labels = entries.filter_map(|entry| {
         let path = entry.ok()?.path();
         let json = path.extension().is_some_and(|extension| extension == "json");
         let label: Label = json.then(|| serde_json::from_slice(&fs::read(&path).ok()?).ok())??;
-        (label.network == wanted.network && label.precision == wanted.precision).then_some((path, label))
+        (label.network == wanted.network && label.precision == wanted.precision)
+            .then_some((path, label))
     });
     let (path, differences) = labels
         .map(|(path, label)| (path.with_extension(""), label.differs(wanted)))
@@ -436,7 +493,8 @@ pub fn label_path(path: &Path) -> PathBuf {
     path.with_added_extension("json")
 }
 
-/// Writes the plan and its label, each whole or not at all; the label last, as it vouches for the plan.
+/// Writes the plan and its label, each whole or not at all; the label last, as it vouches for the
+/// plan.
 pub fn write(path: &Path, plan: &[u8], label: &Label) -> io::Result<()> {
     let label = Label { plan_sha256: digest(plan), ..label.clone() };
     write_whole(path, plan)?;

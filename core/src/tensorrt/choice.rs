@@ -64,7 +64,9 @@ impl fmt::Display for PrecisionTrials {
         for trial in &self.trials {
             match (&trial.fault, trial.microseconds) {
                 (Some(fault), _) => write!(f, "; {} is not used: {fault}", trial.precision)?,
-                (None, Some(time)) => write!(f, "; {} takes {time:.0} µs a batch", trial.precision)?,
+                (None, Some(time)) => {
+                    write!(f, "; {} takes {time:.0} µs a batch", trial.precision)?
+                }
                 (None, None) => {}
             }
         }
@@ -90,13 +92,19 @@ pub fn choose(
             // The user's own wish is no property of the precision.
             Err(TensorRtError::Ended) => return Err(TensorRtError::Ended),
             Err(error) => {
-                trials.push(Trial { precision, microseconds: None, fault: Some(error.to_string()) });
+                trials.push(Trial {
+                    precision,
+                    microseconds: None,
+                    fault: Some(error.to_string()),
+                });
                 last = Some(error);
             }
         }
     }
     let usable = trials.iter().filter(|trial| trial.fault.is_none());
-    let best = usable.min_by(|a, b| a.microseconds.unwrap_or(f64::MAX).total_cmp(&b.microseconds.unwrap_or(f64::MAX)));
+    let best = usable.min_by(|a, b| {
+        a.microseconds.unwrap_or(f64::MAX).total_cmp(&b.microseconds.unwrap_or(f64::MAX))
+    });
     match (best.map(|trial| trial.precision), last) {
         (Some(precision), _) => Ok(PrecisionTrials { purpose, precision, trials }),
         (None, Some(error)) => Err(error),
@@ -126,7 +134,8 @@ impl Purpose {
 impl PrecisionTrials {
     /// All that are kept in `folder`, by their purpose.
     pub fn all(folder: &Path) -> Vec<Self> {
-        let entries = std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
+        let entries =
+            std::fs::read_dir(folder).into_iter().flatten().flatten().map(|entry| entry.path());
         let mut found: Vec<_> = entries.filter_map(|path| Self::read(&path)).collect();
         found.sort_by_cached_key(|choice| choice.purpose.to_string());
         found
@@ -158,10 +167,15 @@ mod tests {
     #[test]
     fn the_fastest_that_counts_is_chosen() {
         let times = |int8: u64, fp16: u64| {
-            move |precision| Ok(Duration::from_micros(if precision == Precision::Int8 { int8 } else { fp16 }))
+            move |precision| {
+                Ok(Duration::from_micros(if precision == Precision::Int8 { int8 } else { fp16 }))
+            }
         };
         let both = [Precision::Int8, Precision::Fp16];
-        assert_eq!(choose(Purpose::default(), &both, times(10, 20)).expect("one").precision, Precision::Int8);
+        assert_eq!(
+            choose(Purpose::default(), &both, times(10, 20)).expect("one").precision,
+            Precision::Int8
+        );
         // INT8 is not always faster: depthwise convolutions hardly gain.
         let choice = choose(Purpose::default(), &both, times(21, 20)).expect("one");
         assert_eq!(choice.to_string(), "fp16; int8 takes 21 µs a batch; fp16 takes 20 µs a batch");
@@ -172,16 +186,27 @@ mod tests {
         let mut calls = 0;
         let choice = choose(Purpose::default(), &[Precision::Int8, Precision::Fp16], |precision| {
             calls += 1;
-            if precision == Precision::Int8 { Err(fault("counts 0.0")) } else { Ok(Duration::from_micros(30)) }
+            if precision == Precision::Int8 {
+                Err(fault("counts 0.0"))
+            } else {
+                Ok(Duration::from_micros(30))
+            }
         });
         let choice = choice.expect("the other one");
         assert_eq!((choice.precision, calls), (Precision::Fp16, 2));
         assert!(
-            choice.to_string().contains("int8 is not used: TensorRT 11.4.0 builds no plan: counts 0.0"),
+            choice
+                .to_string()
+                .contains("int8 is not used: TensorRT 11.4.0 builds no plan: counts 0.0"),
             "{choice}"
         );
-        assert!(choose(Purpose::default(), &[Precision::Int8], |_| Err(fault("counts 0.0"))).is_err());
-        assert!(matches!(choose(Purpose::default(), &[], |_| Ok(Duration::ZERO)), Err(TensorRtError::NothingToBuild)));
+        assert!(
+            choose(Purpose::default(), &[Precision::Int8], |_| Err(fault("counts 0.0"))).is_err()
+        );
+        assert!(matches!(
+            choose(Purpose::default(), &[], |_| Ok(Duration::ZERO)),
+            Err(TensorRtError::NothingToBuild)
+        ));
     }
 
     #[test]
@@ -189,10 +214,13 @@ mod tests {
         let folder = tempfile::tempdir().expect("a folder");
         let path = folder.path().join("engines/choice.json");
         assert_eq!(PrecisionTrials::read(&path), None);
-        let choice = choose(Purpose::default(), &[Precision::Fp16], |_| Ok(Duration::from_micros(7))).expect("one");
+        let choice =
+            choose(Purpose::default(), &[Precision::Fp16], |_| Ok(Duration::from_micros(7)))
+                .expect("one");
         choice.write(&path).expect("the folder can be written");
         assert_eq!(PrecisionTrials::read(&path), Some(choice.clone()));
-        std::fs::write(folder.path().join("engines/other.json"), "{}").expect("the folder can be written");
+        std::fs::write(folder.path().join("engines/other.json"), "{}")
+            .expect("the folder can be written");
         assert_eq!(PrecisionTrials::all(path.parent().expect("a folder")), [choice]);
     }
 }

@@ -40,7 +40,8 @@ pub(super) struct Tensor {
 
 pub(super) type Log = extern "C" fn(i32, *const c_char);
 pub(super) type Text = unsafe extern "C" fn(*mut c_void, *const c_char, usize);
-pub(super) type Progress = unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char, i32, i32) -> i32;
+pub(super) type Progress =
+    unsafe extern "C" fn(*mut c_void, *const c_char, *const c_char, i32, i32) -> i32;
 
 #[repr(C)]
 pub(super) struct Build {
@@ -87,7 +88,8 @@ pub(super) struct Shim {
     pub engine_tensor: unsafe extern "C" fn(*mut c_void, i32, *mut Tensor) -> c_int,
     pub engine_profiles: Count,
     pub engine_profile: unsafe extern "C" fn(*mut c_void, *const c_char, i32, i32) -> Dims,
-    pub engine_shape: unsafe extern "C" fn(*mut c_void, *const c_char, *const Dims, *const c_char) -> Dims,
+    pub engine_shape:
+        unsafe extern "C" fn(*mut c_void, *const c_char, *const Dims, *const c_char) -> Dims,
     pub engine_memory: unsafe extern "C" fn(*mut c_void) -> i64,
     pub engine_layers: Count,
     pub engine_inspect: unsafe extern "C" fn(*mut c_void, *mut c_void, Text) -> c_int,
@@ -97,7 +99,8 @@ pub(super) struct Shim {
     pub context_shape: unsafe extern "C" fn(*mut c_void, *const c_char, *const Dims) -> c_int,
     pub context_address: unsafe extern "C" fn(*mut c_void, *const c_char, *mut c_void) -> c_int,
     pub context_enqueue: unsafe extern "C" fn(*mut c_void, *mut c_void) -> c_int,
-    pub build: unsafe extern "C" fn(*const Build, *mut c_void, *mut c_void, Text, Text, Text) -> c_int,
+    pub build:
+        unsafe extern "C" fn(*const Build, *mut c_void, *mut c_void, Text, Text, Text) -> c_int,
     pub kernels: unsafe extern "C" fn(*mut c_void, *const c_void, usize, *mut i32) -> *mut c_void,
     pub kernels_drop: Drop,
     pub kernels_write: unsafe extern "C" fn(*mut c_void, *mut c_void, Text) -> c_int,
@@ -128,7 +131,8 @@ pub(super) fn shim(flavour: Flavour, major: u32) -> Option<&'static Shim> {
         (Flavour::TensorRtRtx, 1) => unsafe { vehiclecount_shim_tensorrt_rtx_1() },
         _ => return None,
     };
-    // SAFETY: a constant of the shim's, which is linked in, laid out as shim.h says; its first field tells whether this file agrees.
+    // SAFETY: a constant of the shim's, which is linked in, laid out as shim.h says; its first
+    // field tells whether this file agrees.
     let table = unsafe { &*table };
     assert_eq!(table.abi, ABI, "ffi.rs and shim.h describe the same table");
     Some(table)

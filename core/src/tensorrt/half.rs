@@ -1,18 +1,21 @@
 //! An ONNX network in FP32, made into one in FP16.
 //!
-//! From TensorRT 11 on, and in TensorRT-RTX, a network's precision is what its graph says. So the graph is rewritten before a build: weights
-//! and constants become FP16, the input is converted at the network's door and the density at its exit, so that both stay f32. Of a Q/DQ
-//! network, the scales become FP16 too: its convolutions stay INT8, and what lies between them, which TensorRT would else run in FP32,
-//! becomes FP16.
+//! From TensorRT 11 on, and in TensorRT-RTX, a network's precision is what its graph says. So the
+//! graph is rewritten before a build: weights and constants become FP16, the input is converted at
+//! the network's door and the density at its exit, so that both stay f32. Of a Q/DQ network, the
+//! scales become FP16 too: its convolutions stay INT8, and what lies between them, which TensorRT
+//! would else run in FP32, becomes FP16.
 //!
-//! Scales are what INT8 rests on, so each is looked at. FP16 has 11 bits from 6.1e-5 on, and fewer below, in steps of 6e-8:
+//! Scales are what INT8 rests on, so each is looked at. FP16 has 11 bits from 6.1e-5 on, and fewer
+//! below, in steps of 6e-8:
 //!
-//! - of what is computed, a scale is a share of every value: one that FP16 does not hold to 1/256, half a step of INT8 at its largest, is
-//!   refused by name;
-//! - of weights, the smallest step that a scale can be off by makes 127 x 3e-8 = 4e-6 at most, less than what FP16 rounds off any weight
-//!   above 0.008: it is taken, and never becomes zero.
+//! - of what is computed, a scale is a share of every value: one that FP16 does not hold to 1/256,
+//!   half a step of INT8 at its largest, is refused by name;
+//! - of weights, the smallest step that a scale can be off by makes 127 x 3e-8 = 4e-6 at most, less
+//!   than what FP16 rounds off any weight above 0.008: it is taken, and never becomes zero.
 //!
-//! ONNX is protobuf: of the messages only the fields that matter are read, everything else is copied as it is.
+//! ONNX is protobuf: of the messages only the fields that matter are read, everything else is
+//! copied as it is.
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -45,13 +48,19 @@ const QUANTIZER_OPSET: u64 = 19;
 /// The network in FP16, with input and output in f32 still.
 pub fn to_half(model: &[u8]) -> Result<Vec<u8>, HalfError> {
     let mut fields = read(model)?;
-    let graph = fields.iter().position(|field| field.number == schema::MODEL_GRAPH).ok_or(HalfError::Damaged)?;
+    let graph = fields
+        .iter()
+        .position(|field| field.number == schema::MODEL_GRAPH)
+        .ok_or(HalfError::Damaged)?;
     let bytes = fields[graph].bytes().to_vec();
     let mut opset = QUANTIZER_OPSET;
     for field in fields.iter().filter(|field| field.number == schema::MODEL_OPSET) {
         let parts = read(field.bytes())?;
         if parts.iter().all(|part| part.number != schema::OPSET_DOMAIN || part.bytes().is_empty()) {
-            opset = parts.iter().find(|part| part.number == schema::OPSET_VERSION).map_or(opset, Field::varint);
+            opset = parts
+                .iter()
+                .find(|part| part.number == schema::OPSET_VERSION)
+                .map_or(opset, Field::varint);
         }
     }
     let (converted, quantized) = convert_graph(&bytes, opset < 18)?;
@@ -60,12 +69,15 @@ pub fn to_half(model: &[u8]) -> Result<Vec<u8>, HalfError> {
         for field in fields.iter_mut().filter(|field| field.number == schema::MODEL_OPSET) {
             let bytes = field.bytes().to_vec();
             let mut opset = read(&bytes)?;
-            let own = opset.iter().any(|field| field.number == schema::OPSET_DOMAIN && !field.bytes().is_empty());
+            let own = opset
+                .iter()
+                .any(|field| field.number == schema::OPSET_DOMAIN && !field.bytes().is_empty());
             if own {
                 continue;
             }
             for version in opset.iter_mut().filter(|field| field.number == schema::OPSET_VERSION) {
-                *version = Field::number(schema::OPSET_VERSION, version.varint().max(QUANTIZER_OPSET));
+                *version =
+                    Field::number(schema::OPSET_VERSION, version.varint().max(QUANTIZER_OPSET));
             }
             *field = Field::written(schema::MODEL_OPSET, write(&opset));
         }
@@ -80,8 +92,11 @@ fn convert_graph(bytes: &[u8], old: bool) -> Result<(Vec<u8>, bool), HalfError> 
         return Err(HalfError::Unknown("the network has sparse weights".to_owned()));
     }
     let names = |number: u64| -> Result<Vec<String>, HalfError> {
-        let of = |field: &Field<'_>| Ok(read(field.bytes())?.iter().find(|field| field.number == 1).map(Field::text));
-        let found: Result<Vec<_>, HalfError> = fields.iter().filter(|field| field.number == number).map(of).collect();
+        let of = |field: &Field<'_>| {
+            Ok(read(field.bytes())?.iter().find(|field| field.number == 1).map(Field::text))
+        };
+        let found: Result<Vec<_>, HalfError> =
+            fields.iter().filter(|field| field.number == number).map(of).collect();
         Ok(found?.into_iter().flatten().collect())
     };
     let (inputs, outputs) = (names(schema::GRAPH_INPUT)?, names(schema::GRAPH_OUTPUT)?);
@@ -95,7 +110,8 @@ fn convert_graph(bytes: &[u8], old: bool) -> Result<(Vec<u8>, bool), HalfError> 
     let roles = Roles::of(&fields)?;
     let quantized = roles.quantized;
     let inner = |name: &str| format!("{name}_half");
-    let mut converted = vec![Field::written(schema::GRAPH_NODE, cast(input, &inner(input), schema::FLOAT16))];
+    let mut converted =
+        vec![Field::written(schema::GRAPH_NODE, cast(input, &inner(input), schema::FLOAT16))];
     for field in &fields {
         match field.number {
             schema::GRAPH_NODE => {
@@ -151,16 +167,21 @@ impl Roles {
             Ok(read(field.bytes())?.iter().find(|field| field.number == number).map(Field::text))
         };
         let initializers = graph.iter().filter(|field| field.number == schema::GRAPH_INITIALIZER);
-        let names: Result<BTreeSet<_>, _> = initializers.map(|field| name(field, schema::TENSOR_NAME)).collect();
+        let names: Result<BTreeSet<_>, _> =
+            initializers.map(|field| name(field, schema::TENSOR_NAME)).collect();
         let weights = names?;
         let mut roles = Self { of: BTreeMap::new(), quantized: false };
         for field in graph.iter().filter(|field| field.number == schema::GRAPH_NODE) {
             let node = read(field.bytes())?;
-            let inputs: Vec<_> =
-                node.iter().filter(|field| field.number == schema::NODE_INPUT).map(Field::text).collect();
+            let inputs: Vec<_> = node
+                .iter()
+                .filter(|field| field.number == schema::NODE_INPUT)
+                .map(Field::text)
+                .collect();
             let operator = name(field, schema::NODE_OPERATOR)?.unwrap_or_default();
             match operator.as_str() {
-                // The scales of Resize are f32, whatever it scales. An input that is left out has no name.
+                // The scales of Resize are f32, whatever it scales. An input that is left out has
+                // no name.
                 "Resize" => {
                     let scales = inputs.into_iter().skip(1).filter(|name| !name.is_empty());
                     roles.of.extend(scales.map(|name| (name, Role::Stays)));
@@ -168,8 +189,11 @@ impl Roles {
                 "QuantizeLinear" | "DequantizeLinear" => {
                     roles.quantized = true;
                     let mut inputs = inputs.into_iter();
-                    let (Some(from), Some(scale)) = (inputs.next(), inputs.next()) else { continue };
-                    let of_weights = operator == "DequantizeLinear" && weights.contains(&Some(from));
+                    let (Some(from), Some(scale)) = (inputs.next(), inputs.next()) else {
+                        continue;
+                    };
+                    let of_weights =
+                        operator == "DequantizeLinear" && weights.contains(&Some(from));
                     // One that serves both is held to more.
                     let role = roles.of.entry(scale).or_insert(Role::WeightScale);
                     if !of_weights {
@@ -206,10 +230,12 @@ fn cast(from: &str, to: &str, data_type: u64) -> Vec<u8> {
 /// A node, and the tensor that it takes in.
 type Newer = (Vec<u8>, Vec<u8>);
 
-/// A node of an opset before 18 as [`QUANTIZER_OPSET`] has it, where that differs: reductions take their axes as a tensor, which comes
-/// second. `None` where nothing changes.
+/// A node of an opset before 18 as [`QUANTIZER_OPSET`] has it, where that differs: reductions take
+/// their axes as a tensor, which comes second. `None` where nothing changes.
 fn newer_node(node: &[Field<'_>]) -> Result<Option<Newer>, HalfError> {
-    let text = |number: u64| node.iter().find(|field| field.number == number).map(Field::text).unwrap_or_default();
+    let text = |number: u64| {
+        node.iter().find(|field| field.number == number).map(Field::text).unwrap_or_default()
+    };
     let (operator, made) = (text(schema::NODE_OPERATOR), text(schema::NODE_OUTPUT));
     let inputs = node.iter().filter(|field| field.number == schema::NODE_INPUT).count();
     if operator == "Split" && inputs < 2 {
@@ -223,7 +249,10 @@ fn newer_node(node: &[Field<'_>]) -> Result<Option<Newer>, HalfError> {
     for field in node {
         if field.number == schema::NODE_ATTRIBUTE {
             let attribute = read(field.bytes())?;
-            if attribute.iter().any(|part| part.number == schema::ATTRIBUTE_NAME && part.bytes() == b"axes") {
+            if attribute
+                .iter()
+                .any(|part| part.number == schema::ATTRIBUTE_NAME && part.bytes() == b"axes")
+            {
                 let mut numbers = Vec::new();
                 for part in attribute.iter().filter(|part| part.number == schema::ATTRIBUTE_INTS) {
                     // One by one, or packed.
@@ -243,13 +272,17 @@ fn newer_node(node: &[Field<'_>]) -> Result<Option<Newer>, HalfError> {
     }
     let Some(axes) = axes else { return Ok(None) };
     let name = format!("{made}_axes");
-    let last = kept.iter().rposition(|field| field.number == schema::NODE_INPUT).map_or(0, |at| at + 1);
+    let last =
+        kept.iter().rposition(|field| field.number == schema::NODE_INPUT).map_or(0, |at| at + 1);
     kept.insert(last, Field::written(schema::NODE_INPUT, name.clone().into_bytes()));
     let tensor = write(&[
         Field::number(schema::TENSOR_SIZES, axes.len() as u64),
         Field::number(schema::TENSOR_TYPE, schema::INT64),
         Field::written(schema::TENSOR_NAME, name.into_bytes()),
-        Field::written(schema::TENSOR_RAW, axes.iter().flat_map(|axis| axis.to_le_bytes()).collect()),
+        Field::written(
+            schema::TENSOR_RAW,
+            axes.iter().flat_map(|axis| axis.to_le_bytes()).collect(),
+        ),
     ]);
     Ok(Some((write(&kept), tensor)))
 }
@@ -260,24 +293,42 @@ fn convert_node(
     inner: &dyn Fn(&str) -> String,
     roles: &Roles,
 ) -> Result<Vec<u8>, HalfError> {
-    let operator = node.iter().find(|field| field.number == schema::NODE_OPERATOR).map(Field::text).unwrap_or_default();
-    let made = node.iter().find(|field| field.number == schema::NODE_OUTPUT).map(Field::text).unwrap_or_default();
+    let operator = node
+        .iter()
+        .find(|field| field.number == schema::NODE_OPERATOR)
+        .map(Field::text)
+        .unwrap_or_default();
+    let made = node
+        .iter()
+        .find(|field| field.number == schema::NODE_OUTPUT)
+        .map(Field::text)
+        .unwrap_or_default();
     let mut fields = Vec::new();
     for field in node {
         match field.number {
-            schema::NODE_INPUT | schema::NODE_OUTPUT if face.iter().any(|name| name.as_bytes() == field.bytes()) => {
+            schema::NODE_INPUT | schema::NODE_OUTPUT
+                if face.iter().any(|name| name.as_bytes() == field.bytes()) =>
+            {
                 fields.push(Field::written(field.number, inner(&field.text()).into_bytes()));
             }
             schema::NODE_ATTRIBUTE => {
                 let mut attribute = read(field.bytes())?;
-                let name = attribute.iter().find(|field| field.number == schema::ATTRIBUTE_NAME).map(Field::text);
+                let name = attribute
+                    .iter()
+                    .find(|field| field.number == schema::ATTRIBUTE_NAME)
+                    .map(Field::text);
                 for part in &mut attribute {
                     match part.number {
                         schema::ATTRIBUTE_GRAPH => {
-                            return Err(HalfError::Unknown(format!("the network has a branch or a loop ({operator})")));
+                            return Err(HalfError::Unknown(format!(
+                                "the network has a branch or a loop ({operator})"
+                            )));
                         }
                         schema::ATTRIBUTE_TENSOR => {
-                            *part = Field::written(part.number, convert_tensor(part.bytes(), Some(&made), roles)?);
+                            *part = Field::written(
+                                part.number,
+                                convert_tensor(part.bytes(), Some(&made), roles)?,
+                            );
                         }
                         schema::ATTRIBUTE_INT
                             if operator == "Cast"
@@ -289,7 +340,9 @@ fn convert_node(
                         _ => {}
                     }
                 }
-                if operator == "Constant" && name.as_deref().is_some_and(|name| name.starts_with("value_float")) {
+                if operator == "Constant"
+                    && name.as_deref().is_some_and(|name| name.starts_with("value_float"))
+                {
                     return Err(HalfError::Unknown(format!("the constant {made:?} is no tensor")));
                 }
                 fields.push(Field::written(schema::NODE_ATTRIBUTE, write(&attribute)));
@@ -300,16 +353,23 @@ fn convert_node(
     Ok(write(&fields))
 }
 
-/// A tensor in FP16, if it was in FP32 and is not to stay so. The tensor inside a constant is called as what the node makes.
+/// A tensor in FP16, if it was in FP32 and is not to stay so. The tensor inside a constant is
+/// called as what the node makes.
 fn convert_tensor(bytes: &[u8], made: Option<&str>, roles: &Roles) -> Result<Vec<u8>, HalfError> {
     let fields = read(bytes)?;
     let find = |number: u64| fields.iter().find(|field| field.number == number);
-    let name = made.map_or_else(|| find(schema::TENSOR_NAME).map(Field::text).unwrap_or_default(), str::to_owned);
+    let name = made.map_or_else(
+        || find(schema::TENSOR_NAME).map(Field::text).unwrap_or_default(),
+        str::to_owned,
+    );
     let role = roles.role(&name);
-    if find(schema::TENSOR_TYPE).is_none_or(|field| field.varint() != schema::FLOAT) || role == Role::Stays {
+    if find(schema::TENSOR_TYPE).is_none_or(|field| field.varint() != schema::FLOAT)
+        || role == Role::Stays
+    {
         return Ok(bytes.to_vec());
     }
-    if find(schema::TENSOR_LOCATION).is_some_and(|field| field.varint() != 0) || find(schema::TENSOR_EXTERNAL).is_some()
+    if find(schema::TENSOR_LOCATION).is_some_and(|field| field.varint() != 0)
+        || find(schema::TENSOR_EXTERNAL).is_some()
     {
         return Err(HalfError::Unknown(format!("the weights {name:?} lie in another file")));
     }
@@ -322,7 +382,10 @@ fn convert_tensor(bytes: &[u8], made: Option<&str>, roles: &Roles) -> Result<Vec
         Ok(())
     };
     // Either raw bytes, or numbers one by one, packed or not.
-    for field in fields.iter().filter(|field| [schema::TENSOR_FLOATS, schema::TENSOR_RAW].contains(&field.number)) {
+    for field in fields
+        .iter()
+        .filter(|field| [schema::TENSOR_FLOATS, schema::TENSOR_RAW].contains(&field.number))
+    {
         match &field.value {
             Value::Fixed32(bytes) => add(bytes)?,
             _ => add(field.bytes())?,
@@ -330,7 +393,10 @@ fn convert_tensor(bytes: &[u8], made: Option<&str>, roles: &Roles) -> Result<Vec
     }
     let mut converted: Vec<Field<'_>> = fields
         .iter()
-        .filter(|field| ![schema::TENSOR_TYPE, schema::TENSOR_FLOATS, schema::TENSOR_RAW].contains(&field.number))
+        .filter(|field| {
+            ![schema::TENSOR_TYPE, schema::TENSOR_FLOATS, schema::TENSOR_RAW]
+                .contains(&field.number)
+        })
         .cloned()
         .collect();
     converted.push(Field::number(schema::TENSOR_TYPE, schema::FLOAT16));
@@ -342,12 +408,15 @@ fn convert_tensor(bytes: &[u8], made: Option<&str>, roles: &Roles) -> Result<Vec
 fn convert(value: f32, role: Role, name: &str) -> Result<u16, HalfError> {
     let near = f16::from_f32(value);
     if !near.is_finite() {
-        return Err(HalfError::Unknown(format!("the weights {name:?} have {value}, which FP16 does not")));
+        return Err(HalfError::Unknown(format!(
+            "the weights {name:?} have {value}, which FP16 does not"
+        )));
     }
     if matches!(role, Role::Weights | Role::Stays) {
         return Ok(near.to_bits());
     }
-    let refused = |why: &str| Err(HalfError::Unknown(format!("the scale {name:?} is {value}: {why}")));
+    let refused =
+        |why: &str| Err(HalfError::Unknown(format!("the scale {name:?} is {value}: {why}")));
     // What is quantized goes from -127 to 127 steps.
     if value <= 0.0 || !f16::from_f32(value * 127.0).is_finite() {
         return refused("no scale of INT8 that FP16 can hold");
@@ -370,9 +439,12 @@ mod tests {
         assert!(half.len() < bytes.len() * 3 / 4, "{} of {}", half.len(), bytes.len());
         let face = |model: &[u8]| {
             let fields = read(model).expect("a network");
-            let graph = fields.iter().find(|field| field.number == schema::MODEL_GRAPH).expect("a graph");
+            let graph =
+                fields.iter().find(|field| field.number == schema::MODEL_GRAPH).expect("a graph");
             let graph = read(graph.bytes()).expect("a graph");
-            let face = graph.iter().filter(|field| [schema::GRAPH_INPUT, schema::GRAPH_OUTPUT].contains(&field.number));
+            let face = graph.iter().filter(|field| {
+                [schema::GRAPH_INPUT, schema::GRAPH_OUTPUT].contains(&field.number)
+            });
             face.map(|field| field.bytes().to_vec()).collect::<Vec<_>>()
         };
         assert_eq!(face(&half), face(bytes));
@@ -381,7 +453,8 @@ mod tests {
     /// The scales of a network's quantizers, by name, with what they scale.
     fn scales(model: &[u8]) -> Vec<(String, Role, Vec<f32>)> {
         let fields = read(model).expect("a network");
-        let graph = fields.iter().find(|field| field.number == schema::MODEL_GRAPH).expect("a graph");
+        let graph =
+            fields.iter().find(|field| field.number == schema::MODEL_GRAPH).expect("a graph");
         let graph = read(graph.bytes()).expect("a graph");
         let roles = Roles::of(&graph).expect("a graph");
         let mut found = Vec::new();
@@ -393,13 +466,21 @@ mod tests {
             if !matches!(role, Role::Scale | Role::WeightScale) {
                 continue;
             }
-            let bytes =
-                get(schema::TENSOR_RAW).or_else(|| get(schema::TENSOR_FLOATS)).expect("numbers").bytes().to_vec();
+            let bytes = get(schema::TENSOR_RAW)
+                .or_else(|| get(schema::TENSOR_FLOATS))
+                .expect("numbers")
+                .bytes()
+                .to_vec();
             let values = match get(schema::TENSOR_TYPE).expect("a type").varint() {
-                schema::FLOAT => bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect(),
-                schema::FLOAT16 => {
-                    bytes.as_chunks::<2>().0.iter().map(|two| f16::from_le_bytes(*two).to_f32()).collect()
+                schema::FLOAT => {
+                    bytes.as_chunks::<4>().0.iter().map(|four| f32::from_le_bytes(*four)).collect()
                 }
+                schema::FLOAT16 => bytes
+                    .as_chunks::<2>()
+                    .0
+                    .iter()
+                    .map(|two| f16::from_le_bytes(*two).to_f32())
+                    .collect(),
                 other => panic!("{name} is of type {other}"),
             };
             found.push((name, role, values));
@@ -409,22 +490,34 @@ mod tests {
 
     #[test]
     fn every_scale_of_the_quantized_networks_is_held_by_fp16() {
-        let large = concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/mobilenetv3-large-int8.onnx");
-        let lite = concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/efficientnet-lite0-int8.onnx");
+        let large =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/mobilenetv3-large-int8.onnx");
+        let lite =
+            concat!(env!("CARGO_MANIFEST_DIR"), "/../engines/models/efficientnet-lite0-int8.onnx");
         let tiny = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/engines/tiny-int8.onnx");
         for file in [large, lite, tiny] {
             let model = std::fs::read(file).expect("it is committed");
             let (before, after) = (scales(&model), scales(&to_half(&model).expect("it converts")));
-            assert!(before.len() > 10 && before.len() == after.len(), "{file}: {} scales", before.len());
+            assert!(
+                before.len() > 10 && before.len() == after.len(),
+                "{file}: {} scales",
+                before.len()
+            );
             assert!(before.iter().any(|(_, role, _)| *role == Role::Scale));
             for ((name, role, before), (other, _, after)) in before.iter().zip(&after) {
                 assert_eq!((name, before.len()), (other, after.len()));
                 for (&before, &after) in before.iter().zip(after) {
                     // Half of the last of 11 bits; below the normal numbers, half a step of 2^-24.
                     let allowed = (before * 2.0_f32.powi(-11)).max(2.0_f32.powi(-25));
-                    assert!((before - after).abs() <= allowed, "{file} {name}: {after}, not {before}");
+                    assert!(
+                        (before - after).abs() <= allowed,
+                        "{file} {name}: {after}, not {before}"
+                    );
                     // None of what is computed lies so low.
-                    assert!(*role == Role::WeightScale || before > 2.0_f32.powi(-14), "{file} {name}: {before}");
+                    assert!(
+                        *role == Role::WeightScale || before > 2.0_f32.powi(-14),
+                        "{file} {name}: {before}"
+                    );
                 }
             }
         }
@@ -441,7 +534,10 @@ mod tests {
         }
         for value in [100.5 * step, 0.3 * step, 1e-9, 516.0, 65_504.0, 0.0, -0.1] {
             let error = of(value, Role::Scale).expect_err("FP16 does not hold it").to_string();
-            assert!(error.contains("the scale \"s\" is ") && error.contains("--precision fp32"), "{error}");
+            assert!(
+                error.contains("the scale \"s\" is ") && error.contains("--precision fp32"),
+                "{error}"
+            );
         }
         // Weights of such scales are next to nothing: they stay so, and a scale is never zero.
         assert_eq!(of(100.2 * step, Role::WeightScale), Ok(100.0 * step));

@@ -25,7 +25,8 @@ pub struct Version {
 }
 
 impl Version {
-    /// What `getInferLibVersion` returns: 101600 for 10.16.0, and before TensorRT 10 8601 for 8.6.1.
+    /// What `getInferLibVersion` returns: 101600 for 10.16.0, and before TensorRT 10 8601 for
+    /// 8.6.1.
     fn from_number(number: u32) -> Self {
         if number < 10_000 {
             return Self { major: number / 1000, minor: number / 100 % 10, patch: number % 100 };
@@ -75,7 +76,8 @@ const FAMILIES: [Family; 3] = [
     },
 ];
 
-/// Versions of the headers that this program was built with, such as "10.16.0, 11.4.0, RTX 1.7.1"; empty where there were none.
+/// Versions of the headers that this program was built with, such as "10.16.0, 11.4.0, RTX 1.7.1";
+/// empty where there were none.
 pub fn headers() -> &'static str {
     env!("VEHICLECOUNT_TENSORRT_HEADERS")
 }
@@ -100,8 +102,8 @@ pub struct Library {
     pub(super) number: i32,
 }
 
-// SAFETY: the pointers are those of code and of a logger, which TensorRT itself calls from any thread; creating a runtime or a builder is
-// documented to be safe in any thread.
+// SAFETY: the pointers are those of code and of a logger, which TensorRT itself calls from any
+// thread; creating a runtime or a builder is documented to be safe in any thread.
 unsafe impl Send for Library {}
 // SAFETY: as above.
 unsafe impl Sync for Library {}
@@ -136,8 +138,13 @@ impl Library {
                 opened => return opened,
             };
             return match Self::open_to_build(Flavour::TensorRtRtx) {
-                // A library that is there, but unusable, is worth more words than one that is not there.
-                Err(TensorRtError::NoLibrary { .. }) if !matches!(first, TensorRtError::NoLibrary { .. }) => Err(first),
+                // A library that is there, but unusable, is worth more words than one that is not
+                // there.
+                Err(TensorRtError::NoLibrary { .. })
+                    if !matches!(first, TensorRtError::NoLibrary { .. }) =>
+                {
+                    Err(first)
+                }
                 Err(rtx) => Err(TensorRtError::Neither { tensorrt: first.into(), rtx: rtx.into() }),
                 opened => opened,
             };
@@ -146,8 +153,10 @@ impl Library {
             return Err(TensorRtError::NoHeaders { wanted: flavour.to_string(), built: built() });
         }
         let families: Vec<_> = FAMILIES.iter().filter(|family| family.flavour == flavour).collect();
-        let places: Vec<_> =
-            folders(OVERRIDE, ".runtime", "lib/vehiclecount").iter().map(|place| place.join(flavour.name())).collect();
+        let places: Vec<_> = folders(OVERRIDE, ".runtime", "lib/vehiclecount")
+            .iter()
+            .map(|place| place.join(flavour.name()))
+            .collect();
         // A folder of ours goes before the system, whatever the version in it.
         for place in &places {
             for family in &families {
@@ -164,8 +173,10 @@ impl Library {
                 opened => return opened,
             }
         }
-        let existing = places.iter().filter(|place| place.is_dir()).map(|place| place.display().to_string());
-        let looked: Vec<_> = existing.chain([format!("the system's libraries: {}", said.join(", "))]).collect();
+        let existing =
+            places.iter().filter(|place| place.is_dir()).map(|place| place.display().to_string());
+        let looked: Vec<_> =
+            existing.chain([format!("the system's libraries: {}", said.join(", "))]).collect();
         Err(TensorRtError::NoLibrary {
             library: families.iter().map(|family| family.library).collect::<Vec<_>>().join(" or "),
             looked: looked.join(", "),
@@ -192,20 +203,27 @@ impl Library {
         &self.path
     }
 
-    /// Registers the layers that come with TensorRT as plugins: plans that were built by hand may have
-    /// them. Where their library is not there, such a plan does not load, and says why.
+    /// Registers the layers that come with TensorRT as plugins: plans that were built by hand may
+    /// have them. Where their library is not there, such a plan does not load, and says why.
     pub fn load_plugins(&self) {
         if self.flavour != Flavour::TensorRt {
             return;
         }
         type Initialize = unsafe extern "C" fn(*mut c_void, *const c_char) -> bool;
         let name = format!("libnvinfer_plugin.so.{}", self.version.major);
-        let path = if self.path.is_absolute() { self.path.with_file_name(name) } else { PathBuf::from(name) };
-        // SAFETY: NVIDIA's library of this version, made to be opened so, which stays; the function is
-        // that of NvInferPlugin.h, and the shim's logger begins with TensorRT's and stays, too.
+        let path = if self.path.is_absolute() {
+            self.path.with_file_name(name)
+        } else {
+            PathBuf::from(name)
+        };
+        // SAFETY: NVIDIA's library of this version, made to be opened so, which stays; the function
+        // is that of NvInferPlugin.h, and the shim's logger begins with TensorRT's and stays, too.
         unsafe {
             let Ok(library) = libloading::Library::new(&path) else {
-                log::tell(log::Severity::Info, &format!("{} is not there: no plugins", path.display()));
+                log::tell(
+                    log::Severity::Info,
+                    &format!("{} is not there: no plugins", path.display()),
+                );
                 return;
             };
             if let Ok(initialize) = library.get::<Initialize>(b"initLibNvInferPlugins\0") {
@@ -218,7 +236,8 @@ impl Library {
     /// A runtime: what loads plans.
     pub(super) fn runtime(&self) -> Result<*mut c_void, TensorRtError> {
         log::forget();
-        // SAFETY: the entry point is that of this library, whose family is the shim's; the logger lives as long as the process.
+        // SAFETY: the entry point is that of this library, whose family is the shim's; the logger
+        // lives as long as the process.
         let runtime = unsafe { (self.shim.runtime)(self.create_runtime, self.number, self.logger) };
         if runtime.is_null() {
             return Err(TensorRtError::Run {
@@ -229,7 +248,8 @@ impl Library {
         Ok(runtime)
     }
 
-    /// The ONNX parser's entry point, `createNvOnnxParser_INTERNAL`, and its version; opened when something is first built.
+    /// The ONNX parser's entry point, `createNvOnnxParser_INTERNAL`, and its version; opened when
+    /// something is first built.
     pub(super) fn parser(&self) -> Result<(*mut c_void, i32), TensorRtError> {
         let family = FAMILIES
             .iter()
@@ -257,43 +277,58 @@ impl Family {
         let version = Version::from_number(number.unsigned_abs());
         let found = format!("{} {version}", self.flavour);
         let shim = ffi::shim(self.flavour, version.major);
-        let shim = shim.filter(|_| version.major == self.major && version.minor >= self.minor).ok_or_else(|| {
-            let family = |family: &&Self| family.flavour == self.flavour && family.major == version.major;
-            match FAMILIES.iter().find(family) {
-                // The family is known, only its headers were not at hand.
-                Some(known) if version.minor >= known.minor && version.major == self.major => {
-                    TensorRtError::NoHeaders { wanted: found.clone(), built: built() }
-                }
-                _ => TensorRtError::Mismatch {
-                    path: path.display().to_string(),
-                    found: found.clone(),
-                    wanted: match self.flavour {
-                        Flavour::TensorRtRtx => "TensorRT-RTX 1.5 or a later 1.x".to_owned(),
-                        _ => format!("TensorRT {}", self.major),
+        let shim = shim
+            .filter(|_| version.major == self.major && version.minor >= self.minor)
+            .ok_or_else(|| {
+                let family = |family: &&Self| {
+                    family.flavour == self.flavour && family.major == version.major
+                };
+                match FAMILIES.iter().find(family) {
+                    // The family is known, only its headers were not at hand.
+                    Some(known) if version.minor >= known.minor && version.major == self.major => {
+                        TensorRtError::NoHeaders { wanted: found.clone(), built: built() }
+                    }
+                    _ => TensorRtError::Mismatch {
+                        path: path.display().to_string(),
+                        found: found.clone(),
+                        wanted: match self.flavour {
+                            Flavour::TensorRtRtx => "TensorRT-RTX 1.5 or a later 1.x".to_owned(),
+                            _ => format!("TensorRT {}", self.major),
+                        },
                     },
-                },
-            }
-        })?;
+                }
+            })?;
         let create_runtime = symbol(library, path, self.flavour, "createInferRuntime_INTERNAL")?;
         let create_builder = symbol(library, path, self.flavour, "createInferBuilder_INTERNAL")?;
         // SAFETY: the shim makes an object of its own that calls `receive`, a function.
         let logger = unsafe { (shim.logger)(log::receive) };
         let path = path.to_owned();
         let flavour = self.flavour;
-        let library =
-            Arc::new(Library { flavour, version, path, shim, logger, create_runtime, create_builder, number });
+        let library = Arc::new(Library {
+            flavour,
+            version,
+            path,
+            shim,
+            logger,
+            create_runtime,
+            create_builder,
+            number,
+        });
         opened.insert(library.path.clone(), library.clone());
         Ok(library)
     }
 }
 
 fn open(path: &Path, flavour: Flavour) -> Result<&'static libloading::Library, TensorRtError> {
-    // SAFETY: the library's initialisers run; it is made to be opened so, and is about to be used. It is never closed.
-    let library = unsafe { libloading::Library::new(path) }.map_err(|error| TensorRtError::Broken {
-        path: path.display().to_string(),
-        flavour,
-        reason: std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string),
-    })?;
+    // SAFETY: the library's initialisers run; it is made to be opened so, and is about to be used.
+    // It is never closed.
+    let library =
+        unsafe { libloading::Library::new(path) }.map_err(|error| TensorRtError::Broken {
+            path: path.display().to_string(),
+            flavour,
+            reason: std::error::Error::source(&error)
+                .map_or_else(|| error.to_string(), ToString::to_string),
+        })?;
     Ok(Box::leak(Box::new(library)))
 }
 
@@ -316,7 +351,8 @@ fn symbol(
 
 /// Calls a function that takes nothing and returns a number.
 fn call(function: *mut c_void) -> c_int {
-    // SAFETY: only `getInferLibVersion` and `getNvOnnxParserVersion` come here, which have been so in all versions, and never touch a GPU.
+    // SAFETY: only `getInferLibVersion` and `getNvOnnxParserVersion` come here, which have been so
+    // in all versions, and never touch a GPU.
     unsafe { std::mem::transmute::<*mut c_void, unsafe extern "C" fn() -> c_int>(function)() }
 }
 

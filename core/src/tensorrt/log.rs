@@ -1,4 +1,5 @@
-//! What TensorRT says: its messages go to whoever listens, and the last error becomes the reason of ours.
+//! What TensorRT says: its messages go to whoever listens, and the last error becomes the reason of
+//! ours.
 
 use std::cell::RefCell;
 use std::ffi::{CStr, c_char};
@@ -25,8 +26,9 @@ type Listener = Box<dyn Fn(Severity, &str) + Send + Sync>;
 
 static LISTENER: OnceLock<Listener> = OnceLock::new();
 
-/// Hands TensorRT's messages, and what is said of plans that are built, to `listener`, which any thread may call. Only the first one in a
-/// process is taken; without one, they are dropped. What matters of them is in the errors.
+/// Hands TensorRT's messages, and what is said of plans that are built, to `listener`, which any
+/// thread may call. Only the first one in a process is taken; without one, they are dropped. What
+/// matters of them is in the errors.
 pub fn listen(listener: impl Fn(Severity, &str) + Send + Sync + 'static) -> bool {
     LISTENER.set(Box::new(listener)).is_ok()
 }

@@ -1,13 +1,15 @@
-//! TensorRT and TensorRT-RTX, opened at run time, behind a small safe interface: a library, the plans (built networks) that it loads and
-//! builds, and the contexts in which a plan runs.
+//! TensorRT and TensorRT-RTX, opened at run time, behind a small safe interface: a library, the
+//! plans (built networks) that it loads and builds, and the contexts in which a plan runs.
 //!
-//! TensorRT's own interface is C++ classes. The shim in `shim/` makes C functions of the few calls that are needed, compiled once for each
-//! ABI family (TensorRT 10, TensorRT 11, TensorRT-RTX from 1.5 on) whose headers were at hand. A library of another family is refused
-//! before its first call.
+//! TensorRT's own interface is C++ classes. The shim in `shim/` makes C functions of the few calls
+//! that are needed, compiled once for each ABI family (TensorRT 10, TensorRT 11, TensorRT-RTX from
+//! 1.5 on) whose headers were at hand. A library of another family is refused before its first
+//! call.
 //!
-//! Nothing here allocates on the GPU but TensorRT itself, and nothing here makes a CUDA context current: before [`Library::load`],
-//! [`Plan::context`], [`Context::enqueue`] and the drop of either, and before [`Library::build`] of TensorRT (not RTX), the caller makes
-//! the right one current in its thread.
+//! Nothing here allocates on the GPU but TensorRT itself, and nothing here makes a CUDA context
+//! current: before [`Library::load`], [`Plan::context`], [`Context::enqueue`] and the drop of
+//! either, and before [`Library::build`] of TensorRT (not RTX), the caller makes the right one
+//! current in its thread.
 
 use std::fmt;
 use std::str::FromStr;
@@ -120,7 +122,9 @@ pub enum TensorRtError {
         reason: String,
     },
     /// A library of another ABI family than those supported.
-    #[error("{path} is {found}, where {wanted} is needed: install that, or build this program with its headers")]
+    #[error(
+        "{path} is {found}, where {wanted} is needed: install that, or build this program with its headers"
+    )]
     Mismatch {
         /// The library's file.
         path: String,
@@ -170,7 +174,9 @@ pub enum TensorRtError {
         reason: String,
     },
     /// The model has no file that TensorRT takes.
-    #[error("the model has no file of that precision: its manifest must list an fp32 or an int8 one")]
+    #[error(
+        "the model has no file of that precision: its manifest must list an fp32 or an int8 one"
+    )]
     NothingToBuild,
     /// The model has no file of that precision.
     #[error(

@@ -20,7 +20,8 @@ const HALF: i32 = 1;
 /// `nvinfer1::TensorFormat::kLINEAR`: row by row, plane by plane.
 const LINEAR: i32 = 0;
 
-/// A network that was built for a kind of GPU, loaded onto one: one input of raw RGB, one output of vehicles per cell, both f32.
+/// A network that was built for a kind of GPU, loaded onto one: one input of raw RGB, one output of
+/// vehicles per cell, both f32.
 pub struct Plan {
     library: Arc<Library>,
     runtime: *mut c_void,
@@ -52,14 +53,18 @@ struct Profile {
     size: [usize; 3],
 }
 
-// SAFETY: TensorRT documents its runtime and its engine as safe to use from several threads; they are read and make contexts here.
+// SAFETY: TensorRT documents its runtime and its engine as safe to use from several threads; they
+// are read and make contexts here.
 unsafe impl Send for Plan {}
 // SAFETY: as above.
 unsafe impl Sync for Plan {}
 
 impl fmt::Debug for Plan {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Plan").field("library", &self.library).field("profiles", &self.profiles).finish_non_exhaustive()
+        f.debug_struct("Plan")
+            .field("library", &self.library)
+            .field("profiles", &self.profiles)
+            .finish_non_exhaustive()
     }
 }
 
@@ -79,11 +84,18 @@ impl Library {
             output: CString::default(),
             profiles: Vec::new(),
             cells: [0; 2],
-            digest: if self.flavour() == Flavour::TensorRtRtx { digest::sha256(bytes) } else { String::new() },
+            digest: if self.flavour() == Flavour::TensorRtRtx {
+                digest::sha256(bytes)
+            } else {
+                String::new()
+            },
             kernels: Mutex::new(None),
         };
         if engine.is_null() {
-            return Err(TensorRtError::Load { library: self.to_string(), reason: log::with_reason("") });
+            return Err(TensorRtError::Load {
+                library: self.to_string(),
+                reason: log::with_reason(""),
+            });
         }
         plan.read_shapes()?;
         Ok(Arc::new(plan))
@@ -101,7 +113,8 @@ impl Plan {
         let count = unsafe { (shim.engine_tensors)(self.engine) };
         for index in 0..count {
             let mut tensor = MaybeUninit::<Tensor>::zeroed();
-            // SAFETY: as above; all bytes zero is a valid tensor. The name is copied before the engine can go.
+            // SAFETY: as above; all bytes zero is a valid tensor. The name is copied before the
+            // engine can go.
             let (tensor, name) = unsafe {
                 if (shim.engine_tensor)(self.engine, index, tensor.as_mut_ptr()) == 0 {
                     continue;
@@ -124,14 +137,19 @@ impl Plan {
             });
             each.collect::<Vec<_>>().join(", ")
         };
-        let [(first, one), (second, two)] = tensors.as_slice() else { return Err(wrong(described())) };
+        let [(first, one), (second, two)] = tensors.as_slice() else {
+            return Err(wrong(described()));
+        };
         let (input, output) = match (one.input != 0, two.input != 0) {
             (true, false) => ((first, one), (second, two)),
             (false, true) => ((second, two), (first, one)),
             _ => return Err(wrong(described())),
         };
-        let four = |tensor: &Tensor| tensor.data_type == FLOAT && tensor.format == LINEAR && tensor.dims.count == 4;
-        if !four(input.1) || !four(output.1) || input.1.dims.at[1] != 3 || output.1.dims.at[1] != 1 {
+        let four = |tensor: &Tensor| {
+            tensor.data_type == FLOAT && tensor.format == LINEAR && tensor.dims.count == 4
+        };
+        if !four(input.1) || !four(output.1) || input.1.dims.at[1] != 3 || output.1.dims.at[1] != 1
+        {
             return Err(wrong(described()));
         }
         // SAFETY: the engine lives.
@@ -139,8 +157,9 @@ impl Plan {
         let size = |dims: &Dims, at: usize| usize::try_from(dims.at[at]).unwrap_or(0);
         for index in 0..count {
             // SAFETY: the engine lives, and the name is one of its own.
-            let [least, most] =
-                [0, 2].map(|which| unsafe { (shim.engine_profile)(self.engine, input.0.as_ptr(), index, which) });
+            let [least, most] = [0, 2].map(|which| unsafe {
+                (shim.engine_profile)(self.engine, input.0.as_ptr(), index, which)
+            });
             let profile = Profile {
                 batches: [size(&least, 0), size(&most, 0)],
                 size: [size(&most, 1), size(&most, 2), size(&most, 3)],
@@ -149,15 +168,22 @@ impl Plan {
                 self.profiles.push(profile);
             }
         }
-        let Some(profile) = self.profiles.first() else { return Err(wrong(format!("{} and no profile", described()))) };
+        let Some(profile) = self.profiles.first() else {
+            return Err(wrong(format!("{} and no profile", described())));
+        };
         let [channels, height, width] = profile.size;
         let dims = Dims::of([profile.batches[1], channels, height, width]);
         log::forget();
         // SAFETY: the engine lives, the names are its own, and the sizes live through the call.
-        let made = unsafe { (shim.engine_shape)(self.engine, input.0.as_ptr(), &dims, output.0.as_ptr()) };
+        let made =
+            unsafe { (shim.engine_shape)(self.engine, input.0.as_ptr(), &dims, output.0.as_ptr()) };
         self.cells = [2, 3].map(|at| size(&made, at));
         if self.cells.contains(&0) {
-            return Err(wrong(format!("{} whose size is not to be had: {}", described(), log::with_reason(""))));
+            return Err(wrong(format!(
+                "{} whose size is not to be had: {}",
+                described(),
+                log::with_reason("")
+            )));
         }
         (self.input, self.output) = (input.0.clone(), output.0.clone());
         Ok(())
@@ -178,7 +204,8 @@ impl Plan {
         self.profiles[0].batches[1]
     }
 
-    /// The smallest batch of the first profile: 1 with a plan of ours, more perhaps with one of trtexec's.
+    /// The smallest batch of the first profile: 1 with a plan of ours, more perhaps with one of
+    /// trtexec's.
     pub fn min_batch(&self) -> usize {
         self.profiles[0].batches[0]
     }
@@ -205,12 +232,15 @@ impl Plan {
         usize::try_from(unsafe { (self.library.shim.engine_layers)(self.engine) }).unwrap_or(0)
     }
 
-    /// What TensorRT tells of the layers, as its JSON. Names alone, unless the plan was built with details.
+    /// What TensorRT tells of the layers, as its JSON. Names alone, unless the plan was built with
+    /// details.
     pub fn inspect(&self) -> Result<String, TensorRtError> {
         log::forget();
         let mut json = Vec::<u8>::new();
         // SAFETY: the engine lives, and `append` gets the `Vec` that it is made for.
-        let told = unsafe { (self.library.shim.engine_inspect)(self.engine, ptr::from_mut(&mut json).cast(), append) };
+        let told = unsafe {
+            (self.library.shim.engine_inspect)(self.engine, ptr::from_mut(&mut json).cast(), append)
+        };
         if told == 0 {
             return Err(self.failed("it tells nothing of the plan"));
         }
@@ -232,7 +262,9 @@ impl Plan {
         let held = files::read_checked(&path).unwrap_or_default();
         let mut taken = 0;
         // SAFETY: the engine lives, and the bytes live through the call.
-        let made = unsafe { (self.library.shim.kernels)(self.engine, held.as_ptr().cast(), held.len(), &mut taken) };
+        let made = unsafe {
+            (self.library.shim.kernels)(self.engine, held.as_ptr().cast(), held.len(), &mut taken)
+        };
         if made.is_null() {
             return false;
         }
@@ -248,39 +280,47 @@ impl Plan {
         self.kernels.lock()
     }
 
-    /// Held while something runs that may compile kernels: meanwhile they are not written, nor compiled twice over.
+    /// Held while something runs that may compile kernels: meanwhile they are not written, nor
+    /// compiled twice over.
     pub fn compiling(&self) -> impl Drop + '_ {
         self.kernels()
     }
 
-    /// Leaves the kernels that were compiled so far for the next start, where there are new ones. That they cannot be written is no error: they are
-    /// compiled again.
+    /// Leaves the kernels that were compiled so far for the next start, where there are new ones.
+    /// That they cannot be written is no error: they are compiled again.
     pub fn write_kernels(&self) {
         let mut kernels = self.kernels();
         let Some(Kernels { cache: held, path, written }) = kernels.as_mut() else { return };
         let mut bytes = Vec::<u8>::new();
         // SAFETY: the object lives, and `append` gets the `Vec` that it is made for.
-        let told = unsafe { (self.library.shim.kernels_write)(*held, ptr::from_mut(&mut bytes).cast(), append) };
+        let told = unsafe {
+            (self.library.shim.kernels_write)(*held, ptr::from_mut(&mut bytes).cast(), append)
+        };
         let digest = digest::sha256(&bytes);
         if told != 0 && *written != digest {
             match files::write_checked(path, &bytes) {
                 Ok(()) => *written = digest,
-                Err(error) => log::tell(log::Severity::Info, &format!("{}: {error}", path.display())),
+                Err(error) => {
+                    log::tell(log::Severity::Info, &format!("{}: {error}", path.display()))
+                }
             }
         }
     }
 
-    /// A context with its own scratch memory on the GPU, for one stream of work, with the profile of that index.
+    /// A context with its own scratch memory on the GPU, for one stream of work, with the profile
+    /// of that index.
     pub fn context(self: &Arc<Self>, profile: usize) -> Result<Context, TensorRtError> {
         self.context_in(profile, 0, 0)
     }
 
-    /// A context whose scratch memory is at `memory` on the GPU, aligned to 256 bytes: [`context_memory`](Self::context_memory) bytes, which
-    /// several contexts may share that never run at the same time. The memory outlives the context: a part of the promise of
+    /// A context whose scratch memory is at `memory` on the GPU, aligned to 256 bytes:
+    /// [`context_memory`](Self::context_memory) bytes, which several contexts may share that never
+    /// run at the same time. The memory outlives the context: a part of the promise of
     /// [`Context::enqueue`].
     ///
-    /// A CUDA graph goes with the context that it was recorded from, and with its batch: TensorRT does not allow the context to be changed
-    /// afterwards. So each batch size whose run is recorded has a context of its own, and all of them the same memory.
+    /// A CUDA graph goes with the context that it was recorded from, and with its batch: TensorRT
+    /// does not allow the context to be changed afterwards. So each batch size whose run is
+    /// recorded has a context of its own, and all of them the same memory.
     pub fn context_sharing(
         self: &Arc<Self>,
         profile: usize,
@@ -288,14 +328,20 @@ impl Plan {
         bytes: usize,
     ) -> Result<Context, TensorRtError> {
         if memory == 0 || (bytes as u64) < self.context_memory() {
-            return Err(
-                self.failed(&format!("{bytes} bytes of scratch memory, where {} are needed", self.context_memory()))
-            );
+            return Err(self.failed(&format!(
+                "{bytes} bytes of scratch memory, where {} are needed",
+                self.context_memory()
+            )));
         }
         self.context_in(profile, memory, bytes)
     }
 
-    fn context_in(self: &Arc<Self>, profile: usize, memory: u64, bytes: usize) -> Result<Context, TensorRtError> {
+    fn context_in(
+        self: &Arc<Self>,
+        profile: usize,
+        memory: u64,
+        bytes: usize,
+    ) -> Result<Context, TensorRtError> {
         let Some(limits) = self.profiles.get(profile) else {
             return Err(self.failed(&format!("the plan has no profile {profile}")));
         };
@@ -305,7 +351,9 @@ impl Plan {
         let held = self.kernels();
         let kernels = held.as_ref().map_or(ptr::null_mut(), |kernels| kernels.cache);
         // SAFETY: the engine lives, and so do its kernels, until it goes; the memory is only noted.
-        let context = unsafe { (self.library.shim.context)(self.engine, memory as *mut c_void, size, kernels) };
+        let context = unsafe {
+            (self.library.shim.context)(self.engine, memory as *mut c_void, size, kernels)
+        };
         drop(held);
         if context.is_null() {
             return Err(self.failed("no context, perhaps for want of GPU memory"));
@@ -321,7 +369,10 @@ impl Plan {
         if profile != 0 {
             let index = i32::try_from(profile).unwrap_or(i32::MAX);
             // SAFETY: the context was just made; the null stream is the device's own.
-            if unsafe { (self.library.shim.context_profile)(context.context, index, ptr::null_mut()) } == 0 {
+            if unsafe {
+                (self.library.shim.context_profile)(context.context, index, ptr::null_mut())
+            } == 0
+            {
                 return Err(self.failed(&format!("profile {profile} is refused")));
             }
         }
@@ -340,7 +391,8 @@ impl Drop for Plan {
             // SAFETY: no context is left that uses them.
             unsafe { (self.library.shim.kernels_drop)(kernels.cache) };
         }
-        // SAFETY: no context is left, as each holds the plan; both are this plan's own and dropped once, the engine before its runtime.
+        // SAFETY: no context is left, as each holds the plan; both are this plan's own and dropped
+        // once, the engine before its runtime.
         unsafe {
             if !self.engine.is_null() {
                 (self.library.shim.engine_drop)(self.engine);
@@ -362,12 +414,16 @@ pub struct Context {
     addresses: [u64; 2],
 }
 
-// SAFETY: a context may move between threads; it is used by one at a time, as its methods take it mutably.
+// SAFETY: a context may move between threads; it is used by one at a time, as its methods take it
+// mutably.
 unsafe impl Send for Context {}
 
 impl fmt::Debug for Context {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context").field("batches", &self.batches).field("batch", &self.batch).finish_non_exhaustive()
+        f.debug_struct("Context")
+            .field("batches", &self.batches)
+            .field("batch", &self.batch)
+            .finish_non_exhaustive()
     }
 }
 
@@ -387,14 +443,20 @@ impl Context {
         self.batches[0]
     }
 
-    /// Says where the next run finds its `batch` inputs, one after the other, and leaves its densities, both f32 on the GPU. A captured CUDA
-    /// graph keeps the addresses and the batch that it was captured with.
-    pub fn set_batch(&mut self, batch: usize, input: u64, output: u64) -> Result<(), TensorRtError> {
+    /// Says where the next run finds its `batch` inputs, one after the other, and leaves its
+    /// densities, both f32 on the GPU. A captured CUDA graph keeps the addresses and the batch that
+    /// it was captured with.
+    pub fn set_batch(
+        &mut self,
+        batch: usize,
+        input: u64,
+        output: u64,
+    ) -> Result<(), TensorRtError> {
         if batch < self.batches[0] || batch > self.batches[1] {
             let [least, most] = self.batches;
-            return Err(self
-                .plan
-                .failed(&format!("a batch of {batch}, where the plan was built for {least} to {most}")));
+            return Err(self.plan.failed(&format!(
+                "a batch of {batch}, where the plan was built for {least} to {most}"
+            )));
         }
         log::forget();
         let shim = self.plan.library.shim;
@@ -415,7 +477,10 @@ impl Context {
         self.addresses = [0; 2];
         for (name, address) in [(&self.plan.input, input), (&self.plan.output, output)] {
             // SAFETY: the context lives; the address is a number to it until `enqueue`.
-            if unsafe { (shim.context_address)(self.context, name.as_ptr(), address as *mut c_void) } == 0 {
+            if unsafe {
+                (shim.context_address)(self.context, name.as_ptr(), address as *mut c_void)
+            } == 0
+            {
                 return Err(self.plan.failed(&format!("the address of {name:?} is refused")));
             }
         }
@@ -423,13 +488,14 @@ impl Context {
         Ok(())
     }
 
-    /// Puts the run into `stream`, and returns before it is done. The first run of a batch size does more than later ones, so it comes before a
-    /// capture.
+    /// Puts the run into `stream`, and returns before it is done. The first run of a batch size
+    /// does more than later ones, so it comes before a capture.
     ///
     /// # Safety
     ///
-    /// `stream` is a stream of the current CUDA context; the addresses given to [`Self::set_batch`] stay valid, hold as many values as the
-    /// batch needs, and are touched by no one else until the stream has come past this run.
+    /// `stream` is a stream of the current CUDA context; the addresses given to [`Self::set_batch`]
+    /// stay valid, hold as many values as the batch needs, and are touched by no one else until the
+    /// stream has come past this run.
     pub unsafe fn enqueue(&mut self, stream: *mut c_void) -> Result<(), TensorRtError> {
         log::forget();
         // SAFETY: the context lives; the rest is the caller's word.
@@ -454,7 +520,9 @@ impl Drop for Context {
 /// `user` is a `*mut Vec<u8>` that nobody else uses meanwhile, and `text` is `length` bytes long.
 pub(super) unsafe extern "C" fn append(user: *mut c_void, text: *const c_char, length: usize) {
     // SAFETY: the caller's word.
-    unsafe { (*user.cast::<Vec<u8>>()).extend_from_slice(std::slice::from_raw_parts(text.cast(), length)) }
+    unsafe {
+        (*user.cast::<Vec<u8>>()).extend_from_slice(std::slice::from_raw_parts(text.cast(), length))
+    }
 }
 
 fn type_name(data_type: i32) -> &'static str {

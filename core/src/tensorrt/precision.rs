@@ -33,9 +33,11 @@ impl Precision {
         }
     }
 
-    /// The file of `model` from which a plan of this precision is built: for `Auto`, that of the first of [`candidates`].
+    /// The file of `model` from which a plan of this precision is built: for `Auto`, that of the
+    /// first of [`candidates`].
     pub fn file(self, model: &Model) -> Option<&File> {
-        let of = |precision: &str| model.manifest.files.iter().find(|file| file.precision == precision);
+        let of =
+            |precision: &str| model.manifest.files.iter().find(|file| file.precision == precision);
         if let Some(chosen) = model.chosen_file() {
             let quantized = chosen.precision == "int8";
             return (self == Self::Auto || quantized == (self == Self::Int8)).then_some(chosen);

@@ -45,6 +45,9 @@ pub fn command(test: &str) -> Command {
 pub fn run(command: &mut Command) -> String {
     let Output { status, stdout, stderr } = command.output().expect("this program runs again");
     let (stdout, stderr) = (String::from_utf8_lossy(&stdout), String::from_utf8_lossy(&stderr));
-    assert!(status.success() && stdout.contains("1 passed"), "{command:?}: {status}\n{stdout}\n{stderr}");
+    assert!(
+        status.success() && stdout.contains("1 passed"),
+        "{command:?}: {status}\n{stdout}\n{stderr}"
+    );
     stdout.into_owned()
 }

@@ -1,11 +1,13 @@
-"""Writes the small density networks of the conformance suite, and what they count by an evaluator that is none of our engines.
+"""Writes the small density networks of the conformance suite, and what they count by an evaluator
+that is none of our engines.
 
     pip install onnx==1.23.2 onnxruntime==1.32.0 numpy
     python3 core/tests/engines/fixture.py
 
-`tiny.onnx` has the layers of the models that ship (normalisation inside, stride-2 convolutions, depthwise ones, HardSwish) and random
-weights. `tiny-int8.onnx` is the same with symmetric Q/DQ. `tiny-single.onnx` takes one frame at a time: its batch is fixed.
-`expected.json` holds what ONNX's own reference evaluator counts on the pictures of `picture()`, which `engines.rs` makes alike.
+`tiny.onnx` has the layers of the models that ship (normalisation inside, stride-2 convolutions,
+depthwise ones, HardSwish) and random weights. `tiny-int8.onnx` is the same with symmetric Q/DQ.
+`tiny-single.onnx` takes one frame at a time: its batch is fixed. `expected.json` holds what ONNX's
+own reference evaluator counts on the pictures of `picture()`, which `engines.rs` makes alike.
 """
 
 import hashlib
@@ -39,11 +41,19 @@ def network(batch):
 
     def convolution(name, given, inputs, outputs, stride=1, kernel=3, groups=1):
         fan = inputs // groups * kernel * kernel
-        weights[f"{name}.w"] = random.normal(0, (2 / fan) ** 0.5, (outputs, inputs // groups, kernel, kernel)).astype(np.float32)
+        weights[f"{name}.w"] = random.normal(
+            0, (2 / fan) ** 0.5, (outputs, inputs // groups, kernel, kernel)
+        ).astype(np.float32)
         weights[f"{name}.b"] = random.normal(0, 0.1, outputs).astype(np.float32)
         return helper.make_node(
-            "Conv", [given, f"{name}.w", f"{name}.b"], [name], name,
-            kernel_shape=[kernel] * 2, strides=[stride] * 2, pads=[kernel // 2] * 4, group=groups,
+            "Conv",
+            [given, f"{name}.w", f"{name}.b"],
+            [name],
+            name,
+            kernel_shape=[kernel] * 2,
+            strides=[stride] * 2,
+            pads=[kernel // 2] * 4,
+            group=groups,
         )
 
     nodes = [
@@ -64,14 +74,23 @@ def network(batch):
     # A density is positive; here every layer adds to it, some ten vehicles in a frame of 384x384.
     weights["head.w"] = np.abs(weights["head.w"])
     weights["unit"] = np.float32(0.002)
-    initializers = [numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()]
+    initializers = [
+        numpy_helper.from_array(np.asarray(value), name) for name, value in weights.items()
+    ]
     graph = helper.make_graph(
-        nodes, "tiny",
+        nodes,
+        "tiny",
         [helper.make_tensor_value_info("images", TensorProto.FLOAT, [batch, 3, "height", "width"])],
-        [helper.make_tensor_value_info("density", TensorProto.FLOAT, [batch, 1, "rows", "columns"])],
+        [
+            helper.make_tensor_value_info(
+                "density", TensorProto.FLOAT, [batch, 1, "rows", "columns"]
+            )
+        ],
         initializers,
     )
-    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="fixture")
+    model = helper.make_model(
+        graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8, producer_name="fixture"
+    )
     onnx.checker.check_model(model, full_check=True)
     return model
 
@@ -89,8 +108,14 @@ onnx.save(network(1), HERE / "tiny-single.onnx")
 with tempfile.TemporaryDirectory() as folder:
     quantized = pathlib.Path(folder) / "int8.onnx"
     quantize_static(
-        HERE / "tiny.onnx", quantized, Pictures(), quant_format=QuantFormat.QDQ, per_channel=True,
-        activation_type=QuantType.QInt8, weight_type=QuantType.QInt8, op_types_to_quantize=["Conv"],
+        HERE / "tiny.onnx",
+        quantized,
+        Pictures(),
+        quant_format=QuantFormat.QDQ,
+        per_channel=True,
+        activation_type=QuantType.QInt8,
+        weight_type=QuantType.QInt8,
+        op_types_to_quantize=["Conv"],
         extra_options={"ActivationSymmetric": True, "WeightSymmetric": True, "QuantizeBias": False},
     )
     model = onnx.load(quantized)
@@ -107,7 +132,13 @@ manifest = {
     "schema": 1,
     "name": "tiny",
     "version": "1",
-    "input": {"name": "images", "width": 384, "height": 384, "multiple-of": 32, "resize": "letterbox"},
+    "input": {
+        "name": "images",
+        "width": 384,
+        "height": 384,
+        "multiple-of": 32,
+        "resize": "letterbox",
+    },
     "output": {"name": "density", "stride": 8},
     "files": [
         entry("tiny.onnx", "fp32", ["openvino", "onnxruntime", "tensorrt"]),
@@ -125,6 +156,14 @@ for width, height in SIZES:
         (density,) = evaluate.run(None, {"images": picture(width, height, seed)[None]})
         assert density.shape == (1, 1, height // 8, width // 8)
         halves = density[0, 0, :, : width // 16].sum(), density[0, 0, :, width // 16 :].sum()
-        expected.append({"width": width, "height": height, "seed": seed,
-                         "count": float(density.sum(dtype=np.float64)), "left": float(halves[0]), "right": float(halves[1])})
+        expected.append(
+            {
+                "width": width,
+                "height": height,
+                "seed": seed,
+                "count": float(density.sum(dtype=np.float64)),
+                "left": float(halves[0]),
+                "right": float(halves[1]),
+            }
+        )
 (HERE / "expected.json").write_text(json.dumps(expected, indent=1) + "\n")

@@ -1,12 +1,8 @@
-/* Reads VehicleCountMeta, the vehicle count on a GstBuffer.
- *
- * The metadata is a GstCustomMeta (GStreamer 1.20): a plain GstStructure. Everything here is an inline function over public GStreamer
- * calls; there is no library to link. docs/metadata.md lists the fields with their units.
- *
+/* Reads VehicleCountMeta, the vehicle count on a GstBuffer.  The metadata is a GstCustomMeta
+ * (GStreamer 1.20): a plain GstStructure. Everything here is an inline function over public
+ * GStreamer calls; there is no library to link. docs/metadata.md lists the fields with their units.
  * Strings, structures and cells belong to the buffer: they are valid as long as it is.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * SPDX-License-Identifier: Apache-2.0 */
 #ifndef VEHICLECOUNT_META_H
 #define VEHICLECOUNT_META_H
 
@@ -27,7 +23,8 @@ typedef struct {
   gdouble height;
 } VehicleCountDensity;
 
-/* The next count on the buffer, NULL after the last. Begin with *state = NULL. A buffer carries one for each counter it passed. */
+/* The next count on the buffer, NULL after the last. Begin with *state = NULL. A buffer carries one
+ * for each counter it passed. */
 static inline const GstStructure *
 vehicle_count_next (GstBuffer * buffer, gpointer * state)
 {
@@ -89,7 +86,8 @@ vehicle_count_pts (const GstStructure * count)
   return vehicle_count_uint64_or (count, "pts", GST_CLOCK_TIME_NONE);
 }
 
-/* When the camera took the picture by its own clock, nanoseconds since 1970 (UTC), or GST_CLOCK_TIME_NONE where it is not known. */
+/* When the camera took the picture by its own clock, nanoseconds since 1970 (UTC), or
+ * GST_CLOCK_TIME_NONE where it is not known. */
 static inline GstClockTime
 vehicle_count_capture_time (const GstStructure * count)
 {
@@ -103,7 +101,8 @@ vehicle_count_received_time (const GstStructure * count)
   return vehicle_count_uint64_or (count, "received-time", GST_CLOCK_TIME_NONE);
 }
 
-/* Vehicles in the frame, or in a region. FALSE before the first count; then *vehicles is left as it is. */
+/* Vehicles in the frame, or in a region. FALSE before the first count; then *vehicles is left as it
+ * is. */
 static inline gboolean
 vehicle_count_vehicles (const GstStructure * count_or_region, gdouble * vehicles)
 {
@@ -170,8 +169,8 @@ vehicle_count_n_regions (const GstStructure * count)
   return regions != NULL && GST_VALUE_HOLDS_ARRAY (regions) ? gst_value_array_get_size (regions) : 0;
 }
 
-/* Region `index`, in the configuration's order, for vehicle_count_vehicles, _smoothed, _level and the functions below; NULL past the
- * last. */
+/* Region `index`, in the configuration's order, for vehicle_count_vehicles, _smoothed, _level and
+ * the functions below; NULL past the last. */
 static inline const GstStructure *
 vehicle_count_region (const GstStructure * count, guint index)
 {
@@ -212,8 +211,9 @@ vehicle_count_region_corner (const GstStructure * region, guint index, gdouble *
   return TRUE;
 }
 
-/* The density map; its sum times the camera's scale factor is the count. FALSE where the counter did not attach it (density-map=false), before the first count,
- * and on a big-endian machine, since cells are little-endian. */
+/* The density map; its sum times the camera's scale factor is the count. FALSE where the counter
+ * did not attach it (density-map=false), before the first count, and on a big-endian machine, since
+ * cells are little-endian. */
 static inline gboolean
 vehicle_count_density (const GstStructure * count, VehicleCountDensity * density)
 {

@@ -1,11 +1,8 @@
 /* Reads the vehicle count that vehiclecounternvmm leaves on frames of a DeepStream pipeline.
- *
- * Include DeepStream's gstnvdsmeta.h before this header. The count is frame-level NvDsUserMeta; docs/deepstream.md lists the fields with
- * their units. There is no library of ours to link. Everything lies in one piece of memory that belongs to the metadata: it is valid as
- * long as the buffer is held.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+ * Include DeepStream's gstnvdsmeta.h before this header. The count is frame-level NvDsUserMeta;
+ * docs/deepstream.md lists the fields with their units. There is no library of ours to link.
+ * Everything lies in one piece of memory that belongs to the metadata: it is valid as long as the
+ * buffer is held.  SPDX-License-Identifier: Apache-2.0 */
 #ifndef VEHICLECOUNT_NVDS_H
 #define VEHICLECOUNT_NVDS_H
 
@@ -15,7 +12,8 @@
 
 G_BEGIN_DECLS
 
-/* The type is registered under this name: nvds_get_user_meta_type (VEHICLE_COUNT_NVDS_TYPE_NAME). */
+/* The type is registered under this name: nvds_get_user_meta_type (VEHICLE_COUNT_NVDS_TYPE_NAME).
+ * */
 #define VEHICLE_COUNT_NVDS_TYPE_NAME "VEHICLECOUNT.COUNTER.FRAME_COUNT"
 
 #define VEHICLE_COUNT_NVDS_MAGIC 0x544e4356u /* "VCNT" */
@@ -97,8 +95,9 @@ vehicle_count_nvds_from_user_meta (const NvDsUserMeta * user)
   return count != NULL && count->magic == VEHICLE_COUNT_NVDS_MAGIC && count->version >= VEHICLE_COUNT_NVDS_VERSION ? count : NULL;
 }
 
-/* The next count on the frame, NULL after the last. Begin with *state = NULL. A frame carries one of each counter that it passed. Hold the
- * batch's lock (nvds_acquire_meta_lock) from the first call until done. */
+/* The next count on the frame, NULL after the last. Begin with *state = NULL. A frame carries one
+ * of each counter that it passed. Hold the batch's lock (nvds_acquire_meta_lock) from the first
+ * call until done. */
 static inline const VehicleCountNvds *
 vehicle_count_nvds_next (const NvDsFrameMeta * frame, const GList ** state)
 {

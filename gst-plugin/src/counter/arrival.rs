@@ -26,7 +26,11 @@ const MAX_EVENTS: usize = 256;
 
 impl Camera {
     /// A frame comes.
-    pub(super) fn chain(&self, imp: &VehicleCounter, buffer: gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+    pub(super) fn chain(
+        &self,
+        imp: &VehicleCounter,
+        buffer: gst::Buffer,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let (arrival, received_time) = (Instant::now(), unix_nanoseconds(SystemTime::now()));
         let timing = imp.timing();
         let live = self.is_live();
@@ -36,7 +40,10 @@ impl Camera {
         let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(timing.interval);
 
         let holding = live.then(|| self.holding(imp, timing.max_latency.into()));
-        let limit = holding.map_or_else(|| link.as_ref().map_or(MAX_FRAMES, Link::depth), |holding| holding.frames);
+        let limit = holding.map_or_else(
+            || link.as_ref().map_or(MAX_FRAMES, Link::depth),
+            |holding| holding.frames,
+        );
         let deadline = holding.map(|Holding { latency, .. }| Deadline {
             time: came + gst::ClockTime::from_nseconds(latency.as_nanos() as u64),
             clock: clock.clone(),
@@ -53,8 +60,14 @@ impl Camera {
         let number = stamp.sequence;
         let mut input = None;
         match &link {
-            _ if !stamp.due => gst::log!(CAT, obj = self.sinkpad, "Frame {number}: skipped, interval={interval}"),
-            None => gst::log!(CAT, obj = self.sinkpad, "Frame {number}: uncounted, the engine is not open yet"),
+            _ if !stamp.due => {
+                gst::log!(CAT, obj = self.sinkpad, "Frame {number}: skipped, interval={interval}")
+            }
+            None => gst::log!(
+                CAT,
+                obj = self.sinkpad,
+                "Frame {number}: uncounted, the engine is not open yet"
+            ),
             Some(link) => match self.input(imp, link, &format, &buffer, timing.density_map) {
                 Ok(made) => input = Some(made),
                 Err(reason) => self.complain(imp, number, &reason),
@@ -73,13 +86,18 @@ impl Camera {
             None if stamp.due => FrameState::Missed,
             None => FrameState::NotDue,
         };
-        let frame = Frame { buffer, stamp, arrival, received_time, deadline, placement, state: found };
+        let frame =
+            Frame { buffer, stamp, arrival, received_time, deadline, placement, state: found };
         state.queue.push(Item::Frame(Box::new(frame)));
         let held = state.queue.frames();
         self.wake(&mut state);
         drop(state);
         if let (Some((ticket, slot)), Some(link)) = (order, &link) {
-            gst::log!(CAT, obj = self.sinkpad, "Frame {number}: to the engine, ticket {ticket}; {held} frames held");
+            gst::log!(
+                CAT,
+                obj = self.sinkpad,
+                "Frame {number}: to the engine, ticket {ticket}; {held} frames held"
+            );
             link.seat.submit(ticket, slot, if live { 1 } else { link.depth() });
         }
         Ok(gst::FlowSuccess::Ok)
@@ -107,7 +125,11 @@ impl Camera {
 
     /// Waits until the queue takes another frame. The head of a full live queue leaves uncounted:
     /// the video goes on.
-    fn wait_for_room(&self, limit: usize, live: bool) -> Result<MutexGuard<'_, CameraState>, gst::FlowError> {
+    fn wait_for_room(
+        &self,
+        limit: usize,
+        live: bool,
+    ) -> Result<MutexGuard<'_, CameraState>, gst::FlowError> {
         let mut state = self.lock();
         loop {
             if state.flushing {
@@ -122,7 +144,11 @@ impl Camera {
                 return Ok(state);
             }
             if live && !state.hurry {
-                gst::log!(CAT, obj = self.sinkpad, "{limit} frames are held: the first of them leaves now");
+                gst::log!(
+                    CAT,
+                    obj = self.sinkpad,
+                    "{limit} frames are held: the first of them leaves now"
+                );
                 state.hurry = true;
                 self.wake(&mut state);
             }
@@ -166,7 +192,12 @@ impl Camera {
         }
         let mut query = gst::query::Latency::new();
         let live = self.sinkpad.peer_query(&mut query) && query.result().0;
-        gst::debug!(CAT, obj = self.sinkpad, "The camera is {}", if live { "live" } else { "not live" });
+        gst::debug!(
+            CAT,
+            obj = self.sinkpad,
+            "The camera is {}",
+            if live { "live" } else { "not live" }
+        );
         self.lock().live = Some(live);
         live
     }
@@ -191,7 +222,8 @@ impl Camera {
         event: gst::Event,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         gst::log!(CAT, obj = pad, "Handling {event:?}");
-        let passed = |taken| if taken { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Error) };
+        let passed =
+            |taken| if taken { Ok(gst::FlowSuccess::Ok) } else { Err(gst::FlowError::Error) };
         match event.view() {
             gst::EventView::FlushStart(_) => {
                 self.set_flushing(true);

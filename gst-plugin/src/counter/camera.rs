@@ -105,16 +105,25 @@ impl Camera {
         })
     }
 
-    fn build_sinkpad(camera: &Weak<Self>, index: u32, template: &gst::PadTemplate) -> VehicleCounterPad {
+    fn build_sinkpad(
+        camera: &Weak<Self>,
+        index: u32,
+        template: &gst::PadTemplate,
+    ) -> VehicleCounterPad {
         gst::PadBuilder::<VehicleCounterPad>::from_template(template)
             .name(format!("sink_{index}"))
-            .chain_function(pad_function!(camera, Err(gst::FlowError::Flushing), |this, imp, _pad, buffer| {
-                this.chain(imp, buffer)
-            }))
-            .event_full_function(pad_function!(camera, Err(gst::FlowError::Flushing), |this, _imp, pad, event| {
-                this.sink_event(pad, event)
-            }))
-            .query_function(pad_function!(camera, false, |this, imp, pad, query| this.sink_query(imp, pad, query)))
+            .chain_function(pad_function!(
+                camera,
+                Err(gst::FlowError::Flushing),
+                |this, imp, _pad, buffer| { this.chain(imp, buffer) }
+            ))
+            .event_full_function(pad_function!(
+                camera,
+                Err(gst::FlowError::Flushing),
+                |this, _imp, pad, event| { this.sink_event(pad, event) }
+            ))
+            .query_function(pad_function!(camera, false, |this, imp, pad, query| this
+                .sink_query(imp, pad, query)))
             .activatemode_function(activation(camera, |this, _pad, active| {
                 this.set_flushing(!active);
                 Ok(())
@@ -131,15 +140,19 @@ impl Camera {
     fn build_srcpad(camera: &Weak<Self>, index: u32, template: &gst::PadTemplate) -> gst::Pad {
         gst::Pad::builder_from_template(template)
             .name(format!("src_{index}"))
-            .event_function(pad_function!(camera, false, |this, imp, pad, event| this.src_event(imp, pad, event)))
-            .query_function(pad_function!(camera, false, |this, imp, pad, query| this.src_query(imp, pad, query)))
+            .event_function(pad_function!(camera, false, |this, imp, pad, event| this
+                .src_event(imp, pad, event)))
+            .query_function(pad_function!(camera, false, |this, imp, pad, query| this
+                .src_query(imp, pad, query)))
             .activatemode_function(activation(camera, |this, pad, active| {
                 if active { this.start_pusher(pad) } else { this.stop_pusher(pad) }
             }))
             .iterate_internal_links_function(pad_function!(
                 camera,
                 gst::Iterator::from_vec(vec![]),
-                |this, _imp, _pad| gst::Iterator::from_vec(vec![this.sinkpad.clone().upcast::<gst::Pad>()])
+                |this, _imp, _pad| gst::Iterator::from_vec(vec![
+                    this.sinkpad.clone().upcast::<gst::Pad>()
+                ])
             ))
             .flags(gst::PadFlags::PROXY_CAPS)
             .build()
@@ -150,7 +163,10 @@ impl Camera {
     }
 
     /// Waits for a change of `state`.
-    pub(super) fn wait<'a>(&self, state: MutexGuard<'a, CameraState>) -> MutexGuard<'a, CameraState> {
+    pub(super) fn wait<'a>(
+        &self,
+        state: MutexGuard<'a, CameraState>,
+    ) -> MutexGuard<'a, CameraState> {
         self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
     }
 
@@ -191,7 +207,10 @@ impl Camera {
             gst::element_error!(
                 element,
                 gst::LibraryError::Failed,
-                ("Camera {}: a fault of the counter has stopped it: {cause}; other cameras go on", self.id())
+                (
+                    "Camera {}: a fault of the counter has stopped it: {cause}; other cameras go on",
+                    self.id()
+                )
             );
         }
         None
@@ -220,7 +239,12 @@ impl Camera {
     }
 
     /// Joins the engine, if it has not: from now on frames are counted.
-    pub fn join(self: &Arc<Self>, dispatcher: &Arc<Dispatcher>, resize: Resize, cuda: Option<Arc<SharedContext>>) {
+    pub fn join(
+        self: &Arc<Self>,
+        dispatcher: &Arc<Dispatcher>,
+        resize: Resize,
+        cuda: Option<Arc<SharedContext>>,
+    ) {
         let info = dispatcher.info();
         let on_gpu = cuda.is_some();
         {
@@ -237,8 +261,11 @@ impl Camera {
             *link = Some(Link { seat: Arc::new(seat), resize, cuda });
         }
         let mut state = self.lock();
-        state.account.labels =
-            Labels { camera: self.id(), model: info.model.clone(), engine: info.kind.name().to_owned() };
+        state.account.labels = Labels {
+            camera: self.id(),
+            model: info.model.clone(),
+            engine: info.kind.name().to_owned(),
+        };
         state.opening = false;
         gst::debug!(CAT, obj = self.sinkpad, "Frames go to {} from now on", info.kind);
         let in_vain = !on_gpu && state.format.as_ref().is_some_and(|format| format.in_gpu_memory);
@@ -262,7 +289,8 @@ impl Camera {
             state.opening = false;
         }
         *self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        *self.device_regions.lock().unwrap_or_else(PoisonError::into_inner) = DeviceRegions::default();
+        *self.device_regions.lock().unwrap_or_else(PoisonError::into_inner) =
+            DeviceRegions::default();
     }
 
     /// Ends both pads, for good. A push in progress gets time to end while downstream `runs`; then
@@ -280,7 +308,11 @@ impl Camera {
         let stuck = state.pushing || state.querying;
         drop(state);
         if stuck {
-            gst::debug!(CAT, obj = self.srcpad, "Flushing downstream, which holds a frame, to release the camera");
+            gst::debug!(
+                CAT,
+                obj = self.srcpad,
+                "Flushing downstream, which holds a frame, to release the camera"
+            );
             self.srcpad.push_event(gst::event::FlushStart::new());
         }
         let _ = self.sinkpad.set_active(false);
@@ -308,7 +340,10 @@ impl Camera {
 fn activation<P: IsA<gst::Pad>>(
     camera: &Weak<Camera>,
     activate: impl Fn(&Camera, &P, bool) -> Result<(), gst::LoggableError> + Send + Sync + 'static,
-) -> impl Fn(&P, Option<&gst::Object>, gst::PadMode, bool) -> Result<(), gst::LoggableError> + Send + Sync + 'static {
+) -> impl Fn(&P, Option<&gst::Object>, gst::PadMode, bool) -> Result<(), gst::LoggableError>
++ Send
++ Sync
++ 'static {
     let camera = camera.clone();
     move |pad, _parent, _mode, active| match camera.upgrade() {
         Some(camera) => activate(&camera, pad, active),
@@ -329,7 +364,8 @@ mod tests {
         element.set_property("engine-id", "panic");
         let bus = gst::Bus::new();
         element.set_bus(Some(&bus));
-        let pads = [0, 1].map(|index| element.request_pad_simple(&format!("sink_{index}")).unwrap());
+        let pads =
+            [0, 1].map(|index| element.request_pad_simple(&format!("sink_{index}")).unwrap());
         element.set_state(gst::State::Playing).unwrap();
         let camera = element.imp().camera(0).unwrap();
         let segment = gst::FormattedSegment::<gst::ClockTime>::new();
@@ -339,7 +375,8 @@ mod tests {
         for number in 0..3 {
             assert_eq!(camera.contain(|| assert_eq!(number, 9, "out of order")), None);
         }
-        let errors: Vec<_> = std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Error])).collect();
+        let errors: Vec<_> =
+            std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Error])).collect();
         let [error] = errors.as_slice() else { panic!("{errors:?}") };
         let gst::MessageView::Error(error) = error.view() else { unreachable!() };
         let text = error.error().to_string();

@@ -26,7 +26,8 @@ impl VehicleCounter {
         for camera in self.cameras() {
             let text = camera.sinkpad.imp().settings().regions;
             if !text.is_empty() {
-                let file = RegionsFile::parse(&text).map_err(|error| format!("camera {}: {error}", camera.id()))?;
+                let file = RegionsFile::parse(&text)
+                    .map_err(|error| format!("camera {}: {error}", camera.id()))?;
                 own.insert(camera.index, file);
             }
         }
@@ -58,7 +59,8 @@ impl VehicleCounter {
             }
         }
         pads.retain(|_, pads| pads.len() > 1);
-        let before = std::mem::replace(&mut *lock(&self.shared_ids), pads.keys().cloned().collect());
+        let before =
+            std::mem::replace(&mut *lock(&self.shared_ids), pads.keys().cloned().collect());
         for (id, pads) in pads.iter().filter(|(id, _)| !before.contains(*id)) {
             gst::element_imp_warning!(
                 self,
@@ -75,15 +77,23 @@ impl VehicleCounter {
     /// The other counters of the pipeline that run and have the unique id of this one.
     fn others(&self) -> Vec<super::VehicleCounter> {
         let own = self.obj();
-        let Some(pipeline) = std::iter::successors(own.parent(), GstObjectExt::parent).last() else {
+        let Some(pipeline) = std::iter::successors(own.parent(), GstObjectExt::parent).last()
+        else {
             return Vec::new();
         };
         let Ok(pipeline) = pipeline.downcast::<gst::Bin>() else { return Vec::new() };
-        let counters = pipeline.iterate_all_by_element_factory_name("vehiclecounter").into_iter().flatten();
-        let counters = counters.filter_map(|element| element.downcast::<super::VehicleCounter>().ok());
+        let counters =
+            pipeline.iterate_all_by_element_factory_name("vehiclecounter").into_iter().flatten();
+        let counters =
+            counters.filter_map(|element| element.downcast::<super::VehicleCounter>().ok());
         let unique_id = self.timing().unique_id;
-        let runs = |other: &super::VehicleCounter| !matches!(*lock(&other.imp().state), Phase::Stopped);
-        counters.filter(|other| *other != *own && other.imp().timing().unique_id == unique_id && runs(other)).collect()
+        let runs =
+            |other: &super::VehicleCounter| !matches!(*lock(&other.imp().state), Phase::Stopped);
+        counters
+            .filter(|other| {
+                *other != *own && other.imp().timing().unique_id == unique_id && runs(other)
+            })
+            .collect()
     }
 
     /// A setting changed. Before the element runs there is nothing to do; while it runs, what

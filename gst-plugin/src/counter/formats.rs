@@ -44,8 +44,8 @@ pub const FORMATS: [(VideoFormat, PixelFormat); PixelFormat::ALL.len()] = [
 pub const GPU_FORMATS: [VideoFormat; 21] = {
     use VideoFormat::*;
     [
-        Nv12, I420, Rgb, Bgr, Rgbx, Bgrx, Rgba, Bgra, Argb, Abgr, Nv21, Yv12, Y42b, Yuy2, Uyvy, Y444, P01010le,
-        I42010le, I42210le, Y44410le, Gbr,
+        Nv12, I420, Rgb, Bgr, Rgbx, Bgrx, Rgba, Bgra, Argb, Abgr, Nv21, Yv12, Y42b, Yuy2, Uyvy,
+        Y444, P01010le, I42010le, I42210le, Y44410le, Gbr,
     ]
 };
 

@@ -31,8 +31,11 @@ impl Holding {
     /// memory of a frame, where that is known.
     pub fn new(max_latency: Duration, fps: Option<f64>, bytes: Option<usize>) -> Self {
         let rate = fps.unwrap_or(UNKNOWN_RATE);
-        let needed = ((max_latency.as_secs_f64() * rate).ceil() as usize).saturating_add(MARGIN).max(LEAST);
-        let Some(bytes) = bytes else { return Self { frames: needed, latency: max_latency, limited: None } };
+        let needed =
+            ((max_latency.as_secs_f64() * rate).ceil() as usize).saturating_add(MARGIN).max(LEAST);
+        let Some(bytes) = bytes else {
+            return Self { frames: needed, latency: max_latency, limited: None };
+        };
         let most = (BYTES / bytes.max(1)).max(LEAST);
         if needed <= most {
             return Self { frames: needed, latency: max_latency, limited: None };
@@ -51,15 +54,24 @@ mod tests {
     #[test]
     fn frames_of_the_whole_latency_are_held() {
         let frames = |latency, fps| Holding::new(MS(latency), fps, Some(1 << 20)).frames;
-        assert_eq!([frames(200, Some(25.0)), frames(200, Some(60.0)), frames(200, None)], [8, 14, 14]);
-        assert_eq!([frames(5000, Some(25.0)), frames(0, Some(25.0)), frames(5000, Some(0.2))], [127, 8, 8]);
+        assert_eq!(
+            [frames(200, Some(25.0)), frames(200, Some(60.0)), frames(200, None)],
+            [8, 14, 14]
+        );
+        assert_eq!(
+            [frames(5000, Some(25.0)), frames(0, Some(25.0)), frames(5000, Some(0.2))],
+            [127, 8, 8]
+        );
     }
 
     #[test]
     fn memory_limits_how_long_frames_are_held() {
         // 1080p in NV12: 512 MiB hold 172 frames.
         let holding = Holding::new(MS(60_000), Some(25.0), Some(1920 * 1080 * 3 / 2));
-        assert_eq!((holding.frames, holding.latency, holding.limited), (172, MS(6800), Some((3_110_400, 25.0))));
+        assert_eq!(
+            (holding.frames, holding.latency, holding.limited),
+            (172, MS(6800), Some((3_110_400, 25.0)))
+        );
         // A frame larger than all of it, and a rate that no camera has.
         let holding = Holding::new(MS(200), Some(f64::from(i32::MAX)), Some(usize::MAX));
         assert_eq!(holding.frames, LEAST);

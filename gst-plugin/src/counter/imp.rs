@@ -17,7 +17,11 @@ use crate::engine::Opening;
 
 /// The log category of the element and its cameras.
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("vehiclecounter", gst::DebugColorFlags::empty(), Some("Counts vehicles on many cameras"))
+    gst::DebugCategory::new(
+        "vehiclecounter",
+        gst::DebugColorFlags::empty(),
+        Some("Counts vehicles on many cameras"),
+    )
 });
 
 /// How far the element is.
@@ -95,7 +99,8 @@ impl VehicleCounter {
     fn statistics(&self) -> gst::Structure {
         let cameras = self.cameras().into_iter().map(|camera| {
             let id = camera.id();
-            let (figures, live) = camera.with_state(|state| (state.account.statistics.clone(), state.live));
+            let (figures, live) =
+                camera.with_state(|state| (state.account.statistics.clone(), state.live));
             let mut entry = gst::Structure::builder("camera")
                 .field("camera", id)
                 .field("pad", camera.index)
@@ -106,7 +111,9 @@ impl VehicleCounter {
                 .field("dropped", figures.dropped)
                 .field("failed", figures.failed);
             if let Some(latencies) = figures.latency([0.5, 0.95, 0.99]) {
-                for (name, latency) in ["latency-p50", "latency-p95", "latency-p99"].into_iter().zip(latencies) {
+                for (name, latency) in
+                    ["latency-p50", "latency-p95", "latency-p99"].into_iter().zip(latencies)
+                {
                     entry = entry.field(name, latency.as_nanos() as u64);
                 }
             }
@@ -146,7 +153,8 @@ impl ObjectImpl for VehicleCounter {
             "regions" | "smoothing" => self.configure_while_running(),
             "max-latency" => {
                 let element = self.obj();
-                let _ = element.post_message(gst::message::Latency::builder().src(&*element).build());
+                let _ =
+                    element.post_message(gst::message::Latency::builder().src(&*element).build());
             }
             _ => {}
         }
@@ -178,8 +186,13 @@ impl ElementImpl for VehicleCounter {
 
     fn pad_templates() -> &'static [gst::PadTemplate] {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
-            let mut caps = gst_video::VideoCapsBuilder::new().format_list(FORMATS.map(|(format, _)| format)).build();
-            let gpu = gst_video::VideoCapsBuilder::new().features([cuda::FEATURE]).format_list(GPU_FORMATS).build();
+            let mut caps = gst_video::VideoCapsBuilder::new()
+                .format_list(FORMATS.map(|(format, _)| format))
+                .build();
+            let gpu = gst_video::VideoCapsBuilder::new()
+                .features([cuda::FEATURE])
+                .format_list(GPU_FORMATS)
+                .build();
             caps.make_mut().append(gpu);
             // Counting needs no rate, and applications push frames whose caps have none.
             caps.make_mut().iter_mut().for_each(|structure| structure.remove_field("framerate"));
@@ -190,7 +203,12 @@ impl ElementImpl for VehicleCounter {
                 &caps,
                 VehicleCounterPad::static_type(),
             );
-            let src = gst::PadTemplate::new("src_%u", gst::PadDirection::Src, gst::PadPresence::Sometimes, &caps);
+            let src = gst::PadTemplate::new(
+                "src_%u",
+                gst::PadDirection::Src,
+                gst::PadPresence::Sometimes,
+                &caps,
+            );
             vec![sink.expect("a valid template"), src.expect("a valid template")]
         });
         &TEMPLATES
@@ -230,7 +248,9 @@ impl ElementImpl for VehicleCounter {
                 camera.give_up();
                 None
             }
-            Phase::Running(state) => Some(Some((state.dispatcher.clone(), state.resize, state.cuda.clone()))),
+            Phase::Running(state) => {
+                Some(Some((state.dispatcher.clone(), state.resize, state.cuda.clone())))
+            }
         };
         if let Some(running) = joined {
             if let Some((dispatcher, resize, cuda)) = running {
@@ -251,8 +271,10 @@ impl ElementImpl for VehicleCounter {
     fn release_pad(&self, pad: &gst::Pad) {
         let camera = {
             let mut cameras = lock(&self.cameras);
-            let index =
-                cameras.iter().find(|(_, camera)| camera.sinkpad.upcast_ref::<gst::Pad>() == pad).map(|(&i, _)| i);
+            let index = cameras
+                .iter()
+                .find(|(_, camera)| camera.sinkpad.upcast_ref::<gst::Pad>() == pad)
+                .map(|(&i, _)| i);
             index.and_then(|index| cameras.remove(&index))
         };
         let Some(camera) = camera else { return };
@@ -288,7 +310,10 @@ impl ElementImpl for VehicleCounter {
         }
     }
 
-    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         if transition == gst::StateChange::ReadyToPaused {
             self.start().map_err(|error| {
                 self.post_error_message(error);

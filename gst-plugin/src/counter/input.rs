@@ -45,31 +45,46 @@ impl Camera {
         let crop = Crop::of(buffer);
         let StreamFormat { info, frame: shown, .. } = format;
         let whole = match crop.and_then(|crop| crop.of) {
-            Some((width, height)) => FrameFormat { width: width as usize, height: height as usize, ..*shown },
+            Some((width, height)) => {
+                FrameFormat { width: width as usize, height: height as usize, ..*shown }
+            }
             None => *shown,
         };
         if let Some(cuda) = link.cuda.as_ref().filter(|_| format.in_gpu_memory) {
             match cuda.map(buffer, info, whole.pixels.planes()) {
                 Ok(lent) => return Self::lend(link, whole, crop, lent),
                 // Mapped below, it is copied to the host.
-                Err(reason) if !self.with_state(|state| std::mem::replace(&mut state.through_host, true)) => {
+                Err(reason)
+                    if !self
+                        .with_state(|state| std::mem::replace(&mut state.through_host, true)) =>
+                {
                     gst::element_imp_warning!(
                         imp,
                         gst::ResourceError::Settings,
-                        ("Camera {}: its frames are copied through host memory: {reason}", self.id())
+                        (
+                            "Camera {}: its frames are copied through host memory: {reason}",
+                            self.id()
+                        )
                     );
                 }
-                Err(reason) => gst::log!(CAT, obj = self.sinkpad, "{reason}: it is copied through host memory"),
+                Err(reason) => {
+                    gst::log!(CAT, obj = self.sinkpad, "{reason}: it is copied through host memory")
+                }
             }
         }
-        let frame = gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info)
-            .map_err(|_| format!("a frame of {} bytes does not hold a picture of its caps", buffer.size()))?;
+        let frame =
+            gst_video::VideoFrameRef::from_buffer_ref_readable(buffer, info).map_err(|_| {
+                format!("a frame of {} bytes does not hold a picture of its caps", buffer.size())
+            })?;
         let mut planes = [Plane { data: &[], stride: 0 }; 3];
         let count = whole.pixels.planes();
         for (index, plane) in planes.iter_mut().enumerate().take(count) {
             let data = frame.plane_data(index as u32).map_err(|error| error.to_string())?;
             let stride = frame.plane_stride()[index];
-            *plane = Plane { data, stride: usize::try_from(stride).map_err(|_| format!("stride of {stride} bytes"))? };
+            *plane = Plane {
+                data,
+                stride: usize::try_from(stride).map_err(|_| format!("stride of {stride} bytes"))?,
+            };
         }
         let view = FrameView::new(whole, &planes[..count]).and_then(|view| match crop {
             None => Ok(view),
@@ -87,13 +102,16 @@ impl Camera {
         let values = match &mut slot.input {
             Input::Values(values) => values,
             Input::Picture(picture) => {
-                let placement = Placement::new(link.resize, format.width, format.height, info.input);
+                let placement =
+                    Placement::new(link.resize, format.width, format.height, info.input);
                 picture.stage(view, placement).map_err(|error| error.to_string())?;
                 return Ok((slot, placement.grid(info.columns, info.rows)));
             }
         };
         let mut preprocessor = self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |held: &&mut Preprocessor| held.format() == format && held.placement().input == info.input;
+        let fits = |held: &&mut Preprocessor| {
+            held.format() == format && held.placement().input == info.input
+        };
         let preprocessor = match preprocessor.as_mut().filter(fits) {
             Some(_) => preprocessor.as_mut().expect("just seen"),
             None => preprocessor.insert(Preprocessor::new(format, link.resize, info.input)),
@@ -103,7 +121,12 @@ impl Camera {
     }
 
     /// A picture that lies on the GPU already.
-    fn lend(link: &Link, whole: FrameFormat, crop: Option<Crop>, mut lent: Lent) -> Result<(Lease, Grid), String> {
+    fn lend(
+        link: &Link,
+        whole: FrameFormat,
+        crop: Option<Crop>,
+        mut lent: Lent,
+    ) -> Result<(Lease, Grid), String> {
         let mut format = whole;
         if let Some(Crop { x, y, width, height, .. }) = crop {
             let part = whole.crop(x as usize, y as usize, width as usize, height as usize);
@@ -118,7 +141,8 @@ impl Camera {
         let info = link.seat.dispatcher().info();
         let placement = Placement::new(link.resize, format.width, format.height, info.input);
         let mut slot = link.seat.slot();
-        let picture = slot.input.picture_mut().expect("an engine with a CUDA context takes pictures");
+        let picture =
+            slot.input.picture_mut().expect("an engine with a CUDA context takes pictures");
         // SAFETY: the planes are those of the mapped frame, or begin inside them and end where they
         // end; `keep` keeps it mapped, in the engine's own context, and the stream is of that
         // context.
@@ -129,16 +153,29 @@ impl Camera {
 
     /// The regions for an engine that sums the density by itself, where no map is asked for; and
     /// the generation of the settings that they are of.
-    fn weights(&self, link: &Link, grid: &Grid, with_map: bool) -> (Option<Arc<RegionWeights>>, u64) {
+    fn weights(
+        &self,
+        link: &Link,
+        grid: &Grid,
+        with_map: bool,
+    ) -> (Option<Arc<RegionWeights>>, u64) {
         let generation = self.with_state(|state| state.account.generation());
         let engine = link.seat.dispatcher().engine();
         if with_map || engine.picture().is_none() {
             return (None, generation);
         }
         let mut regions = self.device_regions.lock().unwrap_or_else(PoisonError::into_inner);
-        let coverage = || self.with_state(|state| (state.account.generation(), state.account.coverage(grid).to_vec()));
+        let coverage = || {
+            self.with_state(|state| {
+                (state.account.generation(), state.account.coverage(grid).to_vec())
+            })
+        };
         regions.of(engine, grid, generation, coverage).unwrap_or_else(|error| {
-            gst::warning!(CAT, obj = self.sinkpad, "{error}; the regions are counted on the processor");
+            gst::warning!(
+                CAT,
+                obj = self.sinkpad,
+                "{error}; the regions are counted on the processor"
+            );
             (None, generation)
         })
     }

@@ -12,7 +12,12 @@ use super::imp::{CAT, VehicleCounter};
 use crate::cuda;
 
 impl Camera {
-    pub(super) fn sink_query(&self, imp: &VehicleCounter, pad: &VehicleCounterPad, query: &mut gst::QueryRef) -> bool {
+    pub(super) fn sink_query(
+        &self,
+        imp: &VehicleCounter,
+        pad: &VehicleCounterPad,
+        query: &mut gst::QueryRef,
+    ) -> bool {
         if query.is_serialized() && !self.wait_until_empty() {
             return false;
         }
@@ -25,7 +30,12 @@ impl Camera {
         answered
     }
 
-    fn answer_sink_query(&self, imp: &VehicleCounter, pad: &VehicleCounterPad, query: &mut gst::QueryRef) -> bool {
+    fn answer_sink_query(
+        &self,
+        imp: &VehicleCounter,
+        pad: &VehicleCounterPad,
+        query: &mut gst::QueryRef,
+    ) -> bool {
         if let gst::QueryViewMut::Context(asked) = query.view_mut()
             && let Some(context) = imp.shared_context(asked.context_type())
         {
@@ -39,7 +49,9 @@ impl Camera {
                 true
             }
             gst::QueryViewMut::Drain(drain) => self.srcpad.peer_query(drain.query_mut()),
-            gst::QueryViewMut::AcceptCaps(accept) if cuda::is_in(accept.caps()) && !self.takes_gpu_memory() => {
+            gst::QueryViewMut::AcceptCaps(accept)
+                if cuda::is_in(accept.caps()) && !self.takes_gpu_memory() =>
+            {
                 accept.set_result(false);
                 true
             }
@@ -61,7 +73,9 @@ impl Camera {
         let (caps, _) = allocation.get();
         let format = caps.and_then(StreamFormat::of);
         let held = if self.is_live() {
-            let (bytes, rate) = format.as_ref().map_or((None, None), |format| (Some(format.info.size()), format.rate));
+            let (bytes, rate) = format
+                .as_ref()
+                .map_or((None, None), |format| (Some(format.info.size()), format.rate));
             Holding::new(imp.timing().max_latency.into(), rate, bytes).frames
         } else {
             self.link().as_ref().map_or(MAX_FRAMES, Link::depth)
@@ -97,7 +111,12 @@ impl Camera {
         state.querying
     }
 
-    pub(super) fn src_event(&self, imp: &VehicleCounter, pad: &gst::Pad, event: gst::Event) -> bool {
+    pub(super) fn src_event(
+        &self,
+        imp: &VehicleCounter,
+        pad: &gst::Pad,
+        event: gst::Event,
+    ) -> bool {
         if let gst::EventView::Reconfigure(_) = event.view() {
             // A pad was linked: a camera that had no downstream goes on.
             let mut state = self.lock();
@@ -109,7 +128,12 @@ impl Camera {
         gst::Pad::event_default(pad, Some(&*imp.obj()), event)
     }
 
-    pub(super) fn src_query(&self, imp: &VehicleCounter, pad: &gst::Pad, query: &mut gst::QueryRef) -> bool {
+    pub(super) fn src_query(
+        &self,
+        imp: &VehicleCounter,
+        pad: &gst::Pad,
+        query: &mut gst::QueryRef,
+    ) -> bool {
         if let gst::QueryViewMut::Context(asked) = query.view_mut()
             && let Some(context) = imp.shared_context(asked.context_type())
         {

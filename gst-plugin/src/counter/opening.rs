@@ -46,17 +46,25 @@ impl VehicleCounter {
     fn run(&self, opened: Opened) {
         opened.announce(self.obj().upcast_ref());
         let Opened { dispatcher, resize, .. } = opened;
-        gst::info!(CAT, imp = self, "Counting with {:?}, {:?}", dispatcher.info(), dispatcher.settings());
+        gst::info!(
+            CAT,
+            imp = self,
+            "Counting with {:?}, {:?}",
+            dispatcher.info(),
+            dispatcher.settings()
+        );
         let cuda = dispatcher.engine().picture().and_then(|picture| {
             let context = picture.context();
-            let held = lock(&self.cuda).clone().filter(|held| held.cuda().handle() == context.handle());
+            let held =
+                lock(&self.cuda).clone().filter(|held| held.cuda().handle() == context.handle());
             held.or_else(|| SharedContext::new(context.clone()))
         });
         if let Some(cuda) = &cuda {
             *lock(&self.cuda) = Some(cuda.clone());
             // The pipeline hands it to decoders that come later.
             let element = self.obj();
-            let message = gst::message::HaveContext::builder(cuda.context().clone()).src(&*element).build();
+            let message =
+                gst::message::HaveContext::builder(cuda.context().clone()).src(&*element).build();
             let _ = element.post_message(message);
         }
         {
@@ -64,7 +72,11 @@ impl VehicleCounter {
             if !matches!(*state, Phase::Opening) {
                 return;
             }
-            *state = Phase::Running(State { dispatcher: dispatcher.clone(), resize, cuda: cuda.clone() });
+            *state = Phase::Running(State {
+                dispatcher: dispatcher.clone(),
+                resize,
+                cuda: cuda.clone(),
+            });
         }
         for camera in self.cameras() {
             camera.join(&dispatcher, resize, cuda.clone());

@@ -91,14 +91,17 @@ impl ObjectImpl for VehicleCounterPad {
     }
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
-        let text = || value.get::<Option<String>>().expect("type checked upstream").unwrap_or_default();
+        let text =
+            || value.get::<Option<String>>().expect("type checked upstream").unwrap_or_default();
         {
             let mut settings = self.lock();
             match pspec.name() {
                 "camera-id" => settings.camera_id = text(),
                 "interval" => settings.interval = value.get().expect("type checked upstream"),
                 "regions" => settings.regions = text(),
-                "scale-factor" => settings.scale_factor = value.get().expect("type checked upstream"),
+                "scale-factor" => {
+                    settings.scale_factor = value.get().expect("type checked upstream")
+                }
                 _ => unimplemented!("property {}", pspec.name()),
             }
         }

@@ -34,7 +34,11 @@ impl Camera {
             ),
             (FailureEdge::Begin, _) => {}
             (FailureEdge::End, _) => {
-                gst::element_info!(element, gst::LibraryError::Failed, ("Camera {}: counting again", self.id()));
+                gst::element_info!(
+                    element,
+                    gst::LibraryError::Failed,
+                    ("Camera {}: counting again", self.id())
+                );
             }
         }
     }
@@ -48,12 +52,18 @@ impl Camera {
         match outcome {
             Outcome::Counted { output, inference_time } => {
                 let total = output.total();
-                gst::log!(CAT, obj = self.srcpad, "Frame {number}: counted {total:.2} in {inference_time:?}{when}");
+                gst::log!(
+                    CAT,
+                    obj = self.srcpad,
+                    "Frame {number}: counted {total:.2} in {inference_time:?}{when}"
+                );
             }
             Outcome::Dropped => {
                 gst::log!(CAT, obj = self.srcpad, "Frame {number}: dropped for a newer one{when}");
             }
-            Outcome::Failed(error) => gst::log!(CAT, obj = self.srcpad, "Frame {number}: failed{when}: {error}"),
+            Outcome::Failed(error) => {
+                gst::log!(CAT, obj = self.srcpad, "Frame {number}: failed{when}: {error}")
+            }
         }
     }
 
@@ -72,7 +82,8 @@ impl Camera {
                 let _ = camera.srcpad.pause_task();
             }
         };
-        pad.start_task(task).map_err(|error| gst::loggable_error!(CAT, "Cannot start the pusher: {error}"))
+        pad.start_task(task)
+            .map_err(|error| gst::loggable_error!(CAT, "Cannot start the pusher: {error}"))
     }
 
     pub(super) fn stop_pusher(&self, pad: &gst::Pad) -> Result<(), gst::LoggableError> {
@@ -82,7 +93,8 @@ impl Camera {
             state.flushing = true;
             self.wake(&mut state);
         }
-        pad.stop_task().map_err(|error| gst::loggable_error!(CAT, "Cannot stop the pusher: {error}"))
+        pad.stop_task()
+            .map_err(|error| gst::loggable_error!(CAT, "Cannot stop the pusher: {error}"))
     }
 
     /// Pushes the next item when it may go.
@@ -124,7 +136,9 @@ impl Camera {
                 continue;
             }
             let deadline = match state.queue.front() {
-                Some(Item::Frame(frame)) if frame.is_waiting() && !state.hurry => frame.deadline.clone(),
+                Some(Item::Frame(frame)) if frame.is_waiting() && !state.hurry => {
+                    frame.deadline.clone()
+                }
                 Some(_) => break,
                 None => None,
             };
@@ -171,11 +185,18 @@ impl Camera {
         // Copies the buffer's header where others hold it too, never the picture.
         meta::count::attach(buffer.make_mut(), &report);
         #[cfg(feature = "analytics")]
-        if let Some(info) = self.srcpad.current_caps().and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok()) {
+        if let Some(info) =
+            self.srcpad.current_caps().and_then(|caps| gst_video::VideoInfo::from_caps(&caps).ok())
+        {
             meta::analytics::attach(buffer.make_mut(), &report, info.width(), info.height());
         }
         let result = self.srcpad.push(buffer);
-        gst::log!(CAT, obj = self.srcpad, "Frame {}: downstream returned {result:?}", report.sequence);
+        gst::log!(
+            CAT,
+            obj = self.srcpad,
+            "Frame {}: downstream returned {result:?}",
+            report.sequence
+        );
         result
     }
 
@@ -191,7 +212,11 @@ impl Camera {
                     "Frame {number}: leaves {why}: {raw:.2}, smoothed {smoothed:.2}{stale}, age {age}"
                 );
             }
-            None => gst::log!(CAT, obj = self.srcpad, "Frame {number}: leaves {why}; nothing is counted yet"),
+            None => gst::log!(
+                CAT,
+                obj = self.srcpad,
+                "Frame {number}: leaves {why}; nothing is counted yet"
+            ),
         }
     }
 }

@@ -116,7 +116,8 @@ impl Queue {
     pub fn clear(&mut self) -> Vec<gst::Event> {
         self.frames = 0;
         let outlives = |event: &gst::Event| {
-            event.is_sticky() && !matches!(event.type_(), gst::EventType::Segment | gst::EventType::Eos)
+            event.is_sticky()
+                && !matches!(event.type_(), gst::EventType::Segment | gst::EventType::Eos)
         };
         let events = self.items.drain(..).filter_map(|item| match item {
             Item::Event(event) => Some(event).filter(outlives),

@@ -133,9 +133,15 @@ impl Settings {
                 self.choice.batched_push_timeout = Duration::from_micros(number().into());
             }
             "interval" => self.timing.interval = number(),
-            "max-latency" => self.timing.max_latency = gst::ClockTime::from_mseconds(number().into()),
-            "regions" => self.regions = value.get::<Option<String>>().expect(TYPED).unwrap_or_default(),
-            "smoothing" => self.timing.smoothing = Duration::from_secs_f64(value.get().expect(TYPED)),
+            "max-latency" => {
+                self.timing.max_latency = gst::ClockTime::from_mseconds(number().into())
+            }
+            "regions" => {
+                self.regions = value.get::<Option<String>>().expect(TYPED).unwrap_or_default()
+            }
+            "smoothing" => {
+                self.timing.smoothing = Duration::from_secs_f64(value.get().expect(TYPED))
+            }
             "density-map" => self.timing.density_map = value.get().expect(TYPED),
             "unique-id" => self.timing.unique_id = number(),
             _ => unimplemented!("property {}", name),
@@ -148,7 +154,9 @@ impl Settings {
             return value;
         }
         match name {
-            "batched-push-timeout" => (self.choice.batched_push_timeout.as_micros() as u32).to_value(),
+            "batched-push-timeout" => {
+                (self.choice.batched_push_timeout.as_micros() as u32).to_value()
+            }
             "interval" => self.timing.interval.to_value(),
             "max-latency" => (self.timing.max_latency.mseconds() as u32).to_value(),
             "regions" => self.regions.to_value(),

@@ -119,9 +119,15 @@ impl CameraState {
     }
 
     /// A frame comes now, by `clock`: its place in the stream.
-    pub fn begin(&mut self, buffer: &gst::BufferRef, clock: &gst::Clock, interval: u32) -> FrameStamp {
+    pub fn begin(
+        &mut self,
+        buffer: &gst::BufferRef,
+        clock: &gst::Clock,
+        interval: u32,
+    ) -> FrameStamp {
         let duration = buffer.duration().map(Duration::from);
-        let duration = duration.or_else(|| Some(Duration::from_secs_f64(1.0 / self.format.as_ref()?.rate?)));
+        let duration =
+            duration.or_else(|| Some(Duration::from_secs_f64(1.0 / self.format.as_ref()?.rate?)));
         let time = FrameTime {
             stream: self.time.of_buffer(buffer),
             arrival: self.arrivals.now(clock),
@@ -141,7 +147,11 @@ impl CameraState {
     /// How frames of a live camera are held for `max_latency`.
     pub fn holding(&self, max_latency: Duration) -> Holding {
         let format = self.format.as_ref();
-        Holding::new(max_latency, format.and_then(|format| format.rate), format.map(|format| format.info.size()))
+        Holding::new(
+            max_latency,
+            format.and_then(|format| format.rate),
+            format.map(|format| format.info.size()),
+        )
     }
 
     /// The engine says what became of the frame with `ticket`.
@@ -158,31 +168,41 @@ impl CameraState {
             Outcome::Failed(_) => self.account.note_failed(),
         };
         let measured = |placement| match outcome {
-            Outcome::Counted { output, inference_time } => Some(Measurement::new(output, *inference_time, placement)),
+            Outcome::Counted { output, inference_time } => {
+                Some(Measurement::new(output, *inference_time, placement))
+            }
             Outcome::Dropped | Outcome::Failed(_) => None,
         };
         let Some(frame) = self.queue.waiting(ticket) else {
             return Return { sequence: self.account.late(ticket, measured), late: true, edge };
         };
-        frame.state = frame.placement.and_then(measured).map_or(FrameState::Missed, FrameState::Counted);
+        frame.state =
+            frame.placement.and_then(measured).map_or(FrameState::Missed, FrameState::Counted);
         let (sequence, latency) = (Some(frame.stamp.sequence), now - frame.arrival);
         self.account.statistics.note_latency(latency);
         Return { sequence, late: false, edge }
     }
 
     /// What is said of a frame that leaves now.
-    pub fn leave(&mut self, frame: &mut Frame, settings: ReportSettings, now: Instant) -> FrameReport {
-        let finding = match (std::mem::replace(&mut frame.state, FrameState::Missed), frame.placement) {
-            (FrameState::NotDue, _) => Finding::NotDue,
-            (FrameState::Waiting(ticket), Some(placement)) => {
-                // Downstream may have kept it longer than that.
-                let held = frame.deadline.as_ref().map_or(Duration::MAX, |deadline| deadline.held);
-                self.account.statistics.note_latency((now - frame.arrival).min(held));
-                Finding::Late { ticket, placement }
-            }
-            (FrameState::Waiting(_) | FrameState::Missed, _) => Finding::Missed,
-            (FrameState::Counted(measurement), _) => Finding::Counted(measurement),
-        };
+    pub fn leave(
+        &mut self,
+        frame: &mut Frame,
+        settings: ReportSettings,
+        now: Instant,
+    ) -> FrameReport {
+        let finding =
+            match (std::mem::replace(&mut frame.state, FrameState::Missed), frame.placement) {
+                (FrameState::NotDue, _) => Finding::NotDue,
+                (FrameState::Waiting(ticket), Some(placement)) => {
+                    // Downstream may have kept it longer than that.
+                    let held =
+                        frame.deadline.as_ref().map_or(Duration::MAX, |deadline| deadline.held);
+                    self.account.statistics.note_latency((now - frame.arrival).min(held));
+                    Finding::Late { ticket, placement }
+                }
+                (FrameState::Waiting(_) | FrameState::Missed, _) => Finding::Missed,
+                (FrameState::Counted(measurement), _) => Finding::Counted(measurement),
+            };
         let departure = Departure {
             stamp: frame.stamp,
             pts: frame.buffer.pts().map(gst::ClockTime::nseconds),

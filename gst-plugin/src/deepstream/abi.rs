@@ -1,8 +1,10 @@
-//! DeepStream's structures as they lie in memory, declared here so that nothing of DeepStream is needed to build.
+//! DeepStream's structures as they lie in memory, declared here so that nothing of DeepStream is
+//! needed to build.
 //!
-//! Only what is read or written has a field of its own. Offsets are asserted at compile time, for each layout where versions differ:
-//! surfaces changed their size in 8.0, display metadata in 9.0. Figures: compiled from the published headers of 5.0 to 6.3, 8.0, 9.0 and
-//! 9.1 on x86-64; all fields have their natural alignment, so AArch64 has the same.
+//! Only what is read or written has a field of its own. Offsets are asserted at compile time, for
+//! each layout where versions differ: surfaces changed their size in 8.0, display metadata in 9.0.
+//! Figures: compiled from the published headers of 5.0 to 6.3, 8.0, 9.0 and 9.1 on x86-64; all
+//! fields have their natural alignment, so AArch64 has the same.
 
 use std::ffi::{c_char, c_int, c_void};
 use std::mem::{offset_of, size_of};
@@ -18,7 +20,8 @@ pub const BATCH_GST_META: i32 = 4097;
 /// `NVDS_START_USER_META`: registered types lie from here on.
 pub const START_USER_META: i32 = 8193;
 
-/// `NvDsMetaCopyFunc` and `NvDsMetaReleaseFunc` get the `NvDsUserMeta`, and something that is not used.
+/// `NvDsMetaCopyFunc` and `NvDsMetaReleaseFunc` get the `NvDsUserMeta`, and something that is not
+/// used.
 pub type CopyFunc = unsafe extern "C" fn(data: *mut c_void, user_data: *mut c_void) -> *mut c_void;
 /// See [`CopyFunc`].
 pub type ReleaseFunc = unsafe extern "C" fn(data: *mut c_void, user_data: *mut c_void);
@@ -86,7 +89,8 @@ pub struct BatchMeta {
     reserved: [i64; 4],
 }
 
-/// `NvDsFrameMeta`, as far as all versions have it. From 8.0 on, 32 bytes about the sensor lie between `pipeline_height` and the end.
+/// `NvDsFrameMeta`, as far as all versions have it. From 8.0 on, 32 bytes about the sensor lie
+/// between `pipeline_height` and the end.
 #[repr(C)]
 pub struct FrameMeta {
     /// See [`BaseMeta`].
@@ -221,7 +225,8 @@ pub struct PlaneParams {
     reserved: [u64; 16],
 }
 
-/// `NvBufSurfaceParams`, one picture of a batch, as far as all versions have it. The next one begins at the layout's stride.
+/// `NvBufSurfaceParams`, one picture of a batch, as far as all versions have it. The next one
+/// begins at the layout's stride.
 #[repr(C)]
 pub struct SurfaceParams {
     /// Pixels.
@@ -473,7 +478,8 @@ pub struct LineParams {
     pub color: Color,
 }
 
-/// `NvDsDisplayMeta`. A rectangle has `RECT` words of eight bytes: 13 up to 8.0, 14 from 9.0 on, where it can be turned.
+/// `NvDsDisplayMeta`. A rectangle has `RECT` words of eight bytes: 13 up to 8.0, 14 from 9.0 on,
+/// where it can be turned.
 #[repr(C)]
 pub struct DisplayMeta<const RECT: usize> {
     /// See [`BaseMeta`].
@@ -513,7 +519,8 @@ pub struct CustomMessage {
     pub size: u32,
 }
 
-/// `NVDS_CUSTOM_MSG_BLOB` in a version of DeepStream; `None` where it is not known. The number moved whenever types were added before it.
+/// `NVDS_CUSTOM_MSG_BLOB` in a version of DeepStream; `None` where it is not known. The number
+/// moved whenever types were added before it.
 pub fn custom_message_type(version: (u32, u32)) -> Option<i32> {
     match version {
         (6, 0..=2) => Some(20),

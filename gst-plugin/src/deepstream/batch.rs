@@ -7,7 +7,8 @@ use std::ptr::NonNull;
 use glib::ffi::GList;
 
 use super::abi::{
-    BATCH_META, BatchMeta, CopyFunc, FrameMeta, InferLayerInfo, InferTensorMeta, MetaPool, TENSOR_OUTPUT_META, UserMeta,
+    BATCH_META, BatchMeta, CopyFunc, FrameMeta, InferLayerInfo, InferTensorMeta, MetaPool,
+    TENSOR_OUTPUT_META, UserMeta,
 };
 use super::library::{Api, DeepStreamError, REPORT};
 use super::meta::{self, Piece};
@@ -29,14 +30,19 @@ pub struct PoolExhausted;
 impl<'a> Batch<'a> {
     /// The batch of `buffer`.
     pub fn of(api: &'static Api, buffer: &'a gst::BufferRef) -> Result<Self, DeepStreamError> {
-        // SAFETY: the function only looks through the buffer's metadata; it takes no reference and changes nothing.
+        // SAFETY: the function only looks through the buffer's metadata; it takes no reference and
+        // changes nothing.
         let meta = unsafe { (api.get_batch)(buffer.as_ptr().cast_mut()) };
         let meta = NonNull::new(meta).ok_or(DeepStreamError::NoBatch)?;
         let batch = Self { api, meta, buffer: PhantomData };
         let Figures { meta_type, frames, room, .. } = batch.figures();
-        // Muxers leave the type 0 or set it; `nvds_create_batch_meta` leaves the room to whoever calls it, who may leave it 0.
+        // Muxers leave the type 0 or set it; `nvds_create_batch_meta` leaves the room to whoever
+        // calls it, who may leave it 0.
         let crowded = room != 0 && frames > room;
-        if ![0, BATCH_META].contains(&meta_type) || crowded || frames.max(room) as usize > MAX_FRAMES {
+        if ![0, BATCH_META].contains(&meta_type)
+            || crowded
+            || frames.max(room) as usize > MAX_FRAMES
+        {
             return Err(DeepStreamError::Layout {
                 what: "the batch's metadata".to_owned(),
                 found: format!("of type {meta_type} with {frames} frames of {room}"),
@@ -51,10 +57,12 @@ impl<'a> Batch<'a> {
 
     /// Numbers that tell whether this is the structure that it is taken for.
     pub fn figures(&self) -> Figures {
-        // SAFETY: the batch lives as long as the buffer; its head and its pools are written before it travels.
+        // SAFETY: the batch lives as long as the buffer; its head and its pools are written before
+        // it travels.
         unsafe {
             let meta = self.meta.as_ref();
-            let size = |pool: *mut MetaPool| pool.as_ref().map_or(0, |pool| pool.element_size as usize);
+            let size =
+                |pool: *mut MetaPool| pool.as_ref().map_or(0, |pool| pool.element_size as usize);
             Figures {
                 meta_type: meta.base.meta_type,
                 frames: meta.num_frames_in_batch,
@@ -177,14 +185,26 @@ impl<'a> Locked<'_, 'a> {
 
     /// Tensors that nvinfer left on `frame`.
     pub fn tensors(&self, frame: &Frame<'a>) -> Vec<Tensors<'a>> {
-        let metas = self.user_metas(frame).into_iter().filter(|(kind, _)| *kind == TENSOR_OUTPUT_META);
-        metas.filter_map(|(_, data)| Some(Tensors { meta: NonNull::new(data.cast())?, buffer: PhantomData })).collect()
+        let metas =
+            self.user_metas(frame).into_iter().filter(|(kind, _)| *kind == TENSOR_OUTPUT_META);
+        metas
+            .filter_map(|(_, data)| {
+                Some(Tensors { meta: NonNull::new(data.cast())?, buffer: PhantomData })
+            })
+            .collect()
     }
 
     /// Hangs `piece` on `frame` as metadata of type `kind`.
-    pub fn attach(&self, frame: &Frame<'a>, kind: i32, piece: Piece, copy: CopyFunc) -> Result<(), PoolExhausted> {
+    pub fn attach(
+        &self,
+        frame: &Frame<'a>,
+        kind: i32,
+        piece: Piece,
+        copy: CopyFunc,
+    ) -> Result<(), PoolExhausted> {
         let Batch { api, meta, .. } = self.batch;
-        // SAFETY: the lock is held; a meta from the pool belongs to the batch, and is filled before it is added.
+        // SAFETY: the lock is held; a meta from the pool belongs to the batch, and is filled before
+        // it is added.
         unsafe {
             let user = (api.acquire_user)(meta.as_ptr()).as_mut().ok_or(PoolExhausted)?;
             user.data = piece.into_raw();
@@ -253,7 +273,8 @@ pub struct Tensor {
     pub place: Option<Place>,
 }
 
-/// Host pointers below are offsets from nowhere: nvinfer adds each frame's offset to a buffer that it did not fill.
+/// Host pointers below are offsets from nowhere: nvinfer adds each frame's offset to a buffer that
+/// it did not fill.
 const LOWEST_ADDRESS: usize = 16 << 20;
 
 /// Layers of a network at most.
@@ -261,7 +282,8 @@ const MAX_LAYERS: usize = 256;
 
 impl Tensors<'_> {
     fn meta(&self) -> &InferTensorMeta {
-        // SAFETY: the metadata lives as long as the buffer, and nvinfer does not change it any more.
+        // SAFETY: the metadata lives as long as the buffer, and nvinfer does not change it any
+        // more.
         unsafe { self.meta.as_ref() }
     }
 
@@ -280,7 +302,8 @@ impl Tensors<'_> {
         (self.meta().network_width, self.meta().network_height)
     }
 
-    /// How the picture lies in the network's input, in a DeepStream of `version`; the error is what a field that is yes or no says else.
+    /// How the picture lies in the network's input, in a DeepStream of `version`; the error is what
+    /// a field that is yes or no says else.
     pub fn padding(&self, version: Option<(u32, u32)>) -> Result<Padding, i32> {
         let yes = |field: i32| match field {
             0 => Ok(false),
@@ -306,8 +329,9 @@ impl Tensors<'_> {
         // SAFETY: nvinfer fills `num_layers` of each.
         unsafe {
             let layers: &[InferLayerInfo] = std::slice::from_raw_parts(meta.layers, count);
-            let at =
-                |list: *const *const c_void, index: usize| if list.is_null() { 0 } else { (*list.add(index)).addr() };
+            let at = |list: *const *const c_void, index: usize| {
+                if list.is_null() { 0 } else { (*list.add(index)).addr() }
+            };
             let outputs = layers.iter().enumerate().map(|(index, layer)| {
                 let host = at(meta.host, index);
                 let device = at(meta.device, index);

@@ -1,10 +1,11 @@
-//! Copies of pictures that cannot be read where they lie: Jetson's picture buffers, which have no address, are often block-linear, and come
-//! in formats that we do not read.
+//! Copies of pictures that cannot be read where they lie: Jetson's picture buffers, which have no
+//! address, are often block-linear, and come in formats that we do not read.
 //!
-//! As nvinfer does it: `NvBufSurfTransform` (on Jetson's VIC) turns the picture into one of a few surfaces of our own, pitch-linear RGBA of the
-//! same size. An engine on the GPU reads that through an EGL image, which is made once for each surface; an engine on the processor maps
-//! it. A surface goes back to the others when the engine has read it. On boards whose GPU has the driver of discrete ones (Thor), the
-//! surface is GPU memory and needs no EGL image.
+//! As nvinfer does it: `NvBufSurfTransform` (on Jetson's VIC) turns the picture into one of a few
+//! surfaces of our own, pitch-linear RGBA of the same size. An engine on the GPU reads that through
+//! an EGL image, which is made once for each surface; an engine on the processor maps it. A surface
+//! goes back to the others when the engine has read it. On boards whose GPU has the driver of
+//! discrete ones (Thor), the surface is GPU memory and needs no EGL image.
 
 use std::ptr::{self, NonNull};
 use std::sync::Arc;
@@ -14,8 +15,8 @@ use vehiclecount_core::cuda::{Context, EglPicture};
 use vehiclecount_core::frame::{FrameFormat, PixelFormat};
 
 use super::abi::{
-    COLOR_RGBA, Surface, SurfaceCreateParams, SurfaceLayout, SurfaceParams, TRANSFORM_FILTER, TransformConfig,
-    TransformParams, memory,
+    COLOR_RGBA, Surface, SurfaceCreateParams, SurfaceLayout, SurfaceParams, TRANSFORM_FILTER,
+    TransformConfig, TransformParams, memory,
 };
 use super::library::{DeepStreamError, TransformApi};
 use super::picture::{CONVERT, Picture, PictureError, Place};
@@ -102,15 +103,19 @@ impl Converter {
                 PictureError::Setup(DeepStreamError::Unreadable { what, remedy: CONVERT })
             }
         };
-        // As many as a batch has room for, and as many again that an engine may still have after a flush.
+        // As many as a batch has room for, and as many again that an engine may still have after a
+        // flush.
         let most = 2 * batch.batch_size as usize;
         let (mut copy, spare) = self.take(most, (*width, *height)).ok_or_else(|| {
-            PictureError::Now(format!("all {most} surfaces for copies of pictures are still with the engine"))
+            PictureError::Now(format!(
+                "all {most} surfaces for copies of pictures are still with the engine"
+            ))
         })?;
         drop(spare);
         let own = match copy.own.take() {
             Some(own) => own,
-            None => Own::new(api, self.context.as_ref(), batch.gpu_id, (*width, *height)).map_err(failed)?,
+            None => Own::new(api, self.context.as_ref(), batch.gpu_id, (*width, *height))
+                .map_err(failed)?,
         };
         let own = copy.own.insert(own);
         own.fill(surface, params, layout).map_err(failed)?;
@@ -119,8 +124,8 @@ impl Converter {
         Ok(Picture { converted: Some(Arc::new(copy)), ..picture })
     }
 
-    /// Room for a copy, with a surface in it where one of that size is free; and a surface of another size whose place it takes. `None` where
-    /// `most` are out.
+    /// Room for a copy, with a surface in it where one of that size is free; and a surface of
+    /// another size whose place it takes. `None` where `most` are out.
     fn take(&self, most: usize, size: (u32, u32)) -> Option<(Converted, Option<Own>)> {
         let mut home = self.home.lock();
         let (own, spare) = match home.free.iter().position(|own| own.size == size) {
@@ -190,7 +195,8 @@ impl Own {
         // SAFETY: writes one pointer; destroyed in `drop`.
         let code = unsafe { (api.create)(&mut made, 1, &mut asked) };
         let surface = NonNull::new(made).filter(|_| code == 0);
-        let surface = surface.ok_or_else(|| format!("NvBufSurfaceCreate says {code}: no memory for a copy"))?;
+        let surface = surface
+            .ok_or_else(|| format!("NvBufSurfaceCreate says {code}: no memory for a copy"))?;
         // SAFETY: it was just made, with room for one picture.
         let list = unsafe {
             (*surface.as_ptr()).num_filled = 1;
@@ -211,13 +217,20 @@ impl Own {
         }
         let row = width as usize * PIXEL;
         if own.pitch < row || matches!(own.place, Place::Device(_, 0)) {
-            return Err(format!("a copy has rows of {} bytes, where {row} were expected, or no address", own.pitch));
+            return Err(format!(
+                "a copy has rows of {} bytes, where {row} were expected, or no address",
+                own.pitch
+            ));
         }
         Ok(own)
     }
 
     /// Makes it readable on the GPU of `context`, by way of an EGL image.
-    fn share(&mut self, context: &Arc<Context>, list: NonNull<SurfaceParams>) -> Result<(), String> {
+    fn share(
+        &mut self,
+        context: &Arc<Context>,
+        list: NonNull<SurfaceParams>,
+    ) -> Result<(), String> {
         let egl = self.api.egl.ok_or("libnvbufsurface.so has no NvBufSurfaceMapEglImage")?;
         // SAFETY: the surface is ours, and has one picture; unmapped in `drop`.
         let code = unsafe { (egl.map)(self.surface.as_ptr(), 0) };
@@ -227,7 +240,8 @@ impl Own {
             ));
         }
         self.mapped = true;
-        // SAFETY: mapping has written the image, which stays until it is unmapped; the resource goes before, in `drop`.
+        // SAFETY: mapping has written the image, which stays until it is unmapped; the resource
+        // goes before, in `drop`.
         let made = unsafe {
             let image = list.as_ref().egl_image;
             if image.is_null() {
@@ -249,9 +263,15 @@ impl Own {
         params: NonNull<SurfaceParams>,
         layout: SurfaceLayout,
     ) -> Result<(), String> {
-        // A batch of that one picture. It is as long as the longer layout; what the shorter one lacks is zeros.
+        // A batch of that one picture. It is as long as the longer layout; what the shorter one
+        // lacks is zeros.
         let mut one = [0u64; SurfaceLayout::New.surface_size() / 8];
-        let mut config = TransformConfig { compute_mode: 0, gpu_id: 0, stream: ptr::null_mut(), reserved: [0; 4] };
+        let mut config = TransformConfig {
+            compute_mode: 0,
+            gpu_id: 0,
+            stream: ptr::null_mut(),
+            reserved: [0; 4],
+        };
         // Nearest: the sizes are the same.
         let mut order = TransformParams {
             flags: TRANSFORM_FILTER,
@@ -261,16 +281,24 @@ impl Own {
             to: ptr::null_mut(),
             reserved: [0; 4],
         };
-        // SAFETY: the batch is held and has as many bytes as its layout says, which fit; both surfaces have one picture, and stay until the
-        // call returns, when the work is done. The session belongs to the thread, and other elements on it set theirs before they work.
+        // SAFETY: the batch is held and has as many bytes as its layout says, which fit; both
+        // surfaces have one picture, and stay until the call returns, when the work is done. The
+        // session belongs to the thread, and other elements on it set theirs before they work.
         unsafe {
-            ptr::copy_nonoverlapping(surface.as_ptr().cast::<u8>(), one.as_mut_ptr().cast(), layout.surface_size());
+            ptr::copy_nonoverlapping(
+                surface.as_ptr().cast::<u8>(),
+                one.as_mut_ptr().cast(),
+                layout.surface_size(),
+            );
             let one = &mut *one.as_mut_ptr().cast::<Surface>();
             (one.batch_size, one.num_filled, one.list) = (1, 1, params.as_ptr());
             config.gpu_id = one.gpu_id as i32;
             let code = (self.api.set_session)(&mut config);
             if code != 0 {
-                return Err(format!("NvBufSurfTransformSetSessionParams says {code} ({})", describe(code)));
+                return Err(format!(
+                    "NvBufSurfTransformSetSessionParams says {code} ({})",
+                    describe(code)
+                ));
             }
             match (self.api.transform)(one, self.surface.as_ptr(), &mut order) {
                 0 => Ok(()),
@@ -284,7 +312,12 @@ impl Own {
         let (width, height) = (self.size.0 as usize, self.size.1 as usize);
         let format = FrameFormat::new(PixelFormat::Rgba, width, height);
         let length = self.pitch * (height - 1) + width * PIXEL;
-        Picture { format, planes: vec![(0, self.pitch, length)], place: self.place, converted: None }
+        Picture {
+            format,
+            planes: vec![(0, self.pitch, length)],
+            place: self.place,
+            converted: None,
+        }
     }
 }
 

@@ -5,7 +5,9 @@ use std::ptr;
 use vehiclecount_core::region::Level;
 use vehiclecount_core::report::{Counted, FrameReport};
 
-use super::abi::{Color, DISPLAY_ELEMENTS, DisplayMeta, DisplayMetaNew, DisplayMetaOld, LineParams, TextParams};
+use super::abi::{
+    Color, DISPLAY_ELEMENTS, DisplayMeta, DisplayMetaNew, DisplayMetaOld, LineParams, TextParams,
+};
 use super::batch::{Figures, Frame, Locked, PoolExhausted};
 use super::library::{DeepStreamError, REPORT};
 
@@ -26,18 +28,24 @@ impl DisplayLayout {
         }
     }
 
-    /// The layout that the pool's element size and the version agree on. Where one of them is not told, the other decides.
+    /// The layout that the pool's element size and the version agree on. Where one of them is not
+    /// told, the other decides.
     pub fn verify(figures: &Figures, version: Option<(u32, u32)>) -> Result<Self, DeepStreamError> {
         let expected = version.map(|(major, _)| if major >= 9 { Self::New } else { Self::Old });
-        let found = [Self::Old, Self::New].into_iter().find(|layout| layout.size() == figures.display_size);
+        let found =
+            [Self::Old, Self::New].into_iter().find(|layout| layout.size() == figures.display_size);
         match (figures.display_size, found, expected) {
             (0, _, Some(layout)) => Ok(layout),
-            (_, Some(layout), expected) if expected.is_none_or(|expected| expected == layout) => Ok(layout),
+            (_, Some(layout), expected) if expected.is_none_or(|expected| expected == layout) => {
+                Ok(layout)
+            }
             (size, _, expected) => Err(DeepStreamError::Layout {
                 what: "display metadata in the batch's pool".to_owned(),
                 found: format!("{size} bytes"),
                 expected: match (expected, version) {
-                    (Some(layout), Some((major, minor))) => format!("{} (DeepStream {major}.{minor})", layout.size()),
+                    (Some(layout), Some((major, minor))) => {
+                        format!("{} (DeepStream {major}.{minor})", layout.size())
+                    }
                     _ => format!("{} or {}", Self::Old.size(), Self::New.size()),
                 },
                 remedy: REPORT,
@@ -103,9 +111,17 @@ pub fn attach<'a>(
     Ok(())
 }
 
-fn draw(report: &FrameReport, style: Style, size: (u32, u32), texts: &mut Vec<Text>, lines: &mut Vec<Line>) {
+fn draw(
+    report: &FrameReport,
+    style: Style,
+    size: (u32, u32),
+    texts: &mut Vec<Text>,
+    lines: &mut Vec<Line>,
+) {
     let pixel = |[x, y]: [f64; 2]| {
-        let at = |share: f64, side: u32| (share * f64::from(side)).clamp(0.0, f64::from(side.saturating_sub(1))) as u32;
+        let at = |share: f64, side: u32| {
+            (share * f64::from(side)).clamp(0.0, f64::from(side.saturating_sub(1))) as u32
+        };
         [at(x, size.0), at(y, size.1)]
     };
     for region in &report.regions {
@@ -130,7 +146,11 @@ fn draw(report: &FrameReport, style: Style, size: (u32, u32), texts: &mut Vec<Te
             Some(count) => format!("{}: {}, {}", report.camera, figure(count), count.level.name()),
             None => format!("{}: not counted yet", report.camera),
         };
-        let age = if report.stale { format!(" ({:.1} s old)", report.age as f64 / 1e9) } else { String::new() };
+        let age = if report.stale {
+            format!(" ({:.1} s old)", report.age as f64 / 1e9)
+        } else {
+            String::new()
+        };
         texts.push(Text { x: 10, y: 10, text: text + &age });
     }
 }
@@ -148,10 +168,14 @@ fn fill<'a, const RECT: usize>(
     lines: Vec<Line>,
 ) -> Result<(), PoolExhausted> {
     let api = locked.api().display.ok_or(PoolExhausted)?;
-    // SAFETY: the lock is held, so that pool and lists are ours; the layout was verified, so that what the pool gives is as large as is
-    // written here. Texts are GLib's, which is how the pool frees them; the font's name is a literal, which nobody frees.
+    // SAFETY: the lock is held, so that pool and lists are ours; the layout was verified, so that
+    // what the pool gives is as large as is written here. Texts are GLib's, which is how the pool
+    // frees them; the font's name is a literal, which nobody frees.
     unsafe {
-        let meta = (api.acquire)(locked.batch_meta()).cast::<DisplayMeta<RECT>>().as_mut().ok_or(PoolExhausted)?;
+        let meta = (api.acquire)(locked.batch_meta())
+            .cast::<DisplayMeta<RECT>>()
+            .as_mut()
+            .ok_or(PoolExhausted)?;
         (meta.num_rects, meta.num_arrows, meta.num_circles) = (0, 0, 0);
         meta.num_texts = texts.len() as u32;
         meta.num_lines = lines.len() as u32;

@@ -1,5 +1,6 @@
-//! What `vehicle-count doctor --deepstream` looks at: DeepStream's libraries, their versions, and a batch made, filled, copied and read by
-//! them; and, where DeepStream's elements are there, a batch from `nvstreammux`.
+//! What `vehicle-count doctor --deepstream` looks at: DeepStream's libraries, their versions, and a
+//! batch made, filled, copied and read by them; and, where DeepStream's elements are there, a batch
+//! from `nvstreammux`.
 
 use std::ffi::c_void;
 use std::ptr;
@@ -13,8 +14,8 @@ use vehiclecount_core::region::Level;
 use vehiclecount_core::report::{Counted, FrameReport, RegionReport};
 
 use super::abi::{
-    BATCH_GST_META, BatchMeta, CopyFunc, FRAME_META_SIZES, FrameMeta, ReleaseFunc, START_USER_META, SurfaceLayout,
-    UserMeta, custom_message_type,
+    BATCH_GST_META, BatchMeta, CopyFunc, FRAME_META_SIZES, FrameMeta, ReleaseFunc, START_USER_META,
+    SurfaceLayout, UserMeta, custom_message_type,
 };
 use super::batch::{Batch, Figures};
 use super::convert::Converter;
@@ -29,7 +30,8 @@ use super::surface::Surfaces;
 pub enum State {
     /// As it should be.
     Good,
-    /// Something works less well, could not be looked at, or is not there and not everybody needs it.
+    /// Something works less well, could not be looked at, or is not there and not everybody needs
+    /// it.
     Note,
     /// Nothing works without it.
     Bad,
@@ -82,7 +84,8 @@ pub fn examine() -> Vec<Finding> {
     match version() {
         Ok(((major, minor), _)) => {
             let known = (6, 4) <= (major, minor) && (major, minor) <= (9, 1);
-            let message = custom_message_type((major, minor)).map_or("not known".to_owned(), |kind| kind.to_string());
+            let message = custom_message_type((major, minor))
+                .map_or("not known".to_owned(), |kind| kind.to_string());
             let layout = SurfaceLayout::from_version(major);
             let text = format!(
                 "{major}.{minor}{}: surfaces of {} and {} bytes, NVDS_CUSTOM_MSG_BLOB {message}",
@@ -92,13 +95,19 @@ pub fn examine() -> Vec<Finding> {
             );
             say(if known { State::Good } else { State::Note }, "version", text);
         }
-        Err(_) => {
-            say(State::Note, "version", "not told without libnvds_utils.so: sizes alone tell the layouts".to_owned())
-        }
+        Err(_) => say(
+            State::Note,
+            "version",
+            "not told without libnvds_utils.so: sizes alone tell the layouts".to_owned(),
+        ),
     }
     match Api::get() {
         Ok(api) if api.count_type >= START_USER_META => {
-            say(State::Good, "symbols", format!("all there; our metadata has type {}", api.count_type));
+            say(
+                State::Good,
+                "symbols",
+                format!("all there; our metadata has type {}", api.count_type),
+            );
             match synthetic(api) {
                 Ok(said) => said.into_iter().for_each(|(state, text)| say(state, "batch", text)),
                 Err(error) => say(State::Bad, "batch", error),
@@ -107,7 +116,10 @@ pub fn examine() -> Vec<Finding> {
         Ok(api) => say(
             State::Bad,
             "symbols",
-            format!("nvds_get_user_meta_type gives {}, which is below {START_USER_META}", api.count_type),
+            format!(
+                "nvds_get_user_meta_type gives {}, which is below {START_USER_META}",
+                api.count_type
+            ),
         ),
         Err(error) => say(State::Bad, "symbols", error.to_string()),
     }
@@ -145,7 +157,8 @@ struct GstNvDsMeta {
     functions: [*mut c_void; 4],
 }
 
-const _: () = assert!(size_of::<GstNvDsMeta>() == 72 && std::mem::offset_of!(GstNvDsMeta, meta_type) == 32);
+const _: () =
+    assert!(size_of::<GstNvDsMeta>() == 72 && std::mem::offset_of!(GstNvDsMeta, meta_type) == 32);
 
 impl Maker {
     fn find() -> Result<Self, DeepStreamError> {
@@ -166,7 +179,8 @@ impl Maker {
     /// A buffer with a batch of [`SOURCES`], made as nvstreammux makes it.
     fn buffer(&self) -> Result<gst::Buffer, String> {
         let mut buffer = gst::Buffer::new();
-        // SAFETY: the calls and their order are nvstreammux's own; the buffer owns the batch from `attach` on.
+        // SAFETY: the calls and their order are nvstreammux's own; the buffer owns the batch from
+        // `attach` on.
         unsafe {
             let batch = (self.create)(SOURCES.len() as u32);
             if batch.is_null() {
@@ -238,14 +252,20 @@ fn synthetic(api: &'static Api) -> Result<Vec<(State, String)>, String> {
     {
         let locked = batch.lock();
         let frames = locked.frames();
-        let found: Vec<_> = frames.iter().map(|frame| (frame.source_id, frame.batch_id, frame.size)).collect();
+        let found: Vec<_> =
+            frames.iter().map(|frame| (frame.source_id, frame.batch_id, frame.size)).collect();
         if found != [(SOURCES[0], 0, (1920, 1080)), (SOURCES[1], 1, (1920, 1080))] {
             return Err(format!("frames come back as {found:?}: {}", super::library::REPORT));
         }
         for frame in &frames {
             locked.set_misc(frame, 0, 12_500);
             locked
-                .attach(frame, api.count_type, Piece::count(&report(), frame.source_id), meta::copy_count)
+                .attach(
+                    frame,
+                    api.count_type,
+                    Piece::count(&report(), frame.source_id),
+                    meta::copy_count,
+                )
                 .map_err(|_| "the pool has no user metadata".to_owned())?;
         }
         match DisplayLayout::verify(&figures, api.version) {
@@ -254,7 +274,10 @@ fn synthetic(api: &'static Api) -> Result<Vec<(State, String)>, String> {
                 let drawn = display::attach(&locked, &frames[0], layout, style, &report());
                 said.push(match drawn {
                     Ok(()) => (State::Good, "display metadata can be attached".to_owned()),
-                    Err(_) => (State::Note, "the pool has no display metadata: osd-mode draws nothing".to_owned()),
+                    Err(_) => (
+                        State::Note,
+                        "the pool has no display metadata: osd-mode draws nothing".to_owned(),
+                    ),
                 });
             }
             Err(error) => said.push((State::Note, format!("osd-mode draws nothing: {error}"))),
@@ -262,7 +285,8 @@ fn synthetic(api: &'static Api) -> Result<Vec<(State, String)>, String> {
     }
     let copied = buffer.copy();
     drop(buffer);
-    let copy = Batch::of(api, &copied).map_err(|error| format!("in a copy of the buffer: {error}"))?;
+    let copy =
+        Batch::of(api, &copied).map_err(|error| format!("in a copy of the buffer: {error}"))?;
     {
         let locked = copy.lock();
         for frame in locked.frames() {
@@ -271,7 +295,10 @@ fn synthetic(api: &'static Api) -> Result<Vec<(State, String)>, String> {
             // SAFETY: the data of our type is ours, and the lock is held.
             let read = ours.and_then(|(_, data)| unsafe { meta::read(*data) });
             if read != Some((frame.source_id, report())) {
-                return Err(format!("source {} has lost its count in a copy of the buffer: {read:?}", frame.source_id));
+                return Err(format!(
+                    "source {} has lost its count in a copy of the buffer: {read:?}",
+                    frame.source_id
+                ));
             }
         }
     }
@@ -280,15 +307,19 @@ fn synthetic(api: &'static Api) -> Result<Vec<(State, String)>, String> {
     if left != 0 {
         return Err(format!("{left} counts are not released with their buffers"));
     }
-    said.push((State::Good, "counts survive the copy of a buffer and are released with it".to_owned()));
+    said.push((
+        State::Good,
+        "counts survive the copy of a buffer and are released with it".to_owned(),
+    ));
     Ok(said)
 }
 
 /// Sizes of the pools' elements.
 fn sizes(figures: &Figures) -> Result<(State, String), String> {
     let Figures { frame_size, user_size, display_size, .. } = *figures;
-    let text =
-        format!("metadata of {frame_size} bytes for a frame, {user_size} for a user, {display_size} for a display");
+    let text = format!(
+        "metadata of {frame_size} bytes for a frame, {user_size} for a user, {display_size} for a display"
+    );
     let user = size_of::<UserMeta>();
     match (frame_size, user_size) {
         (0, 0) => Ok((State::Note, "the pools do not tell the size of what is in them".to_owned())),
@@ -309,7 +340,10 @@ fn muxed() -> Result<String, (State, String)> {
         .filter(|element| gst::ElementFactory::find(element).is_none())
         .collect();
     if !missing.is_empty() {
-        return Err((State::Note, format!("no {}: batches of pictures were not looked at", missing.join(", "))));
+        return Err((
+            State::Note,
+            format!("no {}: batches of pictures were not looked at", missing.join(", ")),
+        ));
     }
     let camera = "videotestsrc num-buffers=3 ! video/x-raw,format=NV12,width=640,height=360,framerate=10/1 ! nvvideoconvert \
                   ! video/x-raw(memory:NVMM),format=NV12";
@@ -319,9 +353,12 @@ fn muxed() -> Result<String, (State, String)> {
     );
     let wrong = |error: String| (State::Bad, error);
     let pipeline = gst::parse::launch(&description).map_err(|error| wrong(error.to_string()))?;
-    let pipeline = pipeline.downcast::<gst::Pipeline>().expect("a description of several elements is a pipeline");
+    let pipeline = pipeline
+        .downcast::<gst::Pipeline>()
+        .expect("a description of several elements is a pipeline");
     let seen: Arc<Mutex<Option<Result<String, String>>>> = Arc::default();
-    let pad = pipeline.by_name("out").and_then(|out| out.static_pad("sink")).expect("a sink has a pad");
+    let pad =
+        pipeline.by_name("out").and_then(|out| out.static_pad("sink")).expect("a sink has a pad");
     let found = seen.clone();
     pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         if let Some(buffer) = info.buffer() {
@@ -347,12 +384,14 @@ fn look(buffer: &gst::BufferRef) -> Result<String, String> {
     let frames = batch.lock().frames();
     let surfaces = Surfaces::of(buffer, api.version).map_err(|error| error.to_string())?;
     // As an engine on the GPU would read them, where there is one.
-    let mut converter = Converter::new(Driver::open().ok().and_then(|driver| driver.context(0).ok()));
+    let mut converter =
+        Converter::new(Driver::open().ok().and_then(|driver| driver.context(0).ok()));
     let pictures = frames.iter().map(|frame| surfaces.picture(frame.batch_id, &mut converter));
-    let pictures: Vec<Picture> = pictures.collect::<Result<_, _>>().map_err(|error| match error {
-        PictureError::Setup(error) => error.to_string(),
-        PictureError::Now(reason) => reason,
-    })?;
+    let pictures: Vec<Picture> =
+        pictures.collect::<Result<_, _>>().map_err(|error| match error {
+            PictureError::Setup(error) => error.to_string(),
+            PictureError::Now(reason) => reason,
+        })?;
     let first = pictures.first().ok_or("a batch without frames")?;
     let copied = if first.converted.is_some() { "copied by NvBufSurfTransform, " } else { "" };
     let place = match first.on_gpu() {

@@ -1,4 +1,5 @@
-//! DeepStream's libraries, looked up when an element starts: never linked, never needed to load the plugin.
+//! DeepStream's libraries, looked up when an element starts: never linked, never needed to load the
+//! plugin.
 
 use std::env;
 use std::ffi::{c_char, c_int, c_uint, c_void};
@@ -11,14 +12,20 @@ use libloading::os::unix::{Library, RTLD_LAZY, RTLD_LOCAL};
 use parking_lot::Mutex;
 use thiserror::Error;
 
-use super::abi::{BatchMeta, FrameMeta, Surface, SurfaceCreateParams, TransformConfig, TransformParams, UserMeta};
+use super::abi::{
+    BatchMeta, FrameMeta, Surface, SurfaceCreateParams, TransformConfig, TransformParams, UserMeta,
+};
 
-/// Names the folder of DeepStream's libraries, where they are neither loaded already nor where the loader looks.
+/// Names the folder of DeepStream's libraries, where they are neither loaded already nor where the
+/// loader looks.
 pub const FOLDER_VARIABLE: &str = "VEHICLECOUNT_DEEPSTREAM";
 
 /// Where the SDK installs them.
-const SDK_FOLDERS: [&str; 3] =
-    ["/opt/nvidia/deepstream/deepstream/lib", "/usr/lib/aarch64-linux-gnu/nvidia", "/usr/lib/aarch64-linux-gnu/tegra"];
+const SDK_FOLDERS: [&str; 3] = [
+    "/opt/nvidia/deepstream/deepstream/lib",
+    "/usr/lib/aarch64-linux-gnu/nvidia",
+    "/usr/lib/aarch64-linux-gnu/tegra",
+];
 
 /// What went wrong with DeepStream.
 #[derive(Clone, Debug, Error)]
@@ -81,7 +88,8 @@ pub enum DeepStreamError {
 /// What to do about a layout that is not known.
 pub(super) const REPORT: &str = "this DeepStream has a layout that this version does not know; run `vehicle-count doctor --deepstream` and report its output";
 
-/// A library that is open for good: callbacks of ours stay in its structures until the last buffer is gone.
+/// A library that is open for good: callbacks of ours stay in its structures until the last buffer
+/// is gone.
 pub struct Open {
     library: ManuallyDrop<Library>,
     name: &'static str,
@@ -96,13 +104,20 @@ impl fmt::Debug for Open {
 }
 
 impl Open {
-    /// One that the process has loaded already, else the folder that the user named, else where the loader looks, else the SDK's folder.
+    /// One that the process has loaded already, else the folder that the user named, else where the
+    /// loader looks, else the SDK's folder.
     pub fn new(name: &'static str) -> Result<Self, DeepStreamError> {
         let mut looked = vec!["the libraries loaded already".to_owned()];
         let mut unloadable = None;
         // SAFETY: nothing is loaded, so no initialiser runs.
-        if let Ok(library) = unsafe { Library::open(Some(name), RTLD_LAZY | RTLD_LOCAL | libc::RTLD_NOLOAD) } {
-            return Ok(Self { library: ManuallyDrop::new(library), name, path: "already loaded".to_owned() });
+        if let Ok(library) =
+            unsafe { Library::open(Some(name), RTLD_LAZY | RTLD_LOCAL | libc::RTLD_NOLOAD) }
+        {
+            return Ok(Self {
+                library: ManuallyDrop::new(library),
+                name,
+                path: "already loaded".to_owned(),
+            });
         }
         let named = env::var_os(FOLDER_VARIABLE).map(|folder| Path::new(&folder).join(name));
         let sdk = SDK_FOLDERS.map(|folder| Path::new(folder).join(name));
@@ -112,15 +127,22 @@ impl Open {
                 looked.push(path.display().to_string());
                 continue;
             }
-            // SAFETY: the library's initialisers run; these are libraries made to be loaded into GStreamer's process.
+            // SAFETY: the library's initialisers run; these are libraries made to be loaded into
+            // GStreamer's process.
             match unsafe { Library::open(Some(&path), RTLD_LAZY | RTLD_LOCAL) } {
                 Ok(library) => {
-                    let path = if bare { "where the loader looks".to_owned() } else { path.display().to_string() };
+                    let path = if bare {
+                        "where the loader looks".to_owned()
+                    } else {
+                        path.display().to_string()
+                    };
                     return Ok(Self { library: ManuallyDrop::new(library), name, path });
                 }
                 Err(error) => {
-                    let said = std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string);
-                    // Of a library that is nowhere the loader says just that; else it names what is wrong with it, or what it needs.
+                    let said = std::error::Error::source(&error)
+                        .map_or_else(|| error.to_string(), ToString::to_string);
+                    // Of a library that is nowhere the loader says just that; else it names what is
+                    // wrong with it, or what it needs.
                     if !bare || !said.starts_with(&format!("{name}: cannot open")) {
                         unloadable.get_or_insert(if bare {
                             said.clone()
@@ -128,7 +150,11 @@ impl Open {
                             format!("{}: {said}", path.display())
                         });
                     }
-                    looked.push(if bare { "the system's libraries".to_owned() } else { path.display().to_string() });
+                    looked.push(if bare {
+                        "the system's libraries".to_owned()
+                    } else {
+                        path.display().to_string()
+                    });
                 }
             }
         }
@@ -192,12 +218,15 @@ pub struct TransformApi {
     /// What was found where.
     pub libraries: [Open; 2],
     pub(super) set_session: unsafe extern "C" fn(*mut TransformConfig) -> c_int,
-    pub(super) transform: unsafe extern "C" fn(*mut Surface, *mut Surface, *mut TransformParams) -> c_int,
-    pub(super) create: unsafe extern "C" fn(*mut *mut Surface, c_uint, *mut SurfaceCreateParams) -> c_int,
+    pub(super) transform:
+        unsafe extern "C" fn(*mut Surface, *mut Surface, *mut TransformParams) -> c_int,
+    pub(super) create:
+        unsafe extern "C" fn(*mut *mut Surface, c_uint, *mut SurfaceCreateParams) -> c_int,
     pub(super) destroy: unsafe extern "C" fn(*mut Surface) -> c_int,
     /// Only Jetson's library has these.
     pub(super) egl: Option<EglApi>,
-    /// Fills an `NvBufSurfaceDeviceInfo`, which begins with the driver's type; newer libraries have it.
+    /// Fills an `NvBufSurfaceDeviceInfo`, which begins with the driver's type; newer libraries have
+    /// it.
     pub(super) device_info: Option<unsafe extern "C" fn(*mut c_int) -> c_int>,
 }
 
@@ -211,7 +240,8 @@ pub(super) struct EglApi {
 pub fn version() -> Result<((u32, u32), Open), DeepStreamError> {
     let library = Open::new("libnvds_utils.so")?;
     // SAFETY: the function of that name has had this type since it exists.
-    let ask = unsafe { library.get::<unsafe extern "C" fn(*mut c_uint, *mut c_uint)>("nvds_version")? };
+    let ask =
+        unsafe { library.get::<unsafe extern "C" fn(*mut c_uint, *mut c_uint)>("nvds_version")? };
     let (mut major, mut minor) = (0, 0);
     // SAFETY: it writes two numbers.
     unsafe { ask(&mut major, &mut minor) };
@@ -235,13 +265,15 @@ impl Api {
     fn open() -> Result<Self, DeepStreamError> {
         let gst_meta = Open::new("libnvdsgst_meta.so")?;
         let meta = Open::new("libnvds_meta.so")?;
-        // SAFETY: the types are those of the published headers, the same in every version since 5.0.
+        // SAFETY: the types are those of the published headers, the same in every version since
+        // 5.0.
         unsafe {
-            let register: unsafe extern "C" fn(*mut c_char) -> c_int = meta.get("nvds_get_user_meta_type")?;
+            let register: unsafe extern "C" fn(*mut c_char) -> c_int =
+                meta.get("nvds_get_user_meta_type")?;
             let count_type = register(super::meta::TYPE_NAME.as_ptr().cast_mut());
-            let display = meta
-                .get("nvds_acquire_display_meta_from_pool")
-                .and_then(|acquire| Ok(DisplayApi { acquire, add: meta.get("nvds_add_display_meta_to_frame")? }));
+            let display = meta.get("nvds_acquire_display_meta_from_pool").and_then(|acquire| {
+                Ok(DisplayApi { acquire, add: meta.get("nvds_add_display_meta_to_frame")? })
+            });
             Ok(Self {
                 version: version().ok().map(|(version, _)| version),
                 count_type,
@@ -265,7 +297,8 @@ impl SurfaceApi {
             return Ok(api);
         }
         let library = Open::new("libnvbufsurface.so")?;
-        // SAFETY: the types are those of the published headers, the same in every version since 5.0.
+        // SAFETY: the types are those of the published headers, the same in every version since
+        // 5.0.
         let api = unsafe {
             Self {
                 map: library.get("NvBufSurfaceMap")?,
@@ -285,12 +318,14 @@ impl TransformApi {
         if let Some(api) = OPENED.get() {
             return Ok(api);
         }
-        let (surface, transform) = (Open::new("libnvbufsurface.so")?, Open::new("libnvbufsurftransform.so")?);
-        // SAFETY: the types are those of the published headers; structures have grown since 5.0, at their ends, which are zeros here.
+        let (surface, transform) =
+            (Open::new("libnvbufsurface.so")?, Open::new("libnvbufsurftransform.so")?);
+        // SAFETY: the types are those of the published headers; structures have grown since 5.0, at
+        // their ends, which are zeros here.
         let api = unsafe {
-            let egl = surface
-                .get("NvBufSurfaceMapEglImage")
-                .and_then(|map| Ok(EglApi { map, unmap: surface.get("NvBufSurfaceUnMapEglImage")? }));
+            let egl = surface.get("NvBufSurfaceMapEglImage").and_then(|map| {
+                Ok(EglApi { map, unmap: surface.get("NvBufSurfaceUnMapEglImage")? })
+            });
             Self {
                 set_session: transform.get("NvBufSurfTransformSetSessionParams")?,
                 transform: transform.get("NvBufSurfTransform")?,
@@ -305,11 +340,13 @@ impl TransformApi {
     }
 }
 
-/// Keeps this library in memory: DeepStream calls our copy and release functions as long as a buffer lives anywhere.
+/// Keeps this library in memory: DeepStream calls our copy and release functions as long as a
+/// buffer lives anywhere.
 fn stay_resident() {
     let here: fn() = stay_resident;
-    // SAFETY: `dladdr` reads the address as a number and fills `info`, whose name lives as long as the library. Opening what is loaded
-    // already runs nothing. For a program of which this is a part, it does nothing.
+    // SAFETY: `dladdr` reads the address as a number and fills `info`, whose name lives as long as
+    // the library. Opening what is loaded already runs nothing. For a program of which this is a
+    // part, it does nothing.
     unsafe {
         let mut info: libc::Dl_info = std::mem::zeroed();
         if libc::dladdr(here as *const c_void, &mut info) != 0 && !info.dli_fname.is_null() {

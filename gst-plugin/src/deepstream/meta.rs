@@ -1,7 +1,7 @@
 //! The count on a frame, as DeepStream carries it: `NvDsUserMeta` of a type that we register.
 //!
-//! One piece of memory holds everything, so that a copy is one copy: the structure, the regions, strings, corners and cells. The
-//! structure is C, and public: `vehiclecount/vehiclecount-nvds.h`.
+//! One piece of memory holds everything, so that a copy is one copy: the structure, the regions,
+//! strings, corners and cells. The structure is C, and public: `vehiclecount/vehiclecount-nvds.h`.
 
 use std::ffi::{CStr, c_char, c_void};
 use std::mem::{align_of, offset_of, size_of};
@@ -83,10 +83,26 @@ struct RegionCount {
 
 // As the C header says.
 const _: () = {
-    assert!(size_of::<Count>() == 184 && offset_of!(Count, received_time) == 176 && size_of::<RegionCount>() == 48);
-    assert!(offset_of!(Count, size) == 8 && offset_of!(Count, unique_id) == 16 && offset_of!(Count, sequence) == 32);
-    assert!(offset_of!(Count, count) == 72 && offset_of!(Count, camera) == 88 && offset_of!(Count, regions) == 112);
-    assert!(offset_of!(Count, n_regions) == 120 && offset_of!(Count, cells) == 136 && offset_of!(Count, x) == 144);
+    assert!(
+        size_of::<Count>() == 184
+            && offset_of!(Count, received_time) == 176
+            && size_of::<RegionCount>() == 48
+    );
+    assert!(
+        offset_of!(Count, size) == 8
+            && offset_of!(Count, unique_id) == 16
+            && offset_of!(Count, sequence) == 32
+    );
+    assert!(
+        offset_of!(Count, count) == 72
+            && offset_of!(Count, camera) == 88
+            && offset_of!(Count, regions) == 112
+    );
+    assert!(
+        offset_of!(Count, n_regions) == 120
+            && offset_of!(Count, cells) == 136
+            && offset_of!(Count, x) == 144
+    );
     assert!(offset_of!(RegionCount, n_corners) == 16 && offset_of!(RegionCount, count) == 32);
 };
 
@@ -101,7 +117,8 @@ pub fn live() -> usize {
 /// Memory of `size` zeros from GLib, whose allocator C code shares.
 fn allocate(size: usize) -> *mut u8 {
     LIVE.fetch_add(1, Ordering::Relaxed);
-    // SAFETY: GLib ends the program where memory is out; it never returns null for a size above zero.
+    // SAFETY: GLib ends the program where memory is out; it never returns null for a size above
+    // zero.
     unsafe { glib::ffi::g_malloc0(size.max(1)).cast() }
 }
 
@@ -128,8 +145,8 @@ impl Writer {
         if self.memory.is_null() || values.is_empty() {
             return ptr::null();
         }
-        // SAFETY: the round that measured put the same values, so the memory reaches this far; GLib's memory is aligned for any type, and
-        // `at` keeps the alignment.
+        // SAFETY: the round that measured put the same values, so the memory reaches this far;
+        // GLib's memory is aligned for any type, and `at` keeps the alignment.
         unsafe {
             let place = self.memory.add(at).cast::<T>();
             ptr::copy_nonoverlapping(values.as_ptr(), place, values.len());
@@ -215,8 +232,10 @@ fn lay_out(writer: &mut Writer, report: &FrameReport, source_id: u32) -> Count {
         | report.pts.map_or(0, |_| PTS)
         | report.capture_time.map_or(0, |_| CAPTURE_TIME);
     let map = report.density.as_ref();
-    let grid =
-        map.map_or(Grid { columns: 0, rows: 0, rect: Rect { x: 0.0, y: 0.0, width: 0.0, height: 0.0 } }, |m| m.grid);
+    let grid = map.map_or(
+        Grid { columns: 0, rows: 0, rect: Rect { x: 0.0, y: 0.0, width: 0.0, height: 0.0 } },
+        |m| m.grid,
+    );
     Count {
         magic: MAGIC,
         version: VERSION,
@@ -298,7 +317,9 @@ pub unsafe extern "C" fn copy_count(data: *mut c_void, _user_data: *mut c_void) 
 pub unsafe extern "C" fn copy_message(data: *mut c_void, _user_data: *mut c_void) -> *mut c_void {
     // SAFETY: as said above; the text is ours, thus UTF-8.
     unsafe {
-        let Some(source) = data_of(data).cast::<CustomMessage>().as_ref() else { return ptr::null_mut() };
+        let Some(source) = data_of(data).cast::<CustomMessage>().as_ref() else {
+            return ptr::null_mut();
+        };
         let text = std::slice::from_raw_parts(source.message.cast::<u8>(), source.size as usize);
         Piece::message(std::str::from_utf8_unchecked(text)).into_raw()
     }
@@ -307,7 +328,8 @@ pub unsafe extern "C" fn copy_message(data: *mut c_void, _user_data: *mut c_void
 /// `NvDsMetaReleaseFunc` of both.
 ///
 /// # Safety
-/// DeepStream calls it with an `NvDsUserMeta` whose data is a [`Piece`] that was given away, or null.
+/// DeepStream calls it with an `NvDsUserMeta` whose data is a [`Piece`] that was given away, or
+/// null.
 pub unsafe extern "C" fn release(data: *mut c_void, _user_data: *mut c_void) {
     // SAFETY: as said above; the data is set to null, so that a second call does nothing.
     unsafe {
@@ -336,12 +358,14 @@ fn move_pointer<T>(pointer: &mut *const T, old: *const u8, new: *mut u8) {
     }
 }
 
-/// What a count says, for applications in Rust and for tests. `None` where the piece is not one of ours.
+/// What a count says, for applications in Rust and for tests. `None` where the piece is not one of
+/// ours.
 ///
 /// # Safety
 /// `data` is the data of a user meta of our registered type, and lives.
 pub unsafe fn read(data: *const c_void) -> Option<(u32, FrameReport)> {
-    // SAFETY: as the caller says; magic and version tell the structure, and its pointers lead into the piece.
+    // SAFETY: as the caller says; magic and version tell the structure, and its pointers lead into
+    // the piece.
     unsafe {
         let count = data.cast::<Count>().as_ref()?;
         if count.magic != MAGIC || count.version < VERSION {
@@ -354,7 +378,10 @@ pub unsafe fn read(data: *const c_void) -> Option<(u32, FrameReport)> {
         };
         let regions = (0..count.n_regions as usize).map(|index| {
             let region = &*count.regions.add(index);
-            let corners = std::slice::from_raw_parts(region.corners.cast::<[f64; 2]>(), region.n_corners as usize);
+            let corners = std::slice::from_raw_parts(
+                region.corners.cast::<[f64; 2]>(),
+                region.n_corners as usize,
+            );
             RegionReport {
                 name: text(region.name),
                 polygon: corners.to_vec(),

@@ -64,8 +64,14 @@ pub(super) enum Place {
 impl Picture {
     /// Where the picture lies on a GPU; `None` where a GPU cannot see it.
     pub fn on_gpu(&self) -> Option<OnGpu> {
-        let (Place::Device(gpu, data) | Place::Mapped(_, _, _, Some((gpu, data)))) = self.place else { return None };
-        let planes = self.planes.iter().map(|&(offset, pitch, length)| (data + offset as u64, pitch, length));
+        let (Place::Device(gpu, data) | Place::Mapped(_, _, _, Some((gpu, data)))) = self.place
+        else {
+            return None;
+        };
+        let planes = self
+            .planes
+            .iter()
+            .map(|&(offset, pitch, length)| (data + offset as u64, pitch, length));
         Some(OnGpu { gpu, planes: planes.collect() })
     }
 
@@ -90,16 +96,23 @@ impl Picture {
         // buffer, and does not write again as long as the buffer is held; a copy is written once
         // and kept as well.
         let lent = unsafe { to.lend(self.format, placement, &planes, None, keep) };
-        Some(lent.map_err(|error| DeepStreamError::Unreadable { what: error.to_string(), remedy: REPORT }))
+        Some(lent.map_err(|error| DeepStreamError::Unreadable {
+            what: error.to_string(),
+            remedy: REPORT,
+        }))
     }
 
     /// Shows the picture to `read`, mapped where that is needed. `None` where only a GPU can see
     /// it.
-    pub fn view<T>(&self, read: impl FnOnce(&FrameView<'_>) -> T) -> Result<Option<T>, DeepStreamError> {
+    pub fn view<T>(
+        &self,
+        read: impl FnOnce(&FrameView<'_>) -> T,
+    ) -> Result<Option<T>, DeepStreamError> {
         match self.place {
             Place::Device(..) => Ok(None),
             Place::Host(data) => {
-                let begin = |plane: usize| data.as_ptr().wrapping_add(self.planes[plane].0).cast_const();
+                let begin =
+                    |plane: usize| data.as_ptr().wrapping_add(self.planes[plane].0).cast_const();
                 self.show(begin, read).map(Some)
             }
             Place::Mapped(surface, params, index, _) => {
@@ -126,10 +139,12 @@ impl Picture {
             // SAFETY: DeepStream's picture has that many bytes there, as its own figures say and
             // `picture` has checked, in memory that the processor sees as long as the batch is held
             // and mapped.
-            planes.push(Plane { data: unsafe { std::slice::from_raw_parts(begin, length) }, stride });
+            planes
+                .push(Plane { data: unsafe { std::slice::from_raw_parts(begin, length) }, stride });
         }
-        let view = FrameView::new(self.format, &planes)
-            .map_err(|error| DeepStreamError::Unreadable { what: error.to_string(), remedy: REPORT })?;
+        let view = FrameView::new(self.format, &planes).map_err(|error| {
+            DeepStreamError::Unreadable { what: error.to_string(), remedy: REPORT }
+        })?;
         Ok(read(&view))
     }
 }
@@ -159,7 +174,11 @@ impl Mapped {
     const ALL_PLANES: i32 = -1;
     const READ: i32 = 0;
 
-    fn new(surface: NonNull<Surface>, params: NonNull<SurfaceParams>, index: i32) -> Result<Self, DeepStreamError> {
+    fn new(
+        surface: NonNull<Surface>,
+        params: NonNull<SurfaceParams>,
+        index: i32,
+    ) -> Result<Self, DeepStreamError> {
         let api = SurfaceApi::get()?;
         let alone = MAPPING.lock();
         // SAFETY: the batch is held; the functions write nothing but the mapping's addresses.

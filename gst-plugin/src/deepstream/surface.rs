@@ -21,21 +21,27 @@ pub struct Surfaces<'a> {
 }
 
 impl<'a> Surfaces<'a> {
-    /// The pictures of `buffer`, once size, version and, where there are two of them, the second picture agree about their layout.
-    pub fn of(buffer: &'a gst::BufferRef, version: Option<(u32, u32)>) -> Result<Self, DeepStreamError> {
+    /// The pictures of `buffer`, once size, version and, where there are two of them, the second
+    /// picture agree about their layout.
+    pub fn of(
+        buffer: &'a gst::BufferRef,
+        version: Option<(u32, u32)>,
+    ) -> Result<Self, DeepStreamError> {
         let map = buffer.map_readable().map_err(|_| DeepStreamError::Unreadable {
             what: "the batch cannot be mapped".to_owned(),
             remedy: "put vehiclecounternvmm behind nvstreammux, before anything that leaves video/x-raw(memory:NVMM)",
         })?;
         let layout = layout(map.size(), version)?;
-        let surface = NonNull::new(map.as_ptr().cast_mut().cast::<Surface>()).expect("mapped memory has an address");
+        let surface = NonNull::new(map.as_ptr().cast_mut().cast::<Surface>())
+            .expect("mapped memory has an address");
         let surfaces = Self { _map: map, surface, layout };
         surfaces.verify()?;
         Ok(surfaces)
     }
 
     fn surface(&self) -> &Surface {
-        // SAFETY: the buffer is mapped and holds at least this structure, as its size says; nobody writes it while it travels.
+        // SAFETY: the buffer is mapped and holds at least this structure, as its size says; nobody
+        // writes it while it travels.
         unsafe { self.surface.as_ref() }
     }
 
@@ -51,13 +57,20 @@ impl<'a> Surfaces<'a> {
 
     fn params(&self, index: u32) -> Option<NonNull<SurfaceParams>> {
         let offset = index as usize * self.layout.stride();
-        (index < self.filled()).then(|| NonNull::new(self.surface().list.wrapping_byte_add(offset))).flatten()
+        (index < self.filled())
+            .then(|| NonNull::new(self.surface().list.wrapping_byte_add(offset)))
+            .flatten()
     }
 
     fn verify(&self) -> Result<(), DeepStreamError> {
         let surface = self.surface();
         let (room, filled) = (surface.batch_size, surface.num_filled);
-        if room == 0 || room > MAX_BATCH || filled > room || surface.list.is_null() || !surface.list.is_aligned() {
+        if room == 0
+            || room > MAX_BATCH
+            || filled > room
+            || surface.list.is_null()
+            || !surface.list.is_aligned()
+        {
             return Err(DeepStreamError::Layout {
                 what: "the batch's surface".to_owned(),
                 found: format!("of {filled} pictures with room for {room}"),
@@ -68,8 +81,8 @@ impl<'a> Surfaces<'a> {
         // The second picture tells whether the distance between pictures is right.
         for index in 0..filled.min(2) {
             let params = self.params(index).expect("it is filled");
-            // SAFETY: there is room for that many pictures, so that what is read lies inside the list, whichever layout it has: the second
-            // one ends before twice the smaller stride.
+            // SAFETY: there is room for that many pictures, so that what is read lies inside the
+            // list, whichever layout it has: the second one ends before twice the smaller stride.
             let SurfaceParams { width, height, pitch, layout, .. } = *unsafe { params.as_ref() };
             // SAFETY: as above.
             let planes = unsafe { params.as_ref() }.planes.num_planes;
@@ -81,8 +94,13 @@ impl<'a> Surfaces<'a> {
                 || !(0..2).contains(&layout)
             {
                 return Err(DeepStreamError::Layout {
-                    what: format!("picture {index} of the batch, {} bytes per picture,", self.layout.stride()),
-                    found: format!("{width}x{height} with {planes} planes of {pitch} bytes per row"),
+                    what: format!(
+                        "picture {index} of the batch, {} bytes per picture,",
+                        self.layout.stride()
+                    ),
+                    found: format!(
+                        "{width}x{height} with {planes} planes of {pitch} bytes per row"
+                    ),
                     expected: format!("a picture (layout of {})", self.layout.name()),
                     remedy: REPORT,
                 });
@@ -91,12 +109,15 @@ impl<'a> Surfaces<'a> {
         Ok(())
     }
 
-    /// The place of the frame at `batch_id`, and its picture. nvstreamdemux leaves one picture, and, before 9.0, the batch id of the whole
-    /// batch.
+    /// The place of the frame at `batch_id`, and its picture. nvstreamdemux leaves one picture,
+    /// and, before 9.0, the batch id of the whole batch.
     fn find(&self, batch_id: u32) -> Result<(u32, NonNull<SurfaceParams>), DeepStreamError> {
         let index = if self.filled() == 1 { 0 } else { batch_id };
         let found = self.params(index).ok_or_else(|| DeepStreamError::Unreadable {
-            what: format!("a frame has batch_id {batch_id} in a batch of {} pictures", self.filled()),
+            what: format!(
+                "a frame has batch_id {batch_id} in a batch of {} pictures",
+                self.filled()
+            ),
             remedy: REPORT,
         })?;
         Ok((index, found))
@@ -111,12 +132,17 @@ impl<'a> Surfaces<'a> {
     }
 
     /// The picture of a frame at `batch_id`, or `converter`'s copy of it.
-    pub fn picture(&self, batch_id: u32, converter: &mut Converter) -> Result<Picture, PictureError> {
+    pub fn picture(
+        &self,
+        batch_id: u32,
+        converter: &mut Converter,
+    ) -> Result<Picture, PictureError> {
         let (index, found) = self.find(batch_id)?;
         // SAFETY: the picture lies in the list, which the buffer holds.
         let params = unsafe { found.as_ref() };
         let (kind, data) = (self.surface().memory_type, NonNull::new(params.data.cast::<u8>()));
-        // Jetson's picture buffers have no address. Which are pitch-linear and of a format of ours, the processor can map; a GPU reads a copy.
+        // Jetson's picture buffers have no address. Which are pitch-linear and of a format of ours,
+        // the processor can map; a GPU reads a copy.
         let array = match kind {
             memory::SURFACE_ARRAY | memory::HANDLE => true,
             memory::DEFAULT => data.is_none(),
@@ -135,14 +161,21 @@ impl<'a> Surfaces<'a> {
         let mut planes = Vec::new();
         for plane in 0..format.pixels.planes() {
             let (samples, rows, bytes) = format.plane_size(plane);
-            let (offset, pitch) = (params.planes.offset[plane] as usize, params.planes.pitch[plane] as usize);
+            let (offset, pitch) =
+                (params.planes.offset[plane] as usize, params.planes.pitch[plane] as usize);
             let length = pitch * (rows - 1) + samples * bytes;
             let data_size = params.data_size as usize;
             if pitch < samples * bytes || (data_size != 0 && offset + length > data_size) {
                 return Err(PictureError::Setup(DeepStreamError::Layout {
-                    what: format!("plane {plane} of a picture of {}x{}", format.width, format.height),
+                    what: format!(
+                        "plane {plane} of a picture of {}x{}",
+                        format.width, format.height
+                    ),
                     found: format!("{length} bytes at {offset}, {pitch} in a row"),
-                    expected: format!("at least {} in a row, inside {data_size} bytes", samples * bytes),
+                    expected: format!(
+                        "at least {} in a row, inside {data_size} bytes",
+                        samples * bytes
+                    ),
                     remedy: REPORT,
                 }));
             }
@@ -181,9 +214,16 @@ pub fn layout(size: usize, version: Option<(u32, u32)>) -> Result<SurfaceLayout,
             found: format!("{size} bytes"),
             expected: match (expected, version) {
                 (Some(layout), Some((major, minor))) => {
-                    format!("{}, the size of NvBufSurface in DeepStream {major}.{minor},", layout.surface_size())
+                    format!(
+                        "{}, the size of NvBufSurface in DeepStream {major}.{minor},",
+                        layout.surface_size()
+                    )
                 }
-                _ => format!("{} or {}, the sizes of NvBufSurface,", old.surface_size(), new.surface_size()),
+                _ => format!(
+                    "{} or {}, the sizes of NvBufSurface,",
+                    old.surface_size(),
+                    new.surface_size()
+                ),
             },
             remedy: REPORT,
         }),
@@ -236,7 +276,10 @@ mod tests {
         assert_eq!(layout(72, None).unwrap(), SurfaceLayout::New);
         let error = |size, version| layout(size, version).unwrap_err().to_string();
         let mixed = error(72, Some((7, 1)));
-        assert!(mixed.contains("72 bytes") && mixed.contains("64") && mixed.contains("DeepStream 7.1"), "{mixed}");
+        assert!(
+            mixed.contains("72 bytes") && mixed.contains("64") && mixed.contains("DeepStream 7.1"),
+            "{mixed}"
+        );
         assert!(error(80, None).contains("80 bytes") && error(80, None).contains("64 or 72"));
     }
 }

@@ -24,7 +24,8 @@ pub enum TensorError {
     Value(String),
 }
 
-/// Chooses the output that is called `layer`; where none is named, the only one, or the one that is called as our models call theirs.
+/// Chooses the output that is called `layer`; where none is named, the only one, or the one that is
+/// called as our models call theirs.
 pub fn choose<'t>(outputs: &'t [Tensor], layer: &str) -> Result<&'t Tensor, String> {
     let named = |name: &str| outputs.iter().find(|tensor| tensor.name == name);
     let found = match (layer, outputs) {
@@ -35,7 +36,10 @@ pub fn choose<'t>(outputs: &'t [Tensor], layer: &str) -> Result<&'t Tensor, Stri
     found.ok_or_else(|| {
         let names: Vec<_> = outputs.iter().map(|tensor| tensor.name.as_str()).collect();
         let wanted = if layer.is_empty() { DENSITY } else { layer };
-        format!("no output is called {wanted:?}, there are: {}; name the density in `tensor-layer`", names.join(", "))
+        format!(
+            "no output is called {wanted:?}, there are: {}; name the density in `tensor-layer`",
+            names.join(", ")
+        )
     })
 }
 
@@ -51,11 +55,15 @@ pub fn grid(
     version: Option<(u32, u32)>,
 ) -> Result<Grid, String> {
     let shape = &tensor.shape;
-    let (lead, [rows, columns]) = shape
-        .split_last_chunk::<2>()
-        .ok_or_else(|| format!("output {:?} has the shape {shape:?}; a density is 1 x rows x columns", tensor.name))?;
+    let (lead, [rows, columns]) = shape.split_last_chunk::<2>().ok_or_else(|| {
+        format!("output {:?} has the shape {shape:?}; a density is 1 x rows x columns", tensor.name)
+    })?;
     let cells = u64::from(*rows) * u64::from(*columns);
-    if lead.iter().any(|&side| side != 1) || cells == 0 || cells != tensor.elements as u64 || cells > 1 << 24 {
+    if lead.iter().any(|&side| side != 1)
+        || cells == 0
+        || cells != tensor.elements as u64
+        || cells > 1 << 24
+    {
         return Err(format!(
             "output {:?} has the shape {shape:?} and {} values; a density is 1 x rows x columns",
             tensor.name, tensor.elements
@@ -68,10 +76,11 @@ pub fn grid(
             tensor.name
         ));
     }
-    let padding = tensors
-        .padding(version)
-        .map_err(|found| format!("nvinfer's padding is told as {found}, where 0 or 1 was expected; {REPORT}"))?;
-    // nvinfer fits in what lay in the batch, and so do we; but not where that has changed its shape since.
+    let padding = tensors.padding(version).map_err(|found| {
+        format!("nvinfer's padding is told as {found}, where 0 or 1 was expected; {REPORT}")
+    })?;
+    // nvinfer fits in what lay in the batch, and so do we; but not where that has changed its shape
+    // since.
     let (picture, told) = (size, frame.pipeline_size.unwrap_or(size));
     if padding != Padding::None && !alike(picture, told) {
         return Err(format!(
@@ -89,7 +98,8 @@ fn alike(one: (u32, u32), other: (u32, u32)) -> bool {
     (a - b).abs() <= 0.01 * a.max(b)
 }
 
-/// Where nvinfer puts a picture of `size` pixels in its input of `network` pixels: sides are cut to whole pixels, as it does.
+/// Where nvinfer puts a picture of `size` pixels in its input of `network` pixels: sides are cut to
+/// whole pixels, as it does.
 fn place(network: (u32, u32), padding: Padding, size: (u32, u32)) -> Placement {
     let side = |side: u32| side.max(1) as usize;
     let input = InputSize { width: side(network.0), height: side(network.1) };
@@ -119,13 +129,20 @@ pub fn read(tensor: &Tensor, gpu: i32) -> Result<Vec<f32>, TensorError> {
         FLOAT => 4,
         HALF => 2,
         other => {
-            return setup(format!("output {name:?} has the data type {other}; a density is float (0) or half (1)"));
+            return setup(format!(
+                "output {name:?} has the data type {other}; a density is float (0) or half (1)"
+            ));
         }
     };
     let raw = match tensor.place {
-        // SAFETY: nvinfer fills `elements` values of the type at this address, and keeps them as long as the buffer is held.
+        // SAFETY: nvinfer fills `elements` values of the type at this address, and keeps them as
+        // long as the buffer is held.
         Some(Place::Host(pointer)) => unsafe {
-            std::slice::from_raw_parts(pointer.as_ptr().cast::<u8>().cast_const(), tensor.elements * bytes).to_vec()
+            std::slice::from_raw_parts(
+                pointer.as_ptr().cast::<u8>().cast_const(),
+                tensor.elements * bytes,
+            )
+            .to_vec()
         },
         Some(Place::Device(address)) => match download(gpu, address, tensor.elements * bytes) {
             Ok(raw) => raw,
@@ -139,7 +156,9 @@ pub fn read(tensor: &Tensor, gpu: i32) -> Result<Vec<f32>, TensorError> {
     };
     let values: Vec<f32> = match bytes {
         4 => raw.as_chunks::<4>().0.iter().map(|value| f32::from_ne_bytes(*value)).collect(),
-        _ => raw.as_chunks::<2>().0.iter().map(|value| f16::from_ne_bytes(*value).to_f32()).collect(),
+        _ => {
+            raw.as_chunks::<2>().0.iter().map(|value| f16::from_ne_bytes(*value).to_f32()).collect()
+        }
     };
     match values.iter().find(|value| !value.is_finite()) {
         Some(value) => Err(TensorError::Value(format!("the density has a cell of {value}"))),
@@ -152,8 +171,9 @@ fn download(gpu: i32, address: u64, bytes: usize) -> Result<Vec<u8>, CudaError> 
     let context = Driver::open()?.context(u32::try_from(gpu).unwrap_or(0))?;
     let stream = Stream::new(&context)?;
     let mut raw = vec![0u8; bytes];
-    // SAFETY: nvinfer has filled that many bytes at this address of the GPU, in its primary context, and keeps them as long as the buffer
-    // is held; the host's side stays until the stream has been waited for.
+    // SAFETY: nvinfer has filled that many bytes at this address of the GPU, in its primary
+    // context, and keeps them as long as the buffer is held; the host's side stays until the stream
+    // has been waited for.
     unsafe { stream.download(raw.as_mut_ptr(), address, bytes)? };
     stream.synchronize()?;
     Ok(raw)
@@ -166,7 +186,8 @@ mod tests {
     #[test]
     fn wide_picture_lies_at_the_top_or_in_the_middle_as_nvinfer_was_told() {
         let at = |padding| {
-            let Placement { left, top, width, height, .. } = place((384, 384), padding, (1920, 1080));
+            let Placement { left, top, width, height, .. } =
+                place((384, 384), padding, (1920, 1080));
             (left, top, width, height)
         };
         assert_eq!(at(Padding::None), (0, 0, 384, 384));

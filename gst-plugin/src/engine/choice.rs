@@ -22,7 +22,10 @@ pub enum EngineChoice {
     #[enum_value(name = "TensorRT, for NVIDIA GPUs", nick = "tensorrt")]
     TensorRt,
     /// No network.
-    #[enum_value(name = "No network: density is the red of the picture, for tests", nick = "scripted")]
+    #[enum_value(
+        name = "No network: density is the red of the picture, for tests",
+        nick = "scripted"
+    )]
     Scripted,
 }
 
@@ -90,7 +93,8 @@ mod tests {
         for kind in kinds.clone() {
             let value = class.value_by_nick(kind.name()).expect("a value for each engine");
             assert_eq!(value.name(), kind.title());
-            let choice: EngineChoice = class.to_value(value.value()).expect("a value").get().expect("its type");
+            let choice: EngineChoice =
+                class.to_value(value.value()).expect("a value").get().expect("its type");
             assert_eq!(EngineKind::from(choice), kind);
         }
         assert_eq!(class.values().len(), kinds.count());

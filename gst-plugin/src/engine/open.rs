@@ -35,7 +35,8 @@ pub struct Choice {
     pub gpu: u32,
     /// In which precision.
     pub precision: PrecisionChoice,
-    /// The CUDA context to work in, where the application or another element has one; `None`: that of the GPU.
+    /// The CUDA context to work in, where the application or another element has one; `None`: that
+    /// of the GPU.
     pub context: Option<Arc<Context>>,
 }
 
@@ -54,7 +55,8 @@ pub struct Opened {
 }
 
 impl Choice {
-    /// The properties, but for `batch-size`, as elements mean different batches by it. Their descriptions end in `remark`.
+    /// The properties, but for `batch-size`, as elements mean different batches by it. Their
+    /// descriptions end in `remark`.
     pub fn properties(remark: &str) -> Vec<glib::ParamSpec> {
         let defaults = Self::default();
         let text = |name, nick, blurb: &str| {
@@ -141,8 +143,8 @@ impl Choice {
         })
     }
 
-    /// Opens the engine for `element`, or joins elements that have it open. Where that takes long, `done` is told of its end later, by another
-    /// thread.
+    /// Opens the engine for `element`, or joins elements that have it open. Where that takes long,
+    /// `done` is told of its end later, by another thread.
     pub fn open(
         &self,
         element: &gst::Element,
@@ -153,7 +155,9 @@ impl Choice {
     }
 
     fn open_now(&self, watch: &ProgressSink) -> Result<Opened, gst::ErrorMessage> {
-        let unusable = |error: &dyn std::fmt::Display| gst::error_msg!(gst::ResourceError::Settings, ("{error}"));
+        let unusable = |error: &dyn std::fmt::Display| {
+            gst::error_msg!(gst::ResourceError::Settings, ("{error}"))
+        };
         let kind = EngineKind::from(self.engine);
         let model = if kind == EngineKind::Scripted && self.model.is_empty() {
             Model::scripted()
@@ -166,9 +170,10 @@ impl Choice {
         };
         let asked = match self.input_size.as_str() {
             "" => None,
-            size => {
-                Some(size.parse::<InputSize>().map_err(|error| unusable(&format!("input-size {size:?}: {error}")))?)
-            }
+            size => Some(
+                size.parse::<InputSize>()
+                    .map_err(|error| unusable(&format!("input-size {size:?}: {error}")))?,
+            ),
         };
         let input = model.input_size(asked).map_err(|error| unusable(&error))?;
         let resize = model.manifest.input.resize;
@@ -197,10 +202,16 @@ impl Choice {
             passed_over = opened.passed_over;
             let device = opened.engine.info().kind.device().unwrap_or(Device::Cpu);
             let batch_size = request.batch_on(device);
-            Dispatcher::start(opened.engine, BatchSettings { batch_size, timeout: self.batched_push_timeout })
+            Dispatcher::start(
+                opened.engine,
+                BatchSettings { batch_size, timeout: self.batched_push_timeout },
+            )
         })
         .map_err(|error| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
-        let asked = BatchSettings { batch_size: self.batch_size as usize, timeout: self.batched_push_timeout };
+        let asked = BatchSettings {
+            batch_size: self.batch_size as usize,
+            timeout: self.batched_push_timeout,
+        };
         Ok(Opened { dispatcher, resize, shared, asked, passed_over })
     }
 }
@@ -209,16 +220,25 @@ impl Opened {
     /// Says on the bus which engine `element` runs.
     pub fn announce(&self, element: &gst::Element) {
         let (info, settings) = (self.dispatcher.info(), self.dispatcher.settings());
-        let passed: Vec<_> = self.passed_over.iter().map(|(kind, reason)| format!("{kind}: {reason}")).collect();
+        let passed: Vec<_> =
+            self.passed_over.iter().map(|(kind, reason)| format!("{kind}: {reason}")).collect();
         if !passed.is_empty() {
             gst::element_info!(
                 element,
                 gst::LibraryError::Init,
-                ("Counting with {} {} on {}; passed over: {}", info.kind, info.version, info.device, passed.join("; "))
+                (
+                    "Counting with {} {} on {}; passed over: {}",
+                    info.kind,
+                    info.version,
+                    info.device,
+                    passed.join("; ")
+                )
             );
         }
         let BatchSettings { batch_size, timeout } = self.asked;
-        if self.shared && (batch_size != 0 && batch_size != settings.batch_size || timeout != settings.timeout) {
+        if self.shared
+            && (batch_size != 0 && batch_size != settings.batch_size || timeout != settings.timeout)
+        {
             let timeouts = [timeout, settings.timeout].map(|timeout| timeout.as_micros());
             gst::element_warning!(
                 element,

@@ -1,8 +1,9 @@
 //! Opening an engine in a thread of its own.
 //!
-//! Most engines are open in a moment, and whoever asks waits for that. A TensorRT plan that must be built first takes minutes: then the element
-//! goes on, its state change ends, and the thread tells on the bus how far the build has come (progress messages, which gst-launch-1.0 prints)
-//! and hands the engine over when it is there. Ending the element ends the build.
+//! Most engines are open in a moment, and whoever asks waits for that. A TensorRT plan that must be
+//! built first takes minutes: then the element goes on, its state change ends, and the thread tells
+//! on the bus how far the build has come (progress messages, which gst-launch-1.0 prints) and hands
+//! the engine over when it is there. Ending the element ends the build.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -28,8 +29,8 @@ pub enum Start<T> {
     Later(Opening),
 }
 
-/// An engine that is being opened in a thread of its own. Dropping it ends the opening and waits for the thread: a build ends at TensorRT's next
-/// step.
+/// An engine that is being opened in a thread of its own. Dropping it ends the opening and waits
+/// for the thread: a build ends at TensorRT's next step.
 pub struct Opening {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -39,7 +40,9 @@ impl Drop for Opening {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
         // The thread itself may let go of the element last.
-        if let Some(thread) = self.thread.take().filter(|held| held.thread().id() != thread::current().id()) {
+        if let Some(thread) =
+            self.thread.take().filter(|held| held.thread().id() != thread::current().id())
+        {
             // A thread that panicked has said so already.
             let _ = thread.join();
         }
@@ -52,8 +55,8 @@ enum News<T> {
     Done(Result<T, gst::ErrorMessage>),
 }
 
-/// Runs `open` in a thread of its own, and waits for its end, or until it says that it takes long: then `done` is called with its end, in that
-/// thread, unless the [`Opening`] was dropped before.
+/// Runs `open` in a thread of its own, and waits for its end, or until it says that it takes long:
+/// then `done` is called with its end, in that thread, unless the [`Opening`] was dropped before.
 pub fn start<T: Send + 'static>(
     element: &gst::Element,
     open: impl FnOnce(&ProgressSink) -> Result<T, gst::ErrorMessage> + Send + 'static,
@@ -93,13 +96,17 @@ pub fn start<T: Send + 'static>(
             }
         }
     };
-    let refused = |error| gst::error_msg!(gst::ResourceError::Failed, ("cannot start a thread: {error}"));
-    let thread = thread::Builder::new().name("vehicles-open".to_owned()).spawn(work).map_err(refused)?;
+    let refused =
+        |error| gst::error_msg!(gst::ResourceError::Failed, ("cannot start a thread: {error}"));
+    let thread =
+        thread::Builder::new().name("vehicles-open".to_owned()).spawn(work).map_err(refused)?;
     let opening = Opening { ended, thread: Some(thread) };
     match news.recv() {
         Ok(News::TakesLong) => Ok(Start::Later(opening)),
         Ok(News::Done(result)) => result.map(Start::Opened),
-        Err(_) => Err(gst::error_msg!(gst::LibraryError::Init, ("opening the engine ended in a panic"))),
+        Err(_) => {
+            Err(gst::error_msg!(gst::LibraryError::Init, ("opening the engine ended in a panic")))
+        }
     }
 }
 
@@ -127,7 +134,8 @@ struct Told {
 impl Teller {
     /// Whether the opening is to go on.
     fn tell(&self, progress: Progress<'_>) -> bool {
-        let long = matches!(progress, Progress::Waiting | Progress::Building { .. } | Progress::Compiling);
+        let long =
+            matches!(progress, Progress::Waiting | Progress::Building { .. } | Progress::Compiling);
         let begins = if long { self.takes_long.lock().take() } else { None };
         let mut told = self.told.lock();
         let text = match progress {
@@ -152,7 +160,10 @@ impl Teller {
                 told.phase()
             }
             Progress::Step { phase, step } => {
-                told.phases.iter_mut().filter(|(name, ..)| name == phase).for_each(|(_, done, _)| *done = step + 1);
+                told.phases
+                    .iter_mut()
+                    .filter(|(name, ..)| name == phase)
+                    .for_each(|(_, done, _)| *done = step + 1);
                 told.phase()
             }
             Progress::End { phase } => {
@@ -169,7 +180,11 @@ impl Teller {
         }
         drop(told);
         if let Some(text) = text {
-            let kind = if begins.is_some() { gst::ProgressType::Start } else { gst::ProgressType::Continue };
+            let kind = if begins.is_some() {
+                gst::ProgressType::Start
+            } else {
+                gst::ProgressType::Continue
+            };
             // What is timed from plans that were there takes no time to speak of.
             if begins.is_some() || self.takes_long.lock().is_none() {
                 self.post(kind, &text);
@@ -195,31 +210,44 @@ impl Teller {
             return;
         }
         match (error, kept) {
-            (Some(_), _) => {
-                self.post(gst::ProgressType::Error, &format!("the engine does not open, after {seconds:.0} s"))
-            }
-            (None, None) => self.post(gst::ProgressType::Complete, &format!("the engine is open after {seconds:.0} s")),
+            (Some(_), _) => self.post(
+                gst::ProgressType::Error,
+                &format!("the engine does not open, after {seconds:.0} s"),
+            ),
+            (None, None) => self.post(
+                gst::ProgressType::Complete,
+                &format!("the engine is open after {seconds:.0} s"),
+            ),
             (None, Some(kept)) => {
                 let next = match kept {
                     Ok(()) => "the next start takes it from the cache".to_owned(),
                     Err(reason) => format!("it is not kept for the next start: {reason}"),
                 };
-                self.post(gst::ProgressType::Complete, &format!("the engine is open after {seconds:.0} s; {next}"));
+                self.post(
+                    gst::ProgressType::Complete,
+                    &format!("the engine is open after {seconds:.0} s; {next}"),
+                );
             }
         }
     }
 
     fn post(&self, kind: gst::ProgressType, text: &str) {
         let Some(element) = self.element.upgrade() else { return };
-        let _ = element.post_message(gst::message::Progress::builder(kind, CODE, text).src(&element).build());
+        let _ = element
+            .post_message(gst::message::Progress::builder(kind, CODE, text).src(&element).build());
     }
 }
 
 impl Told {
     /// How far the build is: TensorRT's outermost phases, and the time so far.
     fn phase(&self) -> Option<String> {
-        let phases: Vec<_> =
-            self.phases.iter().take(2).map(|(name, done, steps)| format!("{name} {done}/{steps}")).collect();
-        (!phases.is_empty()).then(|| format!("{}, {:.0} s", phases.join(" > "), self.since.elapsed().as_secs_f64()))
+        let phases: Vec<_> = self
+            .phases
+            .iter()
+            .take(2)
+            .map(|(name, done, steps)| format!("{name} {done}/{steps}"))
+            .collect();
+        (!phases.is_empty())
+            .then(|| format!("{}, {:.0} s", phases.join(" > "), self.since.elapsed().as_secs_f64()))
     }
 }

@@ -1,12 +1,16 @@
-//! The counts as GStreamer's own analytics metadata (1.24 and later), for elements that know nothing of ours.
+//! The counts as GStreamer's own analytics metadata (1.24 and later), for elements that know
+//! nothing of ours.
 //!
-//! The whole frame, and each region's bounding box, is an object: `vehicles` and the region's name. The frame contains the regions. Each
-//! object relates to a classification whose class is the level (free, moderate, dense, jammed) with confidence 1, so that
-//! `objectdetectionoverlay` labels it. Before the first count there are objects without levels.
+//! The whole frame, and each region's bounding box, is an object: `vehicles` and the region's name.
+//! The frame contains the regions. Each object relates to a classification whose class is the level
+//! (free, moderate, dense, jammed) with confidence 1, so that `objectdetectionoverlay` labels it.
+//! Before the first count there are objects without levels.
 //!
-//! From GStreamer 1.26 on (feature `analytics-tensors`) there are tensors, f32, row by row: `vehicle-counts`, a row of raw and smoothed count
-//! for the frame and then for each region, NaN where nothing was counted yet; and `vehicle-density`, rows x columns, where the density
-//! was asked for (`density-map=true`). Where that grid lies in the frame is said only by `VehicleCountMeta`.
+//! From GStreamer 1.26 on (feature `analytics-tensors`) there are tensors, f32, row by row:
+//! `vehicle-counts`, a row of raw and smoothed count for the frame and then for each region, NaN
+//! where nothing was counted yet; and `vehicle-density`, rows x columns, where the density was
+//! asked for (`density-map=true`). Where that grid lies in the frame is said only by
+//! `VehicleCountMeta`.
 
 use gst_analytics::prelude::*;
 use gst_analytics::{AnalyticsRelationMeta, RelTypes};
@@ -25,11 +29,17 @@ pub const DENSITY: &str = "vehicle-density";
 
 type Relations<'a> = gst::MetaRefMut<'a, AnalyticsRelationMeta, gst::meta::Standalone>;
 
-/// Puts `report` on `buffer`, whose picture is `width` by `height` pixels. Relations that are there already stay.
+/// Puts `report` on `buffer`, whose picture is `width` by `height` pixels. Relations that are there
+/// already stay.
 pub fn attach(buffer: &mut gst::BufferRef, report: &FrameReport, width: u32, height: u32) {
-    // Fails only where memory does, or an element before us wrote thousands of objects; `VehicleCountMeta` is there all the same.
+    // Fails only where memory does, or an element before us wrote thousands of objects;
+    // `VehicleCountMeta` is there all the same.
     if let Err(error) = relations(buffer, report, f64::from(width), f64::from(height)) {
-        gst::warning!(gst::CAT_DEFAULT, "Analytics metadata of camera {} is not whole: {error}", report.camera);
+        gst::warning!(
+            gst::CAT_DEFAULT,
+            "Analytics metadata of camera {} is not whole: {error}",
+            report.camera
+        );
     }
     #[cfg(feature = "analytics-tensors")]
     tensors(buffer, report);
@@ -59,7 +69,12 @@ fn relations(
 }
 
 /// Adds an object with its level, and returns its number.
-fn object(meta: &mut Relations, name: &str, place: [f64; 4], count: Option<Counted>) -> Result<u32, glib::BoolError> {
+fn object(
+    meta: &mut Relations,
+    name: &str,
+    place: [f64; 4],
+    count: Option<Counted>,
+) -> Result<u32, glib::BoolError> {
     let [x, y, width, height] = place.map(|side| side.round() as i32);
     // Names are a configuration's: the number of quarks is bounded.
     let object = meta.add_od_mtd(glib::Quark::from_str(name), x, y, width, height, 1.0)?.id();
@@ -77,11 +92,20 @@ fn tensors(buffer: &mut gst::BufferRef, report: &FrameReport) {
     let tensor = |id: &str, values: &[f32], shape: &[usize]| {
         let bytes: Vec<u8> = values.iter().flat_map(|value| value.to_ne_bytes()).collect();
         let data = gst::Buffer::from_slice(bytes);
-        Tensor::new_simple(glib::Quark::from_str(id), TensorDataType::Float32, data, TensorDimOrder::RowMajor, shape)
+        Tensor::new_simple(
+            glib::Quark::from_str(id),
+            TensorDataType::Float32,
+            data,
+            TensorDimOrder::RowMajor,
+            shape,
+        )
     };
-    let counts = std::iter::once(report.count).chain(report.regions.iter().map(|region| region.count));
+    let counts =
+        std::iter::once(report.count).chain(report.regions.iter().map(|region| region.count));
     let values: Vec<f32> = counts
-        .flat_map(|count| count.map_or([f32::NAN; 2], |count| [count.raw as f32, count.smoothed as f32]))
+        .flat_map(|count| {
+            count.map_or([f32::NAN; 2], |count| [count.raw as f32, count.smoothed as f32])
+        })
         .collect();
     let mut all = vec![tensor(COUNTS, &values, &[values.len() / 2, 2])];
     if let Some(map) = &report.density {
@@ -139,12 +163,17 @@ mod tests {
         assert_eq!((place.x, place.y, place.w, place.h), (20, 50, 80, 50));
         assert_eq!(meta.relation(frame.id(), lane.id()), RelTypes::CONTAIN);
         assert_eq!(meta.relation(lane.id(), frame.id()), RelTypes::IS_PART_OF);
-        let levels: Vec<_> =
-            meta.iter_direct_related::<AnalyticsClassificationMtd>(frame.id(), RelTypes::RELATE_TO).collect();
+        let levels: Vec<_> = meta
+            .iter_direct_related::<AnalyticsClassificationMtd>(frame.id(), RelTypes::RELATE_TO)
+            .collect();
         assert_eq!(levels.len(), 1);
         assert_eq!(levels[0].quark(0), glib::Quark::from_str("moderate"));
         // The lane was not counted yet.
-        assert_eq!(meta.iter_direct_related::<AnalyticsClassificationMtd>(lane.id(), RelTypes::RELATE_TO).count(), 0);
+        assert_eq!(
+            meta.iter_direct_related::<AnalyticsClassificationMtd>(lane.id(), RelTypes::RELATE_TO)
+                .count(),
+            0
+        );
     }
 
     #[cfg(feature = "analytics-tensors")]
@@ -159,7 +188,8 @@ mod tests {
         let values = |id: &str| {
             let tensor = &meta.as_slice()[meta.index_from_id(glib::Quark::from_str(id)) as usize];
             let map = tensor.data().map_readable().unwrap();
-            let values: Vec<_> = map.as_chunks::<4>().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect();
+            let values: Vec<_> =
+                map.as_chunks::<4>().0.iter().map(|bytes| f32::from_ne_bytes(*bytes)).collect();
             (tensor.dims().to_vec(), values)
         };
         let (shape, counts) = values(COUNTS);

@@ -9,7 +9,8 @@ use vehiclecount_core::report::{Counted, FrameReport, RegionReport};
 /// Name of the metadata, and of the structure inside.
 pub const NAME: &str = "VehicleCountMeta";
 
-// No tags: positions are given in 0..1 of the frame, so the metadata stays true when the picture is converted or scaled as a whole.
+// No tags: positions are given in 0..1 of the frame, so the metadata stays true when the picture is
+// converted or scaled as a whole.
 static REGISTERED: LazyLock<()> = LazyLock::new(|| gst::meta::CustomMeta::register(NAME, &[]));
 
 /// Makes the metadata known to GStreamer; needed before the first call of anything else here.
@@ -34,7 +35,9 @@ pub fn all(buffer: &gst::BufferRef) -> impl Iterator<Item = FrameReport> + '_ {
     buffer
         .iter_meta::<gst::Meta>()
         .filter_map(|meta| {
-            meta.try_as_custom_meta().filter(|meta| meta.has_name(NAME)).map(|meta| parse(meta.structure()))
+            meta.try_as_custom_meta()
+                .filter(|meta| meta.has_name(NAME))
+                .map(|meta| parse(meta.structure()))
         })
         .flatten()
 }
@@ -91,8 +94,10 @@ fn parse(structure: &gst::StructureRef) -> Option<FrameReport> {
     let regions = regions.as_slice().iter().map(|entry| {
         let entry = entry.get::<gst::Structure>().ok()?;
         let corners = entry.get::<gst::ArrayRef>("polygon").ok()?;
-        let corners: Vec<f64> = corners.as_slice().iter().map(|value| value.get().ok()).collect::<Option<_>>()?;
-        let polygon: Polygon = corners.chunks_exact(2).map(|corner| [corner[0], corner[1]]).collect();
+        let corners: Vec<f64> =
+            corners.as_slice().iter().map(|value| value.get().ok()).collect::<Option<_>>()?;
+        let polygon: Polygon =
+            corners.chunks_exact(2).map(|corner| [corner[0], corner[1]]).collect();
         Some(RegionReport { name: entry.get("name").ok()?, polygon, count: parse_count(&entry) })
     });
     Some(FrameReport {
@@ -115,7 +120,11 @@ fn parse(structure: &gst::StructureRef) -> Option<FrameReport> {
 
 fn parse_count(structure: &gst::StructureRef) -> Option<Counted> {
     let level = Level::from_name(structure.get::<&str>("level").ok()?)?;
-    Some(Counted { raw: structure.get("count").ok()?, smoothed: structure.get("count-smoothed").ok()?, level })
+    Some(Counted {
+        raw: structure.get("count").ok()?,
+        smoothed: structure.get("count-smoothed").ok()?,
+        level,
+    })
 }
 
 fn parse_density(structure: &gst::StructureRef) -> Option<DensityMap> {
@@ -134,7 +143,10 @@ fn parse_density(structure: &gst::StructureRef) -> Option<DensityMap> {
     let bytes = structure.get::<glib::Bytes>("density").ok()?;
     let (cells, rest) = bytes.as_chunks::<4>();
     let fits = rest.is_empty() && cells.len() == grid.len();
-    fits.then(|| DensityMap { grid, cells: cells.iter().map(|cell| f32::from_le_bytes(*cell)).collect() })
+    fits.then(|| DensityMap {
+        grid,
+        cells: cells.iter().map(|cell| f32::from_le_bytes(*cell)).collect(),
+    })
 }
 
 #[cfg(test)]
@@ -142,7 +154,8 @@ mod tests {
     use super::*;
 
     fn report() -> FrameReport {
-        let grid = Grid { columns: 2, rows: 1, rect: Rect { x: -0.25, y: 0.0, width: 1.5, height: 1.0 } };
+        let grid =
+            Grid { columns: 2, rows: 1, rect: Rect { x: -0.25, y: 0.0, width: 1.5, height: 1.0 } };
         FrameReport {
             camera: "north gate".to_owned(),
             sequence: 7,
@@ -178,7 +191,13 @@ mod tests {
     fn two_counters_leave_two_reports() {
         gst::init().unwrap();
         let mut buffer = gst::Buffer::new();
-        let second = FrameReport { unique_id: 4, density: None, capture_time: None, count: None, ..report() };
+        let second = FrameReport {
+            unique_id: 4,
+            density: None,
+            capture_time: None,
+            count: None,
+            ..report()
+        };
         attach(buffer.make_mut(), &report());
         attach(buffer.make_mut(), &second);
         assert_eq!(all(&buffer).collect::<Vec<_>>(), [report(), second]);

@@ -1,4 +1,5 @@
-//! The metadata on frames, as `GstCustomMeta`: C, Python and Rust read it through a plain `GstStructure`, with no header of ours.
+//! The metadata on frames, as `GstCustomMeta`: C, Python and Rust read it through a plain
+//! `GstStructure`, with no header of ours.
 //!
 //! `docs/metadata.md` lists every field with its type and unit.
 

@@ -57,7 +57,8 @@ pub fn read(buffer: &gst::BufferRef) -> Option<Truth> {
     let meta = gst::meta::CustomMeta::from_buffer(buffer, NAME).ok()?;
     let structure = meta.structure();
     let boxes = structure.get::<gst::ArrayRef>("boxes").ok()?;
-    let sides: Vec<f64> = boxes.as_slice().iter().map(|side| side.get().ok()).collect::<Option<_>>()?;
+    let sides: Vec<f64> =
+        boxes.as_slice().iter().map(|side| side.get().ok()).collect::<Option<_>>()?;
     let kinds = structure.get::<gst::ArrayRef>("kinds").ok()?;
     Some(Truth {
         sequence: structure.get("sequence").ok()?,

@@ -15,9 +15,16 @@ use crate::deepstream::meta::{self, Piece};
 
 impl State {
     /// Counts and attaches.
-    pub fn finish(&mut self, batch: &Batch<'_>, orders: Vec<Order<'_>>, settings: &Settings, notices: &mut Notices) {
+    pub fn finish(
+        &mut self,
+        batch: &Batch<'_>,
+        orders: Vec<Order<'_>>,
+        settings: &Settings,
+        notices: &mut Notices,
+    ) {
         let info = self.work.as_ref().map(Work::info);
-        let model = info.map_or_else(|| format!("gie-{}", settings.infer_on_gie_id), |info| info.model.clone());
+        let model = info
+            .map_or_else(|| format!("gie-{}", settings.infer_on_gie_id), |info| info.model.clone());
         let engine = info.map_or("nvinfer", |info| info.kind.name());
         let asked = ReportSettings { unique_id: settings.unique_id, density: settings.density_map };
         self.choose_layouts(batch, settings, notices);
@@ -34,9 +41,13 @@ impl State {
                 let report = source.account.report(departure, finding, asked);
                 notices.log(|| said_of(&report));
                 // What costs time is made before the lock is taken.
-                let message = self.message_type.filter(|_| settings.message_blob && report.count.is_some());
+                let message =
+                    self.message_type.filter(|_| settings.message_blob && report.count.is_some());
                 let message = message.and_then(|kind| {
-                    Some((kind, Piece::message(&serde_json::to_string(&report.to_json(false)).ok()?)))
+                    Some((
+                        kind,
+                        Piece::message(&serde_json::to_string(&report.to_json(false)).ok()?),
+                    ))
                 });
                 (frame, Piece::count(&report, frame.source_id), report, message, inferred)
             })
@@ -55,7 +66,12 @@ impl State {
             }
             attached = attached.and(self.draw(&locked, &frame, &report, settings));
             if attached.is_err() {
-                notices.log(|| format!("{}, frame {}: nothing could be attached", report.camera, report.sequence));
+                notices.log(|| {
+                    format!(
+                        "{}, frame {}: nothing could be attached",
+                        report.camera, report.sequence
+                    )
+                });
                 self.source(frame.source_id).unattached += 1;
                 if self.first(Trouble::PoolExhausted) {
                     notices.warn(
@@ -74,14 +90,22 @@ impl State {
         report: &FrameReport,
         settings: &Settings,
     ) -> Result<(), PoolExhausted> {
-        let (Some(layout), true) = (self.display, settings.osd_mode != OsdMode::Off) else { return Ok(()) };
-        let style = Style { counts: settings.osd_mode == OsdMode::Counts, font_size: settings.display_font_size };
+        let (Some(layout), true) = (self.display, settings.osd_mode != OsdMode::Off) else {
+            return Ok(());
+        };
+        let style = Style {
+            counts: settings.osd_mode == OsdMode::Counts,
+            font_size: settings.display_font_size,
+        };
         display::attach(locked, frame, layout, style, report)
     }
 
     /// Settles what depends on the version, when it is first asked for.
     fn choose_layouts(&mut self, batch: &Batch<'_>, settings: &Settings, notices: &mut Notices) {
-        if settings.osd_mode != OsdMode::Off && self.display.is_none() && !self.said.contains(&Trouble::Display) {
+        if settings.osd_mode != OsdMode::Off
+            && self.display.is_none()
+            && !self.said.contains(&Trouble::Display)
+        {
             match DisplayLayout::verify(&batch.figures(), self.api.version) {
                 Ok(layout) => self.display = Some(layout),
                 Err(error) => {
@@ -90,13 +114,17 @@ impl State {
                 }
             }
         }
-        if settings.message_blob && self.message_type.is_none() && self.first(Trouble::MessageType) {
+        if settings.message_blob && self.message_type.is_none() && self.first(Trouble::MessageType)
+        {
             self.message_type = match settings.message_type {
                 0 => self.api.version.and_then(custom_message_type),
                 given => i32::try_from(given).ok(),
             };
             if self.message_type.is_none() {
-                let version = self.api.version.map_or("of no known version".to_owned(), |(a, b)| format!("{a}.{b}"));
+                let version = self
+                    .api
+                    .version
+                    .map_or("of no known version".to_owned(), |(a, b)| format!("{a}.{b}"));
                 notices.warn(format!(
                     "No messages are attached: the number of NVDS_CUSTOM_MSG_BLOB in DeepStream {version} is not known; take it from nvdsmeta.h and set \
                      message-type"

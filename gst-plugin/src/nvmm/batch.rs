@@ -113,7 +113,8 @@ impl State {
     /// The source of that number.
     pub(super) fn source(&mut self, id: u32) -> &mut Source {
         if !self.sources.contains_key(&id) && self.sources.len() >= MAX_SOURCES {
-            let oldest = self.sources.iter().min_by_key(|(_, source)| source.last_batch).map(|(&id, _)| id);
+            let oldest =
+                self.sources.iter().min_by_key(|(_, source)| source.last_batch).map(|(&id, _)| id);
             if let Some(oldest) = oldest {
                 self.sources.remove(&oldest);
                 self.work.iter_mut().for_each(|work| work.forget(oldest));
@@ -214,10 +215,13 @@ impl State {
         with_map: bool,
         notices: &mut Notices,
     ) -> Result<Found, Fatal> {
-        let (Some(work), Some(source)) = (self.work.as_mut(), self.sources.get_mut(&frame.source_id)) else {
+        let (Some(work), Some(source)) =
+            (self.work.as_mut(), self.sources.get_mut(&frame.source_id))
+        else {
             return Ok(Found::Here(Finding::NotDue));
         };
-        let picture = Picture { source: frame.source_id, surfaces, batch_id: frame.batch_id, buffer };
+        let picture =
+            Picture { source: frame.source_id, surfaces, batch_id: frame.batch_id, buffer };
         let reason = match work.submit(picture, keep, source, with_map, notices) {
             Ok((ticket, placement)) => {
                 notices.log(|| format!("{}: to the engine, ticket {ticket}", source.camera()));
@@ -227,14 +231,21 @@ impl State {
             Err(WorkError::Picture(PictureError::Setup(error))) => {
                 return Err(Fatal::Other(format!("{}: {error}", source.camera())));
             }
-            Err(WorkError::Engine(reason)) => return Err(Fatal::Other(format!("{}: {reason}", source.camera()))),
+            Err(WorkError::Engine(reason)) => {
+                return Err(Fatal::Other(format!("{}: {reason}", source.camera())));
+            }
         };
         source.note_failed(&reason, notices);
         Ok(Found::Here(Finding::Missed))
     }
 
     /// Takes in what the engine counted.
-    pub fn take_in(&mut self, orders: &mut [Order<'_>], outcomes: Vec<Outcomes>, notices: &mut Notices) {
+    pub fn take_in(
+        &mut self,
+        orders: &mut [Order<'_>],
+        outcomes: Vec<Outcomes>,
+        notices: &mut Notices,
+    ) {
         let mut outcomes = outcomes.into_iter();
         for order in orders {
             let Found::Waiting(ticket, placement) = order.finding else { continue };
@@ -243,7 +254,11 @@ impl State {
                 Some(Ok((output, inference_time))) => {
                     source.note_counted(notices);
                     let (camera, total) = (source.camera(), output.total());
-                    notices.log(|| format!("{camera}: ticket {ticket} counted, {total:.2} in {inference_time:?}"));
+                    notices.log(|| {
+                        format!(
+                            "{camera}: ticket {ticket} counted, {total:.2} in {inference_time:?}"
+                        )
+                    });
                     Finding::Counted(Measurement::new(&output, inference_time, placement))
                 }
                 Some(Err(reason)) => {

@@ -121,13 +121,19 @@ impl VehicleCounterNvmm {
             let mut guard = lock(&self.state);
             let Some(state) = guard.as_mut() else { return Ok(()) };
             if settings.source == DensitySource::Engine && state.work.is_none() {
-                return Err(Fatal::Other("there is no engine: see the error before this one".to_owned()));
+                return Err(Fatal::Other(
+                    "there is no engine: see the error before this one".to_owned(),
+                ));
             }
             let batch = Batch::of(state.api, buffer)?;
             state.batches += 1;
             let orders = match settings.source {
-                DensitySource::TensorMeta => state.read_tensors(&batch, buffer, time, &settings, notices)?,
-                DensitySource::Engine => state.submit(&batch, buffer, time, settings.density_map, notices)?,
+                DensitySource::TensorMeta => {
+                    state.read_tensors(&batch, buffer, time, &settings, notices)?
+                }
+                DensitySource::Engine => {
+                    state.submit(&batch, buffer, time, settings.density_map, notices)?
+                }
             };
             (batch, orders)
         };
@@ -152,7 +158,8 @@ impl VehicleCounterNvmm {
             let held = clock.time().saturating_sub(came);
             if lock(&self.holding).note(held.into()) {
                 let element = self.obj();
-                let _ = element.post_message(gst::message::Latency::builder().src(&*element).build());
+                let _ =
+                    element.post_message(gst::message::Latency::builder().src(&*element).build());
             }
         }
         Ok(())
@@ -291,14 +298,18 @@ impl ElementImpl for VehicleCounterNvmm {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let caps = gst::Caps::builder("video/x-raw").features(["memory:NVMM"]).build();
             let pad = |name, direction| {
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).expect("a valid template")
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
+                    .expect("a valid template")
             };
             vec![pad("sink", gst::PadDirection::Sink), pad("src", gst::PadDirection::Src)]
         });
         &TEMPLATES
     }
 
-    fn change_state(&self, transition: gst::StateChange) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
+    fn change_state(
+        &self,
+        transition: gst::StateChange,
+    ) -> Result<gst::StateChangeSuccess, gst::StateChangeError> {
         match transition {
             gst::StateChange::ReadyToPaused => self.results.set_flushing(false),
             // The streaming thread may wait for the engine.
@@ -310,15 +321,17 @@ impl ElementImpl for VehicleCounterNvmm {
 }
 
 impl BaseTransformImpl for VehicleCounterNvmm {
-    const MODE: gst_base::subclass::BaseTransformMode = gst_base::subclass::BaseTransformMode::AlwaysInPlace;
+    const MODE: gst_base::subclass::BaseTransformMode =
+        gst_base::subclass::BaseTransformMode::AlwaysInPlace;
     const PASSTHROUGH_ON_SAME_CAPS: bool = true;
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = true;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let settings = lock(&self.settings).clone();
-        let config =
-            Self::parse(&settings).map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
-        let api = Api::get().map_err(|error| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
+        let config = Self::parse(&settings)
+            .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
+        let api =
+            Api::get().map_err(|error| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
         gst::info!(CAT, imp = self, "DeepStream {:?}: {:?}", api.version, api.libraries);
         for left_out in &config.sources.left_out {
             gst::warning!(CAT, imp = self, "{}: left out {left_out}", settings.config_file_path);
@@ -358,12 +371,15 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         if !BaseTransformImplExt::parent_query(self, direction, query) {
             return false;
         }
-        if let (gst::PadDirection::Src, gst::QueryViewMut::Latency(latency)) = (direction, query.view_mut()) {
+        if let (gst::PadDirection::Src, gst::QueryViewMut::Latency(latency)) =
+            (direction, query.view_mut())
+        {
             let (live, min, max) = latency.result();
             if live {
                 // Nothing comes in meanwhile, so nothing is kept here that others would have to
                 // make room for.
-                let own = gst::ClockTime::from_nseconds(lock(&self.holding).told().as_nanos() as u64);
+                let own =
+                    gst::ClockTime::from_nseconds(lock(&self.holding).told().as_nanos() as u64);
                 latency.set(live, min + own, max.map(|max| max + own));
             }
         }
@@ -381,7 +397,9 @@ impl BaseTransformImpl for VehicleCounterNvmm {
             }
             gst::EventType::StreamStart => lock(&self.timing).live = None,
             _ => {
-                if let (Some((id, gone)), Some(state)) = (source_ended(&event), lock(&self.state).as_mut()) {
+                if let (Some((id, gone)), Some(state)) =
+                    (source_ended(&event), lock(&self.state).as_mut())
+                {
                     gst::log!(
                         CAT,
                         imp = self,
@@ -395,7 +413,10 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         self.parent_sink_event(event)
     }
 
-    fn transform_ip_passthrough(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+    fn transform_ip_passthrough(
+        &self,
+        buffer: &gst::Buffer,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let mut notices = Notices::default();
         let result = self.count(buffer, &mut notices);
         for notice in notices {
@@ -424,7 +445,8 @@ impl BaseTransformImpl for VehicleCounterNvmm {
 /// nvstreammux says so by events of its own (`GST_NVEVENT_PAD_ADDED` and so on, gst-nvevent.h).
 fn source_ended(event: &gst::EventRef) -> Option<(u32, bool)> {
     let id = event.structure().and_then(|structure| structure.get::<u32>("source-id").ok());
-    match gst::glib::translate::IntoGlib::into_glib(event.type_()) >> gst::ffi::GST_EVENT_NUM_SHIFT {
+    match gst::glib::translate::IntoGlib::into_glib(event.type_()) >> gst::ffi::GST_EVENT_NUM_SHIFT
+    {
         // Pad added, stream ended, reset, started.
         400 | 402 | 404 | 405 => Some((id?, false)),
         401 => Some((id?, true)),

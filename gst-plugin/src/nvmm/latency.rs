@@ -25,8 +25,8 @@ impl Holding {
         let longest = self.last.iter().max().copied().unwrap_or_default();
         let steps = longest.as_nanos().div_ceil(STEP.as_nanos());
         let longest = STEP * u32::try_from(steps).unwrap_or(u32::MAX);
-        let changed =
-            longest > self.told || self.last.len() == WINDOW && longest <= self.told / 2 && longest < self.told;
+        let changed = longest > self.told
+            || self.last.len() == WINDOW && longest <= self.told / 2 && longest < self.told;
         if changed {
             self.told = longest;
         }

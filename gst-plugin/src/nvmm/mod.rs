@@ -93,5 +93,10 @@ pub enum OsdMode {
 pub fn register(plugin: Option<&gst::Plugin>) -> Result<(), glib::BoolError> {
     DensitySource::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     OsdMode::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
-    gst::Element::register(plugin, "vehiclecounternvmm", gst::Rank::NONE, VehicleCounterNvmm::static_type())
+    gst::Element::register(
+        plugin,
+        "vehiclecounternvmm",
+        gst::Rank::NONE,
+        VehicleCounterNvmm::static_type(),
+    )
 }

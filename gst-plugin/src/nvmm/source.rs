@@ -178,8 +178,13 @@ mod tests {
         let both = group(0, gate) + &group(7, gate) + &group(2, "camera-id=yard");
         assert_eq!(shared(&both), [("gate".to_owned(), vec![0, 7])]);
         // Source 3 is configured without an id, source 5 is not configured.
-        let default = group(0, "camera-id=camera-3") + &group(3, "interval=1") + &group(4, "camera-id=camera-5");
-        assert_eq!(shared(&default), [("camera-3".to_owned(), vec![0, 3]), ("camera-5".to_owned(), vec![4, 5])]);
+        let default = group(0, "camera-id=camera-3")
+            + &group(3, "interval=1")
+            + &group(4, "camera-id=camera-5");
+        assert_eq!(
+            shared(&default),
+            [("camera-3".to_owned(), vec![0, 3]), ("camera-5".to_owned(), vec![4, 5])]
+        );
         assert!(shared(&(group(1, "camera-id=camera-1") + &group(2, "interval=1"))).is_empty());
     }
 }

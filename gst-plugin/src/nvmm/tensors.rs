@@ -28,25 +28,37 @@ impl State {
         notices: &mut Notices,
     ) -> Result<Finding, Fatal> {
         let all = locked.tensors(frame);
-        let Some(tensors) = all.iter().find(|tensors| tensors.unique_id() == settings.infer_on_gie_id) else {
-            self.say_what_is_missing(&all.iter().map(|tensors| tensors.unique_id()).collect(), settings, notices);
+        let Some(tensors) =
+            all.iter().find(|tensors| tensors.unique_id() == settings.infer_on_gie_id)
+        else {
+            self.say_what_is_missing(
+                &all.iter().map(|tensors| tensors.unique_id()).collect(),
+                settings,
+                notices,
+            );
             return Ok(Finding::NotDue);
         };
         self.tensors_seen = true;
         let outputs = tensors.outputs();
         let version = self.api.version;
         let size = surfaces.size(frame.batch_id)?;
-        let read = tensor::choose(&outputs, &settings.tensor_layer).map_err(TensorError::Setup).and_then(|output| {
-            let grid = tensor::grid(output, tensors, frame, size, version).map_err(TensorError::Setup)?;
-            Ok(DensityMap { grid, cells: Arc::from(tensor::read(output, tensors.gpu_id())?) })
-        });
+        let read = tensor::choose(&outputs, &settings.tensor_layer)
+            .map_err(TensorError::Setup)
+            .and_then(|output| {
+                let grid = tensor::grid(output, tensors, frame, size, version)
+                    .map_err(TensorError::Setup)?;
+                Ok(DensityMap { grid, cells: Arc::from(tensor::read(output, tensors.gpu_id())?) })
+            });
         let id = settings.infer_on_gie_id;
         match read {
             Ok(map) => {
                 let source = self.source(frame.source_id);
                 source.note_counted(notices);
                 notices.log(|| format!("{}: counted, from the tensor of nvinfer", source.camera()));
-                Ok(Finding::Counted(Measurement { density: Density::Map(map), inference_time: Duration::ZERO }))
+                Ok(Finding::Counted(Measurement {
+                    density: Density::Map(map),
+                    inference_time: Duration::ZERO,
+                }))
             }
             Err(TensorError::Setup(reason)) => {
                 let camera = self.source(frame.source_id).camera();
@@ -61,7 +73,12 @@ impl State {
         }
     }
 
-    fn say_what_is_missing(&mut self, foreign: &BTreeSet<u32>, settings: &Settings, notices: &mut Notices) {
+    fn say_what_is_missing(
+        &mut self,
+        foreign: &BTreeSet<u32>,
+        settings: &Settings,
+        notices: &mut Notices,
+    ) {
         let id = settings.infer_on_gie_id;
         if self.tensors_seen {
             return;

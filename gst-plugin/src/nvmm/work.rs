@@ -54,7 +54,8 @@ impl Results {
     /// Waits for the engine. `false` when flushing.
     pub fn wait_for_engine(&self) -> bool {
         let waiting = |inner: &mut Inner| !inner.flushing && inner.opening;
-        let inner = self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+        let inner =
+            self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         !inner.flushing
     }
 
@@ -71,9 +72,11 @@ impl Results {
     /// What came of `tickets`, in their order; what belongs to others is forgotten. `None` when
     /// flushing.
     pub fn wait(&self, tickets: &[u64]) -> Option<Vec<Outcomes>> {
-        let waiting =
-            |inner: &mut Inner| !inner.flushing && tickets.iter().any(|ticket| !inner.done.contains_key(ticket));
-        let mut inner = self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+        let waiting = |inner: &mut Inner| {
+            !inner.flushing && tickets.iter().any(|ticket| !inner.done.contains_key(ticket))
+        };
+        let mut inner =
+            self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
         if inner.flushing {
             return None;
         }
@@ -147,7 +150,8 @@ impl Work {
     ) -> Result<(u64, GridPlacement), WorkError> {
         let info = self.opened.dispatcher.info();
         let (input, columns, rows, kind) = (info.input, info.columns, info.rows, info.kind);
-        let (dispatcher, results, resize) = (&self.opened.dispatcher, &self.results, self.opened.resize);
+        let (dispatcher, results, resize) =
+            (&self.opened.dispatcher, &self.results, self.opened.resize);
         let held = self.seats.entry(id).or_insert_with(|| {
             let results = results.clone();
             let seat = dispatcher.join(move |ticket, outcome| results.put(ticket, &outcome));
@@ -167,7 +171,9 @@ impl Work {
             Input::Picture(room) => match picture.lend(room, placement, buffer) {
                 Some(lent) => lent.map(Some).map_err(unreadable),
                 None => match picture.view(|frame| room.stage(frame, placement)) {
-                    Ok(staged) => staged.transpose().map_err(|error| WorkError::Engine(error.to_string())),
+                    Ok(staged) => {
+                        staged.transpose().map_err(|error| WorkError::Engine(error.to_string()))
+                    }
                     Err(error) => Err(unreadable(error)),
                 },
             },
@@ -199,7 +205,9 @@ impl Work {
                 }
                 Err(error) => {
                     let camera = source.camera();
-                    notices.warn(format!("{camera}: {error}; its regions are counted on the processor"));
+                    notices.warn(format!(
+                        "{camera}: {error}; its regions are counted on the processor"
+                    ));
                 }
             }
         }

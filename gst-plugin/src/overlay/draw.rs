@@ -1,4 +1,5 @@
-//! The drawings: each a small picture with its place in the frame, kept until what it shows changes.
+//! The drawings: each a small picture with its place in the frame, kept until what it shows
+//! changes.
 
 use cairo::{Context, Format, ImageSurface, LineJoin};
 use vehiclecount_core::density::{DensityMap, Grid};
@@ -40,7 +41,8 @@ pub type Rectangle = gst_video::VideoOverlayRectangle;
 /// Side of a frame that is not scaled: text has the size below at 360 rows.
 const ROWS: f64 = 360.0;
 
-/// Text smaller than at this scale, 9 pixels, is hard to read: small frames get larger text than their share, where there is room.
+/// Text smaller than at this scale, 9 pixels, is hard to read: small frames get larger text than
+/// their share, where there is room.
 const LEGIBLE: f64 = 0.75;
 
 /// Below this scale a panel is a blot.
@@ -61,21 +63,33 @@ fn level_color(level: Option<Level>) -> [f64; 3] {
     }
 }
 
-/// `rows` rows of premultiplied pixels in Cairo's words, to be shown at (x, y), each a pixel of the frame.
-fn rectangle(pixels: Vec<u8>, x: usize, y: usize, columns: usize, rows: usize) -> Option<Rectangle> {
+/// `rows` rows of premultiplied pixels in Cairo's words, to be shown at (x, y), each a pixel of the
+/// frame.
+fn rectangle(
+    pixels: Vec<u8>,
+    x: usize,
+    y: usize,
+    columns: usize,
+    rows: usize,
+) -> Option<Rectangle> {
     let mut buffer = gst::Buffer::from_mut_slice(pixels);
     // Cairo's ARGB32 is premultiplied, in the machine's byte order.
-    let format =
-        if cfg!(target_endian = "little") { gst_video::VideoFormat::Bgra } else { gst_video::VideoFormat::Argb };
+    let format = if cfg!(target_endian = "little") {
+        gst_video::VideoFormat::Bgra
+    } else {
+        gst_video::VideoFormat::Argb
+    };
     let (flags, width, height) = (gst_video::VideoFrameFlags::empty(), columns as u32, rows as u32);
     let stride = [columns as i32 * 4];
-    gst_video::VideoMeta::add_full(buffer.get_mut()?, flags, format, width, height, &[0], &stride).ok()?;
+    gst_video::VideoMeta::add_full(buffer.get_mut()?, flags, format, width, height, &[0], &stride)
+        .ok()?;
     let flags = gst_video::VideoOverlayFormatFlags::PREMULTIPLIED_ALPHA;
     Some(Rectangle::new_raw(&buffer, x as i32, y as i32, width, height, flags))
 }
 
-/// Blending costs by the pixel, see-through ones too, and each rectangle costs as much in every row that it touches as this share of the
-/// frame's width does: so drawings are cut into rectangles around what can be seen, and nearer pieces are left together.
+/// Blending costs by the pixel, see-through ones too, and each rectangle costs as much in every row
+/// that it touches as this share of the frame's width does: so drawings are cut into rectangles
+/// around what can be seen, and nearer pieces are left together.
 const GAP: usize = 8;
 
 /// Runs of what is `seen` among 0..`length`, as start and end; those nearer than `gap` are one.
@@ -95,7 +109,8 @@ const BAND: usize = 32;
 
 /// The rectangles of a surface that lies at (x, y) of a frame of width `frame_width`.
 fn cut(mut surface: ImageSurface, x: usize, y: usize, frame_width: u32) -> Vec<Rectangle> {
-    let (columns, rows, stride) = (surface.width() as usize, surface.height() as usize, surface.stride() as usize);
+    let (columns, rows, stride) =
+        (surface.width() as usize, surface.height() as usize, surface.stride() as usize);
     surface.flush();
     let Ok(data) = surface.data() else { return Vec::new() };
     let mut rectangles = Vec::new();
@@ -126,21 +141,23 @@ fn heat_colors(opacity: f64) -> Vec<u32> {
     let color = |step: usize| {
         let heat = heat::of_density(f64::from(WARM * REACH) * step as f64 / STEPS as f64);
         let alpha = opacity * (heat * 2.5).min(1.0);
-        let [red, green, blue] = heat::color(heat).map(|channel| (channel * alpha * 255.0).round() as u32);
+        let [red, green, blue] =
+            heat::color(heat).map(|channel| (channel * alpha * 255.0).round() as u32);
         (((alpha * 255.0).round() as u32) << 24) | (red << 16) | (green << 8) | blue
     };
     (0..STEPS).map(color).collect()
 }
 
-/// A pixel's cell and its neighbours along one axis, with their shares: the quadratic B-spline, which reaches one and a half cells and
-/// never overshoots.
+/// A pixel's cell and its neighbours along one axis, with their shares: the quadratic B-spline,
+/// which reaches one and a half cells and never overshoots.
 struct Around {
     cells: [usize; 3],
     shares: [f32; 3],
 }
 
 impl Around {
-    /// For pixel `pixel` of `length` where `cells` cells begin at `start` and are `cell` wide, both in 0..1 of the frame.
+    /// For pixel `pixel` of `length` where `cells` cells begin at `start` and are `cell` wide, both
+    /// in 0..1 of the frame.
     fn new(pixel: usize, length: usize, start: f64, cell: f64, cells: usize) -> Self {
         let place = ((pixel as f64 + 0.5) / length as f64 - start) / cell;
         let own = (place.max(0.0) as usize).min(cells - 1);
@@ -169,28 +186,35 @@ pub fn heat_map(map: &DensityMap, opacity: f64, frame: (u32, u32)) -> Vec<Rectan
     let mut rectangles = Vec::new();
     for first in (0..rows).step_by(CELL_ROWS) {
         let last = (first + CELL_ROWS).min(rows);
-        let (top, bottom) = (pixel(rect.y, cell_height, first, height), pixel(rect.y, cell_height, last, height));
+        let (top, bottom) =
+            (pixel(rect.y, cell_height, first, height), pixel(rect.y, cell_height, last, height));
         let near_rows = first.saturating_sub(1)..(last + 1).min(rows);
         let lit = |column: usize| {
             let near_columns = column.saturating_sub(1)..(column + 2).min(columns);
             near_rows.clone().any(|row| near_columns.clone().any(|column| warm(column, row)))
         };
         for (from, to) in runs(columns, columns / GAP, lit) {
-            let (left, right) = (pixel(rect.x, cell_width, from, width), pixel(rect.x, cell_width, to, width));
+            let (left, right) =
+                (pixel(rect.x, cell_width, from, width), pixel(rect.x, cell_width, to, width));
             if left >= right || top >= bottom {
                 continue;
             }
-            let across: Vec<_> = (left..right).map(|x| Around::new(x, width, rect.x, cell_width, columns)).collect();
+            let across: Vec<_> =
+                (left..right).map(|x| Around::new(x, width, rect.x, cell_width, columns)).collect();
             let mut pixels = Vec::with_capacity((right - left) * (bottom - top) * 4);
             let mut line = vec![0.0f32; columns];
             for y in top..bottom {
                 let Around { cells, shares } = Around::new(y, height, rect.y, cell_height, rows);
                 let [above, own, below] = cells.map(|row| &map.cells[row * columns..][..columns]);
                 for (column, cell) in line.iter_mut().enumerate() {
-                    *cell = above[column] * shares[0] + own[column] * shares[1] + below[column] * shares[2];
+                    *cell = above[column] * shares[0]
+                        + own[column] * shares[1]
+                        + below[column] * shares[2];
                 }
                 for Around { cells: [before, own, behind], shares } in &across {
-                    let density = line[*before] * shares[0] + line[*own] * shares[1] + line[*behind] * shares[2];
+                    let density = line[*before] * shares[0]
+                        + line[*own] * shares[1]
+                        + line[*behind] * shares[2];
                     let step = ((density * to_step) as usize).min(STEPS - 1);
                     pixels.extend_from_slice(&colors[step].to_ne_bytes());
                 }
@@ -234,8 +258,13 @@ fn rounded(context: &Context, x: f64, y: f64, width: f64, height: f64, radius: f
     context.close_path();
 }
 
-/// The panel in the top left corner, smaller where the frame has little room; nothing where it has none.
-pub fn panel(panel: &Panel, text_scale: f64, frame: (u32, u32)) -> Result<Vec<Rectangle>, DrawError> {
+/// The panel in the top left corner, smaller where the frame has little room; nothing where it has
+/// none.
+pub fn panel(
+    panel: &Panel,
+    text_scale: f64,
+    frame: (u32, u32),
+) -> Result<Vec<Rectangle>, DrawError> {
     let mut scale = scale_of(frame, text_scale);
     while scale >= SMALLEST {
         if let Some(rectangles) = panel_at(panel, scale, frame)? {
@@ -247,7 +276,11 @@ pub fn panel(panel: &Panel, text_scale: f64, frame: (u32, u32)) -> Result<Vec<Re
 }
 
 /// The panel at `scale`, or `None` where the frame has no room for it.
-fn panel_at(panel: &Panel, scale: f64, frame: (u32, u32)) -> Result<Option<Vec<Rectangle>>, DrawError> {
+fn panel_at(
+    panel: &Panel,
+    scale: f64,
+    frame: (u32, u32),
+) -> Result<Option<Vec<Rectangle>>, DrawError> {
     let px = |size: f64| size * scale;
     let measure = measuring()?;
     // A long name takes no more than two thirds of the frame.
@@ -257,7 +290,8 @@ fn panel_at(panel: &Panel, scale: f64, frame: (u32, u32)) -> Result<Option<Vec<R
         (f64::from(width), f64::from(height))
     };
     let level = panel.level.map_or("no count yet", Level::name);
-    let notes = [panel.age.as_str(), panel.truth.as_str()].into_iter().filter(|note| !note.is_empty());
+    let notes =
+        [panel.age.as_str(), panel.truth.as_str()].into_iter().filter(|note| !note.is_empty());
     let notes = notes.collect::<Vec<_>>().join("  ");
     let (name, count, chip, note) = (
         text(&panel.camera, 12.0, false),
@@ -286,7 +320,10 @@ fn panel_at(panel: &Panel, scale: f64, frame: (u32, u32)) -> Result<Option<Vec<R
         context.fill()?;
         let put = |x: f64, y: f64, text: &str, size: f64, bold: bool| {
             context.move_to(x, y);
-            pangocairo::functions::show_layout(&context, &layout(&context, text, px(size), bold, most));
+            pangocairo::functions::show_layout(
+                &context,
+                &layout(&context, text, px(size), bold, most),
+            );
         };
         context.set_source_rgba(1.0, 1.0, 1.0, 0.82);
         put(pad, pad * 0.6, &panel.camera, 12.0, false);
@@ -294,14 +331,16 @@ fn panel_at(panel: &Panel, scale: f64, frame: (u32, u32)) -> Result<Option<Vec<R
         context.set_source_rgb(1.0, 1.0, 1.0);
         put(pad, second, &panel.count, 30.0, true);
         let right = pad + count.0 + px(10.0);
-        let chip_top = if notes.is_empty() { second + (count.1 - chip.1) / 2.0 } else { second + px(3.0) };
+        let chip_top =
+            if notes.is_empty() { second + (count.1 - chip.1) / 2.0 } else { second + px(3.0) };
         rounded(&context, right, chip_top - px(1.0), chip.0 + px(14.0), chip.1 + px(2.0), px(6.0));
         context.set_source_rgb(red, green, blue);
         context.fill()?;
         context.set_source_rgb(0.06, 0.06, 0.07);
         put(right + px(7.0), chip_top, level, 12.0, true);
         if !notes.is_empty() {
-            let [red, green, blue] = if panel.age.is_empty() { [0.85, 0.88, 0.92] } else { [1.0, 0.72, 0.4] };
+            let [red, green, blue] =
+                if panel.age.is_empty() { [0.85, 0.88, 0.92] } else { [1.0, 0.72, 0.4] };
             context.set_source_rgb(red, green, blue);
             put(right, chip_top + chip.1 + px(3.0), &notes, 11.0, false);
         }
@@ -310,7 +349,11 @@ fn panel_at(panel: &Panel, scale: f64, frame: (u32, u32)) -> Result<Option<Vec<R
 }
 
 /// All regions with their labels.
-pub fn outlines(outlines: &[Outline], text_scale: f64, frame: (u32, u32)) -> Result<Vec<Rectangle>, DrawError> {
+pub fn outlines(
+    outlines: &[Outline],
+    text_scale: f64,
+    frame: (u32, u32),
+) -> Result<Vec<Rectangle>, DrawError> {
     let corners = || outlines.iter().flat_map(|outline| &outline.polygon);
     if corners().next().is_none() {
         return Ok(Vec::new());
@@ -319,13 +362,18 @@ pub fn outlines(outlines: &[Outline], text_scale: f64, frame: (u32, u32)) -> Res
     let scale = scale_of(frame, text_scale);
     let line = (2.0 * scale / text_scale).max(1.0);
     let measure = measuring()?;
-    // Each label in the middle of its region, kept inside the frame: x, y, width and height of its plate.
+    // Each label in the middle of its region, kept inside the frame: x, y, width and height of its
+    // plate.
     let plates = outlines.iter().map(|outline| {
-        let (w, h) = layout(&measure, &outline.label, 12.0 * scale, true, width - 10.0 * scale).pixel_size();
+        let (w, h) =
+            layout(&measure, &outline.label, 12.0 * scale, true, width - 10.0 * scale).pixel_size();
         let (w, h) = (f64::from(w) + 8.0 * scale, f64::from(h) + 2.0 * scale);
         let number = outline.polygon.len().max(1) as f64;
-        let middle = |axis: usize| outline.polygon.iter().map(|corner| corner[axis]).sum::<f64>() / number;
-        let place = |axis: usize, side: f64, size: f64| (middle(axis) * side - size / 2.0).min(side - size).max(0.0);
+        let middle =
+            |axis: usize| outline.polygon.iter().map(|corner| corner[axis]).sum::<f64>() / number;
+        let place = |axis: usize, side: f64, size: f64| {
+            (middle(axis) * side - size / 2.0).min(side - size).max(0.0)
+        };
         [place(0, width, w), place(1, height, h), w, h]
     });
     let plates: Vec<[f64; 4]> = plates.collect();
@@ -335,9 +383,13 @@ pub fn outlines(outlines: &[Outline], text_scale: f64, frame: (u32, u32)) -> Res
     };
     let high = |axis: usize, side: f64| {
         let line = corners().map(|c| c[axis] * side + 2.0 * line);
-        line.chain(plates.iter().map(|plate| plate[axis] + plate[axis + 2])).fold(0.0, f64::max).ceil().min(side)
+        line.chain(plates.iter().map(|plate| plate[axis] + plate[axis + 2]))
+            .fold(0.0, f64::max)
+            .ceil()
+            .min(side)
     };
-    let (left, top, right, bottom) = (low(0, width), low(1, height), high(0, width), high(1, height));
+    let (left, top, right, bottom) =
+        (low(0, width), low(1, height), high(0, width), high(1, height));
     let (across, down) = ((right - left).max(1.0), (bottom - top).max(1.0));
     let surface = ImageSurface::create(Format::ARgb32, across as i32, down as i32)?;
     {

@@ -15,7 +15,11 @@ use crate::crop::Crop;
 use crate::meta;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("vehiclecountoverlay", gst::DebugColorFlags::empty(), Some("Draws vehicle counts"))
+    gst::DebugCategory::new(
+        "vehiclecountoverlay",
+        gst::DebugColorFlags::empty(),
+        Some("Draws vehicle counts"),
+    )
 });
 
 /// What the user chose.
@@ -82,7 +86,9 @@ fn kept<T: PartialEq>(
     frame: (u32, u32),
     draw: impl FnOnce(&T) -> Result<Vec<Rectangle>, draw::DrawError>,
 ) -> Result<&[Rectangle], draw::DrawError> {
-    let holds = |drawing: &&mut Drawing<T>| drawing.frame == frame && drawing.setting == setting && drawing.of == of;
+    let holds = |drawing: &&mut Drawing<T>| {
+        drawing.frame == frame && drawing.setting == setting && drawing.of == of
+    };
     if place.as_mut().filter(holds).is_none() {
         let rectangles = draw(&of)?;
         *place = Some(Drawing { of, setting, frame, rectangles });
@@ -120,9 +126,13 @@ impl VehicleCountOverlay {
         let mut rectangles = Vec::new();
         if let Some(map) = report.density.as_ref().filter(|_| settings.heat_map) {
             let opacity = settings.heat_opacity;
-            rectangles.extend_from_slice(kept(&mut state.heat, map.clone(), opacity, frame, |map| {
-                Ok(draw::heat_map(map, opacity, frame))
-            })?);
+            rectangles.extend_from_slice(kept(
+                &mut state.heat,
+                map.clone(),
+                opacity,
+                frame,
+                |map| Ok(draw::heat_map(map, opacity, frame)),
+            )?);
         }
         if settings.regions {
             let outlines = report.regions.iter().map(|region| Outline {
@@ -130,9 +140,13 @@ impl VehicleCountOverlay {
                 label: format!("{}  {}", region.name, shown(region.count)),
                 level: region.count.map(|count| count.level),
             });
-            rectangles.extend_from_slice(kept(&mut state.outlines, outlines.collect(), text_scale, frame, |of| {
-                draw::outlines(of, text_scale, frame)
-            })?);
+            rectangles.extend_from_slice(kept(
+                &mut state.outlines,
+                outlines.collect(),
+                text_scale,
+                frame,
+                |of| draw::outlines(of, text_scale, frame),
+            )?);
         }
         if settings.labels {
             let age = report.age as f64 / 1e9;
@@ -140,8 +154,15 @@ impl VehicleCountOverlay {
                 camera: report.camera.clone(),
                 count: shown(report.count),
                 level: report.count.map(|count| count.level),
-                age: if report.stale && report.count.is_some() { format!("{age:.1} s old") } else { String::new() },
-                truth: truth.filter(|_| settings.truth).map(|truth| format!("truth {truth}")).unwrap_or_default(),
+                age: if report.stale && report.count.is_some() {
+                    format!("{age:.1} s old")
+                } else {
+                    String::new()
+                },
+                truth: truth
+                    .filter(|_| settings.truth)
+                    .map(|truth| format!("truth {truth}"))
+                    .unwrap_or_default(),
             };
             rectangles.extend_from_slice(kept(&mut state.panel, panel, text_scale, frame, |of| {
                 draw::panel(of, text_scale, frame)
@@ -162,14 +183,15 @@ impl ObjectImpl for VehicleCountOverlay {
     fn properties() -> &'static [glib::ParamSpec] {
         static PROPERTIES: LazyLock<Vec<glib::ParamSpec>> = LazyLock::new(|| {
             let defaults = Settings::default();
-            let flag = |name: &'static str, nick: &'static str, blurb: &'static str, default: bool| {
-                glib::ParamSpecBoolean::builder(name)
-                    .nick(nick)
-                    .blurb(blurb)
-                    .default_value(default)
-                    .mutable_playing()
-                    .build()
-            };
+            let flag =
+                |name: &'static str, nick: &'static str, blurb: &'static str, default: bool| {
+                    glib::ParamSpecBoolean::builder(name)
+                        .nick(nick)
+                        .blurb(blurb)
+                        .default_value(default)
+                        .mutable_playing()
+                        .build()
+                };
             vec![
                 flag("heat-map", "Heat map", "Draw the density as a heat map", defaults.heat_map),
                 glib::ParamSpecDouble::builder("heat-opacity")
@@ -257,7 +279,8 @@ impl ElementImpl for VehicleCountOverlay {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let caps = gst_video::VideoCapsBuilder::new().build();
             let pad = |name, direction| {
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).expect("a valid template")
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
+                    .expect("a valid template")
             };
             vec![pad("sink", gst::PadDirection::Sink), pad("src", gst::PadDirection::Src)]
         });
@@ -266,7 +289,8 @@ impl ElementImpl for VehicleCountOverlay {
 }
 
 impl BaseTransformImpl for VehicleCountOverlay {
-    const MODE: gst_base::subclass::BaseTransformMode = gst_base::subclass::BaseTransformMode::AlwaysInPlace;
+    const MODE: gst_base::subclass::BaseTransformMode =
+        gst_base::subclass::BaseTransformMode::AlwaysInPlace;
     const PASSTHROUGH_ON_SAME_CAPS: bool = false;
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
@@ -283,8 +307,13 @@ impl VideoFilterImpl for VehicleCountOverlay {
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let wanted = u32::try_from(lock(&self.settings).unique_id).ok();
         let mut reports = meta::count::all(frame.buffer());
-        let Some(report) = reports.find(|report| wanted.is_none_or(|id| id == report.unique_id)) else {
-            gst::log!(CAT, imp = self, "A frame without a count of unique-id {wanted:?}: nothing is drawn");
+        let Some(report) = reports.find(|report| wanted.is_none_or(|id| id == report.unique_id))
+        else {
+            gst::log!(
+                CAT,
+                imp = self,
+                "A frame without a count of unique-id {wanted:?}: nothing is drawn"
+            );
             return Ok(gst::FlowSuccess::Ok);
         };
         drop(reports);
@@ -302,14 +331,30 @@ impl VideoFilterImpl for VehicleCountOverlay {
         // A frame without its drawing is better than no frame.
         match drawn {
             Ok(rectangles) if rectangles.is_empty() => {
-                gst::log!(CAT, imp = self, "{}, frame {}: nothing is to be drawn", report.camera, report.sequence);
+                gst::log!(
+                    CAT,
+                    imp = self,
+                    "{}, frame {}: nothing is to be drawn",
+                    report.camera,
+                    report.sequence
+                );
             }
             Ok(rectangles) => {
                 let (camera, pieces) = (&report.camera, rectangles.len());
-                gst::log!(CAT, imp = self, "{camera}, frame {}: draws {pieces} pieces", report.sequence);
+                gst::log!(
+                    CAT,
+                    imp = self,
+                    "{camera}, frame {}: draws {pieces} pieces",
+                    report.sequence
+                );
                 let composition = gst_video::VideoOverlayComposition::new(rectangles.iter());
                 if composition.and_then(|composition| composition.blend(frame)).is_err() {
-                    gst::warning!(CAT, imp = self, "Cannot blend onto frames of {:?}", frame.format());
+                    gst::warning!(
+                        CAT,
+                        imp = self,
+                        "Cannot blend onto frames of {:?}",
+                        frame.format()
+                    );
                 }
             }
             Err(error) => gst::warning!(CAT, imp = self, "Cannot draw: {error}"),

@@ -10,15 +10,19 @@ use gst_base::subclass::prelude::*;
 use parking_lot::Mutex;
 use vehiclecount_core::publish::sink::Rotation;
 use vehiclecount_core::publish::{
-    Account, Cause, Event, FrameTime, Listener, PublishSettings, Publisher, Report, SinkSettings, Statistics, Thinning,
-    TroubleEnd,
+    Account, Cause, Event, FrameTime, Listener, PublishSettings, Publisher, Report, SinkSettings,
+    Statistics, Thinning, TroubleEnd,
 };
 use vehiclecount_core::report::FrameReport;
 
 use crate::meta;
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("vehiclecountpublish", gst::DebugColorFlags::empty(), Some("Publishes vehicle counts"))
+    gst::DebugCategory::new(
+        "vehiclecountpublish",
+        gst::DebugColorFlags::empty(),
+        Some("Publishes vehicle counts"),
+    )
 });
 
 /// What the user chose.
@@ -72,24 +76,38 @@ impl VehicleCountPublish {
             let FrameReport { camera, sequence, unique_id, .. } = &report;
             let Some((publisher, due)) = self.is_due(&report, buffer, every) else { return };
             if !due {
-                gst::log!(CAT, imp = self, "{camera} frame {sequence}, counter {unique_id}: left out, every={every:?}");
+                gst::log!(
+                    CAT,
+                    imp = self,
+                    "{camera} frame {sequence}, counter {unique_id}: left out, every={every:?}"
+                );
                 continue;
             }
             let json = match serde_json::to_string(&report.to_json(density)) {
                 Ok(json) => json,
                 Err(error) => {
-                    gst::error!(CAT, imp = self, "{camera} frame {sequence}: no JSON can be made of it: {error}");
+                    gst::error!(
+                        CAT,
+                        imp = self,
+                        "{camera} frame {sequence}: no JSON can be made of it: {error}"
+                    );
                     continue;
                 }
             };
-            let dropped = publisher.push(Report { camera: camera.clone(), unique_id: *unique_id, json });
+            let dropped =
+                publisher.push(Report { camera: camera.clone(), unique_id: *unique_id, json });
             let fate = if dropped { "queued, the oldest line dropped" } else { "queued" };
             gst::log!(CAT, imp = self, "{camera} frame {sequence}, counter {unique_id}: {fate}");
         }
     }
 
     /// Whether `every` leaves the report of this frame in, and who publishes it.
-    fn is_due(&self, report: &FrameReport, buffer: &gst::BufferRef, every: Duration) -> Option<(Arc<Publisher>, bool)> {
+    fn is_due(
+        &self,
+        report: &FrameReport,
+        buffer: &gst::BufferRef,
+        every: Duration,
+    ) -> Option<(Arc<Publisher>, bool)> {
         let mut state = self.state.lock();
         let State { publisher, thinning, start } = state.as_mut()?;
         let time = self.frame_time(buffer, *start);
@@ -102,9 +120,11 @@ impl VehicleCountPublish {
         let element = self.obj();
         let segment = element.segment();
         let segment = segment.downcast_ref::<gst::ClockTime>();
-        let running = segment.and_then(|segment| segment.to_running_time(buffer.pts().or(buffer.dts())));
+        let running =
+            segment.and_then(|segment| segment.to_running_time(buffer.pts().or(buffer.dts())));
         // Without a clock, which a pipeline that is paused has not got, time passes all the same.
-        let arrival = element.current_running_time().map_or_else(|| start.elapsed(), Duration::from);
+        let arrival =
+            element.current_running_time().map_or_else(|| start.elapsed(), Duration::from);
         FrameTime { running: running.map(Duration::from), arrival }
     }
 
@@ -140,12 +160,14 @@ impl VehicleCountPublish {
     fn tell(&self, event: &Event) {
         match event {
             Event::Remark(remark) => gst::info!(CAT, imp = self, "{remark}"),
-            Event::Trouble { place, cause: Cause::Overflow(limit), .. } => gst::element_imp_warning!(
-                self,
-                gst::ResourceError::Write,
-                ("Counts come faster than they can be written: the oldest are dropped, see `dropped`"),
-                ["{place}: more than {limit} lines wait"]
-            ),
+            Event::Trouble { place, cause: Cause::Overflow(limit), .. } => {
+                gst::element_imp_warning!(
+                    self,
+                    gst::ResourceError::Write,
+                    ("Counts come faster than they can be written: the oldest are dropped, see `dropped`"),
+                    ["{place}: more than {limit} lines wait"]
+                )
+            }
             Event::Trouble { place, cause, limit } => gst::element_imp_warning!(
                 self,
                 gst::ResourceError::Write,
@@ -160,7 +182,11 @@ impl VehicleCountPublish {
                         "{place}: {lost} lines lost in {duration:?}, recovered: {recovered}"
                     );
                 } else {
-                    gst::info!(CAT, imp = self, "{place}: all lines are written again after {duration:?}");
+                    gst::info!(
+                        CAT,
+                        imp = self,
+                        "{place}: all lines are written again after {duration:?}"
+                    );
                 }
                 let message = gst::Structure::builder("vehiclecount-publish")
                     .field("location", place)
@@ -266,10 +292,14 @@ impl ObjectImpl for VehicleCountPublish {
             "location" => settings.location = value.get().expect(TYPED),
             "append" => settings.append = value.get().expect(TYPED),
             "density" => settings.density = value.get().expect(TYPED),
-            "every" => settings.every = Duration::from_millis(value.get::<u32>().expect(TYPED).into()),
+            "every" => {
+                settings.every = Duration::from_millis(value.get::<u32>().expect(TYPED).into())
+            }
             "queue-size" => settings.queue_size = value.get().expect(TYPED),
             "max-file-size" => settings.rotation.max_size = value.get().expect(TYPED),
-            "max-file-duration" => settings.rotation.max_duration = Duration::from_nanos(value.get().expect(TYPED)),
+            "max-file-duration" => {
+                settings.rotation.max_duration = Duration::from_nanos(value.get().expect(TYPED))
+            }
             "max-files" => settings.rotation.max_files = value.get().expect(TYPED),
             _ => unimplemented!("property {}", pspec.name()),
         }
@@ -321,7 +351,8 @@ impl ElementImpl for VehicleCountPublish {
         static TEMPLATES: LazyLock<Vec<gst::PadTemplate>> = LazyLock::new(|| {
             let caps = gst::Caps::new_any();
             let pad = |name, direction| {
-                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps).expect("a valid template")
+                gst::PadTemplate::new(name, direction, gst::PadPresence::Always, &caps)
+                    .expect("a valid template")
             };
             vec![pad("sink", gst::PadDirection::Sink), pad("src", gst::PadDirection::Src)]
         });
@@ -330,14 +361,19 @@ impl ElementImpl for VehicleCountPublish {
 }
 
 impl BaseTransformImpl for VehicleCountPublish {
-    const MODE: gst_base::subclass::BaseTransformMode = gst_base::subclass::BaseTransformMode::AlwaysInPlace;
+    const MODE: gst_base::subclass::BaseTransformMode =
+        gst_base::subclass::BaseTransformMode::AlwaysInPlace;
     const PASSTHROUGH_ON_SAME_CAPS: bool = true;
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = true;
 
     fn start(&self) -> Result<(), gst::ErrorMessage> {
         let Settings { location, append, queue_size, rotation, .. } = self.settings.lock().clone();
-        let settings = PublishSettings { queue_size: queue_size as usize, sink: SinkSettings { append, rotation } };
-        let publisher = Publisher::open(location.as_deref().unwrap_or_default(), &settings, self.listener());
+        let settings = PublishSettings {
+            queue_size: queue_size as usize,
+            sink: SinkSettings { append, rotation },
+        };
+        let publisher =
+            Publisher::open(location.as_deref().unwrap_or_default(), &settings, self.listener());
         let publisher = publisher.map_err(|error| {
             gst::error_msg!(
                 gst::ResourceError::OpenWrite,
@@ -346,8 +382,11 @@ impl BaseTransformImpl for VehicleCountPublish {
         })?;
         gst::debug!(CAT, imp = self, "publishing to {} with {settings:?}", publisher.place());
         *self.account.lock() = publisher.account();
-        *self.state.lock() =
-            Some(State { publisher: Arc::new(publisher), thinning: Thinning::default(), start: Instant::now() });
+        *self.state.lock() = Some(State {
+            publisher: Arc::new(publisher),
+            thinning: Thinning::default(),
+            start: Instant::now(),
+        });
         Ok(())
     }
 
@@ -357,7 +396,11 @@ impl BaseTransformImpl for VehicleCountPublish {
         // that are lost have been told of by the listener.
         drop(state);
         let Statistics { delivered, waiting, dropped } = self.statistics();
-        gst::debug!(CAT, imp = self, "stopped: {delivered} lines written, {dropped} dropped, {waiting} left to others");
+        gst::debug!(
+            CAT,
+            imp = self,
+            "stopped: {delivered} lines written, {dropped} dropped, {waiting} left to others"
+        );
         Ok(())
     }
 
@@ -371,7 +414,10 @@ impl BaseTransformImpl for VehicleCountPublish {
         self.parent_sink_event(event)
     }
 
-    fn transform_ip_passthrough(&self, buffer: &gst::Buffer) -> Result<gst::FlowSuccess, gst::FlowError> {
+    fn transform_ip_passthrough(
+        &self,
+        buffer: &gst::Buffer,
+    ) -> Result<gst::FlowSuccess, gst::FlowError> {
         self.publish(buffer);
         Ok(gst::FlowSuccess::Ok)
     }

@@ -42,5 +42,10 @@ glib::wrapper! {
 
 /// Makes the element known to GStreamer.
 pub fn register(plugin: Option<&gst::Plugin>) -> Result<(), glib::BoolError> {
-    gst::Element::register(plugin, "vehiclecountpublish", gst::Rank::NONE, VehicleCountPublish::static_type())
+    gst::Element::register(
+        plugin,
+        "vehiclecountpublish",
+        gst::Rank::NONE,
+        VehicleCountPublish::static_type(),
+    )
 }

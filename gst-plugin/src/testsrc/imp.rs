@@ -13,7 +13,11 @@ use super::{Viewpoint, Weather};
 use crate::meta::truth::{self, Truth};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
-    gst::DebugCategory::new("vehicletestsrc", gst::DebugColorFlags::empty(), Some("Simulated traffic camera"))
+    gst::DebugCategory::new(
+        "vehicletestsrc",
+        gst::DebugColorFlags::empty(),
+        Some("Simulated traffic camera"),
+    )
 });
 
 /// What the user chose.
@@ -28,7 +32,13 @@ struct Settings {
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { viewpoint: Viewpoint::default(), weather: Weather::default(), seed: 0, traffic: 1.0, is_live: false }
+        Self {
+            viewpoint: Viewpoint::default(),
+            weather: Weather::default(),
+            seed: 0,
+            traffic: 1.0,
+            is_live: false,
+        }
     }
 }
 
@@ -56,14 +66,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 /// Time at which frame `number` begins.
 fn time_of(number: u64, fps: gst::Fraction) -> gst::ClockTime {
-    let nanoseconds = number.mul_div_round(fps.denom() as u64 * gst::ClockTime::SECOND.nseconds(), fps.numer() as u64);
+    let nanoseconds = number
+        .mul_div_round(fps.denom() as u64 * gst::ClockTime::SECOND.nseconds(), fps.numer() as u64);
     gst::ClockTime::from_nseconds(nanoseconds.unwrap_or(u64::MAX - 1))
 }
 
 /// The frame that is shown at `time`.
 fn frame_at(time: gst::ClockTime, fps: gst::Fraction) -> u64 {
-    let frames =
-        time.nseconds().mul_div_round(fps.numer() as u64, fps.denom() as u64 * gst::ClockTime::SECOND.nseconds());
+    let frames = time
+        .nseconds()
+        .mul_div_round(fps.numer() as u64, fps.denom() as u64 * gst::ClockTime::SECOND.nseconds());
     frames.unwrap_or(0)
 }
 
@@ -176,7 +188,12 @@ impl ElementImpl for VehicleTestSrc {
                 .height_range(16..=8192)
                 .framerate_range(gst::Fraction::new(1, 1)..=gst::Fraction::new(240, 1))
                 .build();
-            let src = gst::PadTemplate::new("src", gst::PadDirection::Src, gst::PadPresence::Always, &caps);
+            let src = gst::PadTemplate::new(
+                "src",
+                gst::PadDirection::Src,
+                gst::PadPresence::Always,
+                &caps,
+            );
             vec![src.expect("a valid template")]
         });
         &TEMPLATES
@@ -192,7 +209,8 @@ impl BaseSrcImpl for VehicleTestSrc {
             structure.fixate_field_nearest_fraction("framerate", gst::Fraction::new(25, 1));
         }
         let mut caps = self.parent_fixate(caps);
-        // What the conversion uses is said, also where nobody asked: BT.601 for small pictures, BT.709 for large ones.
+        // What the conversion uses is said, also where nobody asked: BT.601 for small pictures,
+        // BT.709 for large ones.
         if let Ok(info) = gst_video::VideoInfo::from_caps(&caps)
             && let Some(structure) = caps.make_mut().structure_mut(0)
             && info.is_yuv()
@@ -281,14 +299,15 @@ impl BaseSrcImpl for VehicleTestSrc {
         let (begin, end) = (time_of(state.frame, fps), time_of(state.frame + 1, fps));
         state.scene.render(begin.nseconds() as f64 / 1e9, &mut state.rgb);
         {
-            let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &state.info).map_err(|_| {
-                gst::element_imp_error!(
-                    self,
-                    gst::ResourceError::Write,
-                    ("A buffer of the pool does not hold a frame")
-                );
-                gst::FlowError::Error
-            })?;
+            let mut frame = gst_video::VideoFrameRef::from_buffer_ref_writable(buffer, &state.info)
+                .map_err(|_| {
+                    gst::element_imp_error!(
+                        self,
+                        gst::ResourceError::Write,
+                        ("A buffer of the pool does not hold a frame")
+                    );
+                    gst::FlowError::Error
+                })?;
             write(&state.rgb, &mut frame);
         }
         buffer.set_pts(begin);
@@ -321,7 +340,8 @@ fn write(rgb: &[u8], frame: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>) 
             let order = if format == VideoFormat::Rgbx { [0, 1, 2] } else { [2, 1, 0] };
             for (to, from) in planes[0].chunks_mut(strides[0]).zip(rows()) {
                 for (to, from) in to.chunks_exact_mut(4).zip(from.chunks_exact(3)) {
-                    (to[0], to[1], to[2], to[3]) = (from[order[0]], from[order[1]], from[order[2]], 255);
+                    (to[0], to[1], to[2], to[3]) =
+                        (from[order[0]], from[order[1]], from[order[2]], 255);
                 }
             }
         }

@@ -1,7 +1,8 @@
 //! SECTION:element-vehicletestsrc
 //!
-//! A simulated traffic camera: roads from five viewpoints by day, by night and in rain, with the true number of vehicles and their boxes
-//! on every frame as [`VehicleTruthMeta`](crate::meta::truth). The same properties give the same frames.
+//! A simulated traffic camera: roads from five viewpoints by day, by night and in rain, with the
+//! true number of vehicles and their boxes on every frame as
+//! [`VehicleTruthMeta`](crate::meta::truth). The same properties give the same frames.
 //!
 //! ```sh
 //! gst-launch-1.0 vehicletestsrc viewpoint=junction weather=night seed=7 ! videoconvert ! autovideosink

@@ -29,7 +29,8 @@ pub fn init() {
     });
 }
 
-/// A picture of 64x64 pixels, all of one red: the scripted engine counts `red / 255` vehicles in each of 64 cells.
+/// A picture of 64x64 pixels, all of one red: the scripted engine counts `red / 255` vehicles in
+/// each of 64 cells.
 pub fn picture(red: u8, number: u64) -> gst::Buffer {
     let mut buffer = gst::Buffer::from_mut_slice([red, 0, 0].repeat(64 * 64));
     let header = buffer.get_mut().unwrap();
@@ -55,7 +56,8 @@ impl Drop for Gate {
     }
 }
 
-/// One counter with its cameras, each with a source and a sink of the test's own. Upstream is live, time stands still until it is moved.
+/// One counter with its cameras, each with a source and a sink of the test's own. Upstream is live,
+/// time stands still until it is moved.
 pub struct Rig {
     /// Dropped first.
     pub control: Gate,
@@ -114,7 +116,9 @@ impl Rig {
 
     pub fn message(&self, kind: gst::MessageType) -> gst::Message {
         let bound = gst::ClockTime::try_from(BOUND).unwrap();
-        self.bus.timed_pop_filtered(bound, &[kind]).unwrap_or_else(|| panic!("no {kind:?} message came"))
+        self.bus
+            .timed_pop_filtered(bound, &[kind])
+            .unwrap_or_else(|| panic!("no {kind:?} message came"))
     }
 
     /// The text of the next warning. The message itself holds the element, so it is not kept.

@@ -32,7 +32,8 @@ pub fn read(path: &Path) -> Result<Service, Vec<Problem>> {
 /// # Errors
 /// As there.
 pub fn parse(text: &str, path: &Path) -> Result<Service, Vec<Problem>> {
-    let file: File = toml::from_str(text).map_err(|error| vec![Problem::of_syntax(path, text, &error)])?;
+    let file: File =
+        toml::from_str(text).map_err(|error| vec![Problem::of_syntax(path, text, &error)])?;
     let folder = path.parent().unwrap_or(Path::new(""));
     let wrong = |problems: Vec<(Vec<String>, String)>| {
         problems.iter().map(|(key, what)| Problem::of_value(path, text, key, what)).collect()

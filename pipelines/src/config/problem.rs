@@ -43,7 +43,8 @@ impl Problem {
     /// The value that `keys` lead to is wrong.
     pub fn of_value(file: &Path, text: &str, keys: &[String], what: &str) -> Self {
         let place = find(text, keys).map(|span| Place::new(text, span));
-        let what = if keys.is_empty() { what.to_owned() } else { format!("{}: {what}", keys.join(".")) };
+        let what =
+            if keys.is_empty() { what.to_owned() } else { format!("{}: {what}", keys.join(".")) };
         Self { file: file.to_owned(), place, what }
     }
 }
@@ -65,11 +66,15 @@ impl Place {
     fn new(text: &str, span: Range<usize>) -> Self {
         // A span may reach the end of the text, and lie inside a letter where the text is broken
         // there.
-        let start = (0..=span.start.min(text.len())).rev().find(|&at| text.is_char_boundary(at)).unwrap_or(0);
+        let start = (0..=span.start.min(text.len()))
+            .rev()
+            .find(|&at| text.is_char_boundary(at))
+            .unwrap_or(0);
         let begin = text[..start].rfind('\n').map_or(0, |at| at + 1);
         let end = text[start..].find('\n').map_or(text.len(), |length| start + length);
         let line = text[begin..end].trim_end_matches('\r');
-        let mark = (start - begin).min(line.len())..span.end.clamp(start, end).saturating_sub(begin).min(line.len());
+        let mark = (start - begin).min(line.len())
+            ..span.end.clamp(start, end).saturating_sub(begin).min(line.len());
         let mut shown = String::new();
         let mut caret = (None, 0);
         let mut done = 0;
@@ -95,7 +100,13 @@ impl Place {
 
 /// Copies a part of a line that begins at `offset`, and notes where in `shown` the mark begins and
 /// ends.
-fn copy(part: &str, offset: usize, mark: &Range<usize>, shown: &mut String, caret: &mut (Option<usize>, usize)) {
+fn copy(
+    part: &str,
+    offset: usize,
+    mark: &Range<usize>,
+    shown: &mut String,
+    caret: &mut (Option<usize>, usize),
+) {
     for (at, letter) in part.char_indices() {
         let length = shown.chars().count();
         if mark.contains(&(offset + at)) || (mark.is_empty() && mark.start == offset + at) {
@@ -144,15 +155,21 @@ fn secrets(line: &str) -> Vec<Range<usize>> {
     };
     let mut at = 0;
     while let Some(equals) = line[at..].find('=').map(|length| at + length) {
-        let begin = at + line[at..equals].rfind(['{', ',', '[', '.']).map_or(0, |length| length + 1);
+        let begin =
+            at + line[at..equals].rfind(['{', ',', '[', '.']).map_or(0, |length| length + 1);
         let before = &line[at..begin];
-        hide(at..begin, before.chars().all(is_punctuation) || (at == 0 && before.chars().all(is_of_path)));
+        hide(
+            at..begin,
+            before.chars().all(is_punctuation) || (at == 0 && before.chars().all(is_of_path)),
+        );
         let key = line[begin..equals].trim();
         hide(begin..equals, !key.contains(char::is_whitespace));
         let is_shown = SHOWN.contains(&key.trim_matches(['"', '\'']));
         let value = line.len() - line[equals + 1..].trim_start().len();
         let rest = &line[value..];
-        let stop = |from: usize| rest[from..].find([',', '}', '#']).map_or(rest.len(), |length| from + length);
+        let stop = |from: usize| {
+            rest[from..].find([',', '}', '#']).map_or(rest.len(), |length| from + length)
+        };
         let length = match rest.chars().next() {
             // What is inside has keys of its own.
             Some('{') => 1,
@@ -210,7 +227,10 @@ fn find(text: &str, keys: &[String]) -> Option<Range<usize>> {
     let mut table = document.get_ref();
     let mut span = None;
     for key in keys {
-        let Some((name, value)) = table.iter().find(|(name, _)| &**name.get_ref() == key.as_str()) else { break };
+        let Some((name, value)) = table.iter().find(|(name, _)| &**name.get_ref() == key.as_str())
+        else {
+            break;
+        };
         match value.get_ref() {
             DeValue::Table(inner) => {
                 span = Some(name.span());
@@ -227,10 +247,14 @@ fn find(text: &str, keys: &[String]) -> Option<Range<usize>> {
 fn words(message: &str) -> String {
     let message = message.trim().replace('\n', ", ");
     let ticked: Vec<_> = message.split('`').skip(1).step_by(2).collect();
-    if let (true, Some((name, known))) = (message.starts_with("unknown field"), ticked.split_first()) {
+    if let (true, Some((name, known))) =
+        (message.starts_with("unknown field"), ticked.split_first())
+    {
         return unknown("key", name, known);
     }
-    if let (true, Some((name, known))) = (message.starts_with("unknown variant"), ticked.split_first()) {
+    if let (true, Some((name, known))) =
+        (message.starts_with("unknown variant"), ticked.split_first())
+    {
         return unknown("value", name, known);
     }
     if let (true, Some(name)) = (message.starts_with("missing field"), ticked.first()) {
@@ -238,7 +262,8 @@ fn words(message: &str) -> String {
     }
     // The value itself stands in the line, where it may be shown.
     for head in ["invalid type: ", "invalid value: "] {
-        let Some((found, expected)) = message.strip_prefix(head).and_then(|rest| rest.rsplit_once(", expected "))
+        let Some((found, expected)) =
+            message.strip_prefix(head).and_then(|rest| rest.rsplit_once(", expected "))
         else {
             continue;
         };
@@ -255,7 +280,10 @@ fn unknown(what: &str, name: &str, known: &[&str]) -> String {
         let distance = strsim::damerau_levenshtein(name, word);
         if akin { distance.min(2) } else { distance }
     };
-    let nearest = known.iter().min_by_key(distance).filter(|word| distance(word) <= 1 + name.chars().count() / 4);
+    let nearest = known
+        .iter()
+        .min_by_key(distance)
+        .filter(|word| distance(word) <= 1 + name.chars().count() / 4);
     match nearest {
         Some(word) => format!("unknown {what} {name}; did you mean {word}?"),
         None if known.is_empty() => format!("unknown {what} {name}"),

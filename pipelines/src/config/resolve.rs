@@ -77,7 +77,8 @@ type Wrong = Vec<(Vec<String>, String)>;
 pub fn resolve(file: &File, folder: &Path) -> Result<Service, Wrong> {
     let mut wrong = Wrong::new();
     let listen = file.http.listen.parse::<SocketAddr>().map_err(|_| {
-        let what = "it is not an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
+        let what =
+            "it is not an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
         wrong.push((path(&["http", "listen"]), what.to_owned()));
     });
     if file.defaults.url.is_some() {
@@ -89,7 +90,8 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Wrong> {
     }
     let HistoryTable { file: history, keep_days } = &file.history;
     if !(1..=36_500).contains(keep_days) {
-        wrong.push((path(&["history", "keep-days"]), format!("{keep_days} is not from 1 to 36500")));
+        wrong
+            .push((path(&["history", "keep-days"]), format!("{keep_days} is not from 1 to 36500")));
     }
     let is_kept = !history.as_os_str().is_empty();
     let history = is_kept.then(|| History { path: folder.join(history), keep_days: *keep_days });
@@ -97,12 +99,15 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Wrong> {
         .cameras
         .iter()
         .filter_map(|(name, own)| {
-            let mut reader = Reader { name, own, defaults: &file.defaults, folder, wrong: &mut wrong };
+            let mut reader =
+                Reader { name, own, defaults: &file.defaults, folder, wrong: &mut wrong };
             reader.camera()
         })
         .collect();
     match listen {
-        Ok(listen) if wrong.is_empty() => Ok(Service { listen, counter: file.counter.clone(), history, cameras }),
+        Ok(listen) if wrong.is_empty() => {
+            Ok(Service { listen, counter: file.counter.clone(), history, cameras })
+        }
         _ => Err(wrong),
     }
 }
@@ -123,8 +128,10 @@ struct Reader<'a> {
 impl Reader<'_> {
     fn camera(&mut self) -> Option<Camera> {
         let bad = |letter: char| letter.is_control() || "/#+".contains(letter);
-        if self.name.trim().is_empty() || self.name.chars().count() > 64 || self.name.contains(bad) {
-            let what = "a camera's name has 1 to 64 letters, among them no control character, no / # +";
+        if self.name.trim().is_empty() || self.name.chars().count() > 64 || self.name.contains(bad)
+        {
+            let what =
+                "a camera's name has 1 to 64 letters, among them no control character, no / # +";
             self.wrong.push((path(&["cameras", self.name]), what.to_owned()));
         }
         let table = self.own.or(self.defaults).or(&CameraTable::standard());
@@ -156,7 +163,12 @@ impl Reader<'_> {
         }
     }
 
-    fn secret(&mut self, key: &str, own: Option<&Secret>, default: Option<&Secret>) -> Option<String> {
+    fn secret(
+        &mut self,
+        key: &str,
+        own: Option<&Secret>,
+        default: Option<&Secret>,
+    ) -> Option<String> {
         match own.or(default)?.get(self.folder) {
             Ok(text) => Some(text),
             Err(what) => {
@@ -178,7 +190,11 @@ impl Reader<'_> {
             return match Viewpoint::deserialize(view) {
                 Ok(view) => Some(Place::Simulated(view)),
                 Err(_) => {
-                    self.wrong("url", true, "after simulated: comes highway, junction, top-down, roadside or street");
+                    self.wrong(
+                        "url",
+                        true,
+                        "after simulated: comes highway, junction, top-down, roadside or street",
+                    );
                     None
                 }
             };
@@ -188,7 +204,11 @@ impl Reader<'_> {
                 match glib::filename_from_uri(&url) {
                     Ok((file, _)) => file,
                     Err(error) => {
-                        self.wrong("url", true, format!("it is no URL of a file: {}", error.message()));
+                        self.wrong(
+                            "url",
+                            true,
+                            format!("it is no URL of a file: {}", error.message()),
+                        );
                         return None;
                     }
                 }
@@ -227,7 +247,8 @@ impl Reader<'_> {
             }
             return Some(address);
         }
-        let is_given = |secret: Option<&Secret>, default: Option<&Secret>| secret.or(default).is_some();
+        let is_given =
+            |secret: Option<&Secret>, default: Option<&Secret>| secret.or(default).is_some();
         let user_given = is_given(own.user.as_ref(), defaults.user.as_ref());
         if !user_given && is_given(own.password.as_ref(), defaults.password.as_ref()) {
             self.wrong("password", own.password.is_some(), "a password needs a user");
@@ -244,7 +265,12 @@ impl Reader<'_> {
         Some(address.with_credentials(user?, password?))
     }
 
-    fn bounded(&mut self, key: &str, value: Option<f64>, range: RangeInclusive<f64>) -> Option<f64> {
+    fn bounded(
+        &mut self,
+        key: &str,
+        value: Option<f64>,
+        range: RangeInclusive<f64>,
+    ) -> Option<f64> {
         let value = value?;
         if range.contains(&value) {
             return Some(value);
@@ -254,7 +280,11 @@ impl Reader<'_> {
             "scale" => self.own.scale,
             _ => self.own.smoothing,
         };
-        self.wrong(key, own.is_some(), format!("{value} is not from {} to {}", range.start(), range.end()));
+        self.wrong(
+            key,
+            own.is_some(),
+            format!("{value} is not from {} to {}", range.start(), range.end()),
+        );
         None
     }
 
@@ -276,7 +306,8 @@ impl Reader<'_> {
                 let read = RegionsFile::read(&path).map(|file| file.for_camera(self.name));
                 // The file's own levels count where the configuration has none.
                 let set = own.levels.is_some() || self.defaults.levels.is_some();
-                let regions = read.map(|regions| if set { Regions { levels, ..regions } } else { regions });
+                let regions =
+                    read.map(|regions| if set { Regions { levels, ..regions } } else { regions });
                 ("regions-file", own.regions_file.is_some(), regions)
             }
             (regions, None) => {

@@ -29,9 +29,8 @@ impl Secret {
     pub fn get(&self, folder: &Path) -> Result<String, String> {
         let text = match self {
             Self::Text(text) => text.clone(),
-            Self::Env(name) => {
-                std::env::var(name).map_err(|_| format!("the environment variable {name} is not set"))?
-            }
+            Self::Env(name) => std::env::var(name)
+                .map_err(|_| format!("the environment variable {name} is not set"))?,
             Self::File(path) => {
                 let path = folder.join(path);
                 let read = std::fs::read_to_string(&path);
@@ -43,7 +42,9 @@ impl Secret {
             (false, _) => Ok(text),
             (true, Self::Text(_)) => Err("it is empty".to_owned()),
             (true, Self::Env(name)) => Err(format!("the environment variable {name} is empty")),
-            (true, Self::File(path)) => Err(format!("the file {} is empty", folder.join(path).display())),
+            (true, Self::File(path)) => {
+                Err(format!("the file {} is empty", folder.join(path).display()))
+            }
         }
     }
 }

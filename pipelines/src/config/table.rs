@@ -136,7 +136,12 @@ pub enum Viewpoint {
 
 /// A camera, or what holds for all of them.
 #[derive(Clone, Debug, Default, Deserialize, Serialize, JsonSchema)]
-#[serde(deny_unknown_fields, default, rename_all = "kebab-case", expecting = "a table of a camera's keys")]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename_all = "kebab-case",
+    expecting = "a table of a camera's keys"
+)]
 pub struct CameraTable {
     /// Where the pictures come from: `rtsp://...`, `rtsps://...`, `file:PATH` (again and again), or
     /// `simulated:highway` (also junction, top-down, roadside, street). Not for `defaults`.
@@ -208,7 +213,11 @@ pub struct RegionTable {
 
 impl From<&RegionTable> for Region {
     fn from(table: &RegionTable) -> Self {
-        Self { name: table.name.clone(), polygon: table.polygon.clone(), levels: table.levels.into() }
+        Self {
+            name: table.name.clone(),
+            polygon: table.polygon.clone(),
+            levels: table.levels.into(),
+        }
     }
 }
 
@@ -259,7 +268,9 @@ pub fn schema() -> serde_json::Value {
         }
     }
     // What an empty table of them holds is nothing.
-    if let Some(defaults) = schema.pointer_mut("/properties/defaults").and_then(|table| table.as_object_mut()) {
+    if let Some(defaults) =
+        schema.pointer_mut("/properties/defaults").and_then(|table| table.as_object_mut())
+    {
         defaults.remove("default");
     }
     schema

@@ -17,7 +17,8 @@ fn problems(text: &str) -> String {
 }
 
 fn service(text: &str) -> Service {
-    parse(text, Path::new("counter.toml")).unwrap_or_else(|problems| panic!("{text}: {}", problems[0]))
+    parse(text, Path::new("counter.toml"))
+        .unwrap_or_else(|problems| panic!("{text}: {}", problems[0]))
 }
 
 const NORTH: &str = "[cameras.north]\nurl = \"rtsp://10.0.0.5/stream1\"\n";
@@ -49,7 +50,8 @@ fn the_reference_says_what_the_defaults_are() {
     let mut keys = 0;
     for table in schema["$defs"].as_object().unwrap().values().chain([&schema]) {
         for key in table["properties"].as_object().into_iter().flatten().map(|(key, _)| key) {
-            let is_there = [format!("{key} = "), format!("[{key}]"), format!("[{key}."), format!(".{key}]")];
+            let is_there =
+                [format!("{key} = "), format!("[{key}]"), format!("[{key}."), format!(".{key}]")];
             assert!(is_there.iter().any(|form| text.contains(form)), "the reference lacks {key}");
             keys += 1;
         }
@@ -68,7 +70,9 @@ fn a_camera_overrides_the_defaults_and_the_defaults_the_rest() {
     );
     let [a, b, c] = &service.cameras[..] else { panic!("{:?}", service.cameras) };
     let login = |camera: &Camera| match &camera.place {
-        Place::Rtsp(address) => address.credentials().map(|(user, password)| format!("{user} {password}")),
+        Place::Rtsp(address) => {
+            address.credentials().map(|(user, password)| format!("{user} {password}"))
+        }
         _ => None,
     };
     assert_eq!((a.rate, b.rate, c.rate), (5.0, 0.5, 5.0));
@@ -78,7 +82,10 @@ fn a_camera_overrides_the_defaults_and_the_defaults_the_rest() {
     );
     assert_eq!((a.transport, c.transport), (Transport::Tcp, Transport::Udp));
     assert_eq!((a.regions.regions.len(), b.regions.regions.len()), (1, 0));
-    assert_eq!((a.regions.levels.moderate, b.regions.levels.moderate, b.regions.levels.jammed), (2.0, 5.0, 50.0));
+    assert_eq!(
+        (a.regions.levels.moderate, b.regions.levels.moderate, b.regions.levels.jammed),
+        (2.0, 5.0, 50.0)
+    );
     assert!(a.smoothing.is_zero());
 }
 
@@ -87,8 +94,7 @@ fn secrets_come_from_the_environment_and_from_files() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("password"), "p@ss w/rd\n").unwrap();
     // What cargo sets for its tests.
-    let text =
-        "[cameras.a]\nurl = \"rtsp://a/\"\nuser = { env = \"CARGO_PKG_NAME\" }\npassword = { file = \"password\" }\n";
+    let text = "[cameras.a]\nurl = \"rtsp://a/\"\nuser = { env = \"CARGO_PKG_NAME\" }\npassword = { file = \"password\" }\n";
     let service = parse(text, &folder.path().join("counter.toml")).unwrap();
     let Place::Rtsp(address) = &service.cameras[0].place else { panic!("{service:?}") };
     assert_eq!(address.credentials(), Some(("vehicle-count", "p@ss w/rd")));
@@ -97,7 +103,10 @@ fn secrets_come_from_the_environment_and_from_files() {
         ("{ env = \"NO_SUCH_VARIABLE\" }", "the environment variable NO_SUCH_VARIABLE is not set"),
         ("{ file = \"nothing\" }", "nothing: No such file"),
         ("{ envv = \"A\" }", "unknown key envv; did you mean env?"),
-        ("{ env = \"A\", file = \"b\" }", "a table with one key, expected a text in quotes, { env = "),
+        (
+            "{ env = \"A\", file = \"b\" }",
+            "a table with one key, expected a text in quotes, { env = ",
+        ),
         ("{}", "a table with one key"),
         ("\"\"", "it is empty"),
     ] {
@@ -122,12 +131,18 @@ fn a_wrong_key_is_shown_with_its_line_a_caret_and_what_was_meant() {
     );
     for (text, said) in [
         ("[camera.north]\nurl = \"rtsp://a\"\n", "1:2: unknown key camera; did you mean cameras?"),
-        ("[cameras.north]\nregions_file = \"a\"\n", "unknown key regions_file; did you mean regions-file?"),
+        (
+            "[cameras.north]\nregions_file = \"a\"\n",
+            "unknown key regions_file; did you mean regions-file?",
+        ),
         ("[cameras.north]\nusername = \"a\"\n", "unknown key username; did you mean user?"),
         ("[cameras.north]\nxyz = 1\n", "unknown key xyz; here it is one of url, user, password, "),
         ("[cameras.north]\nrate = \"often\"\n", "2:8: string where f64 is expected"),
         ("[cameras.north]\nrate = 1\nrate = 2\n", "3:1: duplicate key"),
-        ("[cameras]\nnorth = \"rtsp://a\"\n", "2:9: string where a table of a camera's keys is expected"),
+        (
+            "[cameras]\nnorth = \"rtsp://a\"\n",
+            "2:9: string where a table of a camera's keys is expected",
+        ),
         ("[http]\nlisten = \"8080\"\n", "http.listen: it is not an IP address and a port"),
         ("[history]\nkeep-days = 0\n", "2:13: history.keep-days: 0 is not from 1 to 36500"),
         ("[history]\nkeep-days = -1\n", "integer where u32 is expected"),
@@ -136,9 +151,18 @@ fn a_wrong_key_is_shown_with_its_line_a_caret_and_what_was_meant() {
         ("[defaults]\nurl = \"rtsp://a\"\n", "defaults.url: every camera has a url of its own"),
         ("[cameras.\"a/b\"]\nurl = \"rtsp://a\"\n", "a camera's name has 1 to 64 letters"),
         ("[cameras.north]\nurl = \"simulated:moon\"\n", "after simulated: comes highway, junction"),
-        ("[cameras.north]\nurl = \"file:none.mp4\"\n", "cameras.north.url: there is no file none.mp4"),
-        ("[cameras.north]\nurl = \"10.0.0.5\"\n", "a url begins with rtsp://, rtsps://, file: or simulated:"),
-        ("[cameras.north]\nurl = \"rtsp://a:b/c@d\"\n", "/ ? # in a user name or password are written %2F %3F %23"),
+        (
+            "[cameras.north]\nurl = \"file:none.mp4\"\n",
+            "cameras.north.url: there is no file none.mp4",
+        ),
+        (
+            "[cameras.north]\nurl = \"10.0.0.5\"\n",
+            "a url begins with rtsp://, rtsps://, file: or simulated:",
+        ),
+        (
+            "[cameras.north]\nurl = \"rtsp://a:b/c@d\"\n",
+            "/ ? # in a user name or password are written %2F %3F %23",
+        ),
     ] {
         let problems = problems(text);
         assert!(problems.contains(said), "{problems} lacks {said}");
@@ -166,14 +190,20 @@ fn regions_stand_in_the_configuration_or_in_a_file() {
     let path = folder.path().join("counter.toml");
     let service = parse(&format!("{NORTH}regions-file = \"regions.json\"\n"), &path).unwrap();
     assert_eq!(
-        (service.cameras[0].regions.regions[0].name.as_str(), service.cameras[0].regions.levels.dense),
+        (
+            service.cameras[0].regions.regions[0].name.as_str(),
+            service.cameras[0].regions.levels.dense
+        ),
         ("left", 2.0)
     );
     let inline = "regions = [{ name = \"left\", polygon = [[0, 0], [0.5, 0], [0.5, 1]], levels = { moderate = 3 } }]\n";
     let service = parse(&format!("{NORTH}{inline}"), &path).unwrap();
     assert_eq!(service.cameras[0].regions.regions[0].levels.moderate, 3.0);
     for (text, said) in [
-        (format!("{inline}regions-file = \"regions.json\"\n"), "regions-file: regions stand here or in a file"),
+        (
+            format!("{inline}regions-file = \"regions.json\"\n"),
+            "regions-file: regions stand here or in a file",
+        ),
         (inline.replace("0.5", "5"), "corner [5, 0] lies outside the frame"),
         (inline.replace("\"left\"", "\"\""), "it has no name"),
         (inline.replace(", [0.5, 1]", ""), "2 corners"),
@@ -221,7 +251,8 @@ fn no_problem_tells_a_secret() {
             format!("[cameras]\n{line}\n"),
         ] {
             if let Err(problems) = parse(&text, Path::new("counter.toml")) {
-                let said: String = problems.iter().map(|problem| format!("{problem}{problem:?}")).collect();
+                let said: String =
+                    problems.iter().map(|problem| format!("{problem}{problem:?}")).collect();
                 assert!(!said.contains("s3cret"), "{text}{said}");
             }
         }

@@ -106,7 +106,10 @@ impl<'a> Demo<'a> {
             let recording = demo.recording(names);
             match Recorder::start(&recording) {
                 Ok(recorder) => demo.recorder = Some(recorder),
-                Err(error) => demo.note(format!("there is no video, and counting goes on: {error:#}"), Instant::now()),
+                Err(error) => demo.note(
+                    format!("there is no video, and counting goes on: {error:#}"),
+                    Instant::now(),
+                ),
             }
         }
         Ok(demo)
@@ -116,7 +119,12 @@ impl<'a> Demo<'a> {
     where
         'a: 'b,
     {
-        Recording { names, fps: self.options.fps, folder: &self.options.out, segment: self.options.segment }
+        Recording {
+            names,
+            fps: self.options.fps,
+            folder: &self.options.out,
+            segment: self.options.segment,
+        }
     }
 
     /// The file of counts.
@@ -134,7 +142,10 @@ impl<'a> Demo<'a> {
         fault: Option<Fault>,
         now: Instant,
     ) -> Result<()> {
-        let sink = self.counter.request_pad_simple(&format!("sink_{index}")).context("the counter gives a pad")?;
+        let sink = self
+            .counter
+            .request_pad_simple(&format!("sink_{index}"))
+            .context("the counter gives a pad")?;
         sink.set_property("camera-id", name);
         let seen = Watched::default();
         seen.watch(&self.counter, index, truths, 1.0 / f64::from(self.options.fps))?;
@@ -142,7 +153,10 @@ impl<'a> Demo<'a> {
             .property("every", self.options.every)
             // A counter that comes back goes on where it left off.
             .property("append", !self.options.rtsp.is_empty())
-            .property("location", self.lines().to_str().context("the path of the counts is not UTF-8")?)
+            .property(
+                "location",
+                self.lines().to_str().context("the path of the counts is not UTF-8")?,
+            )
             .build()?;
         let end = gst::ElementFactory::make("fakesink")
             .property("sync", false)
@@ -179,10 +193,14 @@ impl<'a> Demo<'a> {
             let error = bus.pop_filtered(&[gst::MessageType::Error]);
             bail!(
                 "{}",
-                error.as_deref().and_then(error_text).unwrap_or_else(|| "the pipeline does not start".to_owned())
+                error
+                    .as_deref()
+                    .and_then(error_text)
+                    .unwrap_or_else(|| "the pipeline does not start".to_owned())
             );
         }
-        let every = if self.table.is_live() { Duration::from_millis(500) } else { Duration::from_secs(5) };
+        let every =
+            if self.table.is_live() { Duration::from_millis(500) } else { Duration::from_secs(5) };
         let duration = self.options.duration;
         let mut drawn = begin;
         loop {
@@ -199,7 +217,11 @@ impl<'a> Demo<'a> {
             self.record(now);
             if now - drawn >= every {
                 let seconds = (now - begin).as_secs();
-                let of = if duration > 0 { format!(" of {duration} s") } else { " s, Ctrl-C stops".to_owned() };
+                let of = if duration > 0 {
+                    format!(" of {duration} s")
+                } else {
+                    " s, Ctrl-C stops".to_owned()
+                };
                 let rows = summary::rows(&self.cameras, &self.counter, now - drawn);
                 self.table.show(&format!("{seconds}{of}   {}", self.engine), &rows);
                 drawn = now;
@@ -217,7 +239,10 @@ impl<'a> Demo<'a> {
             Some(Ok(lost)) => lost.into_iter().for_each(|text| self.note(text, now)),
             Some(Err(error)) => {
                 self.recorder = None;
-                self.note(format!("the recording has stopped, and counting goes on: {error:#}"), now);
+                self.note(
+                    format!("the recording has stopped, and counting goes on: {error:#}"),
+                    now,
+                );
             }
             None => {}
         }
@@ -265,7 +290,8 @@ impl<'a> Demo<'a> {
         let statistics = self.counter.property::<gst::Structure>("statistics");
         self.pipeline.set_state(gst::State::Null).context("the pipeline does not stop")?;
         let names: Vec<_> = self.cameras.iter().map(|camera| camera.source.name.clone()).collect();
-        let video = self.recorder.take().map(|recorder| (self.recording(&names).path(), recorder.finish()));
+        let video =
+            self.recorder.take().map(|recorder| (self.recording(&names).path(), recorder.finish()));
         written?;
         summary::summarise(&self.cameras, &statistics, begin.elapsed());
         say("");
@@ -278,7 +304,11 @@ impl<'a> Demo<'a> {
         let counted = |camera: &Camera| camera.seen.lock().counted > 0;
         ensure!(self.cameras.iter().any(counted), "{}", summary::nothing_counted(&self.cameras));
         for camera in self.cameras.iter().filter(|camera| !counted(camera)) {
-            self.table.note(&format!("{} was never counted: {}", camera.source.name, camera.trouble()));
+            self.table.note(&format!(
+                "{} was never counted: {}",
+                camera.source.name,
+                camera.trouble()
+            ));
         }
         Ok(())
     }
@@ -298,9 +328,9 @@ fn feed_from(pad: &gst::Pad, feed: Feed) {
 /// Whether the message comes from something that is in the pipeline: a source that was taken out
 /// may still have its last word to say.
 pub fn is_inside(message: &gst::MessageRef, pipeline: &gst::Pipeline) -> bool {
-    message
-        .src()
-        .is_some_and(|source| source == pipeline.upcast_ref::<gst::Object>() || source.has_as_ancestor(pipeline))
+    message.src().is_some_and(|source| {
+        source == pipeline.upcast_ref::<gst::Object>() || source.has_as_ancestor(pipeline)
+    })
 }
 
 fn error_text(message: &gst::MessageRef) -> Option<String> {
@@ -315,7 +345,10 @@ fn wait_for_end(pipeline: &gst::Pipeline) -> Result<()> {
     let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
     let begin = Instant::now();
     while begin.elapsed() < FINISH {
-        let Some(message) = bus.timed_pop_filtered(gst::ClockTime::from_mseconds(200), &kinds) else { continue };
+        let Some(message) = bus.timed_pop_filtered(gst::ClockTime::from_mseconds(200), &kinds)
+        else {
+            continue;
+        };
         if message.type_() == gst::MessageType::Eos {
             return Ok(());
         }
@@ -327,7 +360,9 @@ fn wait_for_end(pipeline: &gst::Pipeline) -> Result<()> {
 }
 
 fn set_enum(element: &gst::Element, property: &str, value: &str) -> Result<()> {
-    let class = element.find_property(property).and_then(|spec| glib::EnumClass::with_type(spec.value_type()));
+    let class = element
+        .find_property(property)
+        .and_then(|spec| glib::EnumClass::with_type(spec.value_type()));
     let class = class.context("the property is an enumeration")?;
     let names: Vec<_> = class.values().iter().map(|value| value.nick()).collect();
     ensure!(names.contains(&value), "{property} {value:?}: it is one of {}", names.join(", "));

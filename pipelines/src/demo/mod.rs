@@ -26,8 +26,8 @@ pub struct Options {
     /// Video files to show instead of simulated cameras, one camera each
     #[arg(long, num_args = 1.., value_name = "CLIP")]
     input: Vec<PathBuf>,
-    /// RTSP cameras to count on instead of simulated ones, camera-0, camera-1 and so on where no NAME is
-    /// given; their lines are appended to the file that is there
+    /// RTSP cameras to count on instead of simulated ones, camera-0, camera-1 and so on where no
+    /// NAME is given; their lines are appended to the file that is there
     #[arg(long, num_args = 1.., value_name = "[NAME=]URL", conflicts_with = "input")]
     rtsp: Vec<NamedAddress>,
     /// Take every certificate of rtsps:// cameras, also one that nothing vouches for
@@ -57,7 +57,8 @@ pub struct Options {
     /// Milliseconds between two lines of a camera at least (0: a line for each frame)
     #[arg(long, default_value_t = 0)]
     every: u32,
-    /// Begin a new video file every so many seconds and keep the last 60 (0: one file, whole only at the end)
+    /// Begin a new video file every so many seconds and keep the last 60 (0: one file, whole only
+    /// at the end)
     #[arg(long, default_value_t = 0, value_name = "SECONDS")]
     segment: u64,
     /// Record no video: count alone
@@ -90,16 +91,20 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let names = match options.rtsp.is_empty() {
         true => unique(shows.iter().map(server::name).collect()),
-        false => source::names(&options.rtsp)
-            .map_err(|name| anyhow!("two cameras are called {name:?}: --rtsp NAME=URL gives another name"))?,
+        false => source::names(&options.rtsp).map_err(|name| {
+            anyhow!("two cameras are called {name:?}: --rtsp NAME=URL gives another name")
+        })?,
     };
-    fs::create_dir_all(&options.out).with_context(|| format!("cannot make {}", options.out.display()))?;
+    fs::create_dir_all(&options.out)
+        .with_context(|| format!("cannot make {}", options.out.display()))?;
     let server = match options.rtsp.is_empty() {
         true => Some(Server::start(&shows, options.fps, server::LOOPBACK, options.port)?),
         false => None,
     };
     let addresses: Vec<Address> = match &server {
-        Some(server) => (0..shows.len()).map(|index| server.url(index).parse()).collect::<Result<_, _>>()?,
+        Some(server) => {
+            (0..shows.len()).map(|index| server.url(index).parse()).collect::<Result<_, _>>()?
+        }
         None => options.rtsp.iter().map(|camera| camera.address.clone()).collect(),
     };
     if let Some(server) = &server {

@@ -121,9 +121,13 @@ impl Recorder {
              ! video/x-raw,format=I420,width=16,height=16,framerate={fps}/1 ! mosaic.sink_0",
             LATENCY.nseconds()
         );
-        let pipeline = gst::parse::launch(&description).context("an element that records is missing")?;
-        let pipeline = pipeline.downcast::<gst::Pipeline>().ok().context("several elements are a pipeline")?;
-        let by_name = |name: &str| pipeline.by_name(name).with_context(|| format!("the recorder has a {name}"));
+        let pipeline =
+            gst::parse::launch(&description).context("an element that records is missing")?;
+        let pipeline =
+            pipeline.downcast::<gst::Pipeline>().ok().context("several elements are a pipeline")?;
+        let by_name = |name: &str| {
+            pipeline.by_name(name).with_context(|| format!("the recorder has a {name}"))
+        };
         name_files(&by_name("file")?, recording)?;
         let (compositor, pulse) = (by_name("mosaic")?, by_name("pulse")?);
         let mut recorder = Self { pipeline, compositor, pulse, places: Vec::new() };
@@ -152,8 +156,14 @@ impl Recorder {
             false,
         )
         .context("an element that draws is missing")?;
-        let source = bin.by_name("source").and_downcast::<gst_app::AppSrc>().context("a place has a source")?;
-        let end = bin.by_name("end").and_then(|end| end.static_pad("src")).context("a place has an end")?;
+        let source = bin
+            .by_name("source")
+            .and_downcast::<gst_app::AppSrc>()
+            .context("a place has a source")?;
+        let end = bin
+            .by_name("end")
+            .and_then(|end| end.static_pad("src"))
+            .context("a place has an end")?;
         let src = gst::GhostPad::builder_with_target(&end)?.name("src").build();
         bin.add_pad(&src)?;
         self.pipeline.add(&bin)?;
@@ -187,10 +197,14 @@ impl Recorder {
                         let bin = place.as_ref().map(|place| &place.bin);
                         bin.zip(source).is_some_and(|(bin, source)| source.has_as_ancestor(bin))
                     };
-                    let Some(place) = self.places.iter_mut().find(of_place).and_then(Option::take) else {
+                    let Some(place) = self.places.iter_mut().find(of_place).and_then(Option::take)
+                    else {
                         bail!("{reason}");
                     };
-                    lost.push(format!("{} is not in the video any more, and still counted: {reason}", place.name));
+                    lost.push(format!(
+                        "{} is not in the video any more, and still counted: {reason}",
+                        place.name
+                    ));
                     self.remove(place);
                 }
                 gst::MessageView::Latency(_) => {
@@ -318,7 +332,9 @@ struct Times {
 impl Times {
     /// When a picture with the time `pts` that arrives at `now` is shown.
     fn of(&mut self, pts: Option<gst::ClockTime>, now: gst::ClockTime) -> gst::ClockTime {
-        let own = pts.zip(self.anchor).and_then(|(pts, (first, shown))| shown.checked_add(pts)?.checked_sub(first));
+        let own = pts
+            .zip(self.anchor)
+            .and_then(|(pts, (first, shown))| shown.checked_add(pts)?.checked_sub(first));
         let near = own.filter(|own| own.absdiff(now) <= SLACK);
         if near.is_none() {
             self.anchor = pts.map(|pts| (pts, now));
@@ -347,8 +363,14 @@ mod tests {
     #[test]
     fn times_that_jump_or_are_missing_follow_the_arrival() {
         let mut times = Times::default();
-        let arrivals =
-            [(Some(90_000), 100), (Some(0), 140), (Some(40), 175), (Some(3_600_000), 220), (None, 260), (Some(7), 300)];
+        let arrivals = [
+            (Some(90_000), 100),
+            (Some(0), 140),
+            (Some(40), 175),
+            (Some(3_600_000), 220),
+            (None, 260),
+            (Some(7), 300),
+        ];
         let shown = arrivals.map(|(pts, now)| times.of(pts.map(ms), ms(now)));
         assert_eq!(shown, [100, 140, 180, 220, 260, 300].map(ms));
         // Never back, and no number of times is too large.
@@ -363,7 +385,10 @@ mod tests {
         for cameras in 1..=1000 {
             let grid = Grid::of(cameras);
             assert!(grid.columns * grid.rows >= cameras as i32, "{grid:?}");
-            assert!(grid.width * grid.columns <= WIDTH && grid.width % 2 == 0 && grid.height % 2 == 0, "{grid:?}");
+            assert!(
+                grid.width * grid.columns <= WIDTH && grid.width % 2 == 0 && grid.height % 2 == 0,
+                "{grid:?}"
+            );
             assert!(grid.width >= 64, "{grid:?}");
         }
     }
@@ -377,7 +402,10 @@ mod tests {
             ("video/x-raw,framerate=12/1", 12),
         ] {
             let caps = with_rate(&caps.parse().unwrap());
-            assert_eq!(caps.structure(0).unwrap().get("framerate"), Ok(gst::Fraction::new(rate, 1)));
+            assert_eq!(
+                caps.structure(0).unwrap().get("framerate"),
+                Ok(gst::Fraction::new(rate, 1))
+            );
         }
     }
 }

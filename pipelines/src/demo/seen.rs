@@ -38,8 +38,16 @@ impl Watched {
 
     /// Notes what leaves the counter on `src_{index}`. `frame` is the distance of frames in
     /// seconds.
-    pub fn watch(&self, counter: &gst::Element, index: usize, truths: Option<Truths>, frame: f64) -> Result<()> {
-        let pad = counter.static_pad(&format!("src_{index}")).context("each sink pad has its source pad")?;
+    pub fn watch(
+        &self,
+        counter: &gst::Element,
+        index: usize,
+        truths: Option<Truths>,
+        frame: f64,
+    ) -> Result<()> {
+        let pad = counter
+            .static_pad(&format!("src_{index}"))
+            .context("each sink pad has its source pad")?;
         let seen = self.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             if let Some(report) = info.buffer().and_then(|buffer| meta::count::read(buffer)) {
@@ -58,7 +66,8 @@ impl Seen {
         if let (Some(truth), Some(count)) = (truth, report.count.filter(|_| !report.stale)) {
             let error = count.raw - f64::from(truth);
             let (frames, absolute, sum, truths) = self.errors;
-            self.errors = (frames + 1, absolute + error.abs(), sum + error, truths + f64::from(truth));
+            self.errors =
+                (frames + 1, absolute + error.abs(), sum + error, truths + f64::from(truth));
         }
         self.frames += 1;
         self.recent += 1;

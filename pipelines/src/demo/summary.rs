@@ -12,8 +12,10 @@ use crate::table::{NAME, Row, fit, say};
 /// What the counter's statistics say of each camera, by its id.
 fn figures(statistics: &gst::StructureRef) -> HashMap<String, gst::Structure> {
     let cameras = statistics.get::<gst::ArrayRef>("cameras").ok();
-    let entries =
-        cameras.iter().flat_map(|cameras| cameras.as_slice()).filter_map(|entry| entry.get::<gst::Structure>().ok());
+    let entries = cameras
+        .iter()
+        .flat_map(|cameras| cameras.as_slice())
+        .filter_map(|entry| entry.get::<gst::Structure>().ok());
     entries.filter_map(|entry| Some((entry.get::<String>("camera").ok()?, entry))).collect()
 }
 
@@ -63,16 +65,36 @@ fn summary_line(
 pub fn summarise(cameras: &[Camera], statistics: &gst::StructureRef, elapsed: Duration) {
     let statistics = figures(statistics);
     say(format_args!("\nafter {:.0} s", elapsed.as_secs_f64()));
-    let wide = cameras.iter().map(|camera| camera.source.name.chars().count()).max().unwrap_or(0).clamp(6, NAME - 2);
-    say(summary_line(wide, "camera", ["frames", "counted", "stale"], "latency p50/p95/p99", "error against the truth"));
+    let wide = cameras
+        .iter()
+        .map(|camera| camera.source.name.chars().count())
+        .max()
+        .unwrap_or(0)
+        .clamp(6, NAME - 2);
+    say(summary_line(
+        wide,
+        "camera",
+        ["frames", "counted", "stale"],
+        "latency p50/p95/p99",
+        "error against the truth",
+    ));
     let mut total = (0u64, 0.0, 0.0, 0.0);
     for camera in cameras {
         let seen = camera.seen.lock();
         let name = &camera.source.name;
         let figures = statistics.get(name);
-        let figure = |name: &str| figures.and_then(|figures| figures.get::<u64>(name).ok()).unwrap_or(0).to_string();
-        let latency = |name: &str| milliseconds(figures, name).map_or("–".to_owned(), |ms| format!("{ms:.0}"));
-        let latencies = format!("{}/{}/{} ms", latency("latency-p50"), latency("latency-p95"), latency("latency-p99"));
+        let figure = |name: &str| {
+            figures.and_then(|figures| figures.get::<u64>(name).ok()).unwrap_or(0).to_string()
+        };
+        let latency = |name: &str| {
+            milliseconds(figures, name).map_or("–".to_owned(), |ms| format!("{ms:.0}"))
+        };
+        let latencies = format!(
+            "{}/{}/{} ms",
+            latency("latency-p50"),
+            latency("latency-p95"),
+            latency("latency-p99")
+        );
         let (frames, absolute, sum, truth) = seen.errors;
         let error = if frames > 0 {
             let n = frames as f64;
@@ -101,7 +123,10 @@ const NAMED: usize = 4;
 
 /// Why nothing was counted, camera by camera.
 pub fn nothing_counted(cameras: &[Camera]) -> String {
-    let reasons = cameras.iter().take(NAMED).map(|camera| format!("{}: {}", camera.source.name, camera.trouble()));
+    let reasons = cameras
+        .iter()
+        .take(NAMED)
+        .map(|camera| format!("{}: {}", camera.source.name, camera.trouble()));
     let reasons = reasons.collect::<Vec<_>>().join("; ");
     match cameras.len().saturating_sub(NAMED) {
         0 => format!("nothing was counted: {reasons}"),

@@ -29,7 +29,8 @@ pub struct Options {
     /// Size of the network's input in pixels; by default the manifest's
     #[arg(long, value_name = "WIDTHxHEIGHT")]
     input_size: Option<InputSize>,
-    /// Compute capability of the GPUs to build for, such as 8.9; TensorRT-RTX alone, which needs no GPU for it. By default the GPU at hand
+    /// Compute capability of the GPUs to build for, such as 8.9; TensorRT-RTX alone, which needs no
+    /// GPU for it. By default the GPU at hand
     #[arg(long, value_name = "X.Y", value_parser = capability)]
     compute_capability: Vec<u32>,
     /// An existing calibration table; TensorRT 10 alone
@@ -45,8 +46,9 @@ pub struct Options {
 
 /// Times ten, as CUDA's own names have it (sm_89).
 fn capability(text: &str) -> Result<u32, String> {
-    let parts =
-        text.split_once('.').and_then(|(major, minor)| Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?)));
+    let parts = text
+        .split_once('.')
+        .and_then(|(major, minor)| Some((major.parse::<u32>().ok()?, minor.parse::<u32>().ok()?)));
     match parts {
         Some((major, minor)) if major < 100 && minor < 10 => Ok(major * 10 + minor),
         _ => Err("not a compute capability such as 8.9".to_owned()),
@@ -140,16 +142,19 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 fn listed(model: &Model) -> String {
-    let files = model.manifest.files.iter().map(|file| format!("{} ({})", file.file, file.precision));
+    let files =
+        model.manifest.files.iter().map(|file| format!("{} ({})", file.file, file.precision));
     files.collect::<Vec<_>>().join(", ")
 }
 
 fn to_file(request: &PlanRequest<'_>, capabilities: &[u32], out: &Path) -> Result<()> {
     let shown = begin(request);
-    let own: &[u32] = if request.library.flavour() == Flavour::TensorRtRtx { capabilities } else { &[] };
+    let own: &[u32] =
+        if request.library.flavour() == Flavour::TensorRtRtx { capabilities } else { &[] };
     let plan = cache::build(request, own, &|progress| shown.show(progress))?;
     shown.end();
-    cache::write(out, &plan, &Label::of(request)?).with_context(|| format!("{} cannot be written", out.display()))?;
+    cache::write(out, &plan, &Label::of(request)?)
+        .with_context(|| format!("{} cannot be written", out.display()))?;
     println!("{}: {}, {}", out.display(), bytes(plan.len()), for_what(request, capabilities));
     Ok(())
 }
@@ -160,7 +165,8 @@ fn to_cache(request: &PlanRequest<'_>, capabilities: &[u32]) -> Result<()> {
         let shown = begin(&request);
         let found = cache::plan_for(&request, &|progress| shown.show(progress))?;
         shown.end();
-        let place = found.path.map_or_else(|| "not kept".to_owned(), |path| path.display().to_string());
+        let place =
+            found.path.map_or_else(|| "not kept".to_owned(), |path| path.display().to_string());
         println!("{place}: {}, {}", bytes(found.plan.len()), for_what(&request, &[capability]));
         match found.origin {
             Origin::Kept => println!("  it was there already"),
@@ -174,7 +180,8 @@ fn to_cache(request: &PlanRequest<'_>, capabilities: &[u32]) -> Result<()> {
 }
 
 fn for_what(request: &PlanRequest<'_>, capabilities: &[u32]) -> String {
-    let capabilities: Vec<_> = capabilities.iter().map(|value| format!("{}.{}", value / 10, value % 10)).collect();
+    let capabilities: Vec<_> =
+        capabilities.iter().map(|value| format!("{}.{}", value / 10, value % 10)).collect();
     let InputSize { width, height } = request.input;
     format!(
         "{}, {width}x{height}, batches 1 to {}, compute capability {}",

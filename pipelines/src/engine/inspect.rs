@@ -18,7 +18,8 @@ pub struct Options {
     /// The plan
     #[arg(value_name = "PLAN")]
     plan: PathBuf,
-    /// Library that loads it: tensorrt or tensorrt-rtx; by default that of its label, or what is there
+    /// Library that loads it: tensorrt or tensorrt-rtx; by default that of its label, or what is
+    /// there
     #[arg(long, default_value = "auto")]
     runtime: Flavour,
     /// Index of the GPU
@@ -31,9 +32,11 @@ pub struct Options {
 
 /// Prints the label, and where there is a GPU to load the plan onto, its layers.
 pub fn run(options: &Options) -> Result<()> {
-    let plan = fs::read(&options.plan).with_context(|| format!("{} cannot be read", options.plan.display()))?;
-    let label: Option<Label> =
-        fs::read(label_path(&options.plan)).ok().and_then(|text| serde_json::from_slice(&text).ok());
+    let plan = fs::read(&options.plan)
+        .with_context(|| format!("{} cannot be read", options.plan.display()))?;
+    let label: Option<Label> = fs::read(label_path(&options.plan))
+        .ok()
+        .and_then(|text| serde_json::from_slice(&text).ok());
     if !options.json {
         println!("{}: {}", options.plan.display(), bytes(plan.len()));
         if let Some(label) = &label {
@@ -49,7 +52,9 @@ pub fn run(options: &Options) -> Result<()> {
                 label.target()
             );
             let folder = options.plan.parent().unwrap_or(Path::new(""));
-            for choice in PrecisionTrials::all(folder).iter().filter(|choice| choice.purpose.is_of(label)) {
+            for choice in
+                PrecisionTrials::all(folder).iter().filter(|choice| choice.purpose.is_of(label))
+            {
                 println!("  precision=auto takes {choice}");
             }
         }
@@ -58,7 +63,8 @@ pub fn run(options: &Options) -> Result<()> {
         (Flavour::Auto, Some(label)) => label.library,
         (flavour, _) => flavour,
     };
-    let library = Library::open(flavour).context("the layers can be listed only where the plan can be loaded")?;
+    let library = Library::open(flavour)
+        .context("the layers can be listed only where the plan can be loaded")?;
     let context = Driver::open().and_then(|driver| driver.context(options.gpu))?;
     let _entered = context.enter()?;
     library.load_plugins();
@@ -90,7 +96,8 @@ fn table(json: &str) -> String {
         // Names alone, where the plan was built without details.
         let name = layer.as_str().or_else(|| layer["Name"].as_str()).unwrap_or("?");
         let output = &layer["Outputs"][0];
-        let precision = output["Format/Datatype"].as_str().or_else(|| output["Format"].as_str()).unwrap_or("");
+        let precision =
+            output["Format/Datatype"].as_str().or_else(|| output["Format"].as_str()).unwrap_or("");
         let precision = precision.rsplit(' ').next().unwrap_or("");
         let sizes = output["Dimensions"].as_array().map(Vec::as_slice).unwrap_or_default();
         let sizes: Vec<_> = sizes.iter().map(ToString::to_string).collect();
@@ -100,7 +107,8 @@ fn table(json: &str) -> String {
             *precisions.entry(precision.to_owned()).or_default() += 1;
         }
     }
-    let each: Vec<_> = precisions.iter().map(|(name, count)| format!("{count} in {name}")).collect();
+    let each: Vec<_> =
+        precisions.iter().map(|(name, count)| format!("{count} in {name}")).collect();
     if each.is_empty() { text } else { format!("{text}  layers: {}\n", each.join(", ")) }
 }
 
@@ -116,7 +124,10 @@ mod tests {
             {"Name": "pool", "LayerType": "Reduce", "Outputs": [{"Name": "b", "Dimensions": [1, 16, 1, 1], "Format/Datatype": "Row major linear FP16"}]}],
             "Bindings": ["images", "density"]}"#;
         let text = table(json);
-        assert!(text.contains("CaskConvolution           Int8      1x16x192x192          conv1 + relu"), "{text}");
+        assert!(
+            text.contains("CaskConvolution           Int8      1x16x192x192          conv1 + relu"),
+            "{text}"
+        );
         assert!(text.ends_with("  layers: 1 in FP16, 1 in Int8\n"), "{text}");
         // Names alone, and what is no JSON at all.
         assert!(table(r#"{"Layers": ["conv1", "pool"]}"#).contains("conv1"));

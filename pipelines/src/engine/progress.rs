@@ -17,7 +17,11 @@ pub struct BuildProgress {
 
 impl Default for BuildProgress {
     fn default() -> Self {
-        Self { live: std::io::stderr().is_terminal(), since: Instant::now(), phases: Mutex::default() }
+        Self {
+            live: std::io::stderr().is_terminal(),
+            since: Instant::now(),
+            phases: Mutex::default(),
+        }
     }
 }
 
@@ -26,12 +30,20 @@ impl BuildProgress {
     pub fn show(&self, progress: Progress<'_>) -> bool {
         let mut phases = self.phases.lock();
         match progress {
-            Progress::Waiting if phases.is_empty() => phases.push(("waiting for another process".to_owned(), 0, 1)),
+            Progress::Waiting if phases.is_empty() => {
+                phases.push(("waiting for another process".to_owned(), 0, 1))
+            }
             Progress::Building { .. } => phases.clear(),
-            Progress::Waiting | Progress::Built { .. } | Progress::Timing { .. } | Progress::Compiling => {}
+            Progress::Waiting
+            | Progress::Built { .. }
+            | Progress::Timing { .. }
+            | Progress::Compiling => {}
             Progress::Begin { phase, steps, .. } => phases.push((phase.to_owned(), 0, steps)),
             Progress::Step { phase, step } => {
-                phases.iter_mut().filter(|(name, ..)| name == phase).for_each(|(_, done, _)| *done = step + 1);
+                phases
+                    .iter_mut()
+                    .filter(|(name, ..)| name == phase)
+                    .for_each(|(_, done, _)| *done = step + 1);
             }
             Progress::End { phase } => {
                 if let Some(at) = phases.iter().rposition(|(name, ..)| name == phase) {
@@ -40,8 +52,11 @@ impl BuildProgress {
             }
         }
         if self.live {
-            let line: Vec<_> =
-                phases.iter().take(3).map(|(name, done, steps)| format!("{name} {done}/{steps}")).collect();
+            let line: Vec<_> = phases
+                .iter()
+                .take(3)
+                .map(|(name, done, steps)| format!("{name} {done}/{steps}"))
+                .collect();
             let _ = write!(std::io::stderr(), "\r\x1b[K  {:.100}", line.join(" > "));
         }
         true
@@ -51,7 +66,9 @@ impl BuildProgress {
     /// ask for a build.
     pub fn announce(&self, progress: Progress<'_>) -> bool {
         if let Progress::Building { what, .. } = progress {
-            println!("  building {what}: minutes with TensorRT, seconds with TensorRT-RTX; the counter uses it");
+            println!(
+                "  building {what}: minutes with TensorRT, seconds with TensorRT-RTX; the counter uses it"
+            );
         }
         self.show(progress)
     }

@@ -49,7 +49,9 @@ pub fn run(options: &Options) -> Result<()> {
     for kind in EngineKind::networks().filter(|&kind| !asked || kind == options.engine) {
         let mut files: Vec<&File> = match model.chosen_file() {
             Some(file) => vec![file],
-            None => model.manifest.files.iter().filter(|file| file.engines.contains(&kind)).collect(),
+            None => {
+                model.manifest.files.iter().filter(|file| file.engines.contains(&kind)).collect()
+            }
         };
         files.sort_by(|a, b| a.file.cmp(&b.file));
         if files.is_empty() && asked {
@@ -57,7 +59,8 @@ pub fn run(options: &Options) -> Result<()> {
         }
         for file in files {
             let finding = look(&model, file, kind, options.gpu, asked)?;
-            let good = matches!(&finding, Finding::Counted { comparison, .. } if comparison.agrees());
+            let good =
+                matches!(&finding, Finding::Counted { comparison, .. } if comparison.agrees());
             counted += usize::from(!matches!(finding, Finding::Absent(_)));
             failed += usize::from(!good && !matches!(finding, Finding::Absent(_)));
             print(&finding, kind, file, color);
@@ -89,8 +92,13 @@ fn print(finding: &Finding, kind: EngineKind, file: &File, color: bool) {
         Finding::Counted { on, comparison } => {
             let Comparison { count, expected, cell } = comparison;
             let expectation = format!("{:.3} ± {:.3}", expected.count, expected.tolerance);
-            let cell = cell.map_or("not known".to_owned(), |(got, allowed)| format!("{got:.4} / {allowed:.4}"));
-            println!("  {word}  {kind:<11}  {:<28}  {count:>8.3}  {expectation:>17}  {cell:>15}  {on}", file.file);
+            let cell = cell.map_or("not known".to_owned(), |(got, allowed)| {
+                format!("{got:.4} / {allowed:.4}")
+            });
+            println!(
+                "  {word}  {kind:<11}  {:<28}  {count:>8.3}  {expectation:>17}  {cell:>15}  {on}",
+                file.file
+            );
         }
         Finding::Failed(reason) => println!("  {word}  {kind:<11}  {:<28}  {reason}", file.file),
         Finding::Absent(reason) => println!("  {word}  {kind:<11}  {reason}"),
@@ -119,6 +127,10 @@ fn look(model: &Model, file: &File, kind: EngineKind, gpu: u32, asked: bool) -> 
     });
     Ok(result.unwrap_or_else(|error| {
         let absent = error.is_absence();
-        if absent && !asked { Finding::Absent(error.to_string()) } else { Finding::Failed(error.to_string()) }
+        if absent && !asked {
+            Finding::Absent(error.to_string())
+        } else {
+            Finding::Failed(error.to_string())
+        }
     }))
 }

@@ -1,4 +1,5 @@
-//! `annotations.jsonl`: pictures and their vehicles, an object a line, in the form that engines/README.md tells.
+//! `annotations.jsonl`: pictures and their vehicles, an object a line, in the form that
+//! engines/README.md tells.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -20,12 +21,14 @@ pub struct Sample {
     pub width: usize,
     /// Height in pixels.
     pub height: usize,
-    /// Its vehicles: x, y, width and height of the box in pixels; a point is a box of no size. In f32, as the training chain holds them:
-    /// so a centre on the edge of a part falls on the same side there.
+    /// Its vehicles: x, y, width and height of the box in pixels; a point is a box of no size. In
+    /// f32, as the training chain holds them: so a centre on the edge of a part falls on the same
+    /// side there.
     pub boxes: Vec<[f32; 4]>,
     /// Pictures of one camera.
     pub scene: String,
-    /// What kind of scene that is: the line's `kind`, or the scene's name up to the first underscore.
+    /// What kind of scene that is: the line's `kind`, or the scene's name up to the first
+    /// underscore.
     pub kind: String,
     /// Labels are complete inside this alone: x, y, width, height in pixels.
     pub roi: Option<[f64; 4]>,
@@ -62,7 +65,8 @@ fn train() -> String {
     "train".to_owned()
 }
 
-/// Reads the pictures of `split` that the folders list. A folder may have none of it; all together must.
+/// Reads the pictures of `split` that the folders list. A folder may have none of it; all together
+/// must.
 pub fn load(folders: &[PathBuf], split: &str) -> Result<Vec<Sample>> {
     let mut samples = Vec::new();
     let mut splits = BTreeSet::new();
@@ -84,7 +88,11 @@ pub fn load(folders: &[PathBuf], split: &str) -> Result<Vec<Sample>> {
     if samples.is_empty() {
         let splits: Vec<_> = splits.into_iter().collect();
         let names: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
-        bail!("{}: no picture of split {split:?}; there is {}", names.join(", "), splits.join(", "));
+        bail!(
+            "{}: no picture of split {split:?}; there is {}",
+            names.join(", "),
+            splits.join(", ")
+        );
     }
     Ok(samples)
 }
@@ -94,7 +102,10 @@ fn parse(folder: &Path, line: &str, place: &str) -> Result<(Sample, String, bool
     let entry: Entry = serde_json::from_str(line)
         .context("a line needs file, width, height, and boxes [[x, y, w, h]] or points [[x, y]]")?;
     let Entry { file, width, height, scene, roi, .. } = entry;
-    ensure!(width > 0 && height > 0, "{file} is {width}x{height}: both sides must be at least 1 pixel");
+    ensure!(
+        width > 0 && height > 0,
+        "{file} is {width}x{height}: both sides must be at least 1 pixel"
+    );
     let boxes = match (entry.boxes, entry.points) {
         (Some(boxes), _) => boxes,
         (None, Some(points)) => points.into_iter().map(|[x, y]| [x, y, 0.0, 0.0]).collect(),
@@ -102,7 +113,11 @@ fn parse(folder: &Path, line: &str, place: &str) -> Result<(Sample, String, bool
     };
     for (number, sides) in boxes.iter().enumerate() {
         let whole = sides.iter().all(|side| side.is_finite()) && sides[2] >= 0.0 && sides[3] >= 0.0;
-        ensure!(whole, "{file}: box {} is {sides:?}: x, y, w, h, neither w nor h below 0", number + 1);
+        ensure!(
+            whole,
+            "{file}: box {} is {sides:?}: x, y, w, h, neither w nor h below 0",
+            number + 1
+        );
     }
     if let Some([x, y, w, h]) = roi {
         let inside = x >= 0.0 && y >= 0.0 && x + w <= width as f64 && y + h <= height as f64;
@@ -138,7 +153,19 @@ impl Sample {
     pub fn of(width: usize, height: usize, boxes: &[[f32; 4]], roi: Option<[f64; 4]>) -> Self {
         let (scene, boxes) = ("here".to_owned(), boxes.to_vec());
         let (file, path, place) = ("none.png".to_owned(), PathBuf::new(), String::new());
-        Self { file, path, place, width, height, boxes, kind: scene.clone(), scene, roi, mask: None, area: None }
+        Self {
+            file,
+            path,
+            place,
+            width,
+            height,
+            boxes,
+            kind: scene.clone(),
+            scene,
+            roi,
+            mask: None,
+            area: None,
+        }
     }
 
     /// Reads the mask, or fills the area, where there is one.
@@ -146,7 +173,8 @@ impl Sample {
         let Some(path) = &self.mask else {
             return Ok(self.area.as_ref().map(|area| Mask(inside(area, self.width, self.height))));
         };
-        let picture = image::open(path).with_context(|| format!("{}: cannot read {}", self.place, path.display()))?;
+        let picture = image::open(path)
+            .with_context(|| format!("{}: cannot read {}", self.place, path.display()))?;
         ensure!(
             (picture.width() as usize, picture.height() as usize) == (self.width, self.height),
             "{}: the mask {} is not as large as its picture",
@@ -162,7 +190,8 @@ impl Sample {
     }
 }
 
-/// The pixels of a picture whose centre lies inside the polygon `area`, by the even-odd rule, row by row.
+/// The pixels of a picture whose centre lies inside the polygon `area`, by the even-odd rule, row
+/// by row.
 fn inside(area: &[[f64; 2]], width: usize, height: usize) -> Vec<bool> {
     let mut pixels = vec![false; width * height];
     for (y, row) in pixels.chunks_exact_mut(width).enumerate() {
@@ -198,9 +227,18 @@ mod tests {
             (r#"{"file": "b.png", "width": 8, "height": 8}"#, "neither boxes"),
             (r#"{"file": "b.png", "width": 8, "height": 0, "boxes": []}"#, "8x0"),
             (r#"{"file": "b.png", "width": 8, "height": 8, "boxes": [[1, 2, 3]]}"#, "boxes"),
-            (r#"{"file": "b.png", "width": 8, "height": 8, "boxes": [[0, 0, 1, 1], [1, 2, -3, 4]]}"#, "box 2"),
-            (r#"{"file": "b.png", "width": 8, "height": 8, "boxes": [], "roi": [0, 0, 9, 8]}"#, "roi"),
-            (r#"{"file": "b.png", "width": 8, "height": 8, "boxes": [], "area": [[0, 0], [8, 8]]}"#, "area"),
+            (
+                r#"{"file": "b.png", "width": 8, "height": 8, "boxes": [[0, 0, 1, 1], [1, 2, -3, 4]]}"#,
+                "box 2",
+            ),
+            (
+                r#"{"file": "b.png", "width": 8, "height": 8, "boxes": [], "roi": [0, 0, 9, 8]}"#,
+                "roi",
+            ),
+            (
+                r#"{"file": "b.png", "width": 8, "height": 8, "boxes": [], "area": [[0, 0], [8, 8]]}"#,
+                "area",
+            ),
         ] {
             let said = format!("{:#}", loaded(&[good, "", line]).unwrap_err());
             assert!(said.contains("annotations.jsonl:3") && said.contains(word), "{said}");
@@ -221,9 +259,9 @@ mod tests {
 
     #[test]
     fn kind_of_a_scene_is_its_first_word_unless_said() {
-        let line =
-            r#"{"file": "a.png", "width": 8, "height": 8, "points": [[3, 4]], "scene": "aerial_x_2", "split": "val"}"#;
-        let samples = loaded(&[line, &line.replace("\"split\"", "\"kind\": \"drone\", \"split\"")]).unwrap();
+        let line = r#"{"file": "a.png", "width": 8, "height": 8, "points": [[3, 4]], "scene": "aerial_x_2", "split": "val"}"#;
+        let samples =
+            loaded(&[line, &line.replace("\"split\"", "\"kind\": \"drone\", \"split\"")]).unwrap();
         assert_eq!([&samples[0].kind, &samples[1].kind], ["aerial", "drone"]);
         assert_eq!(samples[0].boxes, [[3.0, 4.0, 0.0, 0.0]]);
     }

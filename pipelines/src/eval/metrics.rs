@@ -1,13 +1,17 @@
-//! The error of one picture: count, truth and GAME inside the labelled area. `engines/vcount/metrics.py` is the twin of this file.
+//! The error of one picture: count, truth and GAME inside the labelled area.
+//! `engines/vcount/metrics.py` is the twin of this file.
 //!
-//! The labelled area is the `roi`, or the whole picture. A vehicle is inside where its box's centre is; of a density cell, the share of
-//! its area that lies inside counts. Both are what the element reports: without a `roi` its count of the whole frame, with one its
-//! count of a region of that shape.
+//! The labelled area is the `roi`, or the whole picture. A vehicle is inside where its box's centre
+//! is; of a density cell, the share of its area that lies inside counts. Both are what the element
+//! reports: without a `roi` its count of the whole frame, with one its count of a region of that
+//! shape.
 //!
-//! - The whole frame's count is the sum of *all* cells, those in the border of a letterbox too. So without a `roi` the outermost parts
-//!   reach to the ends of the grid, and what a network sees in the border counts as an error.
+//! - The whole frame's count is the sum of *all* cells, those in the border of a letterbox too. So
+//!   without a `roi` the outermost parts reach to the ends of the grid, and what a network sees in
+//!   the border counts as an error.
 //! - A region ends at the picture's edge, and so does a `roi` that touches it.
-//! - Labels may cross the picture's edge; without a `roi`, a centre outside the picture is taken to lie at the nearest place inside it.
+//! - Labels may cross the picture's edge; without a `roi`, a centre outside the picture is taken to
+//!   lie at the nearest place inside it.
 
 use vehiclecount_core::preprocess::Placement;
 
@@ -50,8 +54,9 @@ fn edges(from: f64, to: f64, parts: usize) -> Vec<f64> {
 fn masked(cells: &Cells<'_>, sample: &Sample, mask: &Mask, placement: &Placement) -> Vec<f64> {
     let bounds = |cells: usize, side: usize, first: usize, length: usize, pixels: usize| {
         let scale = pixels as f64 / length as f64;
-        let edges: Vec<_> =
-            (0..=cells).map(|edge| (edge as f64 * side as f64 / cells as f64 - first as f64) * scale).collect();
+        let edges: Vec<_> = (0..=cells)
+            .map(|edge| (edge as f64 * side as f64 / cells as f64 - first as f64) * scale)
+            .collect();
         (shares(&edges, pixels), side as f64 / cells as f64 * scale)
     };
     let Placement { left, top, width, height, input } = *placement;
@@ -63,7 +68,10 @@ fn masked(cells: &Cells<'_>, sample: &Sample, mask: &Mask, placement: &Placement
         line.fill(0.0);
         for (y, share) in rows.iter().enumerate().filter(|(_, share)| **share > 0.0) {
             let white = &mask.0[y * sample.width..][..sample.width];
-            line.iter_mut().zip(white).filter(|(_, white)| **white).for_each(|(sum, _)| *sum += share);
+            line.iter_mut()
+                .zip(white)
+                .filter(|(_, white)| **white)
+                .for_each(|(sum, _)| *sum += share);
         }
         for columns in &across {
             let sum: f64 = columns.iter().zip(&line).map(|(share, white)| share * white).sum();
@@ -74,11 +82,23 @@ fn masked(cells: &Cells<'_>, sample: &Sample, mask: &Mask, placement: &Placement
 }
 
 /// Vehicles counted in each of 2^level x 2^level equal parts of the labelled area, row by row.
-fn parts(cells: &Cells<'_>, sample: &Sample, mask: Option<&Mask>, placement: &Placement, level: u32) -> Vec<f64> {
+fn parts(
+    cells: &Cells<'_>,
+    sample: &Sample,
+    mask: Option<&Mask>,
+    placement: &Placement,
+    level: u32,
+) -> Vec<f64> {
     let [x, y, w, h] = area(sample);
     let Placement { left, top, width, height, input } = *placement;
     let number = 1 << level;
-    let axis = |first: usize, length: usize, pixels: usize, side: usize, count: usize, from: f64, extent: f64| {
+    let axis = |first: usize,
+                length: usize,
+                pixels: usize,
+                side: usize,
+                count: usize,
+                from: f64,
+                extent: f64| {
         let scale = length as f64 / pixels as f64;
         // Pixels of the input to cells.
         let cell = |pixel: f64| (first as f64 + pixel * scale) * count as f64 / side as f64;
@@ -95,7 +115,8 @@ fn parts(cells: &Cells<'_>, sample: &Sample, mask: Option<&Mask>, placement: &Pl
     let mut parts = vec![0.0; number * number];
     for (index, &density) in cells.density.iter().enumerate() {
         let (row, column) = (index / cells.columns, index % cells.columns);
-        let vehicles = f64::from(density) * labelled.as_ref().map_or(1.0, |labelled| labelled[index]);
+        let vehicles =
+            f64::from(density) * labelled.as_ref().map_or(1.0, |labelled| labelled[index]);
         for (part, sum) in parts.iter_mut().enumerate() {
             *sum += vehicles * down[part / number][row] * across[part % number][column];
         }
@@ -111,7 +132,9 @@ fn true_parts(sample: &Sample, mask: Option<&Mask>, level: u32) -> Vec<f64> {
     for [centre_x, centre_y] in sample.centres() {
         if let Some(mask) = mask {
             let pixel = |centre: f64, side: usize| centre.clamp(0.0, (side - 1) as f64) as usize;
-            if !mask.0[pixel(centre_y, sample.height) * sample.width + pixel(centre_x, sample.width)] {
+            if !mask.0
+                [pixel(centre_y, sample.height) * sample.width + pixel(centre_x, sample.width)]
+            {
                 continue;
             }
         }
@@ -132,15 +155,28 @@ fn true_parts(sample: &Sample, mask: Option<&Mask>, level: u32) -> Vec<f64> {
     parts
 }
 
-/// Grid average mean absolute error of one picture (Guerrero-Gómez-Olmedo et al. 2015): the absolute errors of 4^level equal parts that do
-/// not overlap, added. Level 0 is the absolute error of the count.
-pub fn game(cells: &Cells<'_>, sample: &Sample, mask: Option<&Mask>, placement: &Placement, level: u32) -> f64 {
-    let (counted, truth) = (parts(cells, sample, mask, placement, level), true_parts(sample, mask, level));
+/// Grid average mean absolute error of one picture (Guerrero-Gómez-Olmedo et al. 2015): the
+/// absolute errors of 4^level equal parts that do not overlap, added. Level 0 is the absolute error
+/// of the count.
+pub fn game(
+    cells: &Cells<'_>,
+    sample: &Sample,
+    mask: Option<&Mask>,
+    placement: &Placement,
+    level: u32,
+) -> f64 {
+    let (counted, truth) =
+        (parts(cells, sample, mask, placement, level), true_parts(sample, mask, level));
     counted.iter().zip(truth).map(|(counted, truth)| (counted - truth).abs()).sum()
 }
 
 /// Vehicles counted inside the labelled area.
-pub fn count(cells: &Cells<'_>, sample: &Sample, mask: Option<&Mask>, placement: &Placement) -> f64 {
+pub fn count(
+    cells: &Cells<'_>,
+    sample: &Sample,
+    mask: Option<&Mask>,
+    placement: &Placement,
+) -> f64 {
     parts(cells, sample, mask, placement, 0)[0]
 }
 
@@ -164,8 +200,12 @@ mod tests {
 
     #[test]
     fn roi_takes_boxes_by_centre_and_density_by_coverage() {
-        let boxes =
-            [[0.0, 0.0, 10.0, 10.0], [40.0, 30.0, 20.0, 20.0], [45.0, 38.0, 10.0, 4.0], [70.0, 30.0, 20.0, 9.0]];
+        let boxes = [
+            [0.0, 0.0, 10.0, 10.0],
+            [40.0, 30.0, 20.0, 20.0],
+            [45.0, 38.0, 10.0, 4.0],
+            [70.0, 30.0, 20.0, 9.0],
+        ];
         let sample = Sample::of(104, 80, &boxes, Some([20.0, 20.0, 60.0, 40.0]));
         let placement = placed(&sample, 104, 80);
         let cells = Cells { columns: 13, rows: 10, density: &[1.0; 130] };
@@ -195,8 +235,9 @@ mod tests {
             (state >> 8) as f32 / (1 << 24) as f32
         };
         for turn in 0..40 {
-            let boxes: Vec<_> =
-                (0..7).map(|_| [random() * 90.0, random() * 70.0, random() * 20.0, random() * 20.0]).collect();
+            let boxes: Vec<_> = (0..7)
+                .map(|_| [random() * 90.0, random() * 70.0, random() * 20.0, random() * 20.0])
+                .collect();
             let roi = (turn % 2 == 0).then_some([10.0, 5.0, 70.0, 60.0]);
             let sample = Sample::of(100, 80, &boxes, roi);
             let density: Vec<_> = (0..16 * 12).map(|_| random() * 0.1).collect();
@@ -245,12 +286,16 @@ mod tests {
         let sample = Sample::of(100, 80, &[[10.0, 10.0, 4.0, 4.0], [60.0, 10.0, 4.0, 4.0]], None);
         let mask = Mask((0..8000).map(|pixel| pixel % 100 < 50).collect());
         close(truth(&sample, Some(&mask)), 1.0);
-        // 96x77 in 96x96: 12 columns over 100 pixels; the mask ends in the middle of the picture, at column 6, inside no cell.
+        // 96x77 in 96x96: 12 columns over 100 pixels; the mask ends in the middle of the picture,
+        // at column 6, inside no cell.
         let cells = Cells { columns: 12, rows: 12, density: &[1.0; 144] };
         let placement = placed(&sample, 96, 96);
         close(count(&cells, &sample, Some(&mask), &placement), 6.0 * placement.height as f64 / 8.0);
         // At three quarters of a cell, a quarter of it counts not.
         let mask = Mask((0..8000).map(|pixel| pixel % 100 < 56).collect());
-        close(count(&cells, &sample, Some(&mask), &placement), 12.0 * 0.56 * placement.height as f64 / 8.0);
+        close(
+            count(&cells, &sample, Some(&mask), &placement),
+            12.0 * 0.56 * placement.height as f64 / 8.0,
+        );
     }
 }

@@ -1,4 +1,5 @@
-//! `vehicle-count eval`: the error of a model on pictures whose vehicles are known, with any engine.
+//! `vehicle-count eval`: the error of a model on pictures whose vehicles are known, with any
+//! engine.
 
 mod annotations;
 mod metrics;
@@ -133,13 +134,21 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(folder) = &options.plot {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         println!("\npictures in {}:", folder.display());
-        let titled =
-            format!("{} {}, {}, {}x{}", manifest.name, info.precision, info.kind, info.input.width, info.input.height);
+        let titled = format!(
+            "{} {}, {}, {}x{}",
+            manifest.name, info.precision, info.kind, info.input.width, info.input.height
+        );
         plot::scatter(&folder.join("scatter.png"), &titled, &samples, &counted)?;
         println!("  scatter.png  count against truth");
         plot::errors(&folder.join("errors.png"), &titled, &samples, &counted)?;
         println!("  errors.png   histogram of the error");
-        let number = plot::worst(&folder.join("worst.png"), &titled, &samples, &counted, options.worst.into())?;
+        let number = plot::worst(
+            &folder.join("worst.png"),
+            &titled,
+            &samples,
+            &counted,
+            options.worst.into(),
+        )?;
         println!("  worst.png    the {number} pictures of the largest error, density over them");
     }
     Ok(())
@@ -173,8 +182,14 @@ fn read(sample: &Sample) -> Result<RgbImage> {
     Ok(picture)
 }
 
-/// Counts on every lane of the engine at the same time; each takes the next picture. The result is in the samples' order.
-fn count(samples: &[Sample], engine: &Arc<dyn Engine>, resize: Resize, keep: bool) -> Result<Vec<Counted>> {
+/// Counts on every lane of the engine at the same time; each takes the next picture. The result is
+/// in the samples' order.
+fn count(
+    samples: &[Sample],
+    engine: &Arc<dyn Engine>,
+    resize: Resize,
+    keep: bool,
+) -> Result<Vec<Counted>> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let progress = std::io::stderr().is_terminal();
     let work = || -> Result<Vec<(usize, Result<Counted>)>> {
@@ -185,7 +200,10 @@ fn count(samples: &[Sample], engine: &Arc<dyn Engine>, resize: Resize, keep: boo
         let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
-            let Some(sample) = samples.get(index).filter(|_| !failed.load(Ordering::Relaxed)) else { return Ok(done) };
+            let Some(sample) = samples.get(index).filter(|_| !failed.load(Ordering::Relaxed))
+            else {
+                return Ok(done);
+            };
             let mut one = || -> Result<Counted> {
                 let rgb = read(sample)?;
                 let format = FrameFormat::new(PixelFormat::Rgb, sample.width, sample.height);
@@ -196,13 +214,15 @@ fn count(samples: &[Sample], engine: &Arc<dyn Engine>, resize: Resize, keep: boo
                 let planes = [Plane { data: &rgb, stride: sample.width * 3 }];
                 let values = slot.input.values_mut().context("the slot takes values")?;
                 preprocessor.run(&FrameView::new(format, &planes)?, values);
-                lane.infer(std::slice::from_mut(&mut slot)).with_context(|| sample.path.display().to_string())?;
+                lane.infer(std::slice::from_mut(&mut slot))
+                    .with_context(|| sample.path.display().to_string())?;
                 let placement = preprocessor.placement();
                 let (columns, rows) = (info.columns, info.rows);
                 let density = slot.output.map().context("the engine left no density map")?;
                 let cells = metrics::Cells { columns, rows, density };
                 let mask = sample.read_mask()?;
-                let game = LEVELS.map(|level| metrics::game(&cells, sample, mask.as_ref(), &placement, level));
+                let game = LEVELS
+                    .map(|level| metrics::game(&cells, sample, mask.as_ref(), &placement, level));
                 let line = Line {
                     file: sample.file.clone(),
                     scene: sample.scene.clone(),
@@ -214,7 +234,8 @@ fn count(samples: &[Sample], engine: &Arc<dyn Engine>, resize: Resize, keep: boo
                     game2: game[2],
                     game3: game[3],
                 };
-                let map = || DensityMap { grid: placement.grid(columns, rows), cells: density.into() };
+                let map =
+                    || DensityMap { grid: placement.grid(columns, rows), cells: density.into() };
                 Ok(Counted { line, density: keep.then(map) })
             };
             let result = one();

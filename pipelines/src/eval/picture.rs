@@ -18,12 +18,14 @@ const EXIF: &[u8] = b"Exif\0\0";
 /// orientation. `size` is what its labels are for, width and height: some tools label the pixels as
 /// they are stored, and then it is left as it is. So does the training chain.
 ///
-/// JPEG goes through libjpeg's own code, as in Pillow and OpenCV: other decoders round the chroma differently, by a level here and there,
-/// and that alone moved the counts of single pictures by one percent.
+/// JPEG goes through libjpeg's own code, as in Pillow and OpenCV: other decoders round the chroma
+/// differently, by a level here and there, and that alone moved the counts of single pictures by
+/// one percent.
 pub fn read(path: &Path, size: (usize, usize)) -> Result<RgbImage> {
     let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
     let decoded = if bytes.starts_with(&[0xff, 0xd8]) { jpeg(&bytes) } else { other(&bytes) };
-    let (stored, orientation) = decoded.with_context(|| format!("cannot decode {}", path.display()))?;
+    let (stored, orientation) =
+        decoded.with_context(|| format!("cannot decode {}", path.display()))?;
     let (width, height) = (stored.width() as usize, stored.height() as usize);
     let upright = if exchanges_sides(orientation) { (height, width) } else { (width, height) };
     if upright != size {
@@ -48,20 +50,25 @@ fn other(bytes: &[u8]) -> Result<(RgbImage, Orientation)> {
 
 /// As `other`.
 fn jpeg(bytes: &[u8]) -> Result<(RgbImage, Orientation)> {
-    // libjpeg fills up with grey what is missing. After the last start of a scan, the end of the picture must come.
+    // libjpeg fills up with grey what is missing. After the last start of a scan, the end of the
+    // picture must come.
     let last = |marker: u8| bytes.windows(2).rposition(|pair| pair == [0xff, marker]);
     ensure!(last(0xda) < last(0xd9), "the file ends in the middle of the picture");
-    // The library unwinds where libjpeg would leave by longjmp. It does so without the panic hook: nothing is printed.
+    // The library unwinds where libjpeg would leave by longjmp. It does so without the panic hook:
+    // nothing is printed.
     let decode = || -> io::Result<(usize, usize, Vec<u8>, Orientation)> {
         let picture = Decompress::with_markers(&[Marker::APP(1)]).from_mem(bytes)?;
-        let exif = picture.markers().find_map(|marker| Orientation::from_exif_chunk(marker.data.strip_prefix(EXIF)?));
+        let exif = picture
+            .markers()
+            .find_map(|marker| Orientation::from_exif_chunk(marker.data.strip_prefix(EXIF)?));
         let mut picture = picture.rgb()?;
         let (width, height) = (picture.width(), picture.height());
         let pixels = picture.read_scanlines()?;
         picture.finish()?;
         Ok((width, height, pixels, exif.unwrap_or(Orientation::NoTransforms)))
     };
-    let decoded = panic::catch_unwind(AssertUnwindSafe(decode)).map_err(|panic| anyhow!("{}", words(&*panic)))?;
+    let decoded = panic::catch_unwind(AssertUnwindSafe(decode))
+        .map_err(|panic| anyhow!("{}", words(&*panic)))?;
     let (width, height, pixels, orientation) = decoded?;
     let picture = RgbImage::from_raw(width as u32, height as u32, pixels);
     Ok((picture.context("the picture is shorter than it says")?, orientation))
@@ -69,7 +76,8 @@ fn jpeg(bytes: &[u8]) -> Result<(RgbImage, Orientation)> {
 
 fn words(panic: &(dyn Any + Send)) -> &str {
     let text = panic.downcast_ref::<String>().map(String::as_str);
-    text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("not a JPEG that libjpeg reads")
+    text.or_else(|| panic.downcast_ref::<&str>().copied())
+        .unwrap_or("not a JPEG that libjpeg reads")
 }
 
 #[cfg(test)]
@@ -79,7 +87,8 @@ mod tests {
     #[test]
     fn damaged_pictures_are_named_and_nothing_panics() {
         let folder = tempfile::tempdir().unwrap();
-        let sound = RgbImage::from_fn(64, 48, |x, y| image::Rgb([x as u8 * 3, y as u8 * 5, (x * y) as u8]));
+        let sound =
+            RgbImage::from_fn(64, 48, |x, y| image::Rgb([x as u8 * 3, y as u8 * 5, (x * y) as u8]));
         for name in ["a.jpg", "a.png"] {
             let path = folder.path().join(name);
             sound.save(&path).unwrap();
@@ -99,7 +108,9 @@ mod tests {
     fn half_a_jpeg_is_no_picture() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("half.jpg");
-        RgbImage::from_fn(256, 256, |x, y| image::Rgb([(x * y) as u8, (x ^ y) as u8, y as u8])).save(&path).unwrap();
+        RgbImage::from_fn(256, 256, |x, y| image::Rgb([(x * y) as u8, (x ^ y) as u8, y as u8]))
+            .save(&path)
+            .unwrap();
         let bytes = fs::read(&path).unwrap();
         fs::write(&path, &bytes[..bytes.len() / 2]).unwrap();
         let said = format!("{:#}", read(&path, (64, 48)).unwrap_err());
@@ -154,7 +165,9 @@ mod tests {
             (8, true, false),
         ];
         let dark = |picture: &RgbImage, x: u32, y: u32| picture.get_pixel(x, y).0[0] < 128;
-        for ((orientation, right, bottom), name) in corners.into_iter().zip(["a.jpg", "b.png"].into_iter().cycle()) {
+        for ((orientation, right, bottom), name) in
+            corners.into_iter().zip(["a.jpg", "b.png"].into_iter().cycle())
+        {
             for (name, big) in [(name, false), ("c.jpg", true), ("d.png", true)] {
                 let stored = RgbImage::from_fn(64, 32, |x, y| {
                     image::Rgb([if (x >= 32, y >= 16) == (right, bottom) { 0 } else { 255 }; 3])
@@ -163,16 +176,29 @@ mod tests {
                 fs::write(&path, tagged(name, &stored, &exif(orientation, big))).unwrap();
                 let size = if orientation >= 5 { (32, 64) } else { (64, 32) };
                 let upright = read(&path, size).unwrap();
-                assert_eq!(upright.dimensions(), (size.0 as u32, size.1 as u32), "{name}, {orientation}");
-                assert!(dark(&upright, 4, 4), "{name}: orientation {orientation} does not stand upright");
-                assert!(!dark(&upright, size.0 as u32 - 5, size.1 as u32 - 5), "{name}, {orientation}");
+                assert_eq!(
+                    upright.dimensions(),
+                    (size.0 as u32, size.1 as u32),
+                    "{name}, {orientation}"
+                );
+                assert!(
+                    dark(&upright, 4, 4),
+                    "{name}: orientation {orientation} does not stand upright"
+                );
+                assert!(
+                    !dark(&upright, size.0 as u32 - 5, size.1 as u32 - 5),
+                    "{name}, {orientation}"
+                );
                 if orientation >= 5 {
                     // Labels of the stored pixels, and labels of another picture.
                     for size in [(64, 32), (48, 48)] {
                         let left = read(&path, size).unwrap();
                         let place = |far: bool, side: u32| if far { side - 5 } else { 4 };
                         assert_eq!(left.dimensions(), (64, 32), "{name}, {orientation}");
-                        assert!(dark(&left, place(right, 64), place(bottom, 32)), "{name}, {orientation}");
+                        assert!(
+                            dark(&left, place(right, 64), place(bottom, 32)),
+                            "{name}, {orientation}"
+                        );
                     }
                 }
             }
@@ -184,7 +210,13 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let picture = RgbImage::from_pixel(16, 8, image::Rgb([9; 3]));
         for name in ["a.jpg", "a.png"] {
-            for exif in [exif(0, false), exif(9, true), exif(6, false)[..12].to_vec(), b"MM nothing".to_vec(), vec![]] {
+            for exif in [
+                exif(0, false),
+                exif(9, true),
+                exif(6, false)[..12].to_vec(),
+                b"MM nothing".to_vec(),
+                vec![],
+            ] {
                 let path = folder.path().join(name);
                 fs::write(&path, tagged(name, &picture, &exif)).unwrap();
                 assert_eq!(read(&path, (16, 8)).unwrap().dimensions(), (16, 8), "{exif:?}");

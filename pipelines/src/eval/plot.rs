@@ -14,7 +14,8 @@ use vehiclecount_core::heat;
 use super::annotations::Sample;
 use super::{Counted, read};
 
-/// Colours that are told apart by everybody (Okabe and Ito 2008), without the yellow, which white swallows.
+/// Colours that are told apart by everybody (Okabe and Ito 2008), without the yellow, which white
+/// swallows.
 const COLORS: [[f64; 3]; 7] = [
     [0.0, 0.447, 0.698],
     [0.835, 0.369, 0.0],
@@ -109,7 +110,9 @@ impl Canvas {
             let mut data = surface.data()?;
             let rows = picture.as_raw().chunks_exact(width as usize * 3);
             for (line, row) in data.chunks_mut(stride).zip(rows) {
-                for (word, pixel) in line.as_chunks_mut::<4>().0.iter_mut().zip(row.as_chunks::<3>().0) {
+                for (word, pixel) in
+                    line.as_chunks_mut::<4>().0.iter_mut().zip(row.as_chunks::<3>().0)
+                {
                     let [red, green, blue] = pixel.map(u32::from);
                     *word = ((red << 16) | (green << 8) | blue).to_ne_bytes();
                 }
@@ -157,7 +160,8 @@ fn tick(value: f64, step: f64) -> String {
 
 /// The kinds of scenes and their colours.
 fn kinds(samples: &[Sample]) -> BTreeMap<&str, [f64; 3]> {
-    let mut kinds: BTreeMap<&str, [f64; 3]> = samples.iter().map(|sample| (sample.kind.as_str(), [0.0; 3])).collect();
+    let mut kinds: BTreeMap<&str, [f64; 3]> =
+        samples.iter().map(|sample| (sample.kind.as_str(), [0.0; 3])).collect();
     kinds.values_mut().zip(COLORS.iter().cycle()).for_each(|(color, own)| *color = *own);
     kinds
 }
@@ -205,22 +209,51 @@ pub fn scatter(path: &Path, title: &str, samples: &[Sample], counted: &[Counted]
     let kinds = kinds(samples);
     head(&canvas, &format!("Count against truth: {title}"), &note(counted), &kinds)?;
     let [left, top, right, bottom] = MARGINS;
-    let side = (f64::from(canvas.width) - left - right).min(f64::from(canvas.height) - top - bottom);
-    let most = counted.iter().flat_map(|counted| [counted.line.count, counted.line.truth]).fold(1.0, f64::max) * 1.04;
+    let side =
+        (f64::from(canvas.width) - left - right).min(f64::from(canvas.height) - top - bottom);
+    let most = counted
+        .iter()
+        .flat_map(|counted| [counted.line.count, counted.line.truth])
+        .fold(1.0, f64::max)
+        * 1.04;
     let step = nice_step(most, 7.0);
-    let place = |truth: f64, count: f64| (left + truth / most * side, top + side - count.max(0.0) / most * side);
-    for number in (0..).map(|number| f64::from(number) * step).take_while(|number| *number <= most) {
+    let place = |truth: f64, count: f64| {
+        (left + truth / most * side, top + side - count.max(0.0) / most * side)
+    };
+    for number in (0..).map(|number| f64::from(number) * step).take_while(|number| *number <= most)
+    {
         canvas.color(LINE, 1.0);
         canvas.line(place(number, 0.0), place(number, most), 1.0)?;
         canvas.line(place(0.0, number), place(most, number), 1.0)?;
         canvas.color(FAINT, 1.0);
         let ((x, _), (_, y)) = (place(number, 0.0), place(0.0, number));
-        canvas.text(x, top + side + 8.0, &tick(number, step), Font(14.0, false), Align::Middle, 80.0);
-        canvas.text(left - 10.0, y - 10.0, &tick(number, step), Font(14.0, false), Align::Right, 60.0);
+        canvas.text(
+            x,
+            top + side + 8.0,
+            &tick(number, step),
+            Font(14.0, false),
+            Align::Middle,
+            80.0,
+        );
+        canvas.text(
+            left - 10.0,
+            y - 10.0,
+            &tick(number, step),
+            Font(14.0, false),
+            Align::Right,
+            60.0,
+        );
     }
     canvas.color(INK, 0.75);
     canvas.line(place(0.0, 0.0), place(most, most), 1.5)?;
-    canvas.text(left + side / 2.0, top + side + 34.0, "vehicles, true", Font(15.0, false), Align::Middle, side);
+    canvas.text(
+        left + side / 2.0,
+        top + side + 34.0,
+        "vehicles, true",
+        Font(15.0, false),
+        Align::Middle,
+        side,
+    );
     canvas.context.save()?;
     canvas.context.translate(20.0, top + side / 2.0);
     canvas.context.rotate(-TAU / 4.0);
@@ -238,15 +271,18 @@ pub fn scatter(path: &Path, title: &str, samples: &[Sample], counted: &[Counted]
     canvas.write(path)
 }
 
-/// How many pictures were counted too low and too high by how much, the kinds of scenes on top of one another.
+/// How many pictures were counted too low and too high by how much, the kinds of scenes on top of
+/// one another.
 pub fn errors(path: &Path, title: &str, samples: &[Sample], counted: &[Counted]) -> Result<()> {
     let canvas = Canvas::new(960, 600, [1.0; 3])?;
     let kinds = kinds(samples);
     head(&canvas, &format!("Error of the count: {title}"), &note(counted), &kinds)?;
     let [left, top, right, bottom] = MARGINS;
-    let (wide, high) = (f64::from(canvas.width) - left - right, f64::from(canvas.height) - top - bottom);
+    let (wide, high) =
+        (f64::from(canvas.width) - left - right, f64::from(canvas.height) - top - bottom);
     let bounds = counted.iter().map(|counted| counted.line.error());
-    let (low, high_error) = bounds.fold((-0.5f64, 0.5f64), |(low, high), error| (low.min(error), high.max(error)));
+    let (low, high_error) =
+        bounds.fold((-0.5f64, 0.5f64), |(low, high), error| (low.min(error), high.max(error)));
     let bin = nice_step(high_error - low, 32.0);
     // A bin's middle is a multiple of its width: one of them is centred on no error.
     let index = |error: f64| (error / bin).round() as i64;
@@ -254,30 +290,54 @@ pub fn errors(path: &Path, title: &str, samples: &[Sample], counted: &[Counted])
     let bins = (last - first + 1) as f64;
     let mut stacks: BTreeMap<i64, BTreeMap<&str, f64>> = BTreeMap::new();
     for (sample, counted) in samples.iter().zip(counted) {
-        *stacks.entry(index(counted.line.error())).or_default().entry(&sample.kind).or_default() += 1.0;
+        *stacks.entry(index(counted.line.error())).or_default().entry(&sample.kind).or_default() +=
+            1.0;
     }
     let most = stacks.values().map(|stack| stack.values().sum::<f64>()).fold(1.0, f64::max) * 1.08;
     let x_of = |error: f64| left + (error / bin - first as f64 + 0.5) / bins * wide;
     let y_of = |number: f64| top + high - number / most * high;
     let step = nice_step(most, 6.0).max(1.0);
-    for number in (0..).map(|number| f64::from(number) * step).take_while(|number| *number <= most) {
+    for number in (0..).map(|number| f64::from(number) * step).take_while(|number| *number <= most)
+    {
         canvas.color(LINE, 1.0);
         canvas.line((left, y_of(number)), (left + wide, y_of(number)), 1.0)?;
         canvas.color(FAINT, 1.0);
-        canvas.text(left - 10.0, y_of(number) - 10.0, &tick(number, step), Font(14.0, false), Align::Right, 60.0);
+        canvas.text(
+            left - 10.0,
+            y_of(number) - 10.0,
+            &tick(number, step),
+            Font(14.0, false),
+            Align::Right,
+            60.0,
+        );
     }
     let across = bin * bins;
     let step = nice_step(across, 10.0);
     let begin = ((first as f64 - 0.5) * bin / step).ceil() as i64;
-    for number in (begin..).map(|number| number as f64 * step).take_while(|n| *n <= (last as f64 + 0.5) * bin) {
-        canvas.text(x_of(number), top + high + 8.0, &tick(number, step), Font(14.0, false), Align::Middle, 80.0);
+    for number in
+        (begin..).map(|number| number as f64 * step).take_while(|n| *n <= (last as f64 + 0.5) * bin)
+    {
+        canvas.text(
+            x_of(number),
+            top + high + 8.0,
+            &tick(number, step),
+            Font(14.0, false),
+            Align::Middle,
+            80.0,
+        );
     }
     for (index, stack) in &stacks {
-        let (from, to) = (x_of((*index as f64 - 0.5) * bin) + 1.0, x_of((*index as f64 + 0.5) * bin) - 1.0);
+        let (from, to) =
+            (x_of((*index as f64 - 0.5) * bin) + 1.0, x_of((*index as f64 + 0.5) * bin) - 1.0);
         let mut base = 0.0;
         for (kind, color) in &kinds {
             let number = stack.get(kind).copied().unwrap_or(0.0);
-            canvas.context.rectangle(from, y_of(base + number), (to - from).max(1.0), y_of(base) - y_of(base + number));
+            canvas.context.rectangle(
+                from,
+                y_of(base + number),
+                (to - from).max(1.0),
+                y_of(base) - y_of(base + number),
+            );
             canvas.color(*color, 0.85);
             canvas.context.fill()?;
             base += number;
@@ -291,10 +351,24 @@ pub fn errors(path: &Path, title: &str, samples: &[Sample], counted: &[Counted])
     canvas.context.set_dash(&[], 0.0);
     let beside = if bias < 0.0 { Align::Right } else { Align::Left };
     let gap = if bias < 0.0 { -6.0 } else { 6.0 };
-    canvas.text(x_of(bias) + gap, top, &format!("bias {bias:+.2}"), Font(13.0, false), beside, 120.0);
+    canvas.text(
+        x_of(bias) + gap,
+        top,
+        &format!("bias {bias:+.2}"),
+        Font(13.0, false),
+        beside,
+        120.0,
+    );
     canvas.color(INK, 1.0);
     let words = format!("counted minus true, vehicles (bars of {bin})");
-    canvas.text(left + wide / 2.0, top + high + 34.0, &words, Font(15.0, false), Align::Middle, wide);
+    canvas.text(
+        left + wide / 2.0,
+        top + high + 34.0,
+        &words,
+        Font(15.0, false),
+        Align::Middle,
+        wide,
+    );
     canvas.context.save()?;
     canvas.context.translate(20.0, top + high / 2.0);
     canvas.context.rotate(-TAU / 4.0);
@@ -313,7 +387,8 @@ const GAP: f64 = 10.0;
 fn blend_heat(picture: &mut RgbImage, map: &DensityMap) {
     let grid = &map.grid;
     let (width, height) = (f64::from(picture.width()), f64::from(picture.height()));
-    // Place of a pixel among the cells' centres: the cell before it, the one behind, and how far it is to that one.
+    // Place of a pixel among the cells' centres: the cell before it, the one behind, and how far it
+    // is to that one.
     let between = |pixel: u32, length: f64, start: f64, extent: f64, cells: usize| {
         let place = ((f64::from(pixel) + 0.5) / length - start) / extent * cells as f64 - 0.5;
         let place = place.clamp(0.0, (cells - 1) as f64);
@@ -334,38 +409,58 @@ fn blend_heat(picture: &mut RgbImage, map: &DensityMap) {
     }
 }
 
-/// The `limit` pictures of the largest error, with density, true centres and labelled area; returns how many there are.
-pub fn worst(path: &Path, title: &str, samples: &[Sample], counted: &[Counted], limit: usize) -> Result<usize> {
+/// The `limit` pictures of the largest error, with density, true centres and labelled area; returns
+/// how many there are.
+pub fn worst(
+    path: &Path,
+    title: &str,
+    samples: &[Sample],
+    counted: &[Counted],
+    limit: usize,
+) -> Result<usize> {
     let mut order: Vec<usize> = (0..counted.len()).collect();
     order.sort_by(|&a, &b| counted[b].line.error().abs().total_cmp(&counted[a].line.error().abs()));
     order.truncate(limit);
     let columns = (order.len() as f64).sqrt().ceil().clamp(1.0, 4.0) as usize;
     let scaled = |sample: &Sample| {
-        let scale = (f64::from(TILE.0) / sample.width as f64).min(f64::from(TILE.1) / sample.height as f64);
+        let scale =
+            (f64::from(TILE.0) / sample.width as f64).min(f64::from(TILE.1) / sample.height as f64);
         let side = |pixels: usize| ((pixels as f64 * scale).round() as u32).max(1);
         (side(sample.width), side(sample.height), scale)
     };
     // A row is as high as its highest picture.
     let rows: Vec<&[usize]> = order.chunks(columns).collect();
-    let highs: Vec<f64> =
-        rows.iter().map(|row| row.iter().map(|&i| f64::from(scaled(&samples[i]).1)).fold(0.0, f64::max)).collect();
+    let highs: Vec<f64> = rows
+        .iter()
+        .map(|row| row.iter().map(|&i| f64::from(scaled(&samples[i]).1)).fold(0.0, f64::max))
+        .collect();
     let width = columns as f64 * (f64::from(TILE.0) + GAP) + GAP;
     let head = 66.0;
     let height = head + highs.iter().map(|high| high + CAPTION + GAP).sum::<f64>() + GAP;
     let canvas = Canvas::new(width as i32, height as i32, [0.09, 0.1, 0.12])?;
     canvas.color([1.0; 3], 1.0);
-    canvas.text(GAP, 10.0, &format!("Largest errors: {title}"), Font(18.0, true), Align::Left, width - 2.0 * GAP);
+    canvas.text(
+        GAP,
+        10.0,
+        &format!("Largest errors: {title}"),
+        Font(18.0, true),
+        Align::Left,
+        width - 2.0 * GAP,
+    );
     canvas.color([0.68, 0.71, 0.76], 1.0);
-    let words = format!("{}; heat: density; dots: true centres; dashes: labelled area", note(counted));
+    let words =
+        format!("{}; heat: density; dots: true centres; dashes: labelled area", note(counted));
     canvas.text(GAP, 37.0, &words, Font(13.0, false), Align::Left, width - 2.0 * GAP);
     let mut top = head;
     for (row, high) in rows.iter().zip(&highs) {
         for (column, &index) in row.iter().enumerate() {
             let (sample, Counted { line, density }) = (&samples[index], &counted[index]);
             let (across, down, scale) = scaled(sample);
-            let left = GAP + column as f64 * (f64::from(TILE.0) + GAP) + f64::from(TILE.0 - across) / 2.0;
+            let left =
+                GAP + column as f64 * (f64::from(TILE.0) + GAP) + f64::from(TILE.0 - across) / 2.0;
             let upper = top + (high - f64::from(down)) / 2.0;
-            let mut picture = imageops::resize(&read(sample)?, across, down, imageops::FilterType::Triangle);
+            let mut picture =
+                imageops::resize(&read(sample)?, across, down, imageops::FilterType::Triangle);
             if let Some(map) = density {
                 blend_heat(&mut picture, map);
             }
@@ -393,7 +488,14 @@ pub fn worst(path: &Path, title: &str, samples: &[Sample], counted: &[Counted], 
             let below = top + high + 3.0;
             canvas.color([1.0; 3], 1.0);
             let words = format!("{:.1} counted, {} true", line.count, line.truth);
-            let used = canvas.text(left, below, &words, Font(14.0, true), Align::Left, f64::from(TILE.0) - 70.0);
+            let used = canvas.text(
+                left,
+                below,
+                &words,
+                Font(14.0, true),
+                Align::Left,
+                f64::from(TILE.0) - 70.0,
+            );
             canvas.color(if line.error() > 0.0 { [1.0, 0.62, 0.4] } else { [0.5, 0.78, 1.0] }, 1.0);
             let most = f64::from(TILE.0) - used - 10.0;
             canvas.text(
@@ -405,9 +507,17 @@ pub fn worst(path: &Path, title: &str, samples: &[Sample], counted: &[Counted], 
                 most,
             );
             canvas.color([0.68, 0.71, 0.76], 1.0);
-            let name =
-                Path::new(&line.file).file_name().map_or(line.file.as_str().into(), |name| name.to_string_lossy());
-            canvas.text(left, below + 19.0, &name, Font(12.0, false), Align::Left, f64::from(TILE.0));
+            let name = Path::new(&line.file)
+                .file_name()
+                .map_or(line.file.as_str().into(), |name| name.to_string_lossy());
+            canvas.text(
+                left,
+                below + 19.0,
+                &name,
+                Font(12.0, false),
+                Align::Left,
+                f64::from(TILE.0),
+            );
         }
         top += high + CAPTION + GAP;
     }
@@ -422,12 +532,23 @@ mod tests {
 
     #[test]
     fn steps_are_ones_twos_and_fives() {
-        for (span, wanted, step) in
-            [(10.0, 5.0, 2.0), (0.9, 9.0, 0.1), (130.0, 7.0, 20.0), (1.0, 32.0, 0.05), (41.0, 9.0, 5.0)]
-        {
-            assert!((nice_step(span, wanted) - step).abs() < 1e-12, "{span}/{wanted}: {}", nice_step(span, wanted));
+        for (span, wanted, step) in [
+            (10.0, 5.0, 2.0),
+            (0.9, 9.0, 0.1),
+            (130.0, 7.0, 20.0),
+            (1.0, 32.0, 0.05),
+            (41.0, 9.0, 5.0),
+        ] {
+            assert!(
+                (nice_step(span, wanted) - step).abs() < 1e-12,
+                "{span}/{wanted}: {}",
+                nice_step(span, wanted)
+            );
         }
-        assert_eq!((tick(-0.0, 0.5), tick(1.5, 0.5), tick(20.0, 20.0)), ("0.0".into(), "1.5".into(), "20".into()));
+        assert_eq!(
+            (tick(-0.0, 0.5), tick(1.5, 0.5), tick(20.0, 20.0)),
+            ("0.0".into(), "1.5".into(), "20".into())
+        );
     }
 
     #[test]
@@ -435,7 +556,10 @@ mod tests {
         use vehiclecount_core::density::{Grid, Rect};
         let mut cells = [0.0f32; 16];
         cells[2 * 4 + 1] = 0.5;
-        let map = DensityMap { grid: Grid { columns: 4, rows: 4, rect: Rect::FRAME }, cells: cells.as_slice().into() };
+        let map = DensityMap {
+            grid: Grid { columns: 4, rows: 4, rect: Rect::FRAME },
+            cells: cells.as_slice().into(),
+        };
         let mut picture = RgbImage::from_pixel(40, 40, image::Rgb([100, 100, 100]));
         blend_heat(&mut picture, &map);
         assert_eq!(picture.get_pixel(35, 5).0, [100, 100, 100]);

@@ -88,8 +88,9 @@ impl Chance {
     }
 }
 
-/// Percentile intervals (Efron 1979): as many units as there are, drawn with replacement, measured together, over and over. A unit is a
-/// scene with all its pictures (Field and Welsh 2007) or a picture.
+/// Percentile intervals (Efron 1979): as many units as there are, drawn with replacement, measured
+/// together, over and over. A unit is a scene with all its pictures (Field and Welsh 2007) or a
+/// picture.
 fn bootstrap(units: &[Sums]) -> [(f64, f64); MEASURES] {
     let mut chance = Chance(SEED);
     let mut drawn: [Vec<f64>; MEASURES] = std::array::from_fn(|_| Vec::with_capacity(DRAWS));
@@ -142,7 +143,10 @@ pub fn summarise(samples: &[Sample], counted: &[Counted], per_scene: bool) -> Ve
     let mut rows = Vec::new();
     for (kind, scenes) in &kinds {
         if kinds.len() > 1 {
-            rows.push(row((*kind).to_owned(), &scenes.values().flatten().copied().collect::<Vec<_>>()));
+            rows.push(row(
+                (*kind).to_owned(),
+                &scenes.values().flatten().copied().collect::<Vec<_>>(),
+            ));
         }
         if per_scene {
             rows.extend(scenes.iter().map(|(scene, pictures)| row(format!("  {scene}"), pictures)));
@@ -194,13 +198,14 @@ fn interval((low, high): (f64, f64), form: Form) -> String {
 /// The table, in at most 132 columns where names are short.
 pub fn table(rows: &[Row]) -> String {
     let wide = rows.iter().map(|row| row.name.chars().count()).max().unwrap_or(0).max(8);
-    let line = |name: &str, images: &str, truth: &str, cells: [String; COLUMNS.len()], mean: &str| {
-        let mut text = format!("{name:wide$}  {images:>6}  {truth:>5} ");
-        for (cell, (_, width, _)) in cells.iter().zip(COLUMNS) {
-            let _ = write!(text, " {cell:>width$}");
-        }
-        format!("{} {mean:>6}", text).trim_end().to_owned() + "\n"
-    };
+    let line =
+        |name: &str, images: &str, truth: &str, cells: [String; COLUMNS.len()], mean: &str| {
+            let mut text = format!("{name:wide$}  {images:>6}  {truth:>5} ");
+            for (cell, (_, width, _)) in cells.iter().zip(COLUMNS) {
+                let _ = write!(text, " {cell:>width$}");
+            }
+            format!("{} {mean:>6}", text).trim_end().to_owned() + "\n"
+        };
     let heads = COLUMNS.map(|(head, ..)| head.to_owned());
     let mut text = line("", "images", "truth", heads, "mean");
     for row in rows {
@@ -252,7 +257,8 @@ mod tests {
 
     #[test]
     fn measures_are_those_of_the_textbook() {
-        let (samples, counted): (Vec<_>, Vec<_>) = [counted("a", 1.0, 2.0), counted("a", 4.0, 6.0)].into_iter().unzip();
+        let (samples, counted): (Vec<_>, Vec<_>) =
+            [counted("a", 1.0, 2.0), counted("a", 4.0, 6.0)].into_iter().unzip();
         let rows = summarise(&samples, &counted, false);
         assert_eq!(rows.len(), 1);
         let [mae, relative, share, bias, rmse, game1, game2, _] = rows[0].values;
@@ -302,6 +308,9 @@ mod tests {
         let pictures = [counted("roof", 0.25, 0.0), counted("roof", 1.25, 0.0)];
         let (samples, counted): (Vec<_>, Vec<_>) = pictures.into_iter().unzip();
         let text = table(&summarise(&samples, &counted, false));
-        assert!(text.contains("max 1.25") && !text.contains("NaN") && !text.contains("inf"), "{text}");
+        assert!(
+            text.contains("max 1.25") && !text.contains("NaN") && !text.contains("inf"),
+            "{text}"
+        );
     }
 }

@@ -30,7 +30,8 @@ pub enum State {
 
 impl State {
     /// All states.
-    pub const ALL: [Self; 5] = [Self::Connecting, Self::Live, Self::Stalled, Self::Waiting, Self::Refused];
+    pub const ALL: [Self; 5] =
+        [Self::Connecting, Self::Live, Self::Stalled, Self::Waiting, Self::Refused];
 
     /// Its name.
     pub fn name(self) -> &'static str {

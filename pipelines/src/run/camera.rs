@@ -137,7 +137,11 @@ impl Drop for StopLast {
 
 /// The counter of a camera, and an end for its pictures. Gives the pads where they come in and
 /// leave.
-fn counting(pipeline: &gst::Pipeline, camera: &Camera, counter: &Counter) -> Result<(gst::Pad, gst::Pad)> {
+fn counting(
+    pipeline: &gst::Pipeline,
+    camera: &Camera,
+    counter: &Counter,
+) -> Result<(gst::Pad, gst::Pad)> {
     let settings = &camera.settings;
     let element = engine::counter(counter)?;
     element.set_property("smoothing", settings.smoothing.as_secs_f64());
@@ -168,7 +172,14 @@ fn source(camera: &Camera, pipeline: &gst::Pipeline, sink: gst::Pad) -> Box<dyn 
         Place::Rtsp(address) => {
             let udp = settings.transport == Transport::Udp;
             let options = RtspOptions { insecure: settings.insecure, udp, ..Default::default() };
-            Box::new(RtspSource::new(settings.name.clone(), address.clone(), options, pipeline, sink, now))
+            Box::new(RtspSource::new(
+                settings.name.clone(),
+                address.clone(),
+                options,
+                pipeline,
+                sink,
+                now,
+            ))
         }
         Place::File(path) => local(Local::File(path.clone())),
         Place::Simulated(view) => local(Local::Simulated(engine::word(view))),
@@ -186,10 +197,15 @@ fn thin(sink: &gst::Pad, index: usize, shared: &Shared) {
             status.received += 1;
             status.heard = Some(Instant::now());
         }
-        let time = info.buffer().and_then(|buffer| buffer.pts()).map(|time| time.nseconds() as f64 / 1e9);
+        let time =
+            info.buffer().and_then(|buffer| buffer.pts()).map(|time| time.nseconds() as f64 / 1e9);
         let mut is_due = turns.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
         // Not `Drop`, as for the ends of streams.
-        if time.is_none_or(&mut *is_due) { gst::PadProbeReturn::Ok } else { gst::PadProbeReturn::Handled }
+        if time.is_none_or(&mut *is_due) {
+            gst::PadProbeReturn::Ok
+        } else {
+            gst::PadProbeReturn::Handled
+        }
     });
 }
 
@@ -214,7 +230,11 @@ impl Turns {
             return false;
         }
         let late = self.next.map_or(f64::INFINITY, |next| time - next);
-        self.next = Some(if late.abs() < self.period { time - late + self.period } else { time + self.period });
+        self.next = Some(if late.abs() < self.period {
+            time - late + self.period
+        } else {
+            time + self.period
+        });
         true
     }
 }
@@ -228,8 +248,12 @@ fn report(end: &gst::Pad, index: usize, shared: &Shared) {
         };
         let time = unix_time();
         let camera = &board.cameras[index];
-        let sample =
-            counts(&report, camera.hold).map(|counts| Sample { camera: index, time, counts, stale: report.stale });
+        let sample = counts(&report, camera.hold).map(|counts| Sample {
+            camera: index,
+            time,
+            counts,
+            stale: report.stale,
+        });
         {
             let mut status = camera.status();
             status.counted += u64::from(report.count.is_some() && !report.stale);
@@ -307,7 +331,8 @@ mod tests {
             (12.5, 5.0, 500),
         ] {
             let jitter = [0.0, 0.0004, -0.0004];
-            let times = (0..(100.0 * fps) as usize).map(|frame| frame as f64 / fps + jitter[frame % 3]);
+            let times =
+                (0..(100.0 * fps) as usize).map(|frame| frame as f64 / fps + jitter[frame % 3]);
             let counted = due(&mut Turns::new(rate), times);
             assert!(counted.abs_diff(expected) <= 1, "{counted} of {fps} a second at {rate}");
         }
@@ -318,7 +343,12 @@ mod tests {
         let mut turns = Turns::new(1.0);
         assert_eq!(due(&mut turns, (0..100).map(|frame| f64::from(frame) / 10.0)), 10);
         // A new connection begins at zero, or an hour later.
-        assert!((10..=11).contains(&due(&mut turns, (0..100).map(|frame| f64::from(frame) / 10.0))));
-        assert!((10..=11).contains(&due(&mut turns, (0..100).map(|frame| 3600.0 + f64::from(frame) / 10.0))));
+        assert!(
+            (10..=11).contains(&due(&mut turns, (0..100).map(|frame| f64::from(frame) / 10.0)))
+        );
+        assert!(
+            (10..=11)
+                .contains(&due(&mut turns, (0..100).map(|frame| 3600.0 + f64::from(frame) / 10.0)))
+        );
     }
 }

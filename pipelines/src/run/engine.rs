@@ -40,7 +40,10 @@ impl OpenEngine {
     ///
     /// # Errors
     /// Why it does not open.
-    pub fn open(settings: &Counter, mut wait: impl FnMut(Option<String>) -> bool) -> Result<Option<(Self, Engine)>> {
+    pub fn open(
+        settings: &Counter,
+        mut wait: impl FnMut(Option<String>) -> bool,
+    ) -> Result<Option<(Self, Engine)>> {
         let pipeline = gst::Pipeline::new();
         pipeline.add(&counter(settings)?)?;
         let bus = pipeline.bus().context("a pipeline has a bus")?;
@@ -51,8 +54,12 @@ impl OpenEngine {
             let mut said = None;
             match message.as_deref().map(gst::MessageRef::view) {
                 Some(gst::MessageView::Error(error)) => bail!("{}", Reason::of(error)),
-                Some(gst::MessageView::Progress(progress)) => said = Some(progress.get().2.to_string()),
-                Some(gst::MessageView::Element(element)) if element.has_name("vehiclecount-engine") => {
+                Some(gst::MessageView::Progress(progress)) => {
+                    said = Some(progress.get().2.to_string())
+                }
+                Some(gst::MessageView::Element(element))
+                    if element.has_name("vehiclecount-engine") =>
+                {
                     let structure = element.structure().context("the message says something")?;
                     let word = |name: &str| structure.get::<String>(name).unwrap_or_default();
                     let engine = Engine {

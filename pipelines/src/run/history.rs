@@ -85,11 +85,14 @@ impl History {
         let open = || -> Result<Connection> {
             let connection = Connection::open(path)?;
             connection.busy_timeout(BUSY)?;
-            let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+            let version: i64 =
+                connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
             ensure!(version <= VERSION, "it was written by a later version");
             let is_new = version == 0;
             if is_new {
-                let tables: i64 = connection.query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
+                let tables: i64 =
+                    connection
+                        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
                 ensure!(tables == 0, "it is a database of something else");
             }
             connection.pragma_update(None, "journal_mode", "WAL")?;
@@ -99,7 +102,8 @@ impl History {
             }
             Ok(connection)
         };
-        let connection = open().with_context(|| format!("the history {}: {remedy}", path.display()))?;
+        let connection =
+            open().with_context(|| format!("the history {}: {remedy}", path.display()))?;
         let waiting = VecDeque::new();
         Ok(Self { connection, keep_days, waiting, pruned: 0.0, is_failing: false, lost: 0 })
     }
@@ -109,7 +113,8 @@ impl History {
     /// # Errors
     /// The file cannot be read.
     pub fn events(&self, number: usize) -> Result<Vec<Event>> {
-        let mut query = self.connection.prepare("SELECT event FROM event ORDER BY id DESC LIMIT ?1")?;
+        let mut query =
+            self.connection.prepare("SELECT event FROM event ORDER BY id DESC LIMIT ?1")?;
         let rows = query.query_map(params![number as i64], |row| row.get::<_, String>(0))?;
         let mut events = Vec::new();
         for text in rows {
@@ -129,10 +134,16 @@ impl History {
         let transaction = self.connection.transaction()?;
         for (window, days) in SHORT {
             let before = before(days.min(self.keep_days)) as i64;
-            transaction.execute("DELETE FROM record WHERE length = ?1 AND start < ?2", params![window, before])?;
+            transaction.execute(
+                "DELETE FROM record WHERE length = ?1 AND start < ?2",
+                params![window, before],
+            )?;
         }
         let before = before(self.keep_days);
-        transaction.execute("DELETE FROM record WHERE length > 60 AND start < ?1", params![before as i64])?;
+        transaction.execute(
+            "DELETE FROM record WHERE length > 60 AND start < ?1",
+            params![before as i64],
+        )?;
         transaction.execute("DELETE FROM event WHERE time < ?1", params![before])?;
         transaction.commit()?;
         Ok(())
@@ -142,7 +153,8 @@ impl History {
         let transaction = self.connection.transaction()?;
         {
             let mut record = transaction.prepare(INSERT)?;
-            let mut event = transaction.prepare("INSERT INTO event (time, event) VALUES (?1, ?2)")?;
+            let mut event =
+                transaction.prepare("INSERT INTO event (time, event) VALUES (?1, ?2)")?;
             for entry in &self.waiting {
                 match entry {
                     Entry::Record(entry) => record.execute(named_params! {
@@ -160,7 +172,9 @@ impl History {
                         ":dense": entry.levels.dense,
                         ":jammed": entry.levels.jammed,
                     })?,
-                    Entry::Event(entry) => event.execute(params![entry.time, serde_json::to_string(entry)?])?,
+                    Entry::Event(entry) => {
+                        event.execute(params![entry.time, serde_json::to_string(entry)?])?
+                    }
                 };
             }
         }
@@ -176,8 +190,12 @@ impl Store for History {
         self.waiting.extend(events.iter().cloned().map(Entry::Event));
         let written = self.write();
         match (&written, self.is_failing) {
-            (Ok(()), true) => log(&format!("the history is written again; {} entries are lost", self.lost)),
-            (Err(error), false) => log(&format!("the history cannot be written, and waits: {error:#}")),
+            (Ok(()), true) => {
+                log(&format!("the history is written again; {} entries are lost", self.lost))
+            }
+            (Err(error), false) => {
+                log(&format!("the history cannot be written, and waits: {error:#}"))
+            }
             _ => {}
         }
         self.is_failing = written.is_err();
@@ -245,7 +263,12 @@ fn record(row: &Row) -> rusqlite::Result<WindowRecord> {
         mean: row.get(6)?,
         max: row.get(7)?,
         p95: row.get(8)?,
-        levels: LevelShares { free: row.get(9)?, moderate: row.get(10)?, dense: row.get(11)?, jammed: row.get(12)? },
+        levels: LevelShares {
+            free: row.get(9)?,
+            moderate: row.get(10)?,
+            dense: row.get(11)?,
+            jammed: row.get(12)?,
+        },
     })
 }
 
@@ -271,7 +294,8 @@ mod tests {
     }
 
     fn all(path: &Path, window: u32) -> Vec<WindowRecord> {
-        let question = Question { camera: "north".to_owned(), region: None, window, from: 0, to: i64::MAX };
+        let question =
+            Question { camera: "north".to_owned(), region: None, window, from: 0, to: i64::MAX };
         read(path, &question).unwrap()
     }
 
@@ -282,7 +306,10 @@ mod tests {
         let left = WindowRecord { region: Some("left".to_owned()), ..record(10, 40, 10.0, 1.0) };
         let event = Event { time: 7.0, camera: "north".to_owned(), kind: EventKind::CameraBack };
         let mut history = History::open(&path, 400).unwrap();
-        history.store(&[record(10, 40, 10.0, 3.0), record(10, 30, 10.0, 2.0), left.clone()], &[event.clone()]);
+        history.store(
+            &[record(10, 40, 10.0, 3.0), record(10, 30, 10.0, 2.0), left.clone()],
+            &[event.clone()],
+        );
         drop(history);
         let history = History::open(&path, 400).unwrap();
         assert_eq!(history.events(10).unwrap(), [event]);
@@ -317,7 +344,11 @@ mod tests {
         let mut history = History::open(&path, 400).unwrap();
         let day = 86_400;
         let now = 1000 * day;
-        let event = |time: u64| Event { time: time as f64, camera: "north".to_owned(), kind: EventKind::CameraBack };
+        let event = |time: u64| Event {
+            time: time as f64,
+            camera: "north".to_owned(),
+            kind: EventKind::CameraBack,
+        };
         for days in [1, 3, 15, 399, 401] {
             for window in [10, 60, 900, 3600] {
                 history.store(&[record(window, now - days * day, 10.0, 1.0)], &[]);
@@ -351,7 +382,8 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let refused = |path: &Path| format!("{:#}", History::open(path, 400).err().unwrap());
         let text = folder.path().join("text");
-        std::fs::write(&text, "something else, longer than the header of a database: ".repeat(20)).unwrap();
+        std::fs::write(&text, "something else, longer than the header of a database: ".repeat(20))
+            .unwrap();
         assert!(refused(&text).contains("not a database"), "{}", refused(&text));
         let other = folder.path().join("other.db");
         Connection::open(&other).unwrap().execute_batch("CREATE TABLE a (b)").unwrap();

@@ -46,7 +46,8 @@ impl Server {
     /// The address cannot be listened on.
     pub fn start(listen: SocketAddr, board: Arc<Board>) -> Result<Self> {
         let remedy = "choose another one with [http] listen; port 0 takes any that is free";
-        let listener = TcpListener::bind(listen).with_context(|| format!("cannot listen on {listen}: {remedy}"))?;
+        let listener = TcpListener::bind(listen)
+            .with_context(|| format!("cannot listen on {listen}: {remedy}"))?;
         listener.set_nonblocking(true)?;
         let address = listener.local_addr()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
@@ -105,8 +106,10 @@ fn router(board: Arc<Board>, loopback: bool) -> Router {
         .route("/counts", get(counts))
         .route("/events", get(events))
         .route("/history", get(history));
-    let app = Router::new().route("/", get(page)).route("/metrics", get(scrape)).nest("/api/v1", api);
-    let app = app.fallback(|| async { error(StatusCode::NOT_FOUND, "there is nothing of this path") });
+    let app =
+        Router::new().route("/", get(page)).route("/metrics", get(scrape)).nest("/api/v1", api);
+    let app =
+        app.fallback(|| async { error(StatusCode::NOT_FOUND, "there is nothing of this path") });
     let app = app.layer(middleware::from_fn(headers));
     let app = if loopback { app.layer(middleware::from_fn(known_host)) } else { app };
     app.with_state(board)
@@ -118,8 +121,10 @@ fn error(status: StatusCode, what: &str) -> Response {
 
 /// A page of elsewhere that resolves its own name to the loopback address is not to read this one.
 async fn known_host(request: Request, next: Next) -> Response {
-    let host = request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
-    let name = host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
+    let host =
+        request.headers().get(header::HOST).and_then(|host| host.to_str().ok()).unwrap_or_default();
+    let name =
+        host.rsplit_once(':').filter(|(_, port)| port.bytes().all(|byte| byte.is_ascii_digit()));
     let name = name.map_or(host, |(name, _)| name).trim_matches(['[', ']']);
     if name.eq_ignore_ascii_case("localhost") || name.parse::<std::net::IpAddr>().is_ok() {
         return next.run(request).await;
@@ -143,7 +148,8 @@ async fn headers(request: Request, next: Next) -> Response {
 }
 
 async fn page() -> Response {
-    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], include_str!("page.html")).into_response()
+    ([(header::CONTENT_TYPE, "text/html; charset=utf-8")], include_str!("page.html"))
+        .into_response()
 }
 
 async fn scrape(Shared(board): Shared<Arc<Board>>) -> Response {
@@ -157,7 +163,10 @@ async fn scrape(Shared(board): Shared<Arc<Board>>) -> Response {
 fn health(wrong: Option<String>) -> Response {
     match wrong {
         None => Json(json!({ "status": "ok" })).into_response(),
-        Some(reason) => (StatusCode::SERVICE_UNAVAILABLE, Json(json!({ "status": "unavailable", "reason": reason })))
+        Some(reason) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            Json(json!({ "status": "unavailable", "reason": reason })),
+        )
             .into_response(),
     }
 }
@@ -165,7 +174,8 @@ fn health(wrong: Option<String>) -> Response {
 fn dead(board: &Board) -> Option<String> {
     let silence = board.silence();
     let started = board.engine().is_some();
-    (started && silence > DEAD).then(|| format!("counts were not recorded for {} s", silence.as_secs()))
+    (started && silence > DEAD)
+        .then(|| format!("counts were not recorded for {} s", silence.as_secs()))
 }
 
 async fn live(Shared(board): Shared<Arc<Board>>) -> Response {
@@ -218,7 +228,10 @@ struct HistoryQuery {
     to: Option<i64>,
 }
 
-async fn history(Shared(board): Shared<Arc<Board>>, query: Result<Query<HistoryQuery>, QueryRejection>) -> Response {
+async fn history(
+    Shared(board): Shared<Arc<Board>>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Response {
     let query = match query {
         Ok(Query(query)) => query,
         Err(rejection) => return error(StatusCode::BAD_REQUEST, &rejection.body_text()),
@@ -290,7 +303,10 @@ fn counted(current: Option<(f64, FrameReport)>) -> Value {
     let regions: Vec<_> = regions.collect();
     let mut value = count(report.count);
     let age = report.age as f64 / 1e9;
-    merge(&mut value, &json!({ "time": three(time), "stale": report.stale, "age": three(age), "regions": regions }));
+    merge(
+        &mut value,
+        &json!({ "time": three(time), "stale": report.stale, "age": three(age), "regions": regions }),
+    );
     value
 }
 

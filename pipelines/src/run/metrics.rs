@@ -49,7 +49,10 @@ impl Metrics {
             let now = camera.status().state;
             let name = camera.settings.name.clone();
             let series = move |state: State| {
-                (vec![("camera", name.clone()), ("state", state.name().to_owned())], f64::from(u8::from(state == now)))
+                (
+                    vec![("camera", name.clone()), ("state", state.name().to_owned())],
+                    f64::from(u8::from(state == now)),
+                )
             };
             State::ALL.map(series)
         };
@@ -96,7 +99,11 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let gauges: [(&str, &str, Series); 6] = [
             ("camera_state", "1 for the state that the camera is in", self.states()),
-            ("vehicles", "Vehicles in the frame; no series where there is no count of the moment", self.vehicles()),
+            (
+                "vehicles",
+                "Vehicles in the frame; no series where there is no count of the moment",
+                self.vehicles(),
+            ),
             ("region_vehicles", "Vehicles in a region", self.region_vehicles()),
             (
                 "count_age_seconds",
@@ -126,8 +133,16 @@ impl Collector for Metrics {
                 "Pictures that came from the camera",
                 self.cameras(|_, status| Some(status.received as f64)),
             ),
-            ("frames_counted", "Pictures that were counted", self.cameras(|_, status| Some(status.counted as f64))),
-            ("frames_stale", "Pictures with a stale count", self.cameras(|_, status| Some(status.stale as f64))),
+            (
+                "frames_counted",
+                "Pictures that were counted",
+                self.cameras(|_, status| Some(status.counted as f64)),
+            ),
+            (
+                "frames_stale",
+                "Pictures with a stale count",
+                self.cameras(|_, status| Some(status.stale as f64)),
+            ),
             (
                 "connection_failures",
                 "Connections that failed or broke",

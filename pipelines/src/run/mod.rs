@@ -64,7 +64,10 @@ pub fn run(options: &Options) -> Result<()> {
     };
     let server = Server::start(service.listen, board.clone())?;
     if !server.address().ip().is_loopback() {
-        log(&format!("all who reach {} see cameras and counts: there is no password", server.address()));
+        log(&format!(
+            "all who reach {} see cameras and counts: there is no password",
+            server.address()
+        ));
     }
     let (begin, mut told) = (Instant::now(), false);
     let opened = OpenEngine::open(&service.counter, |said| {

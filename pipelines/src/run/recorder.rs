@@ -62,7 +62,8 @@ impl Recorder {
     pub fn new(board: Arc<Board>, store: Option<Box<dyn Store>>) -> Self {
         let account = |camera: &super::board::Camera| {
             let settings = &camera.settings;
-            let regions: Vec<_> = settings.regions.regions.iter().map(|region| region.name.clone()).collect();
+            let regions: Vec<_> =
+                settings.regions.regions.iter().map(|region| region.name.clone()).collect();
             Account {
                 windows: Windows::new(&settings.name, &regions, camera.hold.as_secs_f64()),
                 events: Events::new(&settings.name, &regions, SETTLE),
@@ -86,7 +87,8 @@ impl Recorder {
         for (account, camera) in self.accounts.iter_mut().zip(&self.board.cameras) {
             records.extend(account.windows.advance(time));
             let status = camera.status();
-            let lost = (status.state != State::Live).then(|| status.reason.clone().unwrap_or_default());
+            let lost =
+                (status.state != State::Live).then(|| status.reason.clone().unwrap_or_default());
             drop(status);
             events.extend(account.events.presence(time, lost.as_deref()));
         }
@@ -99,12 +101,15 @@ impl Recorder {
 
     /// Ends all windows where they are.
     pub fn finish(&mut self, time: f64) {
-        let records: Vec<_> = self.accounts.iter_mut().flat_map(|account| account.windows.finish(time)).collect();
+        let records: Vec<_> =
+            self.accounts.iter_mut().flat_map(|account| account.windows.finish(time)).collect();
         self.keep(&records, Vec::new());
     }
 
     fn keep(&mut self, records: &[WindowRecord], events: Vec<Event>) {
-        if let Some(store) = self.store.as_mut().filter(|_| !records.is_empty() || !events.is_empty()) {
+        if let Some(store) =
+            self.store.as_mut().filter(|_| !records.is_empty() || !events.is_empty())
+        {
             store.store(records, &events);
         }
         for event in events {
@@ -139,7 +144,9 @@ impl RecorderThread {
     /// No thread can be made.
     pub fn start(recorder: Recorder) -> Result<(Self, SyncSender<Sample>)> {
         let (send, samples) = sync_channel(ROOM);
-        let thread = thread::Builder::new().name("recorder".to_owned()).spawn(move || recorder.work(&samples));
+        let thread = thread::Builder::new()
+            .name("recorder".to_owned())
+            .spawn(move || recorder.work(&samples));
         Ok((Self(Some(thread.context("no thread for the recorder")?)), send))
     }
 }

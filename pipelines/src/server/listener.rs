@@ -22,9 +22,9 @@ impl Listener {
         let main_loop = glib::MainLoop::new(Some(&context), false);
         server.set_address(address);
         server.set_service(&port.to_string());
-        server
-            .attach(Some(&context))
-            .map_err(|_| anyhow!("the RTSP server cannot listen on {address}:{port}; is the port taken?"))?;
+        server.attach(Some(&context)).map_err(|_| {
+            anyhow!("the RTSP server cannot listen on {address}:{port}; is the port taken?")
+        })?;
         let own = main_loop.clone();
         let thread = thread::Builder::new().name("rtsp-server".to_owned()).spawn(move || {
             let run = context.with_thread_default(|| own.run());

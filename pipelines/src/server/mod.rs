@@ -26,7 +26,8 @@ const REMEMBERED: usize = 15_000;
 
 impl Truths {
     fn note(&self, count: u32) {
-        let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
+        let now =
+            SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
         let mut truths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if truths.len() == REMEMBERED {
             truths.pop_front();
@@ -37,7 +38,8 @@ impl Truths {
     /// The true count at `time`, if a frame was shown within half of `frame` seconds of it.
     pub fn at(&self, time: f64, frame: f64) -> Option<u32> {
         let truths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let nearest = truths.iter().min_by(|a, b| (a.0 - time).abs().total_cmp(&(b.0 - time).abs()))?;
+        let nearest =
+            truths.iter().min_by(|a, b| (a.0 - time).abs().total_cmp(&(b.0 - time).abs()))?;
         ((nearest.0 - time).abs() <= frame * 0.5).then_some(nearest.1)
     }
 }
@@ -69,7 +71,12 @@ pub struct Server {
 }
 
 /// What makes the camera of `show` for those who watch it: one for all of them, as with a real one.
-fn factory(show: &Show, fps: u32, truths: &Truths, fault: &Fault) -> gst_rtsp_server::RTSPMediaFactory {
+fn factory(
+    show: &Show,
+    fps: u32,
+    truths: &Truths,
+    fault: &Fault,
+) -> gst_rtsp_server::RTSPMediaFactory {
     let factory = gst_rtsp_server::RTSPMediaFactory::new();
     factory.set_launch(&show.launch(fps));
     factory.set_shared(true);
@@ -81,7 +88,10 @@ fn factory(show: &Show, fps: u32, truths: &Truths, fault: &Fault) -> gst_rtsp_se
         if let Err(error) = show.begin(&bin) {
             fault.set(Some(format!("{error:#}")));
         }
-        let Some(pad) = bin.by_name(show::CAMERA).and_then(|camera| camera.static_pad("src")) else { return };
+        let Some(pad) = bin.by_name(show::CAMERA).and_then(|camera| camera.static_pad("src"))
+        else {
+            return;
+        };
         let truths = truths.clone();
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             if let Some(truth) = info.buffer().and_then(|buffer| truth::read(buffer)) {
@@ -95,7 +105,11 @@ fn factory(show: &Show, fps: u32, truths: &Truths, fault: &Fault) -> gst_rtsp_se
 
 /// Notes the first error of the pipeline that `bin` is in.
 fn watch(bin: &gst::Bin, fault: &Fault) {
-    let Some(bus) = bin.parent().and_downcast::<gst::Pipeline>().and_then(|pipeline| pipeline.bus()) else { return };
+    let Some(bus) =
+        bin.parent().and_downcast::<gst::Pipeline>().and_then(|pipeline| pipeline.bus())
+    else {
+        return;
+    };
     bus.enable_sync_message_emission();
     let fault = fault.clone();
     bus.connect_sync_message(Some("error"), move |_, message| {

@@ -69,7 +69,9 @@ pub fn simulated(number: usize) -> Vec<Show> {
     ];
     let place = |index: usize| {
         let (viewpoint, weather, traffic) = PLACES[index % PLACES.len()];
-        Show::Simulated(format!("viewpoint={viewpoint} weather={weather} traffic={traffic} seed={index}"))
+        Show::Simulated(format!(
+            "viewpoint={viewpoint} weather={weather} traffic={traffic} seed={index}"
+        ))
     };
     (0..number).map(place).collect()
 }
@@ -86,10 +88,14 @@ pub fn shows(files: &[PathBuf], number: usize) -> Result<Vec<Show>> {
 /// What a camera is called: the file's name, or what is simulated.
 pub fn name(show: &Show) -> String {
     match show {
-        Show::File(path) => path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned(),
+        Show::File(path) => {
+            path.file_stem().unwrap_or(path.as_os_str()).to_string_lossy().into_owned()
+        }
         Show::Simulated(properties) => {
             let word = |key: &str| {
-                let value = properties.split_whitespace().find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
+                let value = properties
+                    .split_whitespace()
+                    .find_map(|pair| pair.strip_prefix(key)?.strip_prefix('='));
                 value.unwrap_or("?").to_owned()
             };
             format!("{} {}", word("viewpoint"), word("weather"))
@@ -99,7 +105,8 @@ pub fn name(show: &Show) -> String {
 
 /// Whether `path` could be a video file at all; what is inside shows when it is opened.
 fn check_input(path: &Path) -> Result<()> {
-    let size = path.metadata().with_context(|| format!("{}: cannot be read", path.display()))?.len();
+    let size =
+        path.metadata().with_context(|| format!("{}: cannot be read", path.display()))?.len();
     anyhow::ensure!(size > 0, "{}: the file is empty", path.display());
     Ok(())
 }

@@ -18,7 +18,9 @@ pub enum AddressError {
     #[error("{0}: the address has no host")]
     Host(String),
     /// A port that is no number, as of `rtsp://user:a/b@host`, whose password is not encoded.
-    #[error("{0}: the port is no number from 1 to 65535; / ? # in a user name or password are written %2F %3F %23")]
+    #[error(
+        "{0}: the port is no number from 1 to 65535; / ? # in a user name or password are written %2F %3F %23"
+    )]
     Port(String),
     /// Blanks and control characters.
     #[error("{0}: the address holds white space or a control character; a blank is written %20")]
@@ -115,7 +117,12 @@ impl FromStr for Address {
             let (user, password) = user.split_once(':').unwrap_or((user, ""));
             (decode(user), decode(password))
         });
-        Ok(Self { location: format!("{scheme}://{place}{path}"), host: host.to_owned(), port, credentials })
+        Ok(Self {
+            location: format!("{scheme}://{place}{path}"),
+            host: host.to_owned(),
+            port,
+            credentials,
+        })
     }
 }
 
@@ -149,7 +156,8 @@ impl FromStr for NamedAddress {
 
     fn from_str(text: &str) -> Result<Self, AddressError> {
         let lower = text.to_ascii_lowercase();
-        let equals = SCHEMES.iter().filter_map(|(scheme, _)| lower.find(&format!("={scheme}://"))).min();
+        let equals =
+            SCHEMES.iter().filter_map(|(scheme, _)| lower.find(&format!("={scheme}://"))).min();
         // An address may hold another one in its query.
         let equals = equals.filter(|&equals| !lower[..equals].contains("://"));
         let (name, url) = match equals {
@@ -211,7 +219,11 @@ mod tests {
 
     #[test]
     fn neither_display_nor_debug_nor_an_error_tells_a_secret() {
-        for text in ["rtsp://me:s3cret@gate/a", "rtsp://me:s3%63ret@gate/?token=s3cret", "rtsp://s3cret@gate"] {
+        for text in [
+            "rtsp://me:s3cret@gate/a",
+            "rtsp://me:s3%63ret@gate/?token=s3cret",
+            "rtsp://s3cret@gate",
+        ] {
             let address = address(text);
             let shown = format!("{address} {address:?}");
             assert!(!shown.contains("s3") && shown.contains("***@gate"), "{shown}");
@@ -249,7 +261,9 @@ mod tests {
 
     #[test]
     fn no_two_cameras_have_one_name() {
-        let names = |texts: &[&str]| names(&texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>());
+        let names = |texts: &[&str]| {
+            names(&texts.iter().map(|text| text.parse().unwrap()).collect::<Vec<_>>())
+        };
         let given = names(&["rtsp://a", "gate=rtsp://a", "rtsp://a"]).unwrap();
         assert_eq!(given, ["camera-0", "gate", "camera-2"]);
         assert_eq!(names(&["gate=rtsp://a", "gate=rtsp://b"]), Err("gate".to_owned()));

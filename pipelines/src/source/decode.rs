@@ -8,7 +8,9 @@ use gst::prelude::*;
 /// Makes an element, or says that it is missing.
 pub fn element(name: &str) -> Result<gst::Element> {
     let missing = "is missing; `vehicle-count doctor` tells which package has it";
-    gst::ElementFactory::make(name).build().map_err(|_| anyhow!("the GStreamer element {name} {missing}"))
+    gst::ElementFactory::make(name)
+        .build()
+        .map_err(|_| anyhow!("the GStreamer element {name} {missing}"))
 }
 
 /// Puts a decoder into `bin`: whatever GStreamer's installed elements read, video alone. Pictures
@@ -30,8 +32,9 @@ pub fn decoder(bin: &gst::Bin) -> Result<(gst::Element, gst::Pad)> {
     // Sound and subtitles are neither decoded nor waited for.
     decoder.connect("autoplug-continue", false, |values| {
         let caps = values.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
-        let other =
-            caps.is_some_and(|caps| kind(&caps).is_some_and(|kind| ["audio", "text", "subpicture"].contains(&kind)));
+        let other = caps.is_some_and(|caps| {
+            kind(&caps).is_some_and(|kind| ["audio", "text", "subpicture"].contains(&kind))
+        });
         Some((!other).to_value())
     });
     let place = convert.static_pad("sink").context("a filter has a sink pad")?.downgrade();
@@ -58,13 +61,30 @@ pub fn decoder(bin: &gst::Bin) -> Result<(gst::Element, gst::Pad)> {
         let unknown = lock(&unknown).clone();
         let video = |caps: &&gst::Caps| kind(caps) == Some("video");
         if let Some(caps) = decoded.iter().find(video) {
-            gst::element_error!(owner, gst::StreamError::Format, ("videoconvert does not take its pictures, {caps}"));
+            gst::element_error!(
+                owner,
+                gst::StreamError::Format,
+                ("videoconvert does not take its pictures, {caps}")
+            );
         } else if let Some(caps) = unknown.iter().find(video) {
-            gst::element_error!(owner, gst::StreamError::CodecNotFound, ("its video is {}", name(caps)));
+            gst::element_error!(
+                owner,
+                gst::StreamError::CodecNotFound,
+                ("its video is {}", name(caps))
+            );
         } else {
-            let others = decoded.iter().chain(&unknown).map(|caps| name(caps)).collect::<Vec<_>>().join(", ");
+            let others = decoded
+                .iter()
+                .chain(&unknown)
+                .map(|caps| name(caps))
+                .collect::<Vec<_>>()
+                .join(", ");
             let only = if others.is_empty() { String::new() } else { format!(", only {others}") };
-            gst::element_error!(owner, gst::StreamError::WrongType, ("there is no video in it{only}"));
+            gst::element_error!(
+                owner,
+                gst::StreamError::WrongType,
+                ("there is no video in it{only}")
+            );
         }
     });
     Ok((decoder, end))

@@ -33,5 +33,6 @@ pub fn source(path: &Path) -> Result<gst::Bin> {
 /// Whether the file begins as a JPEG does. What cannot be read, its element says.
 fn is_jpeg(path: &Path) -> bool {
     let mut begin = [0; 2];
-    File::open(path).and_then(|mut file| file.read_exact(&mut begin)).is_ok() && begin == [0xff, 0xd8]
+    File::open(path).and_then(|mut file| file.read_exact(&mut begin)).is_ok()
+        && begin == [0xff, 0xd8]
 }

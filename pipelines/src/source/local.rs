@@ -36,7 +36,14 @@ impl LocalSource {
     /// A source that will feed `sink`, from `now` on.
     pub fn new(what: Local, pipeline: &gst::Pipeline, sink: gst::Pad, now: Instant) -> Self {
         let mount = Mount::new(pipeline, sink);
-        Self { what, mount, health: Health::Connecting, backoff: Backoff::default(), retry: Some(now), since: now }
+        Self {
+            what,
+            mount,
+            health: Health::Connecting,
+            backoff: Backoff::default(),
+            retry: Some(now),
+            since: now,
+        }
     }
 
     fn connect(&mut self) -> Result<()> {
@@ -49,7 +56,10 @@ impl LocalSource {
                 source.link(&pace)?;
                 // It begins now, not when the pipeline began.
                 let offset = self.mount.running_time().unwrap_or_default();
-                source.static_pad("src").context("a source has an end")?.set_offset(offset.nseconds() as i64);
+                source
+                    .static_pad("src")
+                    .context("a source has an end")?
+                    .set_offset(offset.nseconds() as i64);
                 pace.static_pad("src")
             }
             Local::Simulated(view) => {

@@ -1,8 +1,9 @@
 //! Sources of pictures: RTSP cameras and files. Whatever they send, raw upright pictures come out.
 //!
 //! [`RtspSource`] is a camera in a pipeline: connected, watched, taken out and put back; so is
-//! [`LocalSource`], a file or simulated traffic. [`file`] makes the bin of a file. Both decode what GStreamer's installed elements can decode
-//! ([`decode`]), say why they failed ([`Reason`]), and show no secret of an address ([`redact`]).
+//! [`LocalSource`], a file or simulated traffic. [`file`] makes the bin of a file. Both decode what
+//! GStreamer's installed elements can decode ([`decode`]), say why they failed ([`Reason`]), and
+//! show no secret of an address ([`redact`]).
 
 use std::time::Instant;
 
@@ -23,7 +24,8 @@ pub use rtsp::{Health, RtspOptions, RtspSource, SILENCE};
 
 /// A source that is connected, watched, taken out and put back.
 pub trait Source {
-    /// Connects where it is time to. `heard` is when its last frame came. To be called again and again.
+    /// Connects where it is time to. `heard` is when its last frame came. To be called again and
+    /// again.
     fn tick(&mut self, now: Instant, heard: Option<Instant>);
 
     /// Takes in a message of the pipeline's bus. Gives whether it is this source's own.

@@ -60,9 +60,9 @@ impl Mount {
 
     /// Whether `object` is a part of the source.
     pub fn owns(&self, object: &gst::Object) -> bool {
-        self.source
-            .as_ref()
-            .is_some_and(|source| object == source.upcast_ref::<gst::Object>() || object.has_as_ancestor(source))
+        self.source.as_ref().is_some_and(|source| {
+            object == source.upcast_ref::<gst::Object>() || object.has_as_ancestor(source)
+        })
     }
 
     /// Puts a source in and starts it; `end` is where its pictures leave. Its end of stream becomes
@@ -73,17 +73,21 @@ impl Mount {
     pub fn put(&mut self, bin: &gst::Bin, end: &gst::Pad) -> Result<()> {
         let pad = gst::GhostPad::with_target(end).context("the source's end is linked")?;
         // The end of a camera is not the end of its place in the pipeline.
-        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |pad, info| match info.event().map(|event| event.type_()) {
-            Some(gst::EventType::Eos) => {
-                if let Some(bin) = pad.parent_element() {
-                    let message = gst::Structure::new_empty(ENDED);
-                    let _ = bin.post_message(gst::message::Element::builder(message).src(&bin).build());
+        pad.add_probe(gst::PadProbeType::EVENT_DOWNSTREAM, |pad, info| {
+            match info.event().map(|event| event.type_()) {
+                Some(gst::EventType::Eos) => {
+                    if let Some(bin) = pad.parent_element() {
+                        let message = gst::Structure::new_empty(ENDED);
+                        let _ = bin.post_message(
+                            gst::message::Element::builder(message).src(&bin).build(),
+                        );
+                    }
+                    // Not `Drop`: GStreamer then releases the event once more than there are
+                    // references.
+                    gst::PadProbeReturn::Handled
                 }
-                // Not `Drop`: GStreamer then releases the event once more than there are
-                // references.
-                gst::PadProbeReturn::Handled
+                _ => gst::PadProbeReturn::Ok,
             }
-            _ => gst::PadProbeReturn::Ok,
         });
         pad.set_active(true).context("the source's end can be activated")?;
         bin.add_pad(&pad).context("the source has one end")?;
@@ -126,7 +130,10 @@ mod tests {
         let mut backoff = Backoff::default();
         for seconds in [1.0, 2.0, 4.0, 8.0, 16.0, 32.0, 60.0, 60.0] {
             let wait = (backoff.after(now) - now).as_secs_f64();
-            assert!((seconds * 0.8..=seconds * 1.2).contains(&wait), "{wait} s instead of {seconds}");
+            assert!(
+                (seconds * 0.8..=seconds * 1.2).contains(&wait),
+                "{wait} s instead of {seconds}"
+            );
         }
         let waits: Vec<_> = (0..8).map(|_| Backoff::default().after(now)).collect();
         assert!(waits.iter().any(|wait| wait != &waits[0]));

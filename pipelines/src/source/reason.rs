@@ -39,10 +39,12 @@ impl Reason {
         let error = error.error();
         let words = || {
             let said = error.message().trim_end_matches(['.', '\n']);
-            let text = if detail.is_empty() { said.to_owned() } else { format!("{said}: {detail}") };
+            let text =
+                if detail.is_empty() { said.to_owned() } else { format!("{said}: {detail}") };
             redact::text(&text).into_owned()
         };
-        if let Some(code) = details.and_then(|details| details.get::<u32>("rtsp-status-code").ok()) {
+        if let Some(code) = details.and_then(|details| details.get::<u32>("rtsp-status-code").ok())
+        {
             let text = details.and_then(|details| details.get::<String>("rtsp-status-reason").ok());
             return match code {
                 401 => Self::Unauthorized,
@@ -52,13 +54,16 @@ impl Reason {
         if error.matches(gst::ResourceError::NotAuthorized) {
             return Self::Unauthorized;
         }
-        if error.matches(gst::CoreError::MissingPlugin) || error.matches(gst::StreamError::CodecNotFound) {
+        if error.matches(gst::CoreError::MissingPlugin)
+            || error.matches(gst::StreamError::CodecNotFound)
+        {
             return Self::Missing(words());
         }
         // rtspsrc: the result of a connection, a request or an answer, in brackets.
         let result = detail.strip_suffix(')').and_then(|detail| detail.rsplit_once('('));
         if let Some((what, result)) = result {
-            let known = ["Failed to connect.", "Could not send message.", "Could not receive message."];
+            let known =
+                ["Failed to connect.", "Could not send message.", "Could not receive message."];
             if known.contains(&what.trim()) {
                 return Self::Connection(result.to_owned());
             }
@@ -76,10 +81,16 @@ impl fmt::Display for Reason {
         match self {
             Self::Unauthorized => f.write_str("it refuses the user name or the password (401)"),
             Self::Status(404, _) => f.write_str("it has no stream of that path (404)"),
-            Self::Status(code, text) if text.is_empty() => write!(f, "it answers with status {code}"),
+            Self::Status(code, text) if text.is_empty() => {
+                write!(f, "it answers with status {code}")
+            }
             Self::Status(code, text) => write!(f, "it answers {code} {text}"),
-            Self::Connection(result) if result == "Received end-of-file" => f.write_str("it closed the connection"),
-            Self::Connection(result) if result == "Parse error" => f.write_str("what answers does not speak RTSP"),
+            Self::Connection(result) if result == "Received end-of-file" => {
+                f.write_str("it closed the connection")
+            }
+            Self::Connection(result) if result == "Parse error" => {
+                f.write_str("what answers does not speak RTSP")
+            }
             Self::Connection(result) => write!(f, "the connection failed: {result}"),
             Self::Missing(what) => write!(f, "no installed GStreamer element decodes it: {what}"),
             Self::Flow(flow) => write!(f, "the stream stopped: {flow}"),
@@ -115,7 +126,8 @@ pub fn probe(address: &Address) -> mpsc::Receiver<String> {
 /// Why `host` cannot be reached on `port`, if so.
 fn unreachable(host: &str, port: u16) -> Option<String> {
     // As it stands in a URL.
-    let place = if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    let place =
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let addresses = match (host, port).to_socket_addrs() {
         Ok(addresses) => addresses,
         Err(error) => return Some(format!("the host {host} is not known: {error}")),
@@ -132,7 +144,9 @@ fn unreachable(host: &str, port: u16) -> Option<String> {
         Some(error) => match error.kind() {
             ErrorKind::ConnectionRefused => format!("{place} refuses the connection"),
             ErrorKind::TimedOut => format!("{place} does not answer"),
-            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => format!("no route leads to {place}"),
+            ErrorKind::HostUnreachable | ErrorKind::NetworkUnreachable => {
+                format!("no route leads to {place}")
+            }
             _ => format!("{place}: {error}"),
         },
     })
@@ -156,27 +170,53 @@ mod tests {
         for (reason, said) in [
             (reason(ResourceError::NotAuthorized, "Unauthorized", ""), "user name or the password"),
             (
-                reason(ResourceError::OpenReadWrite, "Could not open.", "Failed to connect. (Generic error)"),
+                reason(
+                    ResourceError::OpenReadWrite,
+                    "Could not open.",
+                    "Failed to connect. (Generic error)",
+                ),
                 "connection failed: Generic error",
             ),
             (
-                reason(ResourceError::Read, "Nicht lesbar.", "Could not receive message. (Received end-of-file)"),
+                reason(
+                    ResourceError::Read,
+                    "Nicht lesbar.",
+                    "Could not receive message. (Received end-of-file)",
+                ),
                 "it closed the connection",
             ),
             (
-                reason(StreamError::Failed, "Internes Problem.", "streaming stopped, reason not-negotiated (-4)"),
+                reason(
+                    StreamError::Failed,
+                    "Internes Problem.",
+                    "streaming stopped, reason not-negotiated (-4)",
+                ),
                 "the stream stopped: not-negotiated",
             ),
             (
-                reason(ResourceError::Read, "Could not read.", "Could not receive message. (Parse error)"),
+                reason(
+                    ResourceError::Read,
+                    "Could not read.",
+                    "Could not receive message. (Parse error)",
+                ),
                 "does not speak RTSP",
             ),
-            (reason(CoreError::MissingPlugin, "Your installation lacks a plug-in.", ""), "lacks a plug-in"),
             (
-                reason(ResourceError::OpenRead, "Cannot open \"x\".", "system error: Permission denied"),
+                reason(CoreError::MissingPlugin, "Your installation lacks a plug-in.", ""),
+                "lacks a plug-in",
+            ),
+            (
+                reason(
+                    ResourceError::OpenRead,
+                    "Cannot open \"x\".",
+                    "system error: Permission denied",
+                ),
                 "Cannot open \"x\": system error: Permission denied",
             ),
-            (reason(StreamError::TypeNotFound, "This appears to be a text file", ""), "This appears to be a text file"),
+            (
+                reason(StreamError::TypeNotFound, "This appears to be a text file", ""),
+                "This appears to be a text file",
+            ),
         ] {
             let text = reason.to_string();
             assert!(text.contains(said), "{text} lacks {said}");
@@ -208,7 +248,8 @@ mod tests {
     #[test]
     fn no_error_tells_a_password() {
         let url = "rtsp://me:s3cret@gate/";
-        let text = reason(gst::ResourceError::NotFound, url, &format!("{url} is {url}")).to_string();
+        let text =
+            reason(gst::ResourceError::NotFound, url, &format!("{url} is {url}")).to_string();
         assert!(!text.contains("s3cret") && text.contains("gate"), "{text}");
     }
 
@@ -218,7 +259,10 @@ mod tests {
         let port = taken.local_addr().unwrap().port();
         assert_eq!(unreachable("127.0.0.1", port), None);
         drop(taken);
-        assert_eq!(unreachable("127.0.0.1", port), Some(format!("127.0.0.1:{port} refuses the connection")));
+        assert_eq!(
+            unreachable("127.0.0.1", port),
+            Some(format!("127.0.0.1:{port} refuses the connection"))
+        );
         let unknown = unreachable("no-such-host.invalid", 554).unwrap();
         assert!(unknown.starts_with("the host no-such-host.invalid is not known"), "{unknown}");
         assert!(unreachable("::1", port).unwrap().contains(&format!("[::1]:{port}")));

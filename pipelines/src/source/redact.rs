@@ -9,8 +9,10 @@ pub const MASK: &str = "***";
 
 /// Keys, in lower case, of parameters whose values are secrets. Cameras take them in the query or
 /// in the path.
-const SECRETS: [&str; 11] =
-    ["password", "passwd", "passw", "pwd", "pass", "token", "secret", "auth", "apikey", "api_key", "key"];
+const SECRETS: [&str; 11] = [
+    "password", "passwd", "passw", "pwd", "pass", "token", "secret", "auth", "apikey", "api_key",
+    "key",
+];
 
 /// The forms of `://` and of `@`: plain, and percent-encoded inside another URL.
 const AUTHORITY: [&str; 2] = ["://", "%3a%2f%2f"];
@@ -21,17 +23,22 @@ const AT: [&str; 2] = ["@", "%40"];
 pub fn text(text: &str) -> Cow<'_, str> {
     // ASCII letters alone change: positions are those in `text`.
     let lower = text.to_ascii_lowercase();
-    let Some((mut start, mut length)) = first(&lower, &AUTHORITY) else { return Cow::Borrowed(text) };
+    let Some((mut start, mut length)) = first(&lower, &AUTHORITY) else {
+        return Cow::Borrowed(text);
+    };
     let mut masked = String::with_capacity(text.len());
     let mut done = 0;
     loop {
         let begin = start + length;
         masked.push_str(&text[done..begin]);
-        let blank = text[begin..].find(char::is_whitespace).map_or(text.len(), |length| begin + length);
-        let next = first(&lower[begin..blank], &AUTHORITY).map(|(place, length)| (begin + place, length));
+        let blank =
+            text[begin..].find(char::is_whitespace).map_or(text.len(), |length| begin + length);
+        let next =
+            first(&lower[begin..blank], &AUTHORITY).map(|(place, length)| (begin + place, length));
         done = next.map_or(blank, |(place, _)| place);
         mask(&text[begin..done], &lower[begin..done], &mut masked);
-        let further = || first(&lower[done..], &AUTHORITY).map(|(place, length)| (done + place, length));
+        let further =
+            || first(&lower[done..], &AUTHORITY).map(|(place, length)| (done + place, length));
         match next.or_else(further) {
             Some(found) => (start, length) = found,
             None => break,
@@ -105,8 +112,14 @@ mod tests {
             ),
             ("rtsp://one/ or rtsp://a:b@two/", "rtsp://one/ or rtsp://***@two/"),
             ("rtsp://one/,rtsp://a:b@two/", "rtsp://one/,rtsp://***@two/"),
-            ("rtsp://gate/?user=me&password=secret&channel=1", "rtsp://gate/?user=me&password=***&channel=1"),
-            ("rtsp://gate/user=me_password=se_cret_channel=1.sdp", "rtsp://gate/user=me_password=***"),
+            (
+                "rtsp://gate/?user=me&password=secret&channel=1",
+                "rtsp://gate/?user=me&password=***&channel=1",
+            ),
+            (
+                "rtsp://gate/user=me_password=se_cret_channel=1.sdp",
+                "rtsp://gate/user=me_password=***",
+            ),
             ("rtsp://gate/?PWD=a=b;token=t", "rtsp://gate/?PWD=***;token=***"),
             ("rtsp://gate/?monkey=ape&bypass=yes", "rtsp://gate/?monkey=ape&bypass=yes"),
             ("rtsp://a:b@gate/?pass=word", "rtsp://***@gate/?pass=***"),

@@ -180,9 +180,12 @@ impl RtspSource {
                 let reason = Reason::of(error);
                 self.fail_for(reason, now);
             }
-            gst::MessageView::Element(element) if element.has_name(ENDED) => self.fail("it ended", now),
+            gst::MessageView::Element(element) if element.has_name(ENDED) => {
+                self.fail("it ended", now)
+            }
             gst::MessageView::Element(element) if element.has_name("missing-plugin") => {
-                let what = element.structure().and_then(|structure| structure.get::<String>("name").ok());
+                let what =
+                    element.structure().and_then(|structure| structure.get::<String>("name").ok());
                 lock(&self.told).missing = what;
             }
             gst::MessageView::Progress(progress) => {
@@ -216,7 +219,8 @@ impl RtspSource {
             }
             (Reason::Missing(_), None) if !told.offers.is_empty() => nothing_to_take(&told.offers),
             (Reason::Missing(words), taken) => {
-                let sends = taken.map_or(String::new(), |offer| format!("it sends {}, and ", offer.encoding));
+                let sends = taken
+                    .map_or(String::new(), |offer| format!("it sends {}, and ", offer.encoding));
                 let what = told.missing.unwrap_or_else(|| words.clone());
                 format!("{sends}no installed GStreamer element decodes it: {what}")
             }
@@ -243,7 +247,9 @@ impl RtspSource {
         let opened = lock(&self.told).opened;
         match (playing, opened) {
             (true, _) => self.fail(&format!("silent for {seconds} s"), now),
-            (false, true) => self.fail(&format!("connected, but no picture came for {seconds} s"), now),
+            (false, true) => {
+                self.fail(&format!("connected, but no picture came for {seconds} s"), now)
+            }
             (false, false) => {
                 self.fail(&format!("no answer for {seconds} s"), now);
                 self.probe = Some(reason::probe(&self.address));
@@ -294,7 +300,8 @@ impl RtspSource {
         });
         let sink = decoder.static_pad("sink").map(|pad| pad.downgrade());
         rtsp.connect_pad_added(move |_, pad| {
-            let sink = sink.as_ref().and_then(|sink| sink.upgrade()).filter(|sink| !sink.is_linked());
+            let sink =
+                sink.as_ref().and_then(|sink| sink.upgrade()).filter(|sink| !sink.is_linked());
             if let Some(sink) = sink {
                 // A stream that is not linked ends, and rtspsrc says so.
                 let _ = pad.link(&sink);
@@ -303,7 +310,9 @@ impl RtspSource {
         let (told, insecure) = (self.told.clone(), self.options.insecure);
         rtsp.connect("accept-certificate", false, move |values| {
             let flags = values.get(3).and_then(glib::FlagsValue::from_value);
-            let wrong = flags.map(|(_, flags)| flags.iter().map(|flag| flag.nick()).collect::<Vec<_>>().join(", "));
+            let wrong = flags.map(|(_, flags)| {
+                flags.iter().map(|flag| flag.nick()).collect::<Vec<_>>().join(", ")
+            });
             lock(&told).certificate = wrong.filter(|_| !insecure);
             Some(insecure.to_value())
         });
@@ -362,7 +371,10 @@ fn has_depayloader(caps: &gst::CapsRef) -> bool {
 fn nothing_to_take(offers: &[Offer]) -> String {
     let list = |video: bool| {
         let of_kind = offers.iter().filter(|offer| (offer.media == "video") == video);
-        of_kind.map(|offer| format!("{} {}", offer.media, offer.encoding)).collect::<Vec<_>>().join(", ")
+        of_kind
+            .map(|offer| format!("{} {}", offer.media, offer.encoding))
+            .collect::<Vec<_>>()
+            .join(", ")
     };
     match list(true) {
         videos if videos.is_empty() => format!("it sends no video, only {}", list(false)),

@@ -1,2 +1,3 @@
-/* Stands in for DeepStream's nvdsmeta.h where examples are compiled without it. SPDX-License-Identifier: Apache-2.0 */
+/* Stands in for DeepStream's nvdsmeta.h where examples are compiled without it.
+ * SPDX-License-Identifier: Apache-2.0 */
 #include "standin.h"

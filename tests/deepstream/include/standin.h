@@ -1,10 +1,7 @@
-/* DeepStream's structures for the tests, declared from facts about their layout: a second witness beside the Rust declarations.
- *
- * STANDIN_MAJOR and STANDIN_MINOR choose the version that is stood in for: 8.0 made surfaces larger, 9.0 display metadata.
- * Applications' examples compile against these headers too.
- *
- * SPDX-License-Identifier: Apache-2.0
- */
+/* DeepStream's structures for the tests, declared from facts about their layout: a second witness
+ * beside the Rust declarations.  STANDIN_MAJOR and STANDIN_MINOR choose the version that is stood
+ * in for: 8.0 made surfaces larger, 9.0 display metadata. Applications' examples compile against
+ * these headers too.  SPDX-License-Identifier: Apache-2.0 */
 #ifndef STANDIN_H
 #define STANDIN_H
 
@@ -272,21 +269,25 @@ int NvBufSurfTransform (NvBufSurface * from, NvBufSurface * to, NvBufSurfTransfo
 
 /* The stand-in's own. */
 
-/* Sizes of the pools of batches that are made from now on; 0: the usual. Then what tests look at. */
+/* Sizes of the pools of batches that are made from now on; 0: the usual. Then what tests look at.
+ * */
 void standin_set_pools (guint user, guint display);
 /* Calls that needed the lock and were made without it. */
 gint standin_unlocked_calls (void);
 /* Batches that live, and surfaces that are mapped. */
 gint standin_live_batches (void);
 gint standin_mapped (void);
-/* Surfaces made by NvBufSurfaceCreate that live; EGL images that are mapped; transforms done; calls of transforms with no session set. */
+/* Surfaces made by NvBufSurfaceCreate that live; EGL images that are mapped; transforms done; calls
+ * of transforms with no session set. */
 gint standin_live_surfaces (void);
 gint standin_egl_images (void);
 gint standin_transforms (void);
 gint standin_sessionless (void);
-/* From now on: surfaces that can still be made (-1: any), EGL images that can, and the frame type of the images (1: pitch). */
+/* From now on: surfaces that can still be made (-1: any), EGL images that can, and the frame type
+ * of the images (1: pitch). */
 void standin_limit_surfaces (gint surfaces, gint images, gint frame_type);
-/* 1: NvBufSurfaceGetDeviceInfo tells of Jetson's driver, 2: of that of discrete GPUs, where surfaces are GPU memory. */
+/* 1: NvBufSurfaceGetDeviceInfo tells of Jetson's driver, 2: of that of discrete GPUs, where
+ * surfaces are GPU memory. */
 void standin_set_driver (gint driver);
 /* Transforms that still succeed (-1: all); and the result of those that fail. */
 void standin_limit_transforms (gint transforms, gint code);

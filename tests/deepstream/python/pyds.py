@@ -1,7 +1,8 @@
-"""Stands in for pyds, NVIDIA's bindings: as much of it as reading user metadata takes, over ctypes and the layout of tests/deepstream/include.
+"""Stands in for pyds, NVIDIA's bindings: as much of it as reading user metadata takes, over ctypes
+and the layout of tests/deepstream/include.
 
-What pybind11 makes of C is kept: a `void *` is a capsule without a name, or None; a list ends with None; the type of metadata is an enum that
-compares with numbers and may hold one that is no member.
+What pybind11 makes of C is kept: a `void *` is a capsule without a name, or None; a list ends with
+None; the type of metadata is an enum that compares with numbers and may hold one that is no member.
 
 SPDX-License-Identifier: Apache-2.0
 """

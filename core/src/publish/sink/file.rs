@@ -13,13 +13,18 @@ use super::{Destination, LocationError, Log, Report, Sent, Sink, SinkError, Sink
 
 /// `file://` and an absolute path, in which `%` and two hexadecimal digits are a byte.
 pub fn from_url(rest: &str, settings: &SinkSettings) -> Result<Destination, LocationError> {
-    let malformed =
-        |reason: &str| LocationError::Malformed { location: format!("file://{rest}"), reason: reason.to_owned() };
+    let malformed = |reason: &str| LocationError::Malformed {
+        location: format!("file://{rest}"),
+        reason: reason.to_owned(),
+    };
     if !rest.starts_with('/') {
-        return Err(malformed("a file:// location has an absolute path, such as file:///tmp/counts.jsonl"));
+        return Err(malformed(
+            "a file:// location has an absolute path, such as file:///tmp/counts.jsonl",
+        ));
     }
-    let path =
-        decode(rest).ok_or_else(|| malformed("each % is followed by two hexadecimal digits, and makes UTF-8"))?;
+    let path = decode(rest).ok_or_else(|| {
+        malformed("each % is followed by two hexadecimal digits, and makes UTF-8")
+    })?;
     from_path(&path, settings)
 }
 
@@ -38,13 +43,16 @@ pub fn from_path(location: &str, settings: &SinkSettings) -> Result<Destination,
     if let Some(standard) = Standard::from_path(location) {
         return Ok(stream::standard(standard));
     }
-    let path = path::absolute(location)
-        .map_err(|error| LocationError::Malformed { location: location.to_owned(), reason: error.to_string() })?;
+    let path = path::absolute(location).map_err(|error| LocationError::Malformed {
+        location: location.to_owned(),
+        reason: error.to_string(),
+    })?;
     let key = path.display().to_string();
     let rotation = settings.rotation.clone();
     let mut anew = !settings.append;
     let open = move |log: &Log| -> Result<Box<dyn Sink>, SinkError> {
-        let sink = FileSink::open(&path, rotation.clone(), anew, log.clone(), Box::new(SystemTime::now))?;
+        let sink =
+            FileSink::open(&path, rotation.clone(), anew, log.clone(), Box::new(SystemTime::now))?;
         // After a failure the file is continued.
         anew = false;
         Ok(Box::new(sink))
@@ -85,7 +93,13 @@ enum Target {
 impl FileSink {
     /// Opens what is at `path`, and makes a file where nothing is. With `anew`, a file is emptied,
     /// unless this process is writing to it already.
-    pub fn open(path: &Path, rotation: Rotation, anew: bool, log: Log, now: WallClock) -> Result<Self, SinkError> {
+    pub fn open(
+        path: &Path,
+        rotation: Rotation,
+        anew: bool,
+        log: Log,
+        now: WallClock,
+    ) -> Result<Self, SinkError> {
         let (target, metadata) = open(path)?;
         if let (Target::Stream(_), true) = (&target, rotation.is_wanted()) {
             log(format!("{} is no regular file and is never rotated", path.display()));
@@ -97,7 +111,11 @@ impl FileSink {
             emptied = file.empty()?;
         }
         // Where the file system does not keep the time of birth, the file begins now.
-        let begun = if emptied || metadata.len() == 0 { now() } else { metadata.created().unwrap_or_else(|_| now()) };
+        let begun = if emptied || metadata.len() == 0 {
+            now()
+        } else {
+            metadata.created().unwrap_or_else(|_| now())
+        };
         log(format!("opened {}", path.display()));
         Ok(Self {
             path: path.to_owned(),
@@ -131,8 +149,11 @@ impl FileSink {
         let (target, metadata) = open(&self.path)?;
         self.target = target;
         self.identity = Identity::of(&metadata);
-        self.begun =
-            if metadata.len() == 0 { (self.now)() } else { metadata.created().unwrap_or_else(|_| (self.now)()) };
+        self.begun = if metadata.len() == 0 {
+            (self.now)()
+        } else {
+            metadata.created().unwrap_or_else(|_| (self.now)())
+        };
         Ok(())
     }
 
@@ -158,7 +179,8 @@ impl FileSink {
         let length = file.length()?;
         let age = (self.now)().duration_since(self.begun).unwrap_or_default();
         let next = reports[0].json.len() as u64 + 1;
-        let rotates = locked && !moved && self.rotation_pause.is_none_or(|end| Instant::now() >= end);
+        let rotates =
+            locked && !moved && self.rotation_pause.is_none_or(|end| Instant::now() >= end);
         if rotates && self.rotation.is_due(length, next, age) {
             self.rotate();
             return self.reopen().map(|()| None);
@@ -180,16 +202,27 @@ impl FileSink {
     fn rotate(&mut self) {
         match self.rotation.rotate(&self.path, (self.now)()) {
             Ok(done) => {
-                (self.log)(format!("{} is full or old: moved to {}", self.path.display(), done.kept_as.display()));
+                (self.log)(format!(
+                    "{} is full or old: moved to {}",
+                    self.path.display(),
+                    done.kept_as.display()
+                ));
                 for (path, result) in done.removed {
                     match result {
-                        Ok(()) => (self.log)(format!("removed {}, beyond max-files", path.display())),
-                        Err(error) => (self.log)(format!("{} cannot be removed: {error}", path.display())),
+                        Ok(()) => {
+                            (self.log)(format!("removed {}, beyond max-files", path.display()))
+                        }
+                        Err(error) => {
+                            (self.log)(format!("{} cannot be removed: {error}", path.display()))
+                        }
                     }
                 }
             }
             Err(error) => {
-                (self.log)(format!("{} cannot be rotated and grows on: {error}", self.path.display()));
+                (self.log)(format!(
+                    "{} cannot be rotated and grows on: {error}",
+                    self.path.display()
+                ));
                 self.rotation_pause = Some(Instant::now() + ROTATION_PAUSE);
             }
         }
@@ -201,7 +234,9 @@ impl Sink for FileSink {
         let (mut delivered, mut openings) = (0, 0);
         // Each round delivers a report or opens another file.
         while delivered < reports.len() {
-            let count = self.write(&reports[delivered..], openings).map_err(|error| error.after(delivered))?;
+            let count = self
+                .write(&reports[delivered..], openings)
+                .map_err(|error| error.after(delivered))?;
             openings = if count.is_none() { openings + 1 } else { 0 };
             delivered += count.unwrap_or(0);
             // A stream has waited for room already.
@@ -230,14 +265,18 @@ fn open(path: &Path) -> Result<(Target, Metadata), SinkError> {
         }
     }
     if kind.is_ok_and(|kind| kind.is_fifo() || kind.is_char_device()) {
-        let file = OpenOptions::new().write(true).custom_flags(FLAGS).open(path).map_err(|error| {
-            match error.raw_os_error() {
-                Some(libc::ENXIO) => SinkError::temporary("no process reads from it"),
-                _ => error.into(),
-            }
-        })?;
+        let file =
+            OpenOptions::new().write(true).custom_flags(FLAGS).open(path).map_err(|error| {
+                match error.raw_os_error() {
+                    Some(libc::ENXIO) => SinkError::temporary("no process reads from it"),
+                    _ => error.into(),
+                }
+            })?;
         let metadata = file.metadata()?;
-        return Ok((Target::Stream(Stream::new(file, true, &path.display().to_string())), metadata));
+        return Ok((
+            Target::Stream(Stream::new(file, true, &path.display().to_string())),
+            metadata,
+        ));
     }
     let options = |read: bool| {
         let mut options = OpenOptions::new();
@@ -246,7 +285,9 @@ fn open(path: &Path) -> Result<(Target, Metadata), SinkError> {
     };
     let (file, readable): (File, bool) = match options(true).open(path) {
         // A file that may be written and not read.
-        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => (options(false).open(path)?, false),
+        Err(error) if error.kind() == io::ErrorKind::PermissionDenied => {
+            (options(false).open(path)?, false)
+        }
         other => (other?, true),
     };
     let metadata = file.metadata()?;
@@ -277,10 +318,18 @@ mod tests {
         let rotation = Rotation { max_duration: hour, ..Rotation::default() };
         let open = |anew: bool| {
             let now = now.clone();
-            FileSink::open(&path, rotation.clone(), anew, Arc::new(|_| {}), Box::new(move || *now.lock())).unwrap()
+            FileSink::open(
+                &path,
+                rotation.clone(),
+                anew,
+                Arc::new(|_| {}),
+                Box::new(move || *now.lock()),
+            )
+            .unwrap()
         };
         let files = || {
-            let mut files: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+            let mut files: Vec<_> =
+                fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
             // The current one last.
             files.sort();
             files.iter().map(|path| fs::read_to_string(path).unwrap()).collect::<Vec<_>>()

@@ -84,7 +84,8 @@ impl SinkError {
 impl From<io::Error> for SinkError {
     fn from(error: io::Error) -> Self {
         use io::ErrorKind::{
-            InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied, ReadOnlyFilesystem,
+            InvalidFilename, InvalidInput, IsADirectory, NotADirectory, NotFound, PermissionDenied,
+            ReadOnlyFilesystem,
         };
         let permanent = matches!(
             error.kind(),
@@ -166,7 +167,9 @@ impl Destination {
         if matches!(location, "" | "-") {
             return Ok(stream::standard(stream::Standard::Output));
         }
-        let Some((scheme, rest)) = location.split_once("://").filter(|(scheme, _)| is_scheme(scheme)) else {
+        let Some((scheme, rest)) =
+            location.split_once("://").filter(|(scheme, _)| is_scheme(scheme))
+        else {
             return file::from_path(location, settings);
         };
         match SCHEMES.iter().find(|(name, _)| *name == scheme) {

@@ -85,7 +85,8 @@ impl RegularFile {
     /// Empties the file, unless this process has it open more than once. Returns whether it did.
     pub fn empty(&self) -> io::Result<bool> {
         // The lock is released before the file is touched: a file system that hangs holds nobody.
-        let alone = OPEN_FILES.lock().iter().filter(|identity| **identity == self.identity).count() == 1;
+        let alone =
+            OPEN_FILES.lock().iter().filter(|identity| **identity == self.identity).count() == 1;
         if alone {
             self.file.set_len(0)?;
         }
@@ -104,7 +105,9 @@ impl RegularFile {
         loop {
             match self.file.try_lock() {
                 Ok(()) => return true,
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => thread::sleep(Duration::from_millis(2)),
+                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                    thread::sleep(Duration::from_millis(2))
+                }
                 Err(TryLockError::WouldBlock) => return false,
                 Err(TryLockError::Error(_)) => return true,
             }
@@ -127,13 +130,20 @@ impl RegularFile {
     pub fn mend(&mut self, locked: bool, log: &Log) -> Result<(), SinkError> {
         let length = self.length()?;
         let mut last = [0];
-        if !self.readable || length == 0 || self.file.read_at(&mut last, length - 1)? == 0 || last == *b"\n" {
+        if !self.readable
+            || length == 0
+            || self.file.read_at(&mut last, length - 1)? == 0
+            || last == *b"\n"
+        {
             return Ok(());
         }
         let fragment = self.fragment(length)?;
         let cut = locked && fragment.len() as u64 <= LONGEST_LINE && is_torn(&fragment);
         if cut && self.file.set_len(length - fragment.len() as u64).is_ok() {
-            log(format!("cut off {} bytes of an unfinished line at the end of the file", fragment.len()));
+            log(format!(
+                "cut off {} bytes of an unfinished line at the end of the file",
+                fragment.len()
+            ));
             return Ok(());
         }
         log(format!("ended an unfinished line of {} bytes at the end of the file", fragment.len()));
@@ -174,7 +184,9 @@ impl RegularFile {
         if surplus > 0
             && let Err(error) = self.take_back(surplus as u64)
         {
-            log(format!("{surplus} bytes of an unfinished line stay at the end of the file: {error}"));
+            log(format!(
+                "{surplus} bytes of an unfinished line stay at the end of the file: {error}"
+            ));
         }
         Err(SinkError::from(error).after(lines))
     }

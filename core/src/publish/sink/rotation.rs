@@ -54,9 +54,13 @@ impl Rotation {
         let path = path.canonicalize()?;
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let name = RotatedName::of(&path)?;
-        let time = Timestamp::try_from(now).map_err(io::Error::other)?.strftime("%Y%m%dT%H%M%S%.3fZ").to_string();
+        let time = Timestamp::try_from(now)
+            .map_err(io::Error::other)?
+            .strftime("%Y%m%dT%H%M%S%.3fZ")
+            .to_string();
         let entries = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
-        let mut old: Vec<_> = entries.filter_map(|path| Some((name.time(path.file_name()?)?, path))).collect();
+        let mut old: Vec<_> =
+            entries.filter_map(|path| Some((name.time(path.file_name()?)?, path))).collect();
         old.sort_unstable();
         // Files that end at the same time are numbered on, so that the last one is the newest.
         let same = old.iter().filter(|((other, _), _)| *other == time);
@@ -64,8 +68,13 @@ impl Rotation {
         let kept_as = path.with_file_name(name.with(&time, number));
         fs::rename(&path, &kept_as)?;
         // Beside the old ones there are the one that was just moved and the one that is begun.
-        let surplus = if self.max_files == 0 { 0 } else { (old.len() + 2).saturating_sub(self.max_files as usize) };
-        let removed = old.into_iter().take(surplus).map(|(_, path)| (path.clone(), fs::remove_file(path)));
+        let surplus = if self.max_files == 0 {
+            0
+        } else {
+            (old.len() + 2).saturating_sub(self.max_files as usize)
+        };
+        let removed =
+            old.into_iter().take(surplus).map(|(_, path)| (path.clone(), fs::remove_file(path)));
         let mut removed: Vec<_> = removed.collect();
         if self.max_files == 1 {
             removed.push((kept_as.clone(), fs::remove_file(&kept_as)));
@@ -110,7 +119,9 @@ impl<'a> RotatedName<'a> {
         };
         const FORM: &str = "00000000T000000.000Z";
         let (time, number) = rest.split_at_checked(FORM.len())?;
-        let fits = |(byte, form): (u8, u8)| if form == b'0' { byte.is_ascii_digit() } else { byte == form };
+        let fits = |(byte, form): (u8, u8)| {
+            if form == b'0' { byte.is_ascii_digit() } else { byte == form }
+        };
         let number = if number.is_empty() { 0 } else { number.strip_prefix('-')?.parse().ok()? };
         time.bytes().zip(FORM.bytes()).all(fits).then(|| (time.to_owned(), number))
     }
@@ -122,7 +133,8 @@ mod tests {
 
     #[test]
     fn file_is_begun_anew_before_it_grows_too_large_or_too_old() {
-        let rotation = Rotation { max_size: 100, max_duration: Duration::from_secs(60), max_files: 0 };
+        let rotation =
+            Rotation { max_size: 100, max_duration: Duration::from_secs(60), max_files: 0 };
         let young = Duration::from_secs(59);
         assert!(!rotation.is_due(60, 40, young));
         assert!(rotation.is_due(60, 41, young));
@@ -169,7 +181,8 @@ mod tests {
             fs::write(&path, text).unwrap();
             rotation.rotate(&path, at(second)).unwrap();
         }
-        let mut left: Vec<_> = fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
+        let mut left: Vec<_> =
+            fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path()).collect();
         left.sort();
         let texts: Vec<_> = left.iter().map(|path| fs::read_to_string(path).unwrap()).collect();
         assert_eq!(texts, ["third", "fourth", ""], "{left:?}");

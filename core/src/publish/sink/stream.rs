@@ -90,7 +90,12 @@ impl Standard {
             // Opened a second time, its end can be read, and mended: a shell's >> continues a file
             // that an earlier process may have left within a line.
             let appends = status.contains(OFlag::O_APPEND);
-            let own = OpenOptions::new().read(true).append(true).open(self.path()).ok().filter(|_| appends);
+            let own = OpenOptions::new()
+                .read(true)
+                .append(true)
+                .open(self.path())
+                .ok()
+                .filter(|_| appends);
             let readable = own.is_some();
             let file = RegularFile::new(own.unwrap_or(file), readable, &metadata);
             return Ok(Box::new(SharedFile { file, log: log.clone() }));
@@ -100,7 +105,10 @@ impl Standard {
         }
         // O_NONBLOCK on the stream itself would change it for all programs that share it. Opened a
         // second time it is ours alone; sockets, and streams of other users, do not allow that.
-        let own = OpenOptions::new().write(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(self.path());
+        let own = OpenOptions::new()
+            .write(true)
+            .custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY)
+            .open(self.path());
         Ok(Box::new(match own {
             Ok(own) => Stream::new(own, true, self.name()),
             Err(_) => Stream::new(file, status.contains(OFlag::O_NONBLOCK), self.name()),
@@ -114,7 +122,9 @@ fn is_own_socket(file: &File) -> bool {
     let mut size = size_of_val(&credentials) as libc::socklen_t;
     let value = (&raw mut credentials).cast();
     // SAFETY: the descriptor is open, and the kernel writes at most `size` bytes of a `ucred`.
-    let result = unsafe { libc::getsockopt(file.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, value, &mut size) };
+    let result = unsafe {
+        libc::getsockopt(file.as_raw_fd(), libc::SOL_SOCKET, libc::SO_PEERCRED, value, &mut size)
+    };
     result == 0 && u32::try_from(credentials.pid) == Ok(std::process::id())
 }
 
@@ -149,7 +159,14 @@ impl Stream {
     pub fn new(file: File, nonblocking: bool, key: &str) -> Self {
         let text = RESTS.lock().as_mut().and_then(|rests| rests.remove(key)).unwrap_or_default();
         let within_line = !text.is_empty();
-        Self { file, nonblocking, key: key.to_owned(), foreign: within_line.into(), text, within_line }
+        Self {
+            file,
+            nonblocking,
+            key: key.to_owned(),
+            foreign: within_line.into(),
+            text,
+            within_line,
+        }
     }
 
     /// Writes some of the text. Returns how many reports were completed.
@@ -204,12 +221,17 @@ impl Sink for Stream {
                     if left.is_zero() {
                         return Ok(Sent { delivered });
                     }
-                    self.has_room(left.as_millis().clamp(1, 1000) as u16).map_err(SinkError::from)?;
+                    self.has_room(left.as_millis().clamp(1, 1000) as u16)
+                        .map_err(SinkError::from)?;
                 }
                 Err(error) => {
                     self.text.clear();
                     let gone = error.kind() == io::ErrorKind::BrokenPipe;
-                    let error = if gone { SinkError::temporary("its reader has gone") } else { error.into() };
+                    let error = if gone {
+                        SinkError::temporary("its reader has gone")
+                    } else {
+                        error.into()
+                    };
                     return Err(error.after(delivered));
                 }
             }
@@ -221,10 +243,17 @@ impl Sink for Stream {
 impl Drop for Stream {
     fn drop(&mut self) {
         if self.within_line && !self.text.is_empty() {
-            let end = self.text.iter().position(|byte| *byte == b'\n').map_or(self.text.len(), |feed| feed + 1);
+            let end = self
+                .text
+                .iter()
+                .position(|byte| *byte == b'\n')
+                .map_or(self.text.len(), |feed| feed + 1);
             self.text.truncate(end);
             let rest = std::mem::take(&mut self.text);
-            RESTS.lock().get_or_insert_with(HashMap::new).insert(std::mem::take(&mut self.key), rest);
+            RESTS
+                .lock()
+                .get_or_insert_with(HashMap::new)
+                .insert(std::mem::take(&mut self.key), rest);
         }
     }
 }
