@@ -196,7 +196,7 @@ fn what_was_recorded_survives_a_kill() {
     );
     assert!(
         record["mean"].as_f64() <= record["max"].as_f64()
-            && record["start"].as_u64().unwrap() % 10 == 0
+            && record["start"].as_u64().unwrap().is_multiple_of(10)
     );
     let region = service.json(&format!("{path}&region=left%20%26%20right"))["records"].clone();
     assert_eq!(region[0]["start"], record["start"], "{region:#}");
