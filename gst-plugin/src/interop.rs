@@ -19,6 +19,7 @@
 use std::sync::Arc;
 
 use cudarc::driver::CudaContext;
+use gst::prelude::ObjectExt;
 use vehiclecount_core::cuda::{Context, CudaError, Driver};
 
 use crate::cuda;

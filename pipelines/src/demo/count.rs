@@ -17,6 +17,12 @@ use crate::server::{Fault, Truths};
 use crate::source::{Address, Health, Reason, RtspOptions, RtspSource, redact};
 use crate::table::{Table, say};
 
+/// Bytes after which the file of lines is begun anew.
+const LINES_FILE_SIZE: u64 = 100_000_000;
+
+/// Files of lines that are kept.
+const LINES_FILES: u32 = 10;
+
 /// How long the last lines may take to be written.
 const FINISH: Duration = Duration::from_secs(10);
 
@@ -153,6 +159,9 @@ impl<'a> Demo<'a> {
             .property("every", self.options.every)
             // A counter that comes back goes on where it left off.
             .property("append", !self.options.rtsp.is_empty())
+            // Left alone for months, it fills no disk.
+            .property("max-file-size", LINES_FILE_SIZE)
+            .property("max-files", LINES_FILES)
             .property(
                 "location",
                 self.lines().to_str().context("the path of the counts is not UTF-8")?,
