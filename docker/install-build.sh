@@ -8,7 +8,8 @@ source_tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 # NVIDIA's images have no certificates, or time zone, to ask for.
 export PATH=$HOME/.cargo/bin:$PATH
 # Builders give all stages the same cache: what was built on one system does not run on an older
-# one. shellcheck source=/dev/null
+# one.
+# shellcheck source=/dev/null
 system=$(. /etc/os-release && echo "$ID-${VERSION_ID:-}")
 export DEBIAN_FRONTEND=noninteractive CARGO_TARGET_DIR=/target/$system CARGO_TERM_COLOR=never PACKAGE_COMPRESSION=none
 "$source_tree/tools/setup.sh" --build

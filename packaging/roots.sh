@@ -1,7 +1,8 @@
-# shellcheck shell=bash Fresh Debian and Ubuntu roots for tests that must not see this machine: made
-# by debootstrap, entered in a mount namespace of their own, so that nothing stays mounted. Needs
-# root. This machine's way to its package mirrors and its certificates are copied in: into roots,
-# which are thrown away, never into what is built.
+# shellcheck shell=bash
+# Fresh Debian and Ubuntu roots for tests that must not see this machine: made by debootstrap,
+# entered in a mount namespace of their own, so that nothing stays mounted. Needs root. This
+# machine's way to its package mirrors and its certificates are copied in: into roots, which are
+# thrown away, never into what is built.
 source_tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 roots=$source_tree/.runtime/roots
 mkdir -p "$roots"

@@ -1,5 +1,6 @@
-# shellcheck shell=bash disable=SC2034 What the scripts in this folder share: where the plugin is in
-# a source tree, and how a file is decoded.
+# shellcheck shell=bash disable=SC2034
+# What the scripts in this folder share: where the plugin is in a source tree, and how a file is
+# decoded.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 for build in "${CARGO_TARGET_DIR:-$root/target}"/{release,debug}; do
     if [ -z "${GST_PLUGIN_PATH:-}" ] && [ -e "$build/libgstvehiclecount.so" ]; then export GST_PLUGIN_PATH=$build; fi
