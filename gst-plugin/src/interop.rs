@@ -56,9 +56,8 @@ pub fn context_to_cudarc(context: &gst::Context) -> Result<Arc<CudaContext>, Cud
     };
     let (object, handle, index) = cuda::unwrap(context).ok_or_else(nothing)?;
     // SAFETY: see `context_from_cudarc`.
-    if let Some(given) =
-        unsafe { object.data::<Arc<CudaContext>>(KEY).map(|given| given.as_ref().clone()) }
-    {
+    let given = unsafe { object.data::<Arc<CudaContext>>(KEY).map(|given| given.as_ref().clone()) };
+    if let Some(given) = given {
         return Ok(given);
     }
     let driver = Driver::open()?;

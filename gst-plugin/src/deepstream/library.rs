@@ -109,10 +109,10 @@ impl Open {
     pub fn new(name: &'static str) -> Result<Self, DeepStreamError> {
         let mut looked = vec!["the libraries loaded already".to_owned()];
         let mut unloadable = None;
+        let flags = RTLD_LAZY | RTLD_LOCAL | libc::RTLD_NOLOAD;
         // SAFETY: nothing is loaded, so no initialiser runs.
-        if let Ok(library) =
-            unsafe { Library::open(Some(name), RTLD_LAZY | RTLD_LOCAL | libc::RTLD_NOLOAD) }
-        {
+        let loaded = unsafe { Library::open(Some(name), flags) };
+        if let Ok(library) = loaded {
             return Ok(Self {
                 library: ManuallyDrop::new(library),
                 name,

@@ -139,8 +139,8 @@ impl Picture {
             // SAFETY: DeepStream's picture has that many bytes there, as its own figures say and
             // `picture` has checked, in memory that the processor sees as long as the batch is held
             // and mapped.
-            planes
-                .push(Plane { data: unsafe { std::slice::from_raw_parts(begin, length) }, stride });
+            let data = unsafe { std::slice::from_raw_parts(begin, length) };
+            planes.push(Plane { data, stride });
         }
         let view = FrameView::new(self.format, &planes).map_err(|error| {
             DeepStreamError::Unreadable { what: error.to_string(), remedy: REPORT }
