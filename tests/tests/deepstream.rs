@@ -181,8 +181,8 @@ fn look(buffer: &gst::BufferRef) -> Vec<Seen> {
 fn drawn(mut list: *mut glib::ffi::GList) -> (Vec<u32>, Vec<String>) {
     fn read<const RECT: usize>(meta: &abi::DisplayMeta<RECT>) -> (u32, Vec<String>) {
         let texts = meta.texts[..meta.num_texts as usize].iter();
-        // SAFETY: texts are C strings.
         let texts = texts.map(|text| {
+            // SAFETY: texts are C strings.
             unsafe { std::ffi::CStr::from_ptr(text.text) }.to_str().unwrap().to_owned()
         });
         (meta.num_lines, texts.collect())

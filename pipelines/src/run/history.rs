@@ -308,7 +308,7 @@ mod tests {
         let mut history = History::open(&path, 400).unwrap();
         history.store(
             &[record(10, 40, 10.0, 3.0), record(10, 30, 10.0, 2.0), left.clone()],
-            &[event.clone()],
+            std::slice::from_ref(&event),
         );
         drop(history);
         let history = History::open(&path, 400).unwrap();

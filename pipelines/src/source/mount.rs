@@ -110,6 +110,10 @@ impl Mount {
         // A source that was removed posts no message of its end.
         let _ = source.set_locked_state(true);
         let _ = source.set_state(gst::State::Null);
+        // What rtspsrc made of itself while it was stopped may have missed that.
+        for element in source.iterate_recurse().into_iter().flatten() {
+            let _ = element.set_state(gst::State::Null);
+        }
         let _ = self.pipeline.remove(&source);
     }
 
