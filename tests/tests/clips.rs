@@ -26,8 +26,9 @@ fn frames(caps: &str) -> String {
     format!("videotestsrc num-buffers=12 pattern=ball ! video/x-raw,framerate=10/1,{caps}")
 }
 
-/// gst-rtsp-server and rtspsrc 1.22 at times dispose an rtpbin in READY when a stream fails while it is
-/// prepared. GStreamer says so as critical, which would end these tests where warnings are fatal.
+/// gst-rtsp-server and rtspsrc 1.22 at times dispose an rtpbin in READY when a stream fails while
+/// it is prepared. GStreamer says so as critical, which would end these tests where warnings are
+/// fatal.
 fn forgive_rtpbin() {
     gst::glib::log_set_always_fatal(gst::glib::LogLevels::LEVEL_ERROR);
 }
