@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Copies the TensorRT of NVIDIA's image into OUT: the libraries that run plans and build them from
-# ONNX files, without what links programs, and without the parts for other systems. Usage:
-# collect-tensorrt.sh OUT
+# ONNX files, without what links programs, and without the parts for other systems.
+# Usage: collect-tensorrt.sh OUT
 set -euo pipefail
 [ $# = 1 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit 2; }
 mkdir -p "$1"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # In the last stage of an image: installs PACKAGES (a folder of .deb files) and what they count
 # with, nothing that builds. Then the user, its folders, the health check, and the list of what is
-# in the image. Usage: install-image.sh PACKAGES
+# in the image.
+# Usage: install-image.sh PACKAGES
 set -euo pipefail
 [ $# = 1 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit 2; }
 packages=$1

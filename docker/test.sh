@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
 # Builds the images for real with buildah, where no Docker engine runs and no container registry is
 # reached: a root made by debootstrap, of the same Debian or Ubuntu, stands in for every base, under
-# the base's name. What runs without a GPU is run: as the image's user, on a read-only root. Needs
-# root, some GB of disk, and minutes. Usage: test.sh [TARGET...]    cpu, rtx, gpu and deepstream by
-# default
+# the base's name. What runs without a GPU is run: as the image's user, on a read-only root.
+# Needs root, some GB of disk, and minutes.
+# Usage: test.sh [TARGET...]    cpu, rtx, gpu and deepstream by default
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=../packaging/roots.sh
 . "$(dirname "${BASH_SOURCE[0]}")/../packaging/roots.sh"
