@@ -1,8 +1,10 @@
 #!/usr/bin/env python3
 """Step 3: measure a checkpoint or an exported model on pictures with known vehicles.
 
-evaluate.py --model models/mobilenetv3-large.onnx --data DIR --sizes 256 384 512 --json results/mobilenetv3-large.json
-evaluate.py --model checkpoints/mobilenetv3-large/best.pt --data DIR --sheet sheet.png --scatter scatter.png
+    evaluate.py --model models/mobilenetv3-large.onnx --data DIR --sizes 384 512x288 --json results.json
+    evaluate.py --model checkpoints/mine/best.pt --data DIR --sheet sheet.png --scatter scatter.png
+
+Pictures of all folders of `--data` are measured together.
 """
 
 import argparse

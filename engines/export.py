@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
 """Step 4: export a checkpoint to FP32 ONNX, with its manifest and a parity check.
 
-export.py --checkpoint checkpoints/mobilenetv3-large/best.pt --models models
+    export.py --checkpoint checkpoints/mobilenetv3-large/best.pt --models models
+
+`quantize.py` makes INT8 of it, and `verify.py` adds golden values.
 """
 
 import argparse
