@@ -300,10 +300,10 @@ class Counter(torch.nn.Module):
         """Error of the projected features (smooth L1), of backbone and decoder, and the counting
         loss against the teacher's density.
 
-        The teacher counts each image and its mirror image, the latter of `closer`, the same images
-        larger, where that is given, and the mean of both is its density. It is followed where the
-        two agree (`agreement`). Where it is `known`, as density and the cells where that holds, the
-        true density takes its place."""
+        With `closer` or `known`, the teacher counts the mirror images too, those of `closer`, the
+        same images larger, where that is given; the mean of both is its density, which is followed
+        where the two agree (`agreement`). Where it is `known`, as density and the cells where that
+        holds, the true density takes its place."""
         with torch.no_grad():
             levels = self.network.features(images)
             wanted = [*levels, self.network.decoder(levels)]
