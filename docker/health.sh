@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Whether this container does its work. Without arguments, or `count [FILE [SECONDS]]`: the newest
 # lines of FILE are counts, and younger than SECONDS; a counter that runs but counts nothing is not
-# healthy. `cameras [PORT]`: the RTSP server answers. Usage: health [count [FILE [SECONDS]] |
-# cameras [PORT]]
+# healthy. `cameras [PORT]`: the RTSP server answers.
+# Usage: health [count [FILE [SECONDS]] | cameras [PORT]]
 set -euo pipefail
 sick() {
     echo "not healthy: $*"

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # In a build stage: installs what building needs, and builds the Debian packages for this very base
 # into OUT. The sources lie above this script; cargo builds below /target, which a cache may be
-# mounted on. Usage: install-build.sh OUT
+# mounted on.
+# Usage: install-build.sh OUT
 set -euo pipefail
 [ $# = 1 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit 2; }
 source_tree=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)

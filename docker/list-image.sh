@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Writes what an image is made of, as CycloneDX 1.5: the packages of its distribution, and what no
 # package brought (TensorRT that was copied in, DeepStream), with versions and licences. What our
-# own packages are made of stands in the lists that they bring. Usage: list-image.sh [ROOT]
-# >image.cdx.json    ROOT: the image's root, / by default
+# own packages are made of stands in the lists that they bring.
+# Usage: list-image.sh [ROOT] >image.cdx.json    ROOT: the image's root, / by default
 set -euo pipefail
 root=${1:-}
 

@@ -2,7 +2,8 @@
 # Builds the Debian packages for this very system: vehiclecount, and vehiclecount-engines-cpu with
 # the libraries of the CPU engines. What is in them is what Meson installs, so there is one list of
 # files. Cargo builds in CARGO_TARGET_DIR, or in target/. PACKAGE_COMPRESSION=none makes them
-# quickly, for an image that unpacks them at once. Usage: build-deb.sh OUT [MESON-OPTION...]
+# quickly, for an image that unpacks them at once.
+# Usage: build-deb.sh OUT [MESON-OPTION...]
 set -euo pipefail
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 [ $# -ge 1 ] || { sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "$0"; exit 2; }

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # In a fresh root of each suite: `./run demo` as a newcomer runs it, the Debian packages, and, where
 # GStreamer is new enough, lints and tests of the GstAnalytics feature. Then, in another fresh root,
-# the packages are installed, count, and are removed. Needs root, some GB of disk, and minutes;
-# roots and what cargo builds are kept in .runtime/roots/. Usage: test.sh [SUITE...]    by default
-# bookworm, trixie (Debian 12, 13), jammy, noble (Ubuntu 22.04, 24.04)
+# the packages are installed, count, and are removed.
+# Needs root, some GB of disk, and minutes; roots and what cargo builds are kept in .runtime/roots/.
+# Usage: test.sh [SUITE...]    by default bookworm, trixie (Debian 12, 13), jammy, noble (Ubuntu
+#     22.04, 24.04)
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=roots.sh
 . "$(dirname "${BASH_SOURCE[0]}")/roots.sh"

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Counts vehicles in four video files at once, in common batches; the counts go to COUNTS,
-# counts.jsonl by default. Usage: four-files.sh CLIP CLIP CLIP CLIP
+# counts.jsonl by default.
+# Usage: four-files.sh CLIP CLIP CLIP CLIP
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"

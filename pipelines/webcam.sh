@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Counts vehicles before a camera of this machine. VIDEO_SOURCE names another source, such as
-# "vehicletestsrc is-live=true". Usage: webcam.sh [/dev/videoN]
+# "vehicletestsrc is-live=true".
+# Usage: webcam.sh [/dev/videoN]
 set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"

@@ -1,9 +1,10 @@
 #!/usr/bin/env bash
 # Puts the run-time libraries of the CPU engines into .runtime/ at the root of the source tree:
 # OpenVINO and ONNX Runtime, from their Python wheels, of which only the libraries are kept. Quick
-# when they are there. Needs python3 with pip, or with venv. Usage: runtime.sh [FOLDER [ENGINE...]]
-# openvino and onnxruntime by default; only if named: tensorrt-rtx (for RTX GPUs, 240 MB), and
-# deepstream (NVIDIA's metadata and surface libraries of DeepStream 9.0 for x86-64, to test with)
+# when they are there. Needs python3 with pip, or with venv.
+# Usage: runtime.sh [FOLDER [ENGINE...]]    openvino and onnxruntime by default; only if named:
+#     tensorrt-rtx (for RTX GPUs, 240 MB), and deepstream (NVIDIA's metadata and surface libraries
+#     of DeepStream 9.0 for x86-64, to test with)
 set -euo pipefail
 
 OPENVINO=2026.4.1

@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Installs what is needed on Debian 12 and later, and Ubuntu 22.04 and later. Quick when nothing is
-# missing. Usage: setup.sh [--build] [PACKAGE...]    --build: what building needs, not what running
-# and testing need; PACKAGE: these too
+# missing.
+# Usage: setup.sh [--build] [PACKAGE...]
+#     --build: what building needs, not what running and testing need; PACKAGE: these too
 set -euo pipefail
 
 packages=(

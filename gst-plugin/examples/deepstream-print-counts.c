@@ -1,11 +1,18 @@
 /* Prints the counts that pass through a DeepStream pipeline, from C.
- * DS=/opt/nvidia/deepstream/deepstream   cc deepstream-print-counts.c -o deepstream-print-counts
- * -I../include -I$DS/sources/includes -L$DS/lib -Wl,-rpath,$DS/lib \     -lnvdsgst_meta -lnvds_meta
- * $(pkg-config --cflags --libs gstreamer-1.0)   ./deepstream-print-counts "nvurisrcbin
- * uri=file:///clip.mp4 ! m.sink_0 nvstreammux name=m batch-size=1 width=1920 height=1080     !
- * nvinfer config-file-path=config_infer_vehiclecount.txt ! vehiclecounternvmm ! fakesink name=out"
- * The counts are read on the sink pad of the element called `out`.  SPDX-License-Identifier:
- * Apache-2.0 */
+ *
+ *   DS=/opt/nvidia/deepstream/deepstream
+ *   cc deepstream-print-counts.c -o deepstream-print-counts -I../include \
+ *     -I$DS/sources/includes -L$DS/lib -Wl,-rpath,$DS/lib -lnvdsgst_meta -lnvds_meta \
+ *     $(pkg-config --cflags --libs gstreamer-1.0)
+ *   ./deepstream-print-counts "nvurisrcbin uri=file:///clip.mp4 ! m.sink_0 \
+ *     nvstreammux name=m batch-size=1 width=1920 height=1080 \
+ *     ! nvinfer config-file-path=config_infer_vehiclecount.txt ! vehiclecounternvmm \
+ *     ! fakesink name=out"
+ *
+ * The counts are read on the sink pad of the element called `out`.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
 #include <gst/gst.h>
 
 #include <gstnvdsmeta.h>

@@ -164,7 +164,7 @@ class Count:
     unique_id: int
     pts: Optional[float]
     capture_time: Optional[float]  # since 1970
-    received_time: Optional[float]  # since 1970: when the frame reached the counter
+    received_time: float  # since 1970: when the frame reached the counter
     count: Optional[float]
     smoothed: Optional[float]
     level: Optional[str]
@@ -265,7 +265,7 @@ def from_address(address: int) -> Optional[Count]:
     if not address:
         return None
     count = _Count.from_address(address)
-    if count.magic != MAGIC or count.version < 1:
+    if count.magic != MAGIC or count.version < 2:
         return None
     regions = [
         Region(
@@ -290,7 +290,7 @@ def from_address(address: int) -> Optional[Count]:
         unique_id=count.unique_id,
         pts=count.pts / 1e9 if count.flags & PTS else None,
         capture_time=count.capture_time / 1e9 if count.flags & CAPTURE_TIME else None,
-        received_time=count.received_time / 1e9 if count.version >= 2 else None,
+        received_time=count.received_time / 1e9,
         stale=bool(count.flags & STALE),
         age=count.age / 1e9,
         regions=regions,

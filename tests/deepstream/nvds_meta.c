@@ -1,5 +1,8 @@
 /* Stands in for libnvds_meta.so. Every element of a pool is a piece of memory of its own, so that
- * memory checkers see its ends. SPDX-License-Identifier: Apache-2.0 */
+ * memory checkers see its ends.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
 #include <string.h>
 
 #include "standin.h"

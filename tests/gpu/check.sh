@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Checks the GPU path on this machine and writes OUT/gpu-check-CARD.json. Needs NVIDIA's driver;
-# TensorRT, or Python with onnxruntime-gpu; no network, no GStreamer, no compiler. Usage: check.sh
-# [OUT] [gpu_check's options]
+# TensorRT, or Python with onnxruntime-gpu; no network, no GStreamer, no compiler.
+# Usage: check.sh [OUT] [gpu_check's options]
 #
 # It runs where it lies: in the source tree after `cargo build --release --example gpu_check`, or in
 # a folder with what `pack.sh` put there.

@@ -1,11 +1,13 @@
 #!/usr/bin/env bash
-# Puts what tests/gpu/check.sh needs on a bare machine into a folder, no file above 64 MiB: the
-# program, the models, the scripts, and TENSORRT=FOLDER  the libraries of TensorRT that lie there:
-# libnvinfer*, libnvonnxparser* WHEELS=FOLDER    the Python wheels that lie there: onnxruntime-gpu,
-# numpy, and what they need of CUDA in parts. Usage: pack.sh FOLDER
+# Puts what tests/gpu/check.sh needs on a bare machine into a folder, in parts, no file above 64 MiB:
+# the program, the models, the scripts, and
+#   TENSORRT=FOLDER  the libraries of TensorRT that lie there: libnvinfer*, libnvonnxparser*
+#   WHEELS=FOLDER    the Python wheels that lie there: onnxruntime-gpu, numpy, and what they need of
+#                    CUDA
+# Usage: pack.sh FOLDER
 set -euo pipefail
 if [ $# -ne 1 ]; then
-    sed -n '2,6s/^# //p' "${BASH_SOURCE[0]}" >&2
+    sed -n '2,/^set/{/^set/d;s/^# \{0,1\}//p}' "${BASH_SOURCE[0]}" >&2
     exit 2
 fi
 here=$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)

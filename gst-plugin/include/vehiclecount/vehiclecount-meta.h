@@ -1,8 +1,12 @@
-/* Reads VehicleCountMeta, the vehicle count on a GstBuffer.  The metadata is a GstCustomMeta
- * (GStreamer 1.20): a plain GstStructure. Everything here is an inline function over public
- * GStreamer calls; there is no library to link. docs/metadata.md lists the fields with their units.
+/* Reads VehicleCountMeta, the vehicle count on a GstBuffer.
+ *
+ * The metadata is a GstCustomMeta (GStreamer 1.20): a plain GstStructure. Everything here is an
+ * inline function over public GStreamer calls; there is no library to link. docs/metadata.md lists
+ * the fields with their units.
+ *
  * Strings, structures and cells belong to the buffer: they are valid as long as it is.
- * SPDX-License-Identifier: Apache-2.0 */
+ * SPDX-License-Identifier: Apache-2.0
+ */
 #ifndef VEHICLECOUNT_META_H
 #define VEHICLECOUNT_META_H
 

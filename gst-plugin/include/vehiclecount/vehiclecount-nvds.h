@@ -2,7 +2,10 @@
  * Include DeepStream's gstnvdsmeta.h before this header. The count is frame-level NvDsUserMeta;
  * docs/deepstream.md lists the fields with their units. There is no library of ours to link.
  * Everything lies in one piece of memory that belongs to the metadata: it is valid as long as the
- * buffer is held.  SPDX-License-Identifier: Apache-2.0 */
+ * buffer is held.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
 #ifndef VEHICLECOUNT_NVDS_H
 #define VEHICLECOUNT_NVDS_H
 
@@ -12,8 +15,7 @@
 
 G_BEGIN_DECLS
 
-/* The type is registered under this name: nvds_get_user_meta_type (VEHICLE_COUNT_NVDS_TYPE_NAME).
- * */
+/* The name that the type is registered under, for nvds_get_user_meta_type. */
 #define VEHICLE_COUNT_NVDS_TYPE_NAME "VEHICLECOUNT.COUNTER.FRAME_COUNT"
 
 #define VEHICLE_COUNT_NVDS_MAGIC 0x544e4356u /* "VCNT" */

@@ -1,7 +1,11 @@
 /* DeepStream's structures for the tests, declared from facts about their layout: a second witness
- * beside the Rust declarations.  STANDIN_MAJOR and STANDIN_MINOR choose the version that is stood
- * in for: 8.0 made surfaces larger, 9.0 display metadata. Applications' examples compile against
- * these headers too.  SPDX-License-Identifier: Apache-2.0 */
+ * beside the Rust declarations.
+ *
+ * STANDIN_MAJOR and STANDIN_MINOR choose the version that is stood in for: 8.0 made surfaces larger,
+ * 9.0 display metadata. Applications' examples compile against these headers too.
+ *
+ * SPDX-License-Identifier: Apache-2.0
+ */
 #ifndef STANDIN_H
 #define STANDIN_H
 
@@ -269,8 +273,7 @@ int NvBufSurfTransform (NvBufSurface * from, NvBufSurface * to, NvBufSurfTransfo
 
 /* The stand-in's own. */
 
-/* Sizes of the pools of batches that are made from now on; 0: the usual. Then what tests look at.
- * */
+/* Sizes of the pools of batches that are made from now on; 0: the usual. Then what tests see. */
 void standin_set_pools (guint user, guint display);
 /* Calls that needed the lock and were made without it. */
 gint standin_unlocked_calls (void);
