@@ -125,6 +125,8 @@ pub(super) struct Columns {
     length: Length,
     /// Logarithm of the sum of a run's weights.
     bits: u32,
+    /// Samples that a row must have so that no run, zero weights included, leaves it.
+    reach: usize,
 }
 
 /// How long the runs are.
@@ -153,11 +155,23 @@ impl Columns {
             .into_iter()
             .find(|bits| (largest * f64::from(1 << bits)).round() < 32767.0)
             .unwrap_or(14);
-        let mut columns =
-            Self { axis, starts: Vec::new(), weights: Vec::new(), pairs: Vec::new(), length, bits };
+        let mut columns = Self {
+            axis,
+            starts: Vec::new(),
+            weights: Vec::new(),
+            pairs: Vec::new(),
+            length,
+            bits,
+            reach: 0,
+        };
         if length != Length::Any {
             columns.fill();
         }
+        let last = columns.axis.runs.last().map_or(0, |(first, weights)| first + weights.len());
+        // Pairs of 4 are read as 8.
+        let starts = columns.starts.as_flattened().iter();
+        let read = starts.max().map_or(0, |start| start + columns.samples().max(8));
+        columns.reach = last.max(read);
         columns
     }
 
@@ -206,17 +220,9 @@ impl Columns {
         (-(self.bits as f32)).exp2()
     }
 
-    /// Samples that a row must have so that no run, zero weights included, leaves it.
+    /// Samples that a row must have.
     pub(super) fn reach(&self) -> usize {
-        // Pairs of 4 are read as 8.
-        let last = self.axis.runs.last().map_or(0, |(first, weights)| first + weights.len());
-        let read = self
-            .starts
-            .as_flattened()
-            .iter()
-            .max()
-            .map_or(0, |start| start + self.samples().max(8));
-        last.max(read)
+        self.reach
     }
 
     /// Where each of four runs in a row begins, and the weights of the four, one run after the
