@@ -147,8 +147,11 @@ impl Publisher {
             state.fail(&self.shared.place, now, dropped_before, Cause::Stall(silence));
         }
         self.shared.changed.notify_all();
+        let news = !state.events.is_empty();
         drop(state);
-        self.shared.announce();
+        if news {
+            self.shared.announce();
+        }
         dropped
     }
 

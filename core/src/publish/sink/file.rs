@@ -110,12 +110,7 @@ impl FileSink {
         {
             emptied = file.empty()?;
         }
-        // Where the file system does not keep the time of birth, the file begins now.
-        let begun = if emptied || metadata.len() == 0 {
-            now()
-        } else {
-            metadata.created().unwrap_or_else(|_| now())
-        };
+        let begun = if emptied { now() } else { begun(&metadata, &now) };
         log(format!("opened {}", path.display()));
         Ok(Self {
             path: path.to_owned(),
@@ -149,11 +144,7 @@ impl FileSink {
         let (target, metadata) = open(&self.path)?;
         self.target = target;
         self.identity = Identity::of(&metadata);
-        self.begun = if metadata.len() == 0 {
-            (self.now)()
-        } else {
-            metadata.created().unwrap_or_else(|_| (self.now)())
-        };
+        self.begun = begun(&metadata, &self.now);
         Ok(())
     }
 
@@ -246,6 +237,11 @@ impl Sink for FileSink {
         }
         Ok(Sent { delivered })
     }
+}
+
+/// When the file began: now, where it is empty or its file system keeps no time of birth.
+fn begun(metadata: &Metadata, now: &WallClock) -> SystemTime {
+    if metadata.len() == 0 { now() } else { metadata.created().unwrap_or_else(|_| now()) }
 }
 
 /// Opens what is at `path` without waiting for anybody, and says what it is.

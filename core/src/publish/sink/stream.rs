@@ -179,12 +179,13 @@ impl Stream {
             piece = &piece[..piece.len().min(PIPE_BUF)];
         }
         let count = self.file.write(piece)?;
-        let written: Vec<u8> = self.text.drain(..count).collect();
+        let written = &self.text[..count];
         let Some(last) = written.last() else { return Err(io::ErrorKind::WriteZero.into()) };
         self.within_line = *last != b'\n';
         let lines = written.iter().filter(|byte| **byte == b'\n').count();
         let foreign = self.foreign.min(lines);
         self.foreign -= foreign;
+        self.text.drain(..count);
         Ok(lines - foreign)
     }
 
