@@ -33,6 +33,13 @@ pub struct Counts {
     pub regions: Option<Vec<Counted>>,
 }
 
+impl Counts {
+    /// The count of the whole frame, then those of the regions.
+    pub fn all(&self) -> impl Iterator<Item = &Counted> {
+        std::iter::once(&self.total).chain(self.regions.iter().flatten())
+    }
+}
+
 /// Follows one camera's counts through time.
 #[derive(Debug)]
 pub struct Counter {

@@ -101,9 +101,8 @@ impl Events {
 
     /// Takes in what was counted at `time`, `regions` in their order.
     pub fn count(&mut self, time: f64, counts: &Counts) -> Vec<Event> {
-        let all = std::iter::once(&counts.total).chain(counts.regions.iter().flatten());
         let mut events = Vec::new();
-        for ((region, level), counted) in self.levels.iter_mut().zip(all) {
+        for ((region, level), counted) in self.levels.iter_mut().zip(counts.all()) {
             if let Some((Some(from), since)) = level.see(counted.level, time, self.settle) {
                 let kind =
                     EventKind::LevelChanged { region: region.clone(), from, to: counted.level };

@@ -64,12 +64,6 @@ impl LevelShares {
             Level::Jammed => &mut self.jammed,
         }
     }
-
-    /// The share of `level`.
-    pub fn of(&self, level: Level) -> f64 {
-        let mut shares = *self;
-        *shares.of_mut(level)
-    }
 }
 
 /// Counts are told apart by this share of themselves when their distribution is kept, and by
@@ -178,8 +172,8 @@ impl Windows {
     /// windows that have ended.
     pub fn count(&mut self, time: f64, counts: &Counts, stale: bool) -> Vec<WindowRecord> {
         let records = self.advance(time);
-        let known = std::iter::once(&counts.total).chain(counts.regions.iter().flatten()).map(Some);
-        for (track, counted) in self.tracks.iter_mut().zip(known.chain(std::iter::repeat(None))) {
+        let known = counts.all().map(Some).chain(std::iter::repeat(None));
+        for (track, counted) in self.tracks.iter_mut().zip(known) {
             track.held =
                 counted.map(|counted| Held { count: counted.raw, level: counted.level, stale });
         }

@@ -305,13 +305,13 @@ impl Drop for Seat {
 /// fails its batch, one of a report fails that camera's frame; the thread goes on.
 fn work(shared: &Shared, lane: Box<dyn Lane>) {
     let mut lane = Some(lane);
-    let (mut batch, mut slots) = (Vec::new(), Vec::new());
+    let (mut batch, mut slots) = (Vec::<Waiting>::new(), Vec::new());
     while next_batch(shared, &mut batch) {
-        slots.extend(batch.iter_mut().filter_map(|(_, waiting)| waiting.lease.take()));
+        slots.extend(batch.iter_mut().filter_map(|waiting| waiting.lease.take()));
         let begin = shared.now();
         let result = infer(&*shared.engine, &mut lane, &mut slots);
         let inference_time = shared.now() - begin;
-        for ((_, waiting), slot) in batch.iter_mut().zip(slots.drain(..)) {
+        for (waiting, slot) in batch.iter_mut().zip(slots.drain(..)) {
             waiting.lease.put(slot);
         }
         {
@@ -319,7 +319,7 @@ fn work(shared: &Shared, lane: Box<dyn Lane>) {
             state.batches += 1;
             state.frames += batch.len() as u64;
         }
-        for (_, Waiting { ticket, lease, report }) in batch.drain(..) {
+        for Waiting { ticket, lease, report } in batch.drain(..) {
             let outcome = match &result {
                 Ok(()) => Outcome::Counted { output: &lease.output, inference_time },
                 Err(error) => Outcome::Failed(error),
@@ -368,7 +368,7 @@ fn tell(kind: EngineKind, report: &Report, ticket: u64, outcome: Outcome<'_>) {
 }
 
 /// Waits until a batch is due and takes it. `false` when the dispatcher goes.
-fn next_batch(shared: &Shared, batch: &mut Vec<(CameraId, Waiting)>) -> bool {
+fn next_batch(shared: &Shared, batch: &mut Vec<Waiting>) -> bool {
     let mut state = shared.lock();
     loop {
         if state.stopping {

@@ -92,14 +92,14 @@ impl<T> WaitingRoom<T> {
 
     /// Moves the next batch into `batch`: one frame of each camera in turn, then a second one of
     /// each, until the batch is full.
-    pub fn take(&mut self, batch: &mut Vec<(CameraId, T)>) {
+    pub fn take(&mut self, batch: &mut Vec<T>) {
         while batch.len() < self.batch_size {
             let Some(index) = self.cameras.iter().position(|line| !line.frames.is_empty()) else {
                 return;
             };
             let mut line = self.cameras.remove(index).expect("the index was found in this queue");
             let (_, frame) = line.frames.pop_front().expect("the line was found not empty");
-            batch.push((line.id, frame));
+            batch.push(frame);
             self.cameras.push_back(line);
         }
     }
@@ -114,7 +114,7 @@ mod tests {
     fn take(room: &mut WaitingRoom<u32>) -> Vec<u32> {
         let mut batch = Vec::new();
         room.take(&mut batch);
-        batch.into_iter().map(|(_, frame)| frame).collect()
+        batch
     }
 
     #[test]
