@@ -1,7 +1,13 @@
 //! Folders in which the program looks for what is installed with it.
 
 use std::env;
+use std::error::Error;
 use std::path::{Path, PathBuf};
+
+/// What the loader said of a library that it did not open.
+pub(crate) fn loader_said(error: &libloading::Error) -> String {
+    error.source().map_or_else(|| error.to_string(), ToString::to_string)
+}
 
 /// Names a folder of run-time libraries, before all others.
 pub(crate) const OVERRIDE: &str = "VEHICLECOUNT_RUNTIME";

@@ -9,6 +9,7 @@ use once_cell::sync::OnceCell;
 use super::CudaError;
 use super::fault::fatal;
 use super::sys::{self, Code, Table};
+use crate::places::loader_said;
 
 /// The CUDA version that a driver must offer at least: 12.0, driver 525, the oldest that loads the
 /// kernels that ship.
@@ -203,8 +204,4 @@ impl Driver {
             self.check(call, code)
         }
     }
-}
-
-fn loader_said(error: &libloading::Error) -> String {
-    std::error::Error::source(error).map_or_else(|| error.to_string(), ToString::to_string)
 }

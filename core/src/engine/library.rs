@@ -4,7 +4,7 @@ use std::path::PathBuf;
 
 use super::error::EngineError;
 use super::kind::EngineKind;
-use crate::places::{OVERRIDE, folders};
+use crate::places::{OVERRIDE, folders, loader_said};
 
 /// Finds `library` for the engine `kind`: in the folders of the project's own, below `folder`, else
 /// where the system's loader does.
@@ -19,9 +19,7 @@ pub(super) fn find(kind: EngineKind, folder: &str, library: &str) -> Result<Path
     // are about to be used.
     let said = match unsafe { libloading::Library::new(library) } {
         Ok(_) => return Ok(PathBuf::from(library)),
-        Err(error) => {
-            std::error::Error::source(&error).map_or_else(|| error.to_string(), ToString::to_string)
-        }
+        Err(error) => loader_said(&error),
     };
     let existing = places
         .iter()

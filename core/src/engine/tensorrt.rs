@@ -134,9 +134,10 @@ impl TensorRtOpener<'_> {
             self.time(precision).map_err(|error| match error {
                 EngineError::TensorRt(error) => error,
                 EngineError::Ended => TensorRtError::Ended,
-                error => {
-                    TensorRtError::Run { library: self.library_name(), reason: error.to_string() }
-                }
+                error => TensorRtError::Run {
+                    library: self.library.to_string(),
+                    reason: error.to_string(),
+                },
             })
         });
         let choice = choice.map_err(EngineError::from)?;
@@ -185,10 +186,6 @@ impl TensorRtOpener<'_> {
             self.max_batch(),
         );
         Some(cache::folder()?.join(name))
-    }
-
-    fn library_name(&self) -> String {
-        format!("{} {}", self.library.flavour(), self.library.version())
     }
 
     /// How long a largest batch takes, if the golden picture is counted right.
@@ -248,17 +245,16 @@ impl TensorRtOpener<'_> {
         precision: Precision,
         choice: Option<String>,
     ) -> Result<GpuEngine, EngineError> {
-        let (engine, plan) = self.engine_but(precision, choice.clone(), None)?;
-        if plan.origin != Origin::Kept {
+        let (engine, origin) = self.engine_but(precision, choice.clone(), None)?;
+        if origin != Origin::Kept {
             return Ok(engine);
         }
         match golden::check_once(self.request, &engine, None) {
             Err(EngineError::Golden { what, .. }) => {
+                let sha256 = engine.plan().unwrap_or_default().to_owned();
                 drop(engine);
-                let refused = Refused {
-                    sha256: plan.sha256,
-                    reason: format!("it fails its golden picture: {what}"),
-                };
+                let reason = format!("it fails its golden picture: {what}");
+                let refused = Refused { sha256, reason };
                 Ok(self.engine_but(precision, choice, Some(&refused))?.0)
             }
             Err(error) => Err(error),
@@ -272,7 +268,7 @@ impl TensorRtOpener<'_> {
         precision: Precision,
         choice: Option<String>,
         refused_plan: Option<&Refused>,
-    ) -> Result<(GpuEngine, CachedPlan<()>), EngineError> {
+    ) -> Result<(GpuEngine, Origin), EngineError> {
         let Self { request, context, library, input } = self;
         let model = &request.model;
         let file = self.file(precision)?;
@@ -292,13 +288,13 @@ impl TensorRtOpener<'_> {
             calibration: None,
             detailed: false,
         };
-        let CachedPlan { plan, origin, path: kept_at, sha256 } = {
+        let CachedPlan { plan, origin, sha256, .. } = {
             let _entered =
                 context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             cache::load(&wanted, &|at| request.watch.tell(at)).map_err(EngineError::from)?
         };
-        let engine = self.run(plan, &path, precision.name(), choice)?.of_plan(sha256.clone());
-        Ok((engine, CachedPlan { plan: (), origin, path: kept_at, sha256 }))
+        let engine = self.run(plan, &path, precision.name(), choice)?.of_plan(sha256);
+        Ok((engine, origin))
     }
 
     /// The engine of a plan that the user built by hand.

@@ -89,7 +89,7 @@ pub enum Progress<'a> {
     },
 }
 
-type OnProgress<'a> = &'a (dyn Fn(Progress<'_>) -> bool + Sync);
+pub(super) type OnProgress<'a> = &'a (dyn Fn(Progress<'_>) -> bool + Sync);
 
 struct Watcher<'a> {
     watch: OnProgress<'a>,

@@ -23,7 +23,8 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
-use super::files::{read_checked, short_digest, write_checked, write_whole};
+use super::builder::OnProgress;
+use super::files::{read_checked, short, short_digest, write_checked, write_whole};
 use super::half::to_half;
 use super::log::{self, Severity};
 use super::{Build, Flavour, Library, Plan, Precision, Progress, TensorRtError};
@@ -102,8 +103,6 @@ pub struct Label {
     #[serde(default)]
     pub plan_sha256: String,
 }
-
-type OnProgress<'a> = &'a (dyn Fn(Progress<'_>) -> bool + Sync);
 
 /// How often somebody who waits for another process asks whether to go on.
 const PATIENCE: Duration = Duration::from_millis(100);
@@ -221,11 +220,7 @@ impl Label {
                 }
             };
         let capability = |value: u32| format!("{}.{}", value / 10, value % 10);
-        compare(
-            "network",
-            &&self.network_sha256[..self.network_sha256.len().min(12)],
-            &&wanted.network_sha256[..wanted.network_sha256.len().min(12)],
-        );
+        compare("network", &short(&self.network_sha256), &short(&wanted.network_sha256));
         compare(
             "library",
             &format!("{} {}", self.library, self.version),
@@ -243,13 +238,8 @@ impl Label {
             &format!("{}x{}", wanted.width, wanted.height),
         );
         compare("largest batch", &self.max_batch, &wanted.max_batch);
-        let table = |label: &Self| {
-            label
-                .calibration_sha256
-                .as_deref()
-                .map_or("none", |digest| &digest[..digest.len().min(12)])
-                .to_owned()
-        };
+        let table =
+            |label: &Self| label.calibration_sha256.as_deref().map_or("none", short).to_owned();
         compare("calibration table", &table(self), &table(wanted));
         differences
     }
@@ -359,19 +349,19 @@ fn find<T>(
     let capabilities: &[u32] =
         if request.library.flavour() == Flavour::TensorRtRtx { &wanted } else { &[] };
     let label = Label::of(request)?;
-    let unkept = |instead, reason: String| -> Result<CachedPlan<T>, TensorRtError> {
+    let unkept = |reason: String| -> Result<CachedPlan<T>, TensorRtError> {
         let bytes = build(request, capabilities, watch)?;
-        let origin = Origin::Built { instead, unkept: Some(reason) };
+        let origin = Origin::Built { instead: None, unkept: Some(reason) };
         Ok(CachedPlan { plan: open(&bytes)?, origin, path: None, sha256: digest(&bytes) })
     };
     let Some(folder) = folder else {
-        return unkept(None, "no folder to keep it in: set HOME or VEHICLECOUNT_CACHE".to_owned());
+        return unkept("no folder to keep it in: set HOME or VEHICLECOUNT_CACHE".to_owned());
     };
     let name = label.name();
     let path = folder.join(format!("{name}.plan"));
     let lock = match alone(&folder.join(format!("{name}.lock")), watch)? {
         Ok(lock) => lock,
-        Err(error) => return unkept(None, format!("{}: {error}", folder.display())),
+        Err(error) => return unkept(format!("{}: {error}", folder.display())),
     };
     let instead = match kept(&path, &label) {
         Ok(Some((_, sha256)))

@@ -9,7 +9,12 @@ use crate::digest::sha256 as digest;
 
 /// Tells texts apart in file names.
 pub(crate) fn short_digest(text: &str) -> String {
-    digest(text.as_bytes())[..12].to_owned()
+    short(&digest(text.as_bytes())).to_owned()
+}
+
+/// The beginning of a digest, which tells it from others in messages and names.
+pub(super) fn short(digest: &str) -> &str {
+    &digest[..digest.len().min(12)]
 }
 
 /// The content of a file of [`write_checked`]; `None` where it is not there, or damaged.

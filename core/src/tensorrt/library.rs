@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use super::ffi::{self, Shim};
 use super::{Flavour, TensorRtError, log};
 use crate::cuda::{CudaError, Driver};
-use crate::places::{OVERRIDE, folders};
+use crate::places::{OVERRIDE, folders, loader_said};
 
 /// Version of a library.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -326,8 +326,7 @@ fn open(path: &Path, flavour: Flavour) -> Result<&'static libloading::Library, T
         unsafe { libloading::Library::new(path) }.map_err(|error| TensorRtError::Broken {
             path: path.display().to_string(),
             flavour,
-            reason: std::error::Error::source(&error)
-                .map_or_else(|| error.to_string(), ToString::to_string),
+            reason: loader_said(&error),
         })?;
     Ok(Box::leak(Box::new(library)))
 }

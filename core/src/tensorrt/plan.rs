@@ -189,11 +189,6 @@ impl Plan {
         Ok(())
     }
 
-    /// The library that loaded it.
-    pub fn library(&self) -> &Arc<Library> {
-        &self.library
-    }
-
     /// Number of optimization profiles, at least 1.
     pub fn profiles(&self) -> usize {
         self.profiles.len()
@@ -256,7 +251,7 @@ impl Plan {
         if self.library.flavour() != Flavour::TensorRtRtx {
             return true;
         }
-        let plan = &self.digest[..self.digest.len().min(12)];
+        let plan = files::short(&self.digest);
         let name = format!("kernels-{plan}-{}.cache", files::short_digest(gpu));
         let path = folder.join(name);
         let held = files::read_checked(&path).unwrap_or_default();
@@ -346,11 +341,11 @@ impl Plan {
             return Err(self.failed(&format!("the plan has no profile {profile}")));
         };
         log::forget();
-        // The engine lives, and `plan` keeps it alive longer than the context.
         let size = i64::try_from(bytes).unwrap_or(i64::MAX);
         let held = self.kernels();
         let kernels = held.as_ref().map_or(ptr::null_mut(), |kernels| kernels.cache);
-        // SAFETY: the engine lives, and so do its kernels, until it goes; the memory is only noted.
+        // SAFETY: the engine lives, which `plan` keeps alive longer than the context, and so do its
+        // kernels, until it goes; the memory is only noted.
         let context = unsafe {
             (self.library.shim.context)(self.engine, memory as *mut c_void, size, kernels)
         };
@@ -428,21 +423,6 @@ impl fmt::Debug for Context {
 }
 
 impl Context {
-    /// The plan.
-    pub fn plan(&self) -> &Arc<Plan> {
-        &self.plan
-    }
-
-    /// Largest batch.
-    pub fn max_batch(&self) -> usize {
-        self.batches[1]
-    }
-
-    /// Smallest batch.
-    pub fn min_batch(&self) -> usize {
-        self.batches[0]
-    }
-
     /// Says where the next run finds its `batch` inputs, one after the other, and leaves its
     /// densities, both f32 on the GPU. A captured CUDA graph keeps the addresses and the batch that
     /// it was captured with.
