@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Puts what tests/gpu/check.sh needs on a bare machine into a folder, in parts, no file above 64 MiB:
-# the program, the models, the scripts, and
+# Puts what tests/gpu/check.sh needs on a bare machine into a folder, in parts, no file above
+# 64 MiB: the program, the models, the scripts, and
 #   TENSORRT=FOLDER  the libraries of TensorRT that lie there: libnvinfer*, libnvonnxparser*
 #   WHEELS=FOLDER    the Python wheels that lie there: onnxruntime-gpu, numpy, and what they need of
 #                    CUDA
