@@ -176,6 +176,21 @@ impl Preprocessor {
         Self { plan, scratch }
     }
 
+    /// The preprocessor in `held`, which is made there where there is none for pictures of `format`
+    /// in model inputs of size `input`. `resize` stays the same for as long as one is held.
+    ///
+    /// # Panics
+    /// As [`new`](Self::new).
+    pub fn held(
+        held: &mut Option<Self>,
+        format: FrameFormat,
+        resize: Resize,
+        input: InputSize,
+    ) -> &mut Self {
+        held.take_if(|held| held.format() != format || held.placement().input != input);
+        held.get_or_insert_with(|| Self::new(format, resize, input))
+    }
+
     /// Where the pictures lie in the input.
     pub fn placement(&self) -> Placement {
         self.plan.placement()

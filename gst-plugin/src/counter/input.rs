@@ -108,14 +108,8 @@ impl Camera {
                 return Ok((slot, placement.grid(info.columns, info.rows)));
             }
         };
-        let mut preprocessor = self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner);
-        let fits = |held: &&mut Preprocessor| {
-            held.format() == format && held.placement().input == info.input
-        };
-        let preprocessor = match preprocessor.as_mut().filter(fits) {
-            Some(_) => preprocessor.as_mut().expect("just seen"),
-            None => preprocessor.insert(Preprocessor::new(format, link.resize, info.input)),
-        };
+        let mut held = self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner);
+        let preprocessor = Preprocessor::held(&mut held, format, link.resize, info.input);
         preprocessor.run(view, values);
         Ok((slot, preprocessor.placement().grid(info.columns, info.rows)))
     }

@@ -178,9 +178,8 @@ impl Work {
                 },
             },
             Input::Values(values) => {
-                let made = held.preprocessor.take().filter(|made| made.format() == picture.format);
-                let made = made.unwrap_or_else(|| Preprocessor::new(picture.format, resize, input));
-                let preprocessor = held.preprocessor.insert(made);
+                let held = &mut held.preprocessor;
+                let preprocessor = Preprocessor::held(held, picture.format, resize, input);
                 picture.view(|frame| preprocessor.run(frame, values)).map_err(unreadable)
             }
         };

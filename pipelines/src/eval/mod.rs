@@ -196,7 +196,7 @@ fn count(
         let mut lane = engine.lane()?;
         let info = engine.info();
         let mut slot = Slot::new(info);
-        let mut preprocessor: Option<Preprocessor> = None;
+        let mut held = None;
         let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -207,10 +207,7 @@ fn count(
             let mut one = || -> Result<Counted> {
                 let rgb = read(sample)?;
                 let format = FrameFormat::new(PixelFormat::Rgb, sample.width, sample.height);
-                let preprocessor = match &mut preprocessor {
-                    Some(made) if made.format() == format => made,
-                    other => other.insert(Preprocessor::new(format, resize, info.input)),
-                };
+                let preprocessor = Preprocessor::held(&mut held, format, resize, info.input);
                 let planes = [Plane { data: &rgb, stride: sample.width * 3 }];
                 let values = slot.input.values_mut().context("the slot takes values")?;
                 preprocessor.run(&FrameView::new(format, &planes)?, values);
