@@ -79,15 +79,15 @@ impl Camera {
             gst::log!(CAT, obj = self.sinkpad, "Frame {number}: dropped, the camera flushes");
             return Err(gst::FlowError::Flushing);
         }
-        let placement = input.as_ref().map(|&(_, placement)| placement);
-        let order = input.map(|(slot, _)| (state.ticket(), slot));
-        let found = match &order {
-            Some((ticket, _)) => FrameState::Waiting(*ticket),
-            None if stamp.due => FrameState::Missed,
-            None => FrameState::NotDue,
+        let (found, order) = match input {
+            Some((slot, placement)) => {
+                let ticket = state.ticket();
+                (FrameState::Waiting(ticket, placement), Some((ticket, slot)))
+            }
+            None if stamp.due => (FrameState::Missed, None),
+            None => (FrameState::NotDue, None),
         };
-        let frame =
-            Frame { buffer, stamp, arrival, received_time, deadline, placement, state: found };
+        let frame = Frame { buffer, stamp, arrival, received_time, deadline, state: found };
         state.queue.push(Item::Frame(Box::new(frame)));
         let held = state.queue.frames();
         self.wake(&mut state);

@@ -173,8 +173,8 @@ impl Camera {
         let why = match (&frame.state, state.hurry) {
             (FrameState::Counted(_), _) => "with its count",
             (FrameState::NotDue, _) => "with the last count",
-            (FrameState::Waiting(_), true) => "uncounted, the queue is full",
-            (FrameState::Waiting(_), false) => "uncounted, its deadline has come",
+            (FrameState::Waiting(..), true) => "uncounted, the queue is full",
+            (FrameState::Waiting(..), false) => "uncounted, its deadline has come",
             (FrameState::Missed, _) => "uncounted",
         };
         // In one with taking it from the queue: its count may come at any time.

@@ -17,8 +17,6 @@ pub struct Frame {
     pub received_time: u64,
     /// When it leaves uncounted; `None` waits as long as it takes.
     pub deadline: Option<Deadline>,
-    /// Where the density grid lies in it.
-    pub placement: Option<GridPlacement>,
     /// What is known of its count.
     pub state: FrameState,
 }
@@ -38,8 +36,8 @@ pub struct Deadline {
 pub enum FrameState {
     /// Skipped by `interval`: it takes the last count.
     NotDue,
-    /// The engine has it, under this ticket.
-    Waiting(u64),
+    /// The engine has it, under this ticket; and where the density will lie in it.
+    Waiting(u64, GridPlacement),
     /// It should have been counted and was not.
     Missed,
     /// Counted.
@@ -49,7 +47,7 @@ pub enum FrameState {
 impl Frame {
     /// Whether its count may still come.
     pub fn is_waiting(&self) -> bool {
-        matches!(self.state, FrameState::Waiting(_))
+        matches!(self.state, FrameState::Waiting(..))
     }
 }
 
@@ -102,13 +100,16 @@ impl Queue {
         item
     }
 
-    /// The frame that the engine has under `ticket`.
-    pub fn waiting(&mut self, ticket: u64) -> Option<&mut Frame> {
+    /// The frame that the engine has under `ticket`, and where the density will lie in it.
+    pub fn waiting(&mut self, ticket: u64) -> Option<(&mut Frame, GridPlacement)> {
         self.items.iter_mut().find_map(|item| match item {
-            Item::Frame(frame) if matches!(frame.state, FrameState::Waiting(held) if held == ticket) => {
-                Some(&mut **frame)
-            }
-            _ => None,
+            Item::Frame(frame) => match frame.state {
+                FrameState::Waiting(held, placement) if held == ticket => {
+                    Some((&mut **frame, placement))
+                }
+                _ => None,
+            },
+            Item::Event(_) => None,
         })
     }
 

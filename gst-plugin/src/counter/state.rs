@@ -173,11 +173,10 @@ impl CameraState {
             }
             Outcome::Dropped | Outcome::Failed(_) => None,
         };
-        let Some(frame) = self.queue.waiting(ticket) else {
+        let Some((frame, placement)) = self.queue.waiting(ticket) else {
             return Return { sequence: self.account.late(ticket, measured), late: true, edge };
         };
-        frame.state =
-            frame.placement.and_then(measured).map_or(FrameState::Missed, FrameState::Counted);
+        frame.state = measured(placement).map_or(FrameState::Missed, FrameState::Counted);
         let (sequence, latency) = (Some(frame.stamp.sequence), now - frame.arrival);
         self.account.statistics.note_latency(latency);
         Return { sequence, late: false, edge }
@@ -190,19 +189,17 @@ impl CameraState {
         settings: ReportSettings,
         now: Instant,
     ) -> FrameReport {
-        let finding =
-            match (std::mem::replace(&mut frame.state, FrameState::Missed), frame.placement) {
-                (FrameState::NotDue, _) => Finding::NotDue,
-                (FrameState::Waiting(ticket), Some(placement)) => {
-                    // Downstream may have kept it longer than that.
-                    let held =
-                        frame.deadline.as_ref().map_or(Duration::MAX, |deadline| deadline.held);
-                    self.account.statistics.note_latency((now - frame.arrival).min(held));
-                    Finding::Late { ticket, placement }
-                }
-                (FrameState::Waiting(_) | FrameState::Missed, _) => Finding::Missed,
-                (FrameState::Counted(measurement), _) => Finding::Counted(measurement),
-            };
+        let finding = match std::mem::replace(&mut frame.state, FrameState::Missed) {
+            FrameState::NotDue => Finding::NotDue,
+            FrameState::Waiting(ticket, placement) => {
+                // Downstream may have kept it longer than that.
+                let held = frame.deadline.as_ref().map_or(Duration::MAX, |deadline| deadline.held);
+                self.account.statistics.note_latency((now - frame.arrival).min(held));
+                Finding::Late { ticket, placement }
+            }
+            FrameState::Missed => Finding::Missed,
+            FrameState::Counted(measurement) => Finding::Counted(measurement),
+        };
         let departure = Departure {
             stamp: frame.stamp,
             pts: frame.buffer.pts().map(gst::ClockTime::nseconds),
