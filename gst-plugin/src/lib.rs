@@ -1,6 +1,7 @@
 //! GStreamer elements that count vehicles on many cameras at once.
 
 pub mod counter;
+mod counting;
 mod crop;
 mod cuda;
 pub mod deepstream;

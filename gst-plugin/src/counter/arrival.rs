@@ -32,14 +32,14 @@ impl Camera {
         buffer: gst::Buffer,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let (arrival, received_time) = (Instant::now(), unix_nanoseconds(SystemTime::now()));
-        let timing = imp.timing();
+        let counting = imp.counting();
         let live = self.is_live();
         let clock = imp.clock();
         let came = clock.time();
         let link = self.await_link(live)?;
-        let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(timing.interval);
+        let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(counting.interval);
 
-        let holding = live.then(|| self.holding(imp, timing.max_latency.into()));
+        let holding = live.then(|| self.holding(imp, imp.max_latency()));
         let limit = holding.map_or_else(
             || link.as_ref().map_or(MAX_FRAMES, Link::depth),
             |holding| holding.frames,
@@ -68,7 +68,7 @@ impl Camera {
                 obj = self.sinkpad,
                 "Frame {number}: uncounted, the engine is not open yet"
             ),
-            Some(link) => match self.input(imp, link, &format, &buffer, timing.density_map) {
+            Some(link) => match self.input(imp, link, &format, &buffer, counting.density_map) {
                 Ok(made) => input = Some(made),
                 Err(reason) => self.complain(imp, number, &reason),
             },

@@ -86,12 +86,12 @@ impl VehicleCounter {
             pipeline.iterate_all_by_element_factory_name("vehiclecounter").into_iter().flatten();
         let counters =
             counters.filter_map(|element| element.downcast::<super::VehicleCounter>().ok());
-        let unique_id = self.timing().unique_id;
+        let unique_id = self.counting().unique_id;
         let runs =
             |other: &super::VehicleCounter| !matches!(*lock(&other.imp().state), Phase::Stopped);
         counters
             .filter(|other| {
-                *other != *own && other.imp().timing().unique_id == unique_id && runs(other)
+                *other != *own && other.imp().counting().unique_id == unique_id && runs(other)
             })
             .collect()
     }
@@ -106,7 +106,7 @@ impl VehicleCounter {
         match self.parse_regions(&settings) {
             Ok(regions) => {
                 for camera in self.cameras() {
-                    self.apply(&camera, &regions, settings.timing.smoothing);
+                    self.apply(&camera, &regions, settings.counting.smoothing);
                 }
                 self.tell_shared_ids();
             }

@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
@@ -11,7 +12,8 @@ use vehiclecount_core::preprocess::Resize;
 use super::VehicleCounterPad;
 use super::camera::Camera;
 use super::formats::{FORMATS, GPU_FORMATS};
-use super::settings::{Settings, Timing};
+use super::settings::Settings;
+use crate::counting::Counting;
 use crate::cuda::{self, SharedContext};
 use crate::engine::Opening;
 
@@ -76,9 +78,9 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 }
 
 impl VehicleCounter {
-    /// The settings that are read for every frame.
-    pub fn timing(&self) -> Timing {
-        lock(&self.settings).timing
+    /// The settings of the counts.
+    pub fn counting(&self) -> Counting {
+        lock(&self.settings).counting
     }
 
     /// The pipeline's clock, or the system's where there is none yet.

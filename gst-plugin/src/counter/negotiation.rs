@@ -76,7 +76,7 @@ impl Camera {
             let (bytes, rate) = format
                 .as_ref()
                 .map_or((None, None), |format| (Some(format.info.size()), format.rate));
-            Holding::new(imp.timing().max_latency.into(), rate, bytes).frames
+            Holding::new(imp.max_latency(), rate, bytes).frames
         } else {
             self.link().as_ref().map_or(MAX_FRAMES, Link::depth)
         };
@@ -149,7 +149,7 @@ impl Camera {
         let (live, min, max) = latency.result();
         if live {
             // A live frame is held this long at most, and no frame is thrown away before.
-            let own = self.lock().holding(imp.timing().max_latency.into()).latency;
+            let own = self.lock().holding(imp.max_latency()).latency;
             let own = gst::ClockTime::from_nseconds(own.as_nanos() as u64);
             latency.set(live, min + own, max.map(|max| max + own));
         }

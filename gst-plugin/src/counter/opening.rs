@@ -20,7 +20,7 @@ impl VehicleCounter {
         *lock(&self.state) = Phase::Opening;
         for camera in self.cameras() {
             camera.await_engine();
-            self.apply(&camera, &regions, settings.timing.smoothing);
+            self.apply(&camera, &regions, settings.counting.smoothing);
         }
         self.tell_shared_ids();
         let mut choice = settings.choice.clone();

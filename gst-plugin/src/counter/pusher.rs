@@ -6,7 +6,7 @@ use std::time::Instant;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use vehiclecount_core::account::{FailureEdge, ReportSettings};
+use vehiclecount_core::account::FailureEdge;
 use vehiclecount_core::batch::Outcome;
 use vehiclecount_core::report::FrameReport;
 
@@ -168,8 +168,7 @@ impl Camera {
         mut frame: Box<Frame>,
         mut state: MutexGuard<'_, CameraState>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let timing = imp.timing();
-        let settings = ReportSettings { unique_id: timing.unique_id, density: timing.density_map };
+        let settings = imp.counting().report();
         let why = match (&frame.state, state.hurry) {
             (FrameState::Counted(_), _) => "with its count",
             (FrameState::NotDue, _) => "with the last count",

@@ -55,8 +55,8 @@ pub struct Opened {
 }
 
 impl Choice {
-    /// The properties, but for `batch-size`, as elements mean different batches by it. Their
-    /// descriptions end in `remark`.
+    /// The properties, but for `batch-size` and `batched-push-timeout`, as elements mean different
+    /// batches by them. Their descriptions end in `remark`.
     pub fn properties(remark: &str) -> Vec<glib::ParamSpec> {
         let defaults = Self::default();
         let text = |name, nick, blurb: &str| {
@@ -121,6 +121,10 @@ impl Choice {
             "engine-id" => self.engine_id = text(),
             "input-size" => self.input_size = text(),
             "batch-size" => self.batch_size = value.get().expect(TYPED),
+            "batched-push-timeout" => {
+                let microseconds = value.get::<u32>().expect(TYPED);
+                self.batched_push_timeout = Duration::from_micros(microseconds.into());
+            }
             "gpu-id" => self.gpu = value.get().expect(TYPED),
             "precision" => self.precision = value.get().expect(TYPED),
             _ => return false,
@@ -137,6 +141,7 @@ impl Choice {
             "engine-id" => self.engine_id.to_value(),
             "input-size" => self.input_size.to_value(),
             "batch-size" => self.batch_size.to_value(),
+            "batched-push-timeout" => (self.batched_push_timeout.as_micros() as u32).to_value(),
             "gpu-id" => self.gpu.to_value(),
             "precision" => self.precision.to_value(),
             _ => return None,

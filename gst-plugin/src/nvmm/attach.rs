@@ -1,6 +1,6 @@
 //! What is attached to the frames of a batch.
 
-use vehiclecount_core::account::{Finding, ReportSettings};
+use vehiclecount_core::account::Finding;
 use vehiclecount_core::report::FrameReport;
 
 use super::OsdMode;
@@ -26,7 +26,7 @@ impl State {
         let model = info
             .map_or_else(|| format!("gie-{}", settings.infer_on_gie_id), |info| info.model.clone());
         let engine = info.map_or("nvinfer", |info| info.kind.name());
-        let asked = ReportSettings { unique_id: settings.unique_id, density: settings.density_map };
+        let asked = settings.counting.report();
         self.choose_layouts(batch, settings, notices);
         let reports: Vec<_> = orders
             .into_iter()

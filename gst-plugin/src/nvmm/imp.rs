@@ -17,6 +17,7 @@ use super::latency::Holding;
 use super::settings::Settings;
 use super::source::{Config, Notice, Notices};
 use super::work::{Results, Work};
+use crate::counting::Counting;
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
 use crate::engine::{Opened, Opening, Start};
@@ -66,7 +67,8 @@ impl VehicleCounterNvmm {
             "" => SourcesFile::default(),
             path => SourcesFile::read(Path::new(path)).map_err(|error| error.to_string())?,
         };
-        Ok(Config { regions, sources, interval: settings.interval, smoothing: settings.smoothing })
+        let Counting { interval, smoothing, .. } = settings.counting;
+        Ok(Config { regions, sources, interval, smoothing })
     }
 
     /// A setting changed. While the element runs, what cannot be used is said and left as it was.
@@ -132,7 +134,7 @@ impl VehicleCounterNvmm {
                     state.read_tensors(&batch, buffer, time, &settings, notices)?
                 }
                 DensitySource::Engine => {
-                    state.submit(&batch, buffer, time, settings.density_map, notices)?
+                    state.submit(&batch, buffer, time, settings.counting.density_map, notices)?
                 }
             };
             (batch, orders)

@@ -1,10 +1,9 @@
 //! The settings of the element, and the properties that they are.
 
-use std::time::Duration;
-
 use gst::prelude::*;
 
 use super::{DensitySource, OsdMode};
+use crate::counting::Counting;
 use crate::engine::Choice;
 
 /// What the user chose.
@@ -22,14 +21,8 @@ pub struct Settings {
     pub config_file_path: String,
     /// A JSON file's path, or JSON.
     pub regions: String,
-    /// Frames skipped between two counted ones.
-    pub interval: u32,
-    /// Time constant of the smoothing.
-    pub smoothing: Duration,
-    /// Whether densities go into the metadata.
-    pub density_map: bool,
-    /// Goes into the metadata.
-    pub unique_id: u32,
+    /// Of the counts.
+    pub counting: Counting,
     /// Entry of `misc_frame_info`; -1: none.
     pub misc_index: i32,
     /// What the count is multiplied by there.
@@ -53,10 +46,7 @@ impl Default for Settings {
             tensor_layer: String::new(),
             config_file_path: String::new(),
             regions: String::new(),
-            interval: 0,
-            smoothing: Duration::from_secs(1),
-            density_map: true,
-            unique_id: 0,
+            counting: Counting::default(),
             misc_index: 0,
             misc_scale: 1000.0,
             message_blob: false,
@@ -72,6 +62,7 @@ impl Settings {
     pub fn properties() -> Vec<glib::ParamSpec> {
         let defaults = Settings::default();
         let mut properties = Choice::properties("; source=engine");
+        properties.extend(Counting::properties("source"));
         properties.extend([
             glib::ParamSpecEnum::builder_with_default("source", defaults.source)
                 .nick("Source")
@@ -104,33 +95,6 @@ impl Settings {
             glib::ParamSpecString::builder("regions")
                 .nick("Regions")
                 .blurb("Regions of sources without any in config-file-path, as a JSON file's path or inline JSON")
-                .mutable_playing()
-                .build(),
-            glib::ParamSpecUInt::builder("interval")
-                .nick("Interval")
-                .blurb("Frames of each source skipped between two counted ones; they carry the last count")
-                .maximum(i32::MAX as u32)
-                .default_value(defaults.interval)
-                .mutable_playing()
-                .build(),
-            glib::ParamSpecDouble::builder("smoothing")
-                .nick("Smoothing")
-                .blurb("Time constant of the smoothed counts in seconds (0: not smoothed)")
-                .minimum(0.0)
-                .maximum(3600.0)
-                .default_value(defaults.smoothing.as_secs_f64())
-                .mutable_playing()
-                .build(),
-            glib::ParamSpecBoolean::builder("density-map")
-                .nick("Density map")
-                .blurb("Attach the density map to the metadata")
-                .default_value(defaults.density_map)
-                .mutable_playing()
-                .build(),
-            glib::ParamSpecUInt::builder("unique-id")
-                .nick("Unique id")
-                .blurb("Goes into the metadata, to tell counters in one pipeline apart")
-                .default_value(defaults.unique_id)
                 .mutable_playing()
                 .build(),
             glib::ParamSpecInt::builder("misc-index")
@@ -188,7 +152,7 @@ impl Settings {
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         const TYPED: &str = "type checked upstream";
         let text = || value.get::<Option<String>>().expect(TYPED).unwrap_or_default();
-        if self.choice.set(name, value) {
+        if self.choice.set(name, value) || self.counting.set(name, value) {
             return;
         }
         match name {
@@ -197,10 +161,6 @@ impl Settings {
             "tensor-layer" => self.tensor_layer = text(),
             "config-file-path" => self.config_file_path = text(),
             "regions" => self.regions = text(),
-            "interval" => self.interval = value.get().expect(TYPED),
-            "smoothing" => self.smoothing = Duration::from_secs_f64(value.get().expect(TYPED)),
-            "density-map" => self.density_map = value.get().expect(TYPED),
-            "unique-id" => self.unique_id = value.get().expect(TYPED),
             "misc-index" => self.misc_index = value.get().expect(TYPED),
             "misc-scale" => self.misc_scale = value.get().expect(TYPED),
             "message-blob" => self.message_blob = value.get().expect(TYPED),
@@ -213,7 +173,7 @@ impl Settings {
 
     /// The value of a property.
     pub fn get(&self, name: &str) -> glib::Value {
-        if let Some(value) = self.choice.get(name) {
+        if let Some(value) = self.choice.get(name).or_else(|| self.counting.get(name)) {
             return value;
         }
         match name {
@@ -222,10 +182,6 @@ impl Settings {
             "tensor-layer" => self.tensor_layer.to_value(),
             "config-file-path" => self.config_file_path.to_value(),
             "regions" => self.regions.to_value(),
-            "interval" => self.interval.to_value(),
-            "smoothing" => self.smoothing.as_secs_f64().to_value(),
-            "density-map" => self.density_map.to_value(),
-            "unique-id" => self.unique_id.to_value(),
             "misc-index" => self.misc_index.to_value(),
             "misc-scale" => self.misc_scale.to_value(),
             "message-blob" => self.message_blob.to_value(),
