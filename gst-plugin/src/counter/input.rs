@@ -15,6 +15,7 @@ use vehiclecount_core::preprocess::{Placement, Preprocessor};
 use super::camera::{Camera, Link};
 use super::formats::StreamFormat;
 use super::imp::{CAT, VehicleCounter};
+use super::state::CameraState;
 use crate::crop::Crop;
 use crate::cuda::Lent;
 
@@ -54,21 +55,25 @@ impl Camera {
             match cuda.map(buffer, info, whole.pixels.planes()) {
                 Ok(lent) => return Self::lend(link, whole, crop, lent),
                 // Mapped below, it is copied to the host.
-                Err(reason)
-                    if !self
-                        .with_state(|state| std::mem::replace(&mut state.through_host, true)) =>
-                {
-                    gst::element_imp_warning!(
-                        imp,
-                        gst::ResourceError::Settings,
-                        (
-                            "Camera {}: its frames are copied through host memory: {reason}",
-                            self.id()
-                        )
-                    );
-                }
                 Err(reason) => {
-                    gst::log!(CAT, obj = self.sinkpad, "{reason}: it is copied through host memory")
+                    let told =
+                        |state: &mut CameraState| std::mem::replace(&mut state.through_host, true);
+                    if self.with_state(told) {
+                        gst::log!(
+                            CAT,
+                            obj = self.sinkpad,
+                            "{reason}: it is copied through host memory"
+                        );
+                    } else {
+                        gst::element_imp_warning!(
+                            imp,
+                            gst::ResourceError::Settings,
+                            (
+                                "Camera {}: its frames are copied through host memory: {reason}",
+                                self.id()
+                            )
+                        );
+                    }
                 }
             }
         }
