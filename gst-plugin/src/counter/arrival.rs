@@ -160,7 +160,7 @@ impl Camera {
     /// a warning says so, once for each `max_latency` and format.
     fn holding(&self, imp: &VehicleCounter, max_latency: Duration) -> Holding {
         let mut state = self.lock();
-        let holding = state.holding(max_latency);
+        let holding = Holding::of(max_latency, state.format.as_ref());
         let said = holding.limited.map(|_| (max_latency, holding.frames));
         let changed = std::mem::replace(&mut state.limit_said, said) != said;
         drop(state);

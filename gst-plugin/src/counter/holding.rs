@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use super::formats::StreamFormat;
+
 /// Frames that are held at least.
 const LEAST: usize = 8;
 
@@ -27,9 +29,15 @@ pub struct Holding {
 }
 
 impl Holding {
-    /// Holds frames for `max_latency`. `fps`: frames a second, where the camera says so; `bytes`:
-    /// memory of a frame, where that is known.
-    pub fn new(max_latency: Duration, fps: Option<f64>, bytes: Option<usize>) -> Self {
+    /// Holds frames of `format` for `max_latency`, or of any where it is not known.
+    pub fn of(max_latency: Duration, format: Option<&StreamFormat>) -> Self {
+        let rate = format.and_then(|format| format.rate);
+        Self::new(max_latency, rate, format.map(|format| format.info.size()))
+    }
+
+    /// `fps`: frames a second, where the camera says so; `bytes`: memory of a frame, where that is
+    /// known.
+    fn new(max_latency: Duration, fps: Option<f64>, bytes: Option<usize>) -> Self {
         let rate = fps.unwrap_or(UNKNOWN_RATE);
         let needed =
             ((max_latency.as_secs_f64() * rate).ceil() as usize).saturating_add(MARGIN).max(LEAST);

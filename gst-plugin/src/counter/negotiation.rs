@@ -73,10 +73,7 @@ impl Camera {
         let (caps, _) = allocation.get();
         let format = caps.and_then(StreamFormat::of);
         let held = if self.is_live() {
-            let (bytes, rate) = format
-                .as_ref()
-                .map_or((None, None), |format| (Some(format.info.size()), format.rate));
-            Holding::new(imp.max_latency(), rate, bytes).frames
+            Holding::of(imp.max_latency(), format.as_ref()).frames
         } else {
             self.link().as_ref().map_or(MAX_FRAMES, Link::depth)
         };
@@ -149,7 +146,7 @@ impl Camera {
         let (live, min, max) = latency.result();
         if live {
             // A live frame is held this long at most, and no frame is thrown away before.
-            let own = self.lock().holding(imp.max_latency()).latency;
+            let own = Holding::of(imp.max_latency(), self.lock().format.as_ref()).latency;
             let own = gst::ClockTime::from_nseconds(own.as_nanos() as u64);
             latency.set(live, min + own, max.map(|max| max + own));
         }

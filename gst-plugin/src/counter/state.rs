@@ -9,7 +9,6 @@ use vehiclecount_core::batch::Outcome;
 use vehiclecount_core::report::FrameReport;
 
 use super::formats::StreamFormat;
-use super::holding::Holding;
 use super::queue::{Frame, FrameState, Queue};
 use crate::time::{ArrivalClock, StreamTime};
 
@@ -142,16 +141,6 @@ impl CameraState {
         let ticket = self.next_ticket;
         self.next_ticket += 1;
         ticket
-    }
-
-    /// How frames of a live camera are held for `max_latency`.
-    pub fn holding(&self, max_latency: Duration) -> Holding {
-        let format = self.format.as_ref();
-        Holding::new(
-            max_latency,
-            format.and_then(|format| format.rate),
-            format.map(|format| format.info.size()),
-        )
     }
 
     /// The engine says what became of the frame with `ticket`.
