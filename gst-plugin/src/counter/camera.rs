@@ -12,12 +12,12 @@ use std::time::Duration;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use vehiclecount_core::account::{DeviceRegions, Labels};
-use vehiclecount_core::batch::{Dispatcher, Seat};
+use vehiclecount_core::batch::Seat;
 use vehiclecount_core::preprocess::{Preprocessor, Resize};
 
 use super::VehicleCounterPad;
 use super::arrival::MAX_FRAMES;
-use super::imp::CAT;
+use super::imp::{CAT, State};
 use super::state::CameraState;
 use crate::cuda::SharedContext;
 
@@ -239,14 +239,9 @@ impl Camera {
     }
 
     /// Joins the engine, if it has not: from now on frames are counted.
-    pub fn join(
-        self: &Arc<Self>,
-        dispatcher: &Arc<Dispatcher>,
-        resize: Resize,
-        cuda: Option<Arc<SharedContext>>,
-    ) {
+    pub(super) fn join(self: &Arc<Self>, running: &State) {
+        let State { dispatcher, resize, cuda } = running;
         let info = dispatcher.info();
-        let on_gpu = cuda.is_some();
         {
             let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
             if link.is_some() {
@@ -258,7 +253,7 @@ impl Camera {
                     camera.report(ticket, &outcome);
                 }
             });
-            *link = Some(Link { seat: Arc::new(seat), resize, cuda });
+            *link = Some(Link { seat: Arc::new(seat), resize: *resize, cuda: cuda.clone() });
         }
         let mut state = self.lock();
         state.account.labels = Labels {
@@ -268,7 +263,8 @@ impl Camera {
         };
         state.opening = false;
         gst::debug!(CAT, obj = self.sinkpad, "Frames go to {} from now on", info.kind);
-        let in_vain = !on_gpu && state.format.as_ref().is_some_and(|format| format.in_gpu_memory);
+        let in_vain =
+            cuda.is_none() && state.format.as_ref().is_some_and(|format| format.in_gpu_memory);
         self.wake(&mut state);
         drop(state);
         if in_vain {

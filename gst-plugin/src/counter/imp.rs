@@ -27,7 +27,7 @@ pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 });
 
 /// How far the element is.
-#[derive(Default)]
+#[derive(Clone, Default)]
 pub(super) enum Phase {
     /// READY or NULL.
     #[default]
@@ -47,6 +47,7 @@ impl Phase {
 }
 
 /// What the stream made: from READY to PAUSED and back.
+#[derive(Clone)]
 pub(super) struct State {
     /// The engine, and its threads.
     pub dispatcher: Arc<Dispatcher>,
@@ -238,29 +239,24 @@ impl ElementImpl for VehicleCounter {
             cameras.insert(index, camera.clone());
             camera
         };
-        // Both are activated where the element runs already, the source pad first: it must be ready
-        // for the first frame.
-        let joined = match &*lock(&self.state) {
-            Phase::Stopped => None,
-            Phase::Opening => {
-                camera.await_engine();
-                Some(None)
+        let phase = {
+            let phase = lock(&self.state);
+            match *phase {
+                Phase::Opening => camera.await_engine(),
+                Phase::Failed => camera.give_up(),
+                Phase::Stopped | Phase::Running(_) => {}
             }
-            Phase::Failed => {
-                camera.give_up();
-                None
-            }
-            Phase::Running(state) => {
-                Some(Some((state.dispatcher.clone(), state.resize, state.cuda.clone())))
-            }
+            phase.clone()
         };
-        if let Some(running) = joined {
-            if let Some((dispatcher, resize, cuda)) = running {
-                camera.join(&dispatcher, resize, cuda);
-            }
+        if let Phase::Running(state) = &phase {
+            camera.join(state);
+        }
+        if matches!(phase, Phase::Opening | Phase::Running(_)) {
             self.configure_while_running();
         }
         let sinkpad = camera.sinkpad.clone().upcast::<gst::Pad>();
+        // Both are activated where the element runs already, the source pad first: it must be ready
+        // for the first frame.
         if element.add_pad(&camera.srcpad).is_err() || element.add_pad(&sinkpad).is_err() {
             lock(&self.cameras).remove(&camera.index);
             camera.leave();

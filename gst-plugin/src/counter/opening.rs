@@ -67,19 +67,16 @@ impl VehicleCounter {
                 gst::message::HaveContext::builder(cuda.context().clone()).src(&*element).build();
             let _ = element.post_message(message);
         }
+        let state = State { dispatcher, resize, cuda };
         {
-            let mut state = lock(&self.state);
-            if !matches!(*state, Phase::Opening) {
+            let mut phase = lock(&self.state);
+            if !matches!(*phase, Phase::Opening) {
                 return;
             }
-            *state = Phase::Running(State {
-                dispatcher: dispatcher.clone(),
-                resize,
-                cuda: cuda.clone(),
-            });
+            *phase = Phase::Running(state.clone());
         }
         for camera in self.cameras() {
-            camera.join(&dispatcher, resize, cuda.clone());
+            camera.join(&state);
         }
     }
 
