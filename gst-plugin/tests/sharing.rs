@@ -39,7 +39,7 @@ fn cameras_of_one_id_are_told_apart_by_a_warning() {
     let text = rig.warning();
     assert!(text.contains("\"gate\"") && text.contains("sink_0, sink_2"), "{text}");
     // Once, until they were told apart.
-    pad(1).set_property("interval", 1i32);
+    pad(1).set_property("scale-factor", 2.0);
     let zero = gst::ClockTime::ZERO;
     assert!(rig.bus.timed_pop_filtered(zero, &[gst::MessageType::Warning]).is_none());
     pad(2).set_property("camera-id", "yard");

@@ -105,6 +105,10 @@ impl ObjectImpl for VehicleCounterPad {
                 _ => unimplemented!("property {}", pspec.name()),
             }
         }
+        // It is read for every frame: nothing else depends on it.
+        if pspec.name() == "interval" {
+            return;
+        }
         // A pad that is being made has no element yet; it is configured when it is added.
         if let Some(element) = self.obj().parent().and_downcast::<super::VehicleCounter>() {
             element.imp().configure_while_running();
