@@ -2,7 +2,7 @@
 //! counted is attached.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::time::{Duration, SystemTime};
+use std::time::SystemTime;
 
 use vehiclecount_core::account::{Departure, Finding, FrameTime, GridPlacement, Measurement};
 use vehiclecount_core::report::unix_nanoseconds;
@@ -12,7 +12,6 @@ use super::source::{Config, Notices, Source};
 use super::work::{Outcomes, Picture, Work, WorkError};
 use crate::deepstream::batch::{Batch, Frame, Locked};
 use crate::deepstream::display::DisplayLayout;
-use crate::deepstream::picture::PictureError;
 use crate::deepstream::surface::Surfaces;
 use crate::deepstream::{Api, DeepStreamError};
 
@@ -83,17 +82,6 @@ impl From<DeepStreamError> for Fatal {
     }
 }
 
-/// When a batch came.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct BatchTime {
-    /// On the pipeline's clock.
-    pub arrival: Duration,
-    /// How long a frame lasts, where that is known.
-    pub duration: Option<Duration>,
-    /// Whether the sources are live.
-    pub live: bool,
-}
-
 impl State {
     /// Nothing has come yet.
     pub fn new(api: &'static Api, config: Config, work: Option<Work>) -> Self {
@@ -136,18 +124,18 @@ impl State {
         }
     }
 
-    /// The frames of the batch, each taken in by its source: whether it is due, too.
+    /// The frames of the batch, each taken in by its source: whether it is due, too. `time` is that
+    /// of the batch; frames have times of their own in their streams.
     fn begin<'a>(
         &mut self,
         locked: &Locked<'_, 'a>,
         buffer: &gst::BufferRef,
-        time: BatchTime,
+        time: FrameTime,
     ) -> Vec<(Frame<'a>, Departure)> {
         let received_time = unix_nanoseconds(SystemTime::now());
         let frames = locked.frames().into_iter().map(|frame| {
             let pts = frame.pts.or_else(|| buffer.pts().map(gst::ClockTime::nseconds));
-            let BatchTime { arrival, duration, live } = time;
-            let time = FrameTime { stream: pts.map(i128::from), arrival, duration, live };
+            let time = FrameTime { stream: pts.map(i128::from), ..time };
             let stamp = self.source(frame.source_id).begin(time);
             (frame, Departure { stamp, pts, capture_time: frame.ntp, received_time })
         });
@@ -159,7 +147,7 @@ impl State {
         &mut self,
         batch: &Batch<'a>,
         buffer: &gst::BufferRef,
-        time: BatchTime,
+        time: FrameTime,
         settings: &Settings,
         notices: &mut Notices,
     ) -> Result<Vec<Order<'a>>, Fatal> {
@@ -184,14 +172,11 @@ impl State {
         &mut self,
         batch: &Batch<'a>,
         buffer: &gst::Buffer,
-        time: BatchTime,
+        time: FrameTime,
         with_map: bool,
         notices: &mut Notices,
     ) -> Result<Vec<Order<'a>>, Fatal> {
         let frames = self.begin(&batch.lock(), buffer, time);
-        if self.work.is_none() {
-            return Ok(Vec::new());
-        }
         let surfaces = Surfaces::of(buffer, self.api.version)?;
         let keep = frames.len();
         let mut orders = Vec::with_capacity(keep);
@@ -227,11 +212,8 @@ impl State {
                 notices.log(|| format!("{}: to the engine, ticket {ticket}", source.camera()));
                 return Ok(Found::Waiting(ticket, placement));
             }
-            Err(WorkError::Picture(PictureError::Now(reason))) => reason,
-            Err(WorkError::Picture(PictureError::Setup(error))) => {
-                return Err(Fatal::Other(format!("{}: {error}", source.camera())));
-            }
-            Err(WorkError::Engine(reason)) => {
+            Err(WorkError::Now(reason)) => reason,
+            Err(WorkError::Setup(reason)) => {
                 return Err(Fatal::Other(format!("{}: {reason}", source.camera())));
             }
         };

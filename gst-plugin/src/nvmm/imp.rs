@@ -8,11 +8,12 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
+use vehiclecount_core::account::FrameTime;
 use vehiclecount_core::region::RegionsFile;
 use vehiclecount_core::region::nvdsanalytics::SourcesFile;
 
 use super::DensitySource;
-use super::batch::{BatchTime, Fatal, Found, State};
+use super::batch::{Fatal, Found, State};
 use super::latency::Holding;
 use super::settings::Settings;
 use super::source::{Config, Notice, Notices};
@@ -168,7 +169,7 @@ impl VehicleCounterNvmm {
     }
 
     /// What is known of the time of the batch that comes now.
-    fn batch_time(&self, buffer: &gst::BufferRef, clock: &gst::Clock) -> BatchTime {
+    fn batch_time(&self, buffer: &gst::BufferRef, clock: &gst::Clock) -> FrameTime {
         let live = lock(&self.timing).live;
         let live = live.unwrap_or_else(|| {
             let mut query = gst::query::Latency::new();
@@ -177,7 +178,7 @@ impl VehicleCounterNvmm {
         let mut timing = lock(&self.timing);
         timing.live = Some(live);
         let duration = buffer.duration().map(Duration::from).or(timing.duration);
-        BatchTime { arrival: timing.arrivals.now(clock), duration, live }
+        FrameTime { stream: None, arrival: timing.arrivals.now(clock), duration, live }
     }
 
     /// Opens the engine of ours, where it is asked for: now, or in a thread of its own, for which

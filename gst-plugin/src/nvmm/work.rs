@@ -1,6 +1,7 @@
 //! Counting with an engine of ours: pictures go in, densities come back, in the time of one batch.
 
 use std::collections::BTreeMap;
+use std::fmt::Display;
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -10,7 +11,6 @@ use vehiclecount_core::engine::{EngineInfo, Input, Output};
 use vehiclecount_core::preprocess::{Placement, Preprocessor};
 
 use super::source::{Notices, Source};
-use crate::deepstream::DeepStreamError;
 use crate::deepstream::convert::Converter;
 use crate::deepstream::picture::PictureError;
 use crate::deepstream::surface::Surfaces;
@@ -116,15 +116,23 @@ pub struct Work {
 /// Why a picture did not go in.
 #[derive(Debug)]
 pub enum WorkError {
-    /// It cannot be read, now or ever.
-    Picture(PictureError),
-    /// This engine cannot read it.
-    Engine(String),
+    /// It will be so for every picture.
+    Setup(String),
+    /// It is so for this one.
+    Now(String),
 }
 
-/// A picture that will never be readable.
-fn unreadable(error: DeepStreamError) -> WorkError {
-    WorkError::Picture(PictureError::Setup(error))
+impl From<PictureError> for WorkError {
+    fn from(error: PictureError) -> Self {
+        match error {
+            PictureError::Setup(error) => setup(error),
+            PictureError::Now(reason) => Self::Now(reason),
+        }
+    }
+}
+
+fn setup(error: impl Display) -> WorkError {
+    WorkError::Setup(error.to_string())
 }
 
 impl Work {
@@ -163,28 +171,26 @@ impl Work {
             Input::Values(_) => None,
         };
         let converter = self.converter.get_or_insert_with(|| Converter::new(context));
-        let picture = surfaces.picture(batch_id, converter).map_err(WorkError::Picture)?;
+        let picture = surfaces.picture(batch_id, converter)?;
         let placement = Placement::new(resize, picture.format.width, picture.format.height, input);
         let read = match &mut slot.input {
             // An engine on a GPU preprocesses by itself, and reads the picture where it lies, or a
             // copy.
             Input::Picture(room) => match picture.lend(room, placement, buffer) {
-                Some(lent) => lent.map(Some).map_err(unreadable),
+                Some(lent) => lent.map(Some).map_err(setup),
                 None => match picture.view(|frame| room.stage(frame, placement)) {
-                    Ok(staged) => {
-                        staged.transpose().map_err(|error| WorkError::Engine(error.to_string()))
-                    }
-                    Err(error) => Err(unreadable(error)),
+                    Ok(staged) => staged.transpose().map_err(setup),
+                    Err(error) => Err(setup(error)),
                 },
             },
             Input::Values(values) => {
                 let held = &mut held.preprocessor;
                 let preprocessor = Preprocessor::held(held, picture.format, resize, input);
-                picture.view(|frame| preprocessor.run(frame, values)).map_err(unreadable)
+                picture.view(|frame| preprocessor.run(frame, values)).map_err(setup)
             }
         };
         if read?.is_none() {
-            return Err(WorkError::Engine(format!(
+            return Err(WorkError::Setup(format!(
                 "The pictures are in the memory of GPU {}, which engine {kind} cannot read: take engine=tensorrt with that gpu-id, set \
                  nvbuf-memory-type of nvstreammux to 1 (pinned) or 3 (unified), or count with source=tensor-meta",
                 picture.on_gpu().map_or(0, |on_gpu| on_gpu.gpu)
