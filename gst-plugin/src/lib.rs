@@ -17,6 +17,7 @@ mod time;
 
 use std::sync::LazyLock;
 
+use gst::prelude::*;
 pub use plugin::plugin_register_static;
 use vehiclecount_core::tensorrt::{self, Severity};
 
@@ -35,6 +36,15 @@ fn log_tensorrt(severity: Severity, message: &str) {
         Severity::Info => gst::info!(TENSORRT, "{message}"),
         Severity::Verbose => gst::debug!(TENSORRT, "{message}"),
     }
+}
+
+/// The topmost parent of `element`, its pipeline, or the element itself where it has no parent.
+fn topmost(element: &impl IsA<gst::Object>) -> gst::Object {
+    let mut top = element.clone().upcast();
+    while let Some(parent) = top.parent() {
+        top = parent;
+    }
+    top
 }
 
 fn plugin_init(plugin: &gst::Plugin) -> Result<(), glib::BoolError> {

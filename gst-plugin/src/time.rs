@@ -1,8 +1,25 @@
-//! What GStreamer says of a frame's time, for [`vehiclecount_core::account`].
+//! Clocks and latency, and what GStreamer says of a frame's time, for
+//! [`vehiclecount_core::account`].
 
 use std::time::Duration;
 
 use gst::prelude::*;
+
+/// The pipeline's clock, or the system's where there is none yet.
+pub fn clock_of(element: &gst::Element) -> gst::Clock {
+    element.clock().unwrap_or_else(gst::SystemClock::obtain)
+}
+
+/// Whether what comes into `sinkpad` is live: asks upstream.
+pub fn is_live(sinkpad: &impl IsA<gst::Pad>) -> bool {
+    let mut query = gst::query::Latency::new();
+    sinkpad.peer_query(&mut query) && query.result().0
+}
+
+/// Tells the pipeline that the latency of `element` has changed.
+pub fn post_latency(element: &gst::Element) {
+    let _ = element.post_message(gst::message::Latency::builder().src(element).build());
+}
 
 /// When frames came, on the pipeline's clock. Another clock goes on where the one before ended.
 #[derive(Debug, Default)]

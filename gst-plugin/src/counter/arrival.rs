@@ -15,7 +15,7 @@ use super::holding::Holding;
 use super::imp::{CAT, VehicleCounter};
 use super::queue::{Deadline, Frame, FrameState, Item};
 use super::state::CameraState;
-use crate::time::StreamTime;
+use crate::time::{self, StreamTime};
 
 /// Frames of a file that are held at most: enough to fill two batches for each lane, within reason
 /// for full-size frames.
@@ -34,7 +34,7 @@ impl Camera {
         let (arrival, received_time) = (Instant::now(), unix_nanoseconds(SystemTime::now()));
         let counting = imp.counting();
         let live = self.is_live();
-        let clock = imp.clock();
+        let clock = time::clock_of(imp.obj().upcast_ref());
         let came = clock.time();
         let link = self.await_link(live)?;
         let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(counting.interval);
@@ -179,8 +179,7 @@ impl Camera {
                     )
                 );
             }
-            let element = imp.obj();
-            let _ = element.post_message(gst::message::Latency::builder().src(&*element).build());
+            time::post_latency(imp.obj().upcast_ref());
         }
         holding
     }
@@ -190,8 +189,7 @@ impl Camera {
         if let Some(live) = self.lock().live {
             return live;
         }
-        let mut query = gst::query::Latency::new();
-        let live = self.sinkpad.peer_query(&mut query) && query.result().0;
+        let live = time::is_live(&self.sinkpad);
         gst::debug!(
             CAT,
             obj = self.sinkpad,

@@ -11,6 +11,7 @@ use vehiclecount_core::region::RegionsFile;
 use super::camera::Camera;
 use super::imp::{Phase, VehicleCounter, lock};
 use super::settings::Settings;
+use crate::topmost;
 
 /// The regions of the element's cameras.
 pub struct Regions {
@@ -77,11 +78,7 @@ impl VehicleCounter {
     /// The other counters of the pipeline that run and have the unique id of this one.
     fn others(&self) -> Vec<super::VehicleCounter> {
         let own = self.obj();
-        let Some(pipeline) = std::iter::successors(own.parent(), GstObjectExt::parent).last()
-        else {
-            return Vec::new();
-        };
-        let Ok(pipeline) = pipeline.downcast::<gst::Bin>() else { return Vec::new() };
+        let Ok(pipeline) = topmost(&*own).downcast::<gst::Bin>() else { return Vec::new() };
         let counters =
             pipeline.iterate_all_by_element_factory_name("vehiclecounter").into_iter().flatten();
         let counters =

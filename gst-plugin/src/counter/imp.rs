@@ -16,6 +16,7 @@ use super::settings::Settings;
 use crate::counting::Counting;
 use crate::cuda::{self, SharedContext};
 use crate::engine::Opening;
+use crate::time;
 
 /// The log category of the element and its cameras.
 pub static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -84,9 +85,9 @@ impl VehicleCounter {
         lock(&self.settings).counting
     }
 
-    /// The pipeline's clock, or the system's where there is none yet.
-    pub fn clock(&self) -> gst::Clock {
-        self.obj().clock().unwrap_or_else(gst::SystemClock::obtain)
+    /// How long a live frame is held.
+    pub fn max_latency(&self) -> Duration {
+        lock(&self.settings).max_latency
     }
 
     #[cfg(test)]
@@ -154,11 +155,7 @@ impl ObjectImpl for VehicleCounter {
         lock(&self.settings).set(pspec.name(), value);
         match pspec.name() {
             "regions" | "smoothing" => self.configure_while_running(),
-            "max-latency" => {
-                let element = self.obj();
-                let _ =
-                    element.post_message(gst::message::Latency::builder().src(&*element).build());
-            }
+            "max-latency" => time::post_latency(self.obj().upcast_ref()),
             _ => {}
         }
     }

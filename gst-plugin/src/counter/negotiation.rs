@@ -36,10 +36,7 @@ impl Camera {
         pad: &VehicleCounterPad,
         query: &mut gst::QueryRef,
     ) -> bool {
-        if let gst::QueryViewMut::Context(asked) = query.view_mut()
-            && let Some(context) = imp.shared_context(asked.context_type())
-        {
-            asked.set_context(&context);
+        if answer_context(imp, query) {
             return true;
         }
         match query.view_mut() {
@@ -131,10 +128,7 @@ impl Camera {
         pad: &gst::Pad,
         query: &mut gst::QueryRef,
     ) -> bool {
-        if let gst::QueryViewMut::Context(asked) = query.view_mut()
-            && let Some(context) = imp.shared_context(asked.context_type())
-        {
-            asked.set_context(&context);
+        if answer_context(imp, query) {
             return true;
         }
         let gst::QueryViewMut::Latency(latency) = query.view_mut() else {
@@ -153,4 +147,15 @@ impl Camera {
         self.lock().live = Some(live);
         true
     }
+}
+
+/// Answers a query for the CUDA context. `false` where it is for another one, or there is none.
+fn answer_context(imp: &VehicleCounter, query: &mut gst::QueryRef) -> bool {
+    if let gst::QueryViewMut::Context(asked) = query.view_mut()
+        && let Some(context) = imp.shared_context(asked.context_type())
+    {
+        asked.set_context(&context);
+        return true;
+    }
+    false
 }

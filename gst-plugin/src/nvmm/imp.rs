@@ -22,7 +22,7 @@ use crate::counting::Counting;
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
 use crate::engine::{Opened, Opening, Start};
-use crate::time::{ArrivalClock, duration_of};
+use crate::time::{self, ArrivalClock, duration_of};
 
 /// The log category of the element.
 pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
@@ -117,7 +117,7 @@ impl VehicleCounterNvmm {
             return Err(Fatal::Flushing);
         }
         // The engine's opening is no part of what every batch takes.
-        let clock = self.obj().clock().unwrap_or_else(gst::SystemClock::obtain);
+        let clock = time::clock_of(self.obj().upcast_ref());
         let came = clock.time();
         let time = self.batch_time(buffer, &clock);
         let (batch, mut orders) = {
@@ -160,9 +160,7 @@ impl VehicleCounterNvmm {
         if settings.source == DensitySource::Engine {
             let held = clock.time().saturating_sub(came);
             if lock(&self.holding).note(held.into()) {
-                let element = self.obj();
-                let _ =
-                    element.post_message(gst::message::Latency::builder().src(&*element).build());
+                time::post_latency(self.obj().upcast_ref());
             }
         }
         Ok(())
@@ -171,10 +169,7 @@ impl VehicleCounterNvmm {
     /// What is known of the time of the batch that comes now.
     fn batch_time(&self, buffer: &gst::BufferRef, clock: &gst::Clock) -> FrameTime {
         let live = lock(&self.timing).live;
-        let live = live.unwrap_or_else(|| {
-            let mut query = gst::query::Latency::new();
-            self.obj().sink_pad().peer_query(&mut query) && query.result().0
-        });
+        let live = live.unwrap_or_else(|| time::is_live(self.obj().sink_pad()));
         let mut timing = lock(&self.timing);
         timing.live = Some(live);
         let duration = buffer.duration().map(Duration::from).or(timing.duration);

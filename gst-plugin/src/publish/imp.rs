@@ -15,7 +15,7 @@ use vehiclecount_core::publish::{
 };
 use vehiclecount_core::report::FrameReport;
 
-use crate::meta;
+use crate::{meta, topmost};
 
 static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
     gst::DebugCategory::new(
@@ -145,16 +145,9 @@ impl VehicleCountPublish {
                 element.imp().tell(event);
             }
         };
-        Listener { group: self.pipeline_address(), call: Arc::new(call) }
-    }
-
-    /// Tells pipelines apart.
-    fn pipeline_address(&self) -> usize {
-        let mut top: gst::Object = self.obj().clone().upcast();
-        while let Some(parent) = top.parent() {
-            top = parent;
-        }
-        top.as_ptr().addr()
+        // The pipeline's address tells pipelines apart.
+        let group = topmost(&*self.obj()).as_ptr().addr();
+        Listener { group, call: Arc::new(call) }
     }
 
     fn tell(&self, event: &Event) {
