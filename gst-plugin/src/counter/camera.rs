@@ -199,6 +199,7 @@ impl Camera {
             let mut state = self.lock();
             state.flow = Err(gst::FlowError::Error);
             state.pushing = false;
+            state.querying = false;
             self.wake(&mut state);
         }
         let cause = panic.downcast_ref::<&str>().copied().map(str::to_owned);
@@ -369,8 +370,14 @@ mod tests {
         assert!(pads[0].send_event(gst::event::Segment::new(&segment)));
         // As the pusher, a pad function and a second pad function.
         for number in 0..3 {
-            assert_eq!(camera.contain(|| assert_eq!(number, 9, "out of order")), None);
+            let panics = || {
+                camera.with_state(|state| (state.pushing, state.querying) = (true, true));
+                assert_eq!(number, 9, "out of order");
+            };
+            assert_eq!(camera.contain(panics), None);
         }
+        let busy = camera.with_state(|state| state.pushing || state.querying);
+        assert!(!busy, "nothing waits for what has panicked");
         let errors: Vec<_> =
             std::iter::from_fn(|| bus.pop_filtered(&[gst::MessageType::Error])).collect();
         let [error] = errors.as_slice() else { panic!("{errors:?}") };
