@@ -26,13 +26,6 @@ fn frames(caps: &str) -> String {
     format!("videotestsrc num-buffers=12 pattern=ball ! video/x-raw,framerate=10/1,{caps}")
 }
 
-/// gst-rtsp-server and rtspsrc 1.22 at times dispose an rtpbin in READY when a stream fails while
-/// it is prepared. GStreamer says so as critical, which would end these tests where warnings are
-/// fatal.
-fn forgive_rtpbin() {
-    gst::glib::log_set_always_fatal(gst::glib::LogLevels::LEVEL_ERROR);
-}
-
 /// All files are served and counted. Gives the size of the pictures that each had.
 fn are_counted(files: &[PathBuf]) -> Vec<(i32, i32)> {
     let shows: Vec<_> = files.iter().cloned().map(Show::File).collect();
@@ -187,7 +180,6 @@ fn names_may_hold_any_character() {
 #[test]
 fn why_a_file_does_not_play_is_told() {
     init();
-    forgive_rtpbin();
     let folder = tempfile::tempdir().unwrap();
     let path = |name: &str| folder.path().join(name);
     write(&path("sound.wav"), "audiotestsrc num-buffers=20 ! wavenc ! filesink name=file");

@@ -105,11 +105,13 @@ fn factory(
 
 /// Notes the first error of the pipeline that `bin` is in.
 fn watch(bin: &gst::Bin, fault: &Fault) {
-    let Some(bus) =
-        bin.parent().and_downcast::<gst::Pipeline>().and_then(|pipeline| pipeline.bus())
-    else {
-        return;
-    };
+    let Some(pipeline) = bin.parent().and_downcast::<gst::Pipeline>() else { return };
+    // A pipeline that fails while it starts may fail to stop as well: gst-rtsp-server 1.22 then
+    // removes and disposes its rtpbin in READY.
+    pipeline.connect_element_removed(|_, element| {
+        let _ = element.set_state(gst::State::Null);
+    });
+    let Some(bus) = pipeline.bus() else { return };
     bus.enable_sync_message_emission();
     let fault = fault.clone();
     bus.connect_sync_message(Some("error"), move |_, message| {
