@@ -4,6 +4,11 @@
     export.py --checkpoint checkpoints/mobilenetv3-large/best.pt --models models
 
 `quantize.py` makes INT8 of it, and `verify.py` adds golden values.
+
+The checkpoint may be of a program of your own, a ResNet with a feature pyramid: see "A network that
+you have" in README.md.
+
+    export.py --checkpoint mine.pth --name mine --expected mine.npz --models models-mine
 """
 
 import argparse
@@ -12,7 +17,7 @@ import pathlib
 import numpy as np
 import torch
 
-from vcount import manifest, networks
+from vcount import foreign, manifest, networks
 
 
 def fold(network):
@@ -106,6 +111,32 @@ def fix_padding(module):
     return module
 
 
+def load(options):
+    """The network of the checkpoint, and its recipe."""
+    if foreign.is_own(options.checkpoint):
+        return networks.load(options.checkpoint)
+    path, rename = options.checkpoint, [part.split("=", 1) for part in options.rename]
+    if any(len(part) != 2 for part in rename):
+        raise SystemExit("--rename: PATTERN=NEW, as in '^encoder=backbone'")
+    if options.expected:
+        expected = np.load(options.expected)
+        network, parts, error = foreign.agreeing(
+            path, expected["images"], expected["counts"], options.density_scale, rename
+        )
+        print(f"{network.variant}: counts as its own code does, within {error:.2%}")
+    else:
+        network, parts = foreign.load(path, scale=options.density_scale, rename=rename)
+        print(
+            f"{path}: exported as {network.variant}, which the weights do not tell: give --expected, "
+            "what its own code counts, to be sure"
+        )
+    for part, names in parts.items():
+        print(f"{part}: {', '.join(name.removesuffix('.weight') for name in names)}")
+    options.attribution = options.attribution or []
+    options.licence = options.licence or "not stated"
+    return network, {"recipe": {"name": options.name or "resnet50-fpn"}}
+
+
 def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -120,13 +151,37 @@ def main():
         "--attribution", nargs="*", help="whom the weights owe; default: that of the shipped model"
     )
     parser.add_argument(
+        "--licence", help="of the weights; default: Apache-2.0, or `not stated` where not ours"
+    )
+    parser.add_argument(
         "--weights",
         action="store_true",
         help="put the checkpoint, without the trainer's state, beside the model, to go on from",
     )
+    own = parser.add_argument_group("a checkpoint that train.py did not write")
+    own.add_argument("--name", help="name of the model; default: resnet50-fpn")
+    own.add_argument(
+        "--expected",
+        type=pathlib.Path,
+        help="what its own code gives: .npz with images [N, 3, H, W], RGB 0..255, sides multiples "
+        "of 32, and counts [N]; the variant of the network that agrees is taken",
+    )
+    own.add_argument(
+        "--density-scale",
+        type=float,
+        default=1.0,
+        help="vehicles in a sum of 1 over its density, where training multiplied it",
+    )
+    own.add_argument(
+        "--rename",
+        nargs="+",
+        default=[],
+        metavar="PATTERN=NEW",
+        help="regular expressions that name its parts so that they are found",
+    )
     options = parser.parse_args()
 
-    network, state = networks.load(options.checkpoint)
+    network, state = load(options)
     recipe = state["recipe"]
     side = options.side
     probe = torch.rand(2, 3, side, side) * 255
@@ -175,13 +230,17 @@ def main():
         "fp32",
         ["openvino", "onnxruntime"],
         options.attribution,
+        options.licence,
     )
     if options.weights:
+        if "network" not in state:
+            raise SystemExit("--weights: only of a checkpoint that train.py wrote")
         torch.save(
             {"network": state["network"], "recipe": recipe, "step": state["step"]},
             options.models / f"{name}.pt",
         )
-    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB, from step {state['step']}")
+    step = f", from step {state['step']}" if "step" in state else ""
+    print(f"{path}: {path.stat().st_size / 1e6:.1f} MB{step}")
 
 
 if __name__ == "__main__":

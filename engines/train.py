@@ -248,7 +248,7 @@ class Teacher(torch.nn.Module):
         self.levels = [strides.index(stride) for stride in (8, 16, 32)]
         channels = [backbone.feature_info.channels()[level] for level in self.levels]
         self.project = torch.nn.ModuleList(
-            torch.nn.Conv2d(a, b, 1) for a, b in zip(network.channels, channels)
+            torch.nn.Conv2d(a, b, 1) for a, b in zip(network.channels[-3:], channels)
         )
         self.register_buffer("mean", torch.tensor(settings["mean"]).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(settings["std"]).view(1, 3, 1, 1))
@@ -264,7 +264,7 @@ class Teacher(torch.nn.Module):
         with torch.no_grad():
             wanted = self.backbone((images - self.mean) / self.std)
         loss = 0.0
-        for level, project, feature in zip(self.levels, self.project, features):
+        for level, project, feature in zip(self.levels, self.project, features[-3:]):
             target = wanted[level]
             mean, std = (
                 target.mean((0, 2, 3), keepdim=True),
@@ -281,8 +281,9 @@ class Counter(torch.nn.Module):
         super().__init__()
         self.network, state = networks.load(checkpoint)
         self.network.requires_grad_(False)
-        own = [*channels, recipe.get("width", 64)]
-        wanted = [*self.network.channels, state["recipe"].get("width", 64)]
+        # Strides 8, 16 and 32 are those that every decoder looks at.
+        own = [*channels[-3:], recipe.get("width", 64)]
+        wanted = [*self.network.channels[-3:], state["recipe"].get("width", 64)]
         self.project = torch.nn.ModuleList(torch.nn.Conv2d(a, b, 1) for a, b in zip(own, wanted))
         # Each channel in units of its spread over the first batches: over one batch, a channel that
         # is silent there would be nothing but noise.
@@ -306,7 +307,7 @@ class Counter(torch.nn.Module):
         holds, the true density takes its place."""
         with torch.no_grad():
             levels = self.network.features(images)
-            wanted = [*levels, self.network.decoder(levels)]
+            wanted = [*levels[-3:], self.network.decoder(levels)]
             told = self.network.count(wanted[-1])
             weight = torch.ones_like(told)
             if closer is not None or known:
@@ -321,8 +322,12 @@ class Counter(torch.nn.Module):
                 weight = torch.maximum(weight, labelled)
         loss = 0.0
         for project, scale, own, level in zip(
-            self.project, self.scales, [*features, fused], wanted
+            self.project, self.scales, [*features[-3:], fused], wanted
         ):
+            # One decoder may be finer than the other.
+            if own.shape[2:] != level.shape[2:]:
+                side = tuple(min(sides) for sides in zip(own.shape[2:], level.shape[2:]))
+                own, level = (F.adaptive_avg_pool2d(each, side) for each in (own, level))
             if scale.num_batches_tracked < 30:
                 scale(level)
             target = F.batch_norm(level, scale.running_mean, scale.running_var)

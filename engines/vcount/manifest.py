@@ -30,7 +30,7 @@ def save(models, content):
     temporary.replace(path)
 
 
-def write(models, recipe, side, version, file, precision, engines, attribution=None):
+def write(models, recipe, side, version, file, precision, engines, attribution=None, licence=None):
     """Adds `file` to the manifest of the recipe's model, which is made where there is none."""
     content = read(models, recipe["name"]) or {}
     files = [entry for entry in content.get("files", []) if entry["file"] != file.name]
@@ -70,7 +70,7 @@ def write(models, recipe, side, version, file, precision, engines, attribution=N
                 "std": list(recipe.get("std", (58.395, 57.12, 57.375))),
             },
             "files": files,
-            "licence": content.get("licence", "Apache-2.0"),
+            "licence": licence or content.get("licence", "Apache-2.0"),
             "attribution": attribution
             if attribution is not None
             else content.get("attribution", ATTRIBUTION),

@@ -7,6 +7,8 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
+from . import targets
+
 MEAN = (123.675, 116.28, 103.53)
 STD = (58.395, 57.12, 57.375)
 """ImageNet's, on the scale 0..255."""
@@ -30,6 +32,8 @@ class Fpn(nn.Module):
     """Strides 8, 16 and 32 joined at stride 8 (Lin et al. 2017, with one smoothing convolution
     only)."""
 
+    strides = (8, 16, 32)
+
     def __init__(self, channels, width):
         super().__init__()
         self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
@@ -42,8 +46,28 @@ class Fpn(nn.Module):
         return self.smooth(top)
 
 
+class Fpn4(nn.Module):
+    """Strides 4, 8, 16 and 32 joined at stride 4, with a smoothing convolution behind each sum
+    (Lin et al. 2017): the largest decoder."""
+
+    strides = (4, 8, 16, 32)
+
+    def __init__(self, channels, width):
+        super().__init__()
+        self.laterals = nn.ModuleList(nn.Conv2d(c, width, 1) for c in channels)
+        self.smooth = nn.ModuleList(ConvBlock(width, width, 3) for _ in channels[1:])
+
+    def forward(self, features):
+        *finer, top = [lateral(f) for lateral, f in zip(self.laterals, features)]
+        for lateral, smooth in zip(reversed(finer), reversed(self.smooth)):
+            top = smooth(lateral + F.interpolate(top, scale_factor=2.0, mode="nearest"))
+        return top
+
+
 class Single(nn.Module):
     """The smallest decoder: stride 16 alone, one lateral, one convolution, up to stride 8."""
+
+    strides = (8, 16, 32)
 
     def __init__(self, channels, width):
         super().__init__()
@@ -56,7 +80,14 @@ class Single(nn.Module):
         )
 
 
-DECODERS = {"fpn": Fpn, "single": Single}
+DECODERS = {"fpn4": Fpn4, "fpn": Fpn, "single": Single}
+
+
+def pool(density, stride):
+    """Density at `stride`, 4 or 8 pixels a cell, at the stride of all: cells are summed, so that
+    the count stays."""
+    factor = targets.STRIDE // stride
+    return density if factor == 1 else F.avg_pool2d(density, factor) * factor**2
 
 
 class DensityNetwork(nn.Module):
@@ -75,27 +106,31 @@ class DensityNetwork(nn.Module):
             # Nothing looks at the whole input then, and int8 has less to leave in float.
             for block in gated(self.backbone):
                 block.se = nn.Identity()
+        decoder = DECODERS[recipe.get("decoder", "fpn")]
         strides = self.backbone.feature_info.reduction()
-        self.levels = [strides.index(stride) for stride in (8, 16, 32)]
+        self.levels = [strides.index(stride) for stride in decoder.strides]
         channels = [self.backbone.feature_info.channels()[level] for level in self.levels]
         width = recipe.get("width", 64)
-        self.decoder = DECODERS[recipe.get("decoder", "fpn")](channels, width)
-        self.head = nn.Sequential(ConvBlock(width, width // 2, 3), nn.Conv2d(width // 2, 1, 1))
-        nn.init.normal_(self.head[1].weight, std=0.01)
-        nn.init.constant_(self.head[1].bias, 0.1)
+        self.decoder = decoder(channels, width)
+        widths = [width // 2**depth for depth in range(recipe.get("head", 2))]
+        self.head = nn.Sequential(
+            *[ConvBlock(a, b, 3) for a, b in zip(widths, widths[1:])], nn.Conv2d(widths[-1], 1, 1)
+        )
+        nn.init.normal_(self.head[-1].weight, std=0.01)
+        nn.init.constant_(self.head[-1].bias, 0.1)
         self.register_buffer("mean", torch.tensor(recipe.get("mean", MEAN)).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(recipe.get("std", STD)).view(1, 3, 1, 1))
         self.channels = channels
 
     def features(self, images):
-        """The backbone's features at strides 8, 16 and 32."""
+        """The backbone's features at the decoder's strides; the last three are 8, 16 and 32."""
         features = self.backbone((images - self.mean) / self.std)
         return [features[level] for level in self.levels]
 
     def count(self, fused):
         """Density from the decoder's features. A cell rarely holds more than 0.1 vehicles: the head
         works in tenths."""
-        return F.relu(self.head(fused)) * UNIT
+        return pool(F.relu(self.head(fused)) * UNIT, self.decoder.strides[0])
 
     def forward(self, images):
         return self.count(self.decoder(self.features(images)))
