@@ -8,6 +8,7 @@ pub mod doctor;
 pub mod engine;
 pub mod eval;
 pub mod manual;
+pub mod models;
 pub mod run;
 pub mod serve;
 pub mod server;
