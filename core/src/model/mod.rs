@@ -1,15 +1,21 @@
 //! A model on disk: its manifest, its files, and which engine takes which.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod error;
+mod manifest;
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
+pub use error::ModelError;
+pub use manifest::{File, Golden, GoldenCount, Input, Manifest, Output, SCHEMA};
+use manifest::{MAX_SIDE, check};
 use parking_lot::Mutex;
-use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
-use thiserror::Error;
 
 use crate::digest::hex;
 use crate::engine::EngineKind;
@@ -18,166 +24,6 @@ use crate::preprocess::{InputSize, Resize};
 
 /// Name of the model that is used when none is named.
 pub const DEFAULT_MODEL: &str = "mobilenetv3-large";
-
-/// The manifest's schema that this version reads.
-pub const SCHEMA: u32 = 1;
-
-/// The manifest that lies beside a model's files, as JSON.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Manifest {
-    /// Version of the manifest's form: [`SCHEMA`].
-    pub schema: u32,
-    /// Name of the model, such as "mobilenetv3-large".
-    pub name: String,
-    /// Version of the model.
-    pub version: String,
-    /// What goes in.
-    pub input: Input,
-    /// What comes out.
-    pub output: Output,
-    /// The files, each for some engines.
-    pub files: Vec<File>,
-    /// Licence of the weights.
-    pub licence: String,
-    /// Whom to name for the training data.
-    #[serde(default)]
-    pub attribution: Vec<String>,
-    /// Measured errors, as the training chain wrote them.
-    #[serde(default)]
-    pub accuracy: serde_json::Value,
-    /// The golden picture and what each file makes of it.
-    #[serde(default)]
-    pub golden: Option<Golden>,
-}
-
-/// A picture on which it is known what the files count ([`crate::golden`]).
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Golden {
-    /// A PNG beside the manifest: the model's input, of the size below.
-    pub picture: String,
-    /// A JSON file beside the manifest: the density that each file makes of it. Without it, the
-    /// count alone is compared.
-    #[serde(default)]
-    pub density: Option<String>,
-    /// Width of the input in pixels.
-    pub width: usize,
-    /// Height of the input in pixels.
-    pub height: usize,
-    /// What to expect, by the name of the ONNX file.
-    pub files: BTreeMap<String, GoldenCount>,
-}
-
-/// What one file counts on the golden picture.
-#[derive(Clone, Copy, Debug, PartialEq, Serialize, Deserialize)]
-pub struct GoldenCount {
-    /// Vehicles.
-    pub count: f64,
-    /// How far from it an engine may be, in vehicles.
-    pub tolerance: f64,
-}
-
-/// The model's input: RGB 0..255, f32, NCHW.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub struct Input {
-    /// Name of the tensor.
-    pub name: String,
-    /// Preferred width in pixels.
-    pub width: usize,
-    /// Preferred height in pixels.
-    pub height: usize,
-    /// Both sides must be multiples of this.
-    pub multiple_of: usize,
-    /// How pictures are fitted in.
-    #[serde(default)]
-    pub resize: Resize,
-}
-
-/// The model's output: vehicles per cell, f32, N x 1 x H/stride x W/stride.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct Output {
-    /// Name of the tensor.
-    pub name: String,
-    /// Input pixels per cell, both ways.
-    pub stride: usize,
-}
-
-/// One ONNX file of the model.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-pub struct File {
-    /// Its name, beside the manifest.
-    pub file: String,
-    /// "fp32", "fp16" or "int8".
-    pub precision: String,
-    /// SHA-256 of its bytes, lower-case hexadecimal.
-    pub sha256: String,
-    /// Engines that take it.
-    pub engines: Vec<EngineKind>,
-}
-
-/// Why a model cannot be used.
-#[derive(Debug, Error)]
-pub enum ModelError {
-    /// Nothing there.
-    #[error(
-        "model {name:?} was not found (looked in {looked}); name a manifest (.json), an .onnx file beside its manifest, or an installed model"
-    )]
-    NotFound {
-        /// What was asked for.
-        name: String,
-        /// Where it was looked for.
-        looked: String,
-    },
-    /// The file system said no.
-    #[error("{path}: {source}")]
-    Io {
-        /// The file.
-        path: PathBuf,
-        /// What the system said.
-        source: io::Error,
-    },
-    /// Not a manifest.
-    #[error("{path}: not a model manifest: {source}")]
-    Parse {
-        /// The file.
-        path: PathBuf,
-        /// What is wrong, with its line.
-        source: serde_json::Error,
-    },
-    /// A value that cannot be.
-    #[error("{path}: {key} is {value}: {remedy}")]
-    Value {
-        /// The manifest.
-        path: PathBuf,
-        /// The key.
-        key: String,
-        /// Its value.
-        value: String,
-        /// What it must be.
-        remedy: String,
-    },
-    /// An ONNX file that no manifest describes.
-    #[error(
-        "{path}: no manifest lists this file; put one beside it (engines/README.md shows how it is written)"
-    )]
-    NoManifest {
-        /// The ONNX file.
-        path: PathBuf,
-    },
-    /// The file is not the one that the manifest describes.
-    #[error(
-        "{path}: its SHA-256 is {got}, the manifest says {expected}: the file is damaged or another one; install the model again, or write a new manifest"
-    )]
-    Checksum {
-        /// The ONNX file.
-        path: PathBuf,
-        /// SHA-256 in the manifest.
-        expected: String,
-        /// SHA-256 of the file.
-        got: String,
-    },
-}
 
 /// A model: its manifest and the folder that it lies in.
 #[derive(Clone, Debug)]
@@ -427,9 +273,6 @@ pub fn folders() -> Vec<PathBuf> {
     places::folders("VEHICLECOUNT_MODELS", "engines/models", "share/vehiclecount/models")
 }
 
-/// Largest side of a model's input in pixels.
-const MAX_SIDE: usize = 4096;
-
 /// The places where a manifest was looked for: those whose folder is there, or that there is none.
 fn looked(candidates: &[PathBuf]) -> String {
     let name = |path: &PathBuf| path.display().to_string();
@@ -462,98 +305,4 @@ fn looked(candidates: &[PathBuf]) -> String {
 
 fn io_error(path: &Path, source: io::Error) -> ModelError {
     ModelError::Io { path: path.to_owned(), source }
-}
-
-fn check(path: &Path, manifest: &Manifest) -> Result<(), ModelError> {
-    let wrong = |key: &str, value: &dyn ToString, remedy: &str| {
-        Err(ModelError::Value {
-            path: path.to_owned(),
-            key: key.to_owned(),
-            value: value.to_string(),
-            remedy: remedy.to_owned(),
-        })
-    };
-    if manifest.schema != SCHEMA {
-        return wrong("schema", &manifest.schema, &format!("this version reads schema {SCHEMA}"));
-    }
-    if manifest.input.multiple_of == 0 {
-        return wrong("input.multiple-of", &0, "it must be at least 1");
-    }
-    let stride = manifest.output.stride;
-    if stride == 0 || !manifest.input.multiple_of.is_multiple_of(stride) {
-        return wrong("output.stride", &stride, "it must divide input.multiple-of");
-    }
-    if manifest.files.is_empty() {
-        return wrong("files", &"empty", "list at least one ONNX file");
-    }
-    let beside = |name: &str| Path::new(name).file_name() == Some(name.as_ref());
-    for file in &manifest.files {
-        if !beside(&file.file) {
-            return wrong("files.file", &file.file, "a file must lie beside its manifest");
-        }
-    }
-    if let Some(golden) = &manifest.golden {
-        for name in [Some(&golden.picture), golden.density.as_ref()].into_iter().flatten() {
-            if !beside(name) {
-                return wrong("golden", name, "a file must lie beside its manifest");
-            }
-        }
-        let fits = |side: usize| {
-            side > 0 && side.is_multiple_of(manifest.input.multiple_of) && side <= MAX_SIDE
-        };
-        if !fits(golden.width) || !fits(golden.height) {
-            let size = format!("{}x{}", golden.width, golden.height);
-            let remedy = format!(
-                "both sides must be multiples of {} and at most {MAX_SIDE}",
-                manifest.input.multiple_of
-            );
-            return wrong("golden.width, golden.height", &size, &remedy);
-        }
-    }
-    Ok(())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn plan_finds_the_manifest_beside_it() {
-        let folder = tempfile::tempdir().expect("a folder");
-        let manifest = include_str!("../tests/engines/tiny.json");
-        let write = |name: &str, text: &str| {
-            std::fs::write(folder.path().join(name), text).expect("it is written")
-        };
-        let open =
-            |name: &str| Model::open(folder.path().join(name).to_str().expect("a plain path"), &[]);
-        write("trtexec.engine", "");
-        assert!(matches!(open("trtexec.engine"), Err(ModelError::NoManifest { .. })));
-        write("a.json", manifest);
-        let model = open("trtexec.engine").expect("the only one");
-        assert_eq!(model.plan(), Some(folder.path().join("trtexec.engine").as_path()));
-        // Among several, the name decides.
-        write("b.json", &manifest.replace("\"tiny\"", "\"tiny-large\""));
-        write("tiny-large-fp16.plan", "");
-        assert_eq!(open("tiny-large-fp16.plan").expect("that one").manifest.name, "tiny-large");
-        assert!(open("trtexec.engine").is_err() && open("absent.plan").is_err());
-    }
-
-    #[test]
-    fn model_that_is_nowhere_tells_where_it_was_looked_for() {
-        let said = |folders: &[PathBuf]| Model::open("absent", folders).unwrap_err().to_string();
-        let here = std::env::temp_dir();
-        let none: Vec<_> =
-            (0..9).map(|number| here.join(format!("no such folder {number}"))).collect();
-        let told = said(&[&none[..], std::slice::from_ref(&here)].concat());
-        assert!(
-            told.contains(&here.join("absent.json").display().to_string())
-                && !told.contains("no such"),
-            "{told}"
-        );
-        let told = said(&none);
-        for word in ["no such folder 0", "no such folder 8", "3 more", "VEHICLECOUNT_MODELS"] {
-            assert!(told.contains(word), "{told}");
-        }
-        assert!(said(&[]).contains("VEHICLECOUNT_MODELS"));
-    }
 }
