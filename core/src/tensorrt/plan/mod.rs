@@ -1,16 +1,20 @@
 //! A plan that has been loaded, and the contexts in which it runs.
 
+mod context;
+mod kernels;
+
 use std::ffi::{CStr, CString, c_char, c_void};
 use std::fmt;
 use std::mem::MaybeUninit;
-use std::path::{Path, PathBuf};
 use std::ptr;
 use std::sync::Arc;
 
-use parking_lot::{Mutex, MutexGuard};
+pub use context::Context;
+use kernels::Kernels;
+use parking_lot::Mutex;
 
 use super::ffi::{Dims, Tensor};
-use super::{Flavour, Library, TensorRtError, files, log};
+use super::{Flavour, Library, TensorRtError, log};
 use crate::digest;
 
 /// `nvinfer1::DataType::kFLOAT`.
@@ -34,15 +38,6 @@ pub struct Plan {
     /// Of the plan's bytes; with TensorRT-RTX alone.
     digest: String,
     kernels: Mutex<Option<Kernels>>,
-}
-
-/// Kernels that TensorRT-RTX compiled for the plan on this machine.
-struct Kernels {
-    /// The library's object.
-    cache: *mut c_void,
-    path: PathBuf,
-    /// What lies in the file, by its SHA-256.
-    written: String,
 }
 
 /// The batches and the size that a plan was built for.
@@ -242,138 +237,6 @@ impl Plan {
         Ok(String::from_utf8_lossy(&json).into_owned())
     }
 
-    /// TensorRT-RTX compiles kernels for the GPU at hand, a GPU of the model `gpu`, when a context
-    /// first runs a batch size: seconds. From here on contexts use those that lie in `folder` from
-    /// earlier times, and [`write_kernels`](Self::write_kernels) and the plan's end leave them
-    /// there. For other libraries this does nothing. Call it before the first context is made.
-    /// Returns whether nothing must be compiled, as far as is known.
-    pub fn keep_kernels(&self, folder: &Path, gpu: &str) -> bool {
-        if self.library.flavour() != Flavour::TensorRtRtx {
-            return true;
-        }
-        let plan = files::short(&self.digest);
-        let name = format!("kernels-{plan}-{}.cache", files::short_digest(gpu));
-        let path = folder.join(name);
-        let held = files::read_checked(&path).unwrap_or_default();
-        let mut taken = 0;
-        // SAFETY: the engine lives, and the bytes live through the call.
-        let made = unsafe {
-            (self.library.shim.kernels)(self.engine, held.as_ptr().cast(), held.len(), &mut taken)
-        };
-        if made.is_null() {
-            return false;
-        }
-        let written = if taken == 0 { String::new() } else { digest::sha256(&held) };
-        if let Some(before) = self.kernels().replace(Kernels { cache: made, path, written }) {
-            // SAFETY: no context has been made of it, as the caller was told.
-            unsafe { (self.library.shim.kernels_drop)(before.cache) };
-        }
-        taken != 0
-    }
-
-    fn kernels(&self) -> MutexGuard<'_, Option<Kernels>> {
-        self.kernels.lock()
-    }
-
-    /// Held while something runs that may compile kernels: meanwhile they are not written, nor
-    /// compiled twice over.
-    pub fn compiling(&self) -> impl Drop + '_ {
-        self.kernels()
-    }
-
-    /// Leaves the kernels that were compiled so far for the next start, where there are new ones.
-    /// That they cannot be written is no error: they are compiled again.
-    pub fn write_kernels(&self) {
-        let mut kernels = self.kernels();
-        let Some(Kernels { cache: held, path, written }) = kernels.as_mut() else { return };
-        let mut bytes = Vec::<u8>::new();
-        // SAFETY: the object lives, and `append` gets the `Vec` that it is made for.
-        let told = unsafe {
-            (self.library.shim.kernels_write)(*held, ptr::from_mut(&mut bytes).cast(), append)
-        };
-        let digest = digest::sha256(&bytes);
-        if told != 0 && *written != digest {
-            match files::write_checked(path, &bytes) {
-                Ok(()) => *written = digest,
-                Err(error) => {
-                    log::tell(log::Severity::Info, &format!("{}: {error}", path.display()))
-                }
-            }
-        }
-    }
-
-    /// A context with its own scratch memory on the GPU, for one stream of work, with the profile
-    /// of that index.
-    pub fn context(self: &Arc<Self>, profile: usize) -> Result<Context, TensorRtError> {
-        self.context_in(profile, 0, 0)
-    }
-
-    /// A context whose scratch memory is at `memory` on the GPU, aligned to 256 bytes:
-    /// [`context_memory`](Self::context_memory) bytes, which several contexts may share that never
-    /// run at the same time. The memory outlives the context: a part of the promise of
-    /// [`Context::enqueue`].
-    ///
-    /// A CUDA graph goes with the context that it was recorded from, and with its batch: TensorRT
-    /// does not allow the context to be changed afterwards. So each batch size whose run is
-    /// recorded has a context of its own, and all of them the same memory.
-    pub fn context_sharing(
-        self: &Arc<Self>,
-        profile: usize,
-        memory: u64,
-        bytes: usize,
-    ) -> Result<Context, TensorRtError> {
-        if memory == 0 || (bytes as u64) < self.context_memory() {
-            return Err(self.failed(&format!(
-                "{bytes} bytes of scratch memory, where {} are needed",
-                self.context_memory()
-            )));
-        }
-        self.context_in(profile, memory, bytes)
-    }
-
-    fn context_in(
-        self: &Arc<Self>,
-        profile: usize,
-        memory: u64,
-        bytes: usize,
-    ) -> Result<Context, TensorRtError> {
-        let Some(limits) = self.profiles.get(profile) else {
-            return Err(self.failed(&format!("the plan has no profile {profile}")));
-        };
-        log::forget();
-        let size = i64::try_from(bytes).unwrap_or(i64::MAX);
-        let held = self.kernels();
-        let kernels = held.as_ref().map_or(ptr::null_mut(), |kernels| kernels.cache);
-        // SAFETY: the engine lives, which `plan` keeps alive longer than the context, and so do its
-        // kernels, until it goes; the memory is only noted.
-        let context = unsafe {
-            (self.library.shim.context)(self.engine, memory as *mut c_void, size, kernels)
-        };
-        drop(held);
-        if context.is_null() {
-            return Err(self.failed("no context, perhaps for want of GPU memory"));
-        }
-        let context = Context {
-            plan: self.clone(),
-            context,
-            batches: limits.batches,
-            size: limits.size,
-            batch: 0,
-            addresses: [0; 2],
-        };
-        if profile != 0 {
-            let index = i32::try_from(profile).unwrap_or(i32::MAX);
-            // SAFETY: the context was just made; the null stream is the device's own.
-            if unsafe {
-                (self.library.shim.context_profile)(context.context, index, ptr::null_mut())
-            } == 0
-            {
-                return Err(self.failed(&format!("profile {profile} is refused")));
-            }
-        }
-        Ok(context)
-    }
-
     fn failed(&self, what: &str) -> TensorRtError {
         TensorRtError::Run { library: self.library.to_string(), reason: log::with_reason(what) }
     }
@@ -394,102 +257,6 @@ impl Drop for Plan {
             }
             (self.library.shim.runtime_drop)(self.runtime);
         }
-    }
-}
-
-/// A plan at work in one stream.
-pub struct Context {
-    plan: Arc<Plan>,
-    context: *mut c_void,
-    batches: [usize; 2],
-    size: [usize; 3],
-    /// What was set last; 0: nothing.
-    batch: usize,
-    /// Those of input and output that were set last.
-    addresses: [u64; 2],
-}
-
-// SAFETY: a context may move between threads; it is used by one at a time, as its methods take it
-// mutably.
-unsafe impl Send for Context {}
-
-impl fmt::Debug for Context {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Context")
-            .field("batches", &self.batches)
-            .field("batch", &self.batch)
-            .finish_non_exhaustive()
-    }
-}
-
-impl Context {
-    /// Says where the next run finds its `batch` inputs, one after the other, and leaves its
-    /// densities, both f32 on the GPU. A captured CUDA graph keeps the addresses and the batch that
-    /// it was captured with.
-    pub fn set_batch(
-        &mut self,
-        batch: usize,
-        input: u64,
-        output: u64,
-    ) -> Result<(), TensorRtError> {
-        if batch < self.batches[0] || batch > self.batches[1] {
-            let [least, most] = self.batches;
-            return Err(self.plan.failed(&format!(
-                "a batch of {batch}, where the plan was built for {least} to {most}"
-            )));
-        }
-        log::forget();
-        let shim = self.plan.library.shim;
-        if batch != self.batch {
-            self.batch = 0;
-            let [channels, height, width] = self.size;
-            let dims = Dims::of([batch, channels, height, width]);
-            // SAFETY: the context lives, and name and sizes live through the call.
-            if unsafe { (shim.context_shape)(self.context, self.plan.input.as_ptr(), &dims) } == 0 {
-                return Err(self.plan.failed(&format!("a batch of {batch} is refused")));
-            }
-            self.batch = batch;
-        }
-        // What stays is not set again: a recorded graph may rest on it.
-        if self.addresses == [input, output] {
-            return Ok(());
-        }
-        self.addresses = [0; 2];
-        for (name, address) in [(&self.plan.input, input), (&self.plan.output, output)] {
-            // SAFETY: the context lives; the address is a number to it until `enqueue`.
-            if unsafe {
-                (shim.context_address)(self.context, name.as_ptr(), address as *mut c_void)
-            } == 0
-            {
-                return Err(self.plan.failed(&format!("the address of {name:?} is refused")));
-            }
-        }
-        self.addresses = [input, output];
-        Ok(())
-    }
-
-    /// Puts the run into `stream`, and returns before it is done. The first run of a batch size
-    /// does more than later ones, so it comes before a capture.
-    ///
-    /// # Safety
-    ///
-    /// `stream` is a stream of the current CUDA context; the addresses given to [`Self::set_batch`]
-    /// stay valid, hold as many values as the batch needs, and are touched by no one else until the
-    /// stream has come past this run.
-    pub unsafe fn enqueue(&mut self, stream: *mut c_void) -> Result<(), TensorRtError> {
-        log::forget();
-        // SAFETY: the context lives; the rest is the caller's word.
-        if unsafe { (self.plan.library.shim.context_enqueue)(self.context, stream) } == 0 {
-            return Err(self.plan.failed("the run was refused"));
-        }
-        Ok(())
-    }
-}
-
-impl Drop for Context {
-    fn drop(&mut self) {
-        // SAFETY: this context's own, dropped once, while its engine lives.
-        unsafe { (self.plan.library.shim.context_drop)(self.context) }
     }
 }
 
