@@ -1,34 +1,18 @@
-//! The golden picture: an engine that opens is not yet an engine that counts.
-//!
-//! A network can be run wrongly without any error: an INT8 plan whose scales were lost counts
-//! nothing, on every picture. So a model comes with a picture and with what each of its files makes
-//! of it, the count and the density, measured by another implementation (`engines/verify.py`). When
-//! a file is opened on an engine for the first time on a machine, the picture is run through and
-//! compared ([`check_once`]); that it agreed is remembered in the cache folder, for the very file,
-//! expectation, engine, version, device, processor and input size.
-//!
-//! What is expected holds for one input size. At another one
-//!
-//! - the file is opened once more at the golden size and compared there, where that is quick: on
-//!   processors. On a GPU it would mean to build another plan, for minutes;
-//! - the engine in the size that was asked for must count something like it on the scaled picture
-//!   ([`Reference::roughly`]), which shows an engine that counts nothing, or far too much.
+//! The golden picture with what a file makes of it, and the comparison of an engine with it.
 
 use std::collections::BTreeMap;
-use std::fs::{self, File as StdFile, OpenOptions};
-use std::io::{BufReader, Write};
+use std::fs::{self, File as StdFile};
+use std::io::BufReader;
 use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
-use std::sync::Arc;
+use std::path::Path;
 
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 
-use crate::cache;
-use crate::engine::{Engine, EngineError, EngineInfo, EngineKind, EngineRequest, Slot};
+use super::expectation;
+use crate::engine::{Engine, EngineError, EngineInfo, Slot};
 use crate::frame::{FrameFormat, FrameView, PixelFormat, Plane};
 use crate::model::{File, Golden, GoldenCount, Model, ModelError};
 use crate::preprocess::{InputSize, Preprocessor};
-use crate::tensorrt::Precision;
 
 /// The companion file: the density that each ONNX file makes of the golden picture.
 #[derive(Deserialize)]
@@ -47,7 +31,7 @@ struct Cells {
 /// The golden picture of a model, and what one of its files makes of it.
 pub struct Reference {
     /// Name of the picture, and path of the ONNX file.
-    picture: String,
+    pub(super) picture: String,
     file: String,
     size: InputSize,
     /// RGB, rows without padding.
@@ -171,7 +155,7 @@ impl Reference {
     }
 
     /// The comparison as an error, unless it agrees.
-    fn judge(&self, engine: &dyn Engine) -> Result<(), EngineError> {
+    pub(super) fn judge(&self, engine: &dyn Engine) -> Result<(), EngineError> {
         let comparison = self.compare(engine)?;
         let Comparison { count, expected: GoldenCount { count: expected, tolerance }, cell } =
             comparison;
@@ -194,7 +178,7 @@ impl Reference {
         Err(self.failed(engine.info(), &what))
     }
 
-    fn failed(&self, info: &EngineInfo, what: &str) -> EngineError {
+    pub(super) fn failed(&self, info: &EngineInfo, what: &str) -> EngineError {
         let EngineInfo { kind, version, device, input, .. } = info;
         let what =
             format!("{what} ({kind} {version} on {device}, {}x{})", input.width, input.height);
@@ -220,23 +204,6 @@ impl Reference {
 
 const AGAIN: &str =
     "install the model again, or write its golden values anew (engines/verify.py --golden)";
-
-/// The file of the model that an engine which says `info` of itself runs.
-fn file_of<'a>(model: &'a Model, info: &EngineInfo) -> Option<&'a File> {
-    let own = match info.kind {
-        EngineKind::TensorRt => {
-            info.precision.parse::<Precision>().ok().and_then(|precision| precision.file(model))
-        }
-        kind => model.file_in(kind, &info.precision),
-    };
-    own.or_else(|| model.file_for(info.kind))
-}
-
-/// What the manifest says of `file`.
-fn expectation<'a>(model: &'a Model, file: &File) -> Option<(&'a Golden, &'a GoldenCount)> {
-    let golden = model.manifest.golden.as_ref()?;
-    Some((golden, golden.files.get(&file.file)?))
-}
 
 /// RGB, width and height of the picture in `path`: 8 bits a sample, grey or colour.
 fn read_png(path: &Path) -> Result<(Vec<u8>, usize, usize), ModelError> {
@@ -294,174 +261,4 @@ fn read_density(
         return Err(wrong(value, format!("{columns}x{rows} are needed: {AGAIN}")));
     }
     Ok(cells)
-}
-
-/// What has agreed, as a line of the state file.
-#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
-struct Agreement {
-    /// SHA-256 of the ONNX file.
-    file: String,
-    engine: EngineKind,
-    version: String,
-    /// A GPU runs one file in several.
-    #[serde(default)]
-    precision: String,
-    /// SHA-256 of the plan that was built of the file: another build is another plan.
-    #[serde(default)]
-    plan: String,
-    device: String,
-    /// A home folder may be one for many machines.
-    processor: String,
-    input: String,
-    /// What was expected: a new expectation is compared anew.
-    golden: String,
-}
-
-impl Agreement {
-    fn new(
-        engine: &dyn Engine,
-        input: InputSize,
-        file: &File,
-        golden: &Golden,
-        expected: &GoldenCount,
-    ) -> Self {
-        let info = engine.info();
-        Self {
-            file: file.sha256.clone(),
-            engine: info.kind,
-            version: info.version.clone(),
-            precision: info.precision.clone(),
-            plan: engine.plan().unwrap_or_default().to_owned(),
-            device: info.device.clone(),
-            processor: processor(),
-            input: format!("{}x{}", input.width, input.height),
-            golden: format!(
-                "{} within {} at {}x{}",
-                expected.count, expected.tolerance, golden.width, golden.height
-            ),
-        }
-    }
-}
-
-/// The processor's name, where the system tells.
-fn processor() -> String {
-    let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text
-        .lines()
-        .find(|line| line.starts_with("model name"))
-        .and_then(|line| line.split_once(':'));
-    name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
-}
-
-/// The file of what has agreed, a JSON object a line. It may be lost, damaged or not writable: then
-/// there is no more than a comparison too many.
-struct State {
-    path: Option<PathBuf>,
-    text: String,
-}
-
-/// A state file beyond this size, bytes, begins anew: each update of a library adds lines.
-const STATE_LIMIT: usize = 1 << 18;
-
-impl State {
-    fn read() -> Self {
-        let path = cache::folder().map(|folder| folder.join("golden.jsonl"));
-        let text = path.as_ref().and_then(|path| fs::read_to_string(path).ok()).unwrap_or_default();
-        Self { path, text }
-    }
-
-    fn has(&self, agreement: &Agreement) -> bool {
-        self.text.lines().any(|line| {
-            serde_json::from_str(line).is_ok_and(|known: Agreement| known == *agreement)
-        })
-    }
-
-    /// Appends a line, in one write: other processes may do the same.
-    fn add(&self, agreement: &Agreement) {
-        let (Some(path), Ok(line)) = (&self.path, serde_json::to_string(agreement)) else { return };
-        let write = || -> std::io::Result<()> {
-            fs::create_dir_all(path.parent().unwrap_or(Path::new(".")))?;
-            let mut options = OpenOptions::new();
-            options.create(true);
-            if self.text.len() > STATE_LIMIT {
-                options.write(true).truncate(true)
-            } else {
-                options.append(true)
-            };
-            options.open(path)?.write_all(format!("{line}\n").as_bytes())
-        };
-        // It is compared again the next time.
-        let _ = write();
-    }
-}
-
-/// Opens an engine once more, for another request.
-pub(crate) type Reopen<'a> = &'a dyn Fn(&EngineRequest) -> Result<Arc<dyn Engine>, EngineError>;
-
-/// Compares `engine`, opened for `request`, with the golden picture, unless it has agreed on this
-/// machine before. Nothing to do where the manifest has no golden picture for the file. Where
-/// `reopen` is `None`, opening it at the golden size takes too long.
-pub(crate) fn check_once(
-    request: &EngineRequest,
-    engine: &dyn Engine,
-    reopen: Option<Reopen<'_>>,
-) -> Result<(), EngineError> {
-    let (model, info) = (&request.model, engine.info());
-    let Some(file) = file_of(model, info) else { return Ok(()) };
-    let Some((golden, expected)) = expectation(model, file) else { return Ok(()) };
-    let state = State::read();
-    let agreement = Agreement::new(engine, info.input, file, golden, expected);
-    if state.has(&agreement) {
-        return Ok(());
-    }
-    let unreadable =
-        |error: ModelError| EngineError::Model { kind: info.kind, reason: error.to_string() };
-    let Some(reference) = Reference::read(model, file).map_err(unreadable)? else { return Ok(()) };
-    let reference = reference.in_precision(&info.precision);
-    if info.input == reference.size {
-        reference.judge(engine)?;
-    } else {
-        let agreement = Agreement::new(engine, reference.size, file, golden, expected);
-        if let Some(reopen) = reopen.filter(|_| !state.has(&agreement)) {
-            let engine = reopen(&EngineRequest {
-                input: Some(reference.size),
-                max_batch: 1,
-                ..request.clone()
-            })?;
-            reference.judge(&*engine)?;
-            state.add(&agreement);
-        }
-        let rough = reference.roughly(model, engine)?;
-        if let Some((count, bounds)) = rough.filter(|(count, bounds)| !bounds.contains(count)) {
-            let what = format!(
-                "it counts {count:.2} vehicles on {} scaled to its input, where {:.1} to {:.1} are expected",
-                reference.picture,
-                bounds.start(),
-                bounds.end()
-            );
-            return Err(reference.failed(info, &what));
-        }
-    }
-    state.add(&agreement);
-    Ok(())
-}
-
-/// Compares `engine` with the golden picture of `file`, whatever was seen before, and remembers
-/// that it agreed. The engine must have been opened at [`Reference::size`].
-pub fn verify(
-    model: &Model,
-    file: &File,
-    reference: &Reference,
-    engine: &dyn Engine,
-) -> Result<Comparison, EngineError> {
-    let info = engine.info();
-    let comparison = reference.compare(engine)?;
-    if let Some((golden, expected)) = expectation(model, file).filter(|_| comparison.agrees()) {
-        let (state, agreement) =
-            (State::read(), Agreement::new(engine, info.input, file, golden, expected));
-        if !state.has(&agreement) {
-            state.add(&agreement);
-        }
-    }
-    Ok(comparison)
 }
