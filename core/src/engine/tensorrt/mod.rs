@@ -6,30 +6,28 @@
 //! built, must count what the golden picture asks for, and is timed with a largest batch; the
 //! fastest is remembered for this library and GPU.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
-use std::ffi::c_void;
+mod network;
+mod precision;
+
 use std::fmt::Display;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
-use std::time::Duration;
+
+use network::{Inside, TensorRtNetwork};
 
 use super::error::EngineError;
-use super::gpu::{GpuEngine, Network, Networks};
+use super::gpu::{GpuEngine, Networks};
 use super::info::EngineInfo;
 use super::interface::{Engine, EngineRequest};
 use super::kind::{Device, EngineKind};
-use super::slot::Slot;
-use crate::cuda::{Context, DeviceBuffer, Driver};
+use crate::cuda::{Context, Driver};
 use crate::digest;
-use crate::frame::{FrameFormat, FrameView, PixelFormat, Plane};
 use crate::golden;
 use crate::model::File;
-use crate::preprocess::{InputSize, Placement};
+use crate::preprocess::InputSize;
 use crate::tensorrt::cache::{CachedPlan, Origin, Refused};
 use crate::tensorrt::{
-    self, Flavour, Library, Plan, Precision, PrecisionTrials, Progress, Purpose, Severity,
-    TensorRtError, cache, candidates, choose,
+    Flavour, Library, Plan, Precision, Progress, TensorRtError, cache, candidates,
 };
 
 const KIND: EngineKind = EngineKind::TensorRt;
@@ -37,9 +35,6 @@ const KIND: EngineKind = EngineKind::TensorRt;
 /// Lanes, each with a context, a stream and memory of its own: one copies and preprocesses while
 /// the other infers.
 const LANES: usize = 2;
-
-/// Batches that are timed for a choice, after as many that are not.
-const TRIALS: usize = 10;
 
 /// Opens the model on GPU `request.gpu`.
 pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineError> {
@@ -102,125 +97,6 @@ impl TensorRtOpener<'_> {
     fn capability(&self) -> u32 {
         let (major, minor) = self.context.device().compute_capability;
         major * 10 + minor
-    }
-
-    /// The fastest precision that counts what it must, and whether that was kept; else it is found
-    /// out now.
-    fn choose(
-        &self,
-        candidates: &[(Precision, &File)],
-    ) -> Result<(PrecisionTrials, bool), EngineError> {
-        let remembered = self.remembered(candidates);
-        let purpose = self.purpose();
-        let read = || {
-            remembered
-                .as_deref()
-                .and_then(PrecisionTrials::read)
-                .filter(|choice| choice.purpose == purpose)
-        };
-        if let Some(choice) = read() {
-            return Ok((choice, true));
-        }
-        // Two processes that time at once disturb each other. Where nothing can be locked, they do.
-        let lock = remembered.as_ref().map(|path| {
-            cache::alone(&path.with_extension("lock"), &|at| self.request.watch.tell(at))
-        });
-        let _lock = lock.transpose().map_err(EngineError::from)?;
-        if let Some(choice) = read() {
-            return Ok((choice, true));
-        }
-        let precisions: Vec<_> = candidates.iter().map(|(precision, _)| *precision).collect();
-        let choice = choose(purpose.clone(), &precisions, |precision| {
-            self.time(precision).map_err(|error| match error {
-                EngineError::TensorRt(error) => error,
-                EngineError::Ended => TensorRtError::Ended,
-                error => TensorRtError::Run {
-                    library: self.library.to_string(),
-                    reason: error.to_string(),
-                },
-            })
-        });
-        let choice = choice.map_err(EngineError::from)?;
-        if let Some(path) = remembered {
-            // It is found out again the next time.
-            let _ = choice.write(&path);
-        }
-        tensorrt::tell(Severity::Warning, &format!("precision of {}: {choice}", choice.purpose));
-        Ok((choice, false))
-    }
-
-    /// Removes the choice that was kept.
-    fn forget(&self, candidates: &[(Precision, &File)]) {
-        if let Some(path) = self.remembered(candidates) {
-            // One that stays is found wrong again.
-            let _ = std::fs::remove_file(path);
-        }
-    }
-
-    fn purpose(&self) -> Purpose {
-        Purpose {
-            model: self.request.model.manifest.name.clone(),
-            library: self.library.flavour(),
-            version: self.library.version().to_string(),
-            capability: self.capability(),
-            gpu: self.context.device().model(),
-            width: self.input.width,
-            height: self.input.height,
-            max_batch: self.max_batch(),
-        }
-    }
-
-    /// Where the choice is remembered: under everything that it depends on.
-    fn remembered(&self, candidates: &[(Precision, &File)]) -> Option<PathBuf> {
-        let files: Vec<_> =
-            candidates.iter().map(|(_, file)| file.sha256.get(..16).unwrap_or_default()).collect();
-        let name = format!(
-            "choice-{}-{}-{}-{}-{}-{}x{}-b{}.json",
-            files.join("-"),
-            self.library.flavour(),
-            self.library.version(),
-            self.capability(),
-            tensorrt::short_digest(&self.context.device().model()),
-            self.input.width,
-            self.input.height,
-            self.max_batch(),
-        );
-        Some(cache::folder()?.join(name))
-    }
-
-    /// How long a largest batch takes, if the golden picture is counted right.
-    fn time(&self, precision: Precision) -> Result<Duration, EngineError> {
-        let engine = self.engine(precision, None)?;
-        if !self.request.watch.tell(Progress::Timing { precision }) {
-            return Err(EngineError::Ended);
-        }
-        golden::check_once(self.request, &engine, None).map_err(|error| match error {
-            EngineError::Golden { what, .. } => EngineError::Infer { kind: KIND, reason: what },
-            other => other,
-        })?;
-        let mut lane = engine.lane()?;
-        // Small pictures: what is copied to the GPU is the same for each precision, and would hide
-        // what differs.
-        let (side, gray) = (64, [114u8; 64 * 64]);
-        let pixels = PixelFormat::Gray8;
-        let format = FrameFormat::new(pixels, side, side);
-        let picture =
-            FrameView::new(format, &[Plane { data: &gray, stride: side }]).expect("so large it is");
-        let placement =
-            Placement::new(self.request.model.manifest.input.resize, side, side, self.input);
-        let mut slots: Vec<Slot> = (0..self.max_batch()).map(|_| Slot::best_for(&engine)).collect();
-        let mut best = Duration::MAX;
-        for trial in 0..2 * TRIALS {
-            for room in slots.iter_mut().filter_map(|slot| slot.input.picture_mut()) {
-                room.stage(&picture, placement)
-                    .map_err(|error| EngineError::Gpu { kind: KIND, error })?;
-            }
-            lane.infer(&mut slots)?;
-            if let Some(time) = lane.device_time().filter(|_| trial >= TRIALS) {
-                best = best.min(time);
-            }
-        }
-        Ok(best)
     }
 
     /// The file from which `precision` is built.
@@ -365,102 +241,5 @@ impl TensorRtOpener<'_> {
             Ok(Box::new(TensorRtNetwork::new(plan.value(), context)?))
         });
         GpuEngine::new(info, context.clone(), max_batch, networks)
-    }
-}
-
-/// Something of TensorRT's, which must be let go inside the CUDA context that it lives in.
-struct Inside<T> {
-    value: Option<T>,
-    context: Arc<Context>,
-}
-
-impl<T> Inside<T> {
-    fn new(value: T, context: &Arc<Context>) -> Self {
-        Self { value: Some(value), context: context.clone() }
-    }
-
-    fn value(&self) -> &T {
-        self.value.as_ref().expect("taken in drop alone")
-    }
-
-    fn value_mut(&mut self) -> &mut T {
-        self.value.as_mut().expect("taken in drop alone")
-    }
-}
-
-impl<T> Drop for Inside<T> {
-    fn drop(&mut self) {
-        let _entered = self.context.enter();
-        drop(self.value.take());
-    }
-}
-
-/// The plan at work in one lane. A graph that a lane records goes with the context that it was
-/// recorded from, which must not be changed afterwards: so each batch size has its own, all in the
-/// same scratch memory, as one runs at a time.
-struct TensorRtNetwork {
-    contexts: HashMap<usize, Inside<tensorrt::Context>>,
-    /// Batch of the next run.
-    batch: usize,
-    /// A batch size has run for the first time: TensorRT-RTX has compiled kernels, which takes far
-    /// longer than writing them.
-    compiled: bool,
-    plan: Inside<Arc<Plan>>,
-    scratch: DeviceBuffer,
-}
-
-impl TensorRtNetwork {
-    fn new(plan: &Arc<Plan>, context: &Arc<Context>) -> Result<Self, EngineError> {
-        let bytes = usize::try_from(plan.context_memory()).unwrap_or(usize::MAX).max(256);
-        let scratch = DeviceBuffer::new(context, bytes, "TensorRT's scratch memory");
-        let scratch = scratch.map_err(|error| EngineError::Gpu { kind: KIND, error })?;
-        let plan = Inside::new(plan.clone(), context);
-        let mut network =
-            Self { contexts: HashMap::new(), batch: 0, compiled: false, plan, scratch };
-        // Whether there is a context at all shows now.
-        network.context(network.min_batch()).map_err(EngineError::from)?;
-        Ok(network)
-    }
-
-    /// The context for batches of that size.
-    fn context(&mut self, batch: usize) -> Result<&mut tensorrt::Context, TensorRtError> {
-        let Self { contexts, plan, scratch, .. } = self;
-        let held = match contexts.entry(batch) {
-            Entry::Occupied(held) => held.into_mut(),
-            Entry::Vacant(place) => {
-                let made = plan.value().context_sharing(0, scratch.address(), scratch.bytes())?;
-                place.insert(Inside::new(made, &plan.context))
-            }
-        };
-        Ok(held.value_mut())
-    }
-}
-
-impl Network for TensorRtNetwork {
-    fn min_batch(&self) -> usize {
-        self.plan.value().min_batch()
-    }
-
-    fn set_batch(&mut self, batch: usize, input: u64, output: u64) -> Result<(), String> {
-        // The last batch is done: what it compiled is there.
-        if std::mem::take(&mut self.compiled) {
-            self.plan.value().write_kernels();
-        }
-        self.compiled = !self.contexts.contains_key(&batch);
-        self.batch = batch;
-        let context = self.context(batch);
-        context
-            .and_then(|context| context.set_batch(batch, input, output))
-            .map_err(|error| error.to_string())
-    }
-
-    unsafe fn enqueue(&mut self, stream: *mut c_void) -> Result<(), String> {
-        let plan = self.plan.value().clone();
-        let _alone = self.compiled.then(|| plan.compiling());
-        let context = self.context(self.batch);
-        // SAFETY: the caller's; the scratch memory stays as long as the contexts.
-        context
-            .and_then(|context| unsafe { context.enqueue(stream) })
-            .map_err(|error| error.to_string())
     }
 }
