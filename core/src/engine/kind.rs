@@ -1,28 +1,11 @@
-//! The engines: one table from which names, help texts, messages, the order of preference and the
-//! tests are made.
+//! What is known of each engine before it is opened, from the table [`engines!`](crate::engines):
+//! names, help texts, the order of preference.
 
 use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
-
-/// The engines that can be asked for by name.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum EngineKind {
-    /// The fastest that opens.
-    #[default]
-    Auto,
-    /// OpenVINO: the fastest on x86-64 processors.
-    OpenVino,
-    /// ONNX Runtime: any processor.
-    OnnxRuntime,
-    /// TensorRT: NVIDIA GPUs.
-    TensorRt,
-    /// No network: each cell's density is the mean of its red samples. For tests.
-    Scripted,
-}
 
 /// What an engine runs on.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -48,39 +31,48 @@ pub struct EngineEntry {
     pub runs_networks: bool,
 }
 
-/// Every engine, in the order in which `auto` tries them: the fastest first, as measured on x86-64
-/// (docs/engines.md). To add an engine, add it here, to [`EngineKind`] and to the functions that
-/// open one (`open.rs`).
-pub static ENGINES: [EngineEntry; 4] = [
-    EngineEntry {
-        kind: EngineKind::TensorRt,
-        name: "tensorrt",
-        title: "TensorRT, for NVIDIA GPUs",
-        device: Device::Gpu,
-        runs_networks: true,
-    },
-    EngineEntry {
-        kind: EngineKind::OpenVino,
-        name: "openvino",
-        title: "OpenVINO, for x86-64 processors",
-        device: Device::Cpu,
-        runs_networks: true,
-    },
-    EngineEntry {
-        kind: EngineKind::OnnxRuntime,
-        name: "onnxruntime",
-        title: "ONNX Runtime, for any processor",
-        device: Device::Cpu,
-        runs_networks: true,
-    },
-    EngineEntry {
-        kind: EngineKind::Scripted,
-        name: "scripted",
-        title: "No network: density is the red of the picture, for tests",
-        device: Device::Cpu,
-        runs_networks: false,
-    },
-];
+/// Makes [`EngineKind`] and [`ENGINES`] of the table.
+macro_rules! kinds {
+    ($($kind:ident = $number:literal, $module:ident, $name:literal, $device:ident, $runs:ident,
+        $title:literal;)*) => {
+        /// The engines that can be asked for by name.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+        pub enum EngineKind {
+            /// The fastest that opens.
+            #[default]
+            #[serde(rename = "auto")]
+            Auto,
+            $(
+                #[doc = concat!($title, ".")]
+                #[serde(rename = $name)]
+                $kind,
+            )*
+        }
+
+        /// Every engine, in the order of the table.
+        pub static ENGINES: [EngineEntry; [$($name),*].len()] = [$(
+            EngineEntry {
+                kind: EngineKind::$kind,
+                name: $name,
+                title: $title,
+                device: Device::$device,
+                runs_networks: runs_networks!($runs),
+            },
+        )*];
+    };
+}
+
+/// A column of the table.
+macro_rules! runs_networks {
+    (network) => {
+        true
+    };
+    (script) => {
+        false
+    };
+}
+
+crate::engines!(kinds);
 
 /// The name of [`EngineKind::Auto`].
 const AUTO: &str = "auto";
@@ -174,10 +166,12 @@ mod tests {
             assert_eq!(kind.name().parse(), Ok(kind));
             assert_eq!(serde_json::to_string(&kind).expect("a name"), format!("{:?}", kind.name()));
         }
+        let names = EngineKind::names();
+        assert!(names.starts_with("auto, ") && names.ends_with(" and scripted"), "{names}");
         let error = "tensorflow".parse::<EngineKind>().expect_err("no engine of that name");
         assert_eq!(
             error.to_string(),
-            "no engine is called \"tensorflow\": it is one of auto, tensorrt, openvino, onnxruntime and scripted"
+            format!("no engine is called \"tensorflow\": it is one of {}", EngineKind::names())
         );
     }
 

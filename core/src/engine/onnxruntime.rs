@@ -12,12 +12,12 @@ use ort::value::{Outlet, TensorRef};
 use parking_lot::Mutex;
 
 use super::error::EngineError;
+use super::file::file_for;
 use super::info::EngineInfo;
 use super::interface::{Engine, EngineRequest, Lane};
 use super::kind::EngineKind;
 use super::slot::Slot;
 use super::{library, processor};
-use crate::model::File;
 
 const KIND: EngineKind = EngineKind::OnnxRuntime;
 
@@ -70,7 +70,8 @@ struct OnnxRuntime {
 
 /// Opens `file` of the model with a lane of one thread for each processor: measured to give twice
 /// the throughput of one lane with all of them, at the same latency (docs/engines.md).
-pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engine>, EngineError> {
+pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineError> {
+    let file = file_for(request, KIND)?;
     let library = load()?;
     let manifest = &request.model.manifest;
     let path = request.model.path(file);

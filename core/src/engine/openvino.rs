@@ -13,12 +13,12 @@ use openvino::{
 use parking_lot::Mutex;
 
 use super::error::EngineError;
+use super::file::file_for;
 use super::info::EngineInfo;
 use super::interface::{Engine, EngineRequest, Lane};
 use super::kind::EngineKind;
 use super::slot::Slot;
 use super::{library, processor};
-use crate::model::File;
 
 const KIND: EngineKind = EngineKind::OpenVino;
 
@@ -58,7 +58,8 @@ unsafe impl Send for OpenVino {}
 
 /// Opens `file` of the model with a lane of one thread for each processor: measured to give 1.4 to
 /// 1.7 times the throughput of one lane with all of them (docs/engines.md).
-pub(super) fn open(request: &EngineRequest, file: &File) -> Result<Arc<dyn Engine>, EngineError> {
+pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineError> {
+    let file = file_for(request, KIND)?;
     let version = load()?;
     let manifest = &request.model.manifest;
     let path = request.model.path(file).display().to_string();

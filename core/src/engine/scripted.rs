@@ -15,6 +15,7 @@ use super::interface::{Engine, EngineRequest, Lane};
 use super::kind::EngineKind;
 use super::slot::Slot;
 use crate::model::ModelError;
+use crate::tensorrt::Precision;
 
 #[derive(Default)]
 struct Script {
@@ -127,6 +128,14 @@ struct Scripted {
 /// Opens the scripted engine called `request.name`.
 pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineError> {
     let manifest = &request.model.manifest;
+    if request.precision != Precision::Auto {
+        return Err(EngineError::Precision {
+            kind: EngineKind::Scripted,
+            model: manifest.name.clone(),
+            precision: request.precision,
+            remedy: "it runs no network: leave precision at auto".to_owned(),
+        });
+    }
     let refused = |error: ModelError| EngineError::Model {
         kind: EngineKind::Scripted,
         reason: error.to_string(),

@@ -4,42 +4,36 @@ use gst::prelude::*;
 use vehiclecount_core::engine::EngineKind;
 use vehiclecount_core::tensorrt::Precision;
 
-/// The property `engine`.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
-#[enum_type(name = "GstVehicleCountEngine")]
-pub enum EngineChoice {
-    /// The fastest that opens.
-    #[default]
-    #[enum_value(name = "The fastest that opens", nick = "auto")]
-    Auto,
-    /// OpenVINO.
-    #[enum_value(name = "OpenVINO, for x86-64 processors", nick = "openvino")]
-    OpenVino,
-    /// ONNX Runtime.
-    #[enum_value(name = "ONNX Runtime, for any processor", nick = "onnxruntime")]
-    OnnxRuntime,
-    /// TensorRT.
-    #[enum_value(name = "TensorRT, for NVIDIA GPUs", nick = "tensorrt")]
-    TensorRt,
-    /// No network.
-    #[enum_value(
-        name = "No network: density is the red of the picture, for tests",
-        nick = "scripted"
-    )]
-    Scripted,
+macro_rules! choices {
+    ($($kind:ident = $number:literal, $module:ident, $name:literal, $device:ident, $runs:ident,
+        $title:literal;)*) => {
+        /// The property `engine`.
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+        #[enum_type(name = "GstVehicleCountEngine")]
+        pub enum EngineChoice {
+            /// The fastest that opens.
+            #[default]
+            #[enum_value(name = "The fastest that opens", nick = "auto")]
+            Auto = 0,
+            $(
+                #[doc = concat!($title, ".")]
+                #[enum_value(name = $title, nick = $name)]
+                $kind = $number,
+            )*
+        }
+
+        impl From<EngineChoice> for EngineKind {
+            fn from(choice: EngineChoice) -> Self {
+                match choice {
+                    EngineChoice::Auto => Self::Auto,
+                    $(EngineChoice::$kind => Self::$kind,)*
+                }
+            }
+        }
+    };
 }
 
-impl From<EngineChoice> for EngineKind {
-    fn from(choice: EngineChoice) -> Self {
-        match choice {
-            EngineChoice::Auto => Self::Auto,
-            EngineChoice::OpenVino => Self::OpenVino,
-            EngineChoice::OnnxRuntime => Self::OnnxRuntime,
-            EngineChoice::TensorRt => Self::TensorRt,
-            EngineChoice::Scripted => Self::Scripted,
-        }
-    }
-}
+vehiclecount_core::engines!(choices);
 
 /// The property `precision`.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
