@@ -50,7 +50,9 @@ public:
     bool stepComplete(char const *phase, int32_t step) noexcept override {
         return mTell(mUser, phase ? phase : "", nullptr, -1, step < 0 ? 0 : step) != 0;
     }
-    void phaseFinish(char const *phase) noexcept override { mTell(mUser, phase ? phase : "", nullptr, -1, -1); }
+    void phaseFinish(char const *phase) noexcept override {
+        mTell(mUser, phase ? phase : "", nullptr, -1, -1);
+    }
 
 private:
     VcProgress mTell;
@@ -103,7 +105,8 @@ void *runtime(void *create, int32_t version, void *logger) {
     auto make = reinterpret_cast<void *(*)(void *, int32_t)>(create);
     // The version is the library's own: with that of newer headers it would refuse. Only what the
     // oldest one has is called.
-    return sane(static_cast<IRuntime *>(make(static_cast<ILogger *>(static_cast<Logger *>(logger)), version)));
+    return sane(static_cast<IRuntime *>(
+        make(static_cast<ILogger *>(static_cast<Logger *>(logger)), version)));
 }
 
 void runtime_drop(void *it) { delete static_cast<IRuntime *>(it); }
@@ -127,10 +130,14 @@ int32_t engine_tensor(void *it, int32_t index, VcTensor *tensor) {
     return 1;
 }
 
-int32_t engine_profiles(void *it) { return static_cast<ICudaEngine *>(it)->getNbOptimizationProfiles(); }
+int32_t engine_profiles(void *it) {
+    return static_cast<ICudaEngine *>(it)->getNbOptimizationProfiles();
+}
 
 VcDims engine_profile(void *it, char const *name, int32_t profile, int32_t selector) {
-    auto which = selector == 0 ? OptProfileSelector::kMIN : selector == 1 ? OptProfileSelector::kOPT : OptProfileSelector::kMAX;
+    auto which = selector == 0   ? OptProfileSelector::kMIN
+                 : selector == 1 ? OptProfileSelector::kOPT
+                                 : OptProfileSelector::kMAX;
     return dims_out(static_cast<ICudaEngine *>(it)->getProfileShape(name, profile, which));
 }
 
@@ -145,7 +152,8 @@ VcDims engine_shape(void *it, char const *input, VcDims const *dims, char const 
     VcDims none{};
     none.count = -1;
     auto *engine = static_cast<ICudaEngine *>(it);
-    Own<IExecutionContext> context(engine->createExecutionContext(ExecutionContextAllocationStrategy::kUSER_MANAGED));
+    Own<IExecutionContext> context(
+        engine->createExecutionContext(ExecutionContextAllocationStrategy::kUSER_MANAGED));
     if (!context || !context->setInputShape(input, dims_in(*dims))) return none;
     return dims_out(context->getTensorShape(output));
 }
@@ -189,7 +197,8 @@ void context_drop(void *given) {
 
 void *context(void *given, void *memory, int64_t size, void *kernels) {
     auto *engine = static_cast<ICudaEngine *>(given);
-    auto const strategy = memory ? ExecutionContextAllocationStrategy::kUSER_MANAGED : ExecutionContextAllocationStrategy::kSTATIC;
+    auto const strategy = memory ? ExecutionContextAllocationStrategy::kUSER_MANAGED
+                                 : ExecutionContextAllocationStrategy::kSTATIC;
     auto *made = new Context;
 #if VC_FAMILY == 1
     // TensorRT-RTX compiles kernels on the machine. By default it runs general ones until those for
@@ -198,7 +207,8 @@ void *context(void *given, void *memory, int64_t size, void *kernels) {
     made->config = sane(engine->createRuntimeConfig());
     if (made->config) {
         made->config->setExecutionContextAllocationStrategy(strategy);
-        made->config->setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy::kEAGER);
+        made->config->setDynamicShapesKernelSpecializationStrategy(
+            DynamicShapesKernelSpecializationStrategy::kEAGER);
         if (kernels) made->config->setRuntimeCache(*static_cast<IRuntimeCache *>(kernels));
         made->it = sane(engine->createExecutionContext(made->config));
     }
@@ -246,7 +256,8 @@ int32_t kernels_write(void *, void *, VcText) { return 0; }
 #endif
 
 int32_t context_profile(void *it, int32_t profile, void *stream) {
-    return static_cast<Context *>(it)->it->setOptimizationProfileAsync(profile, static_cast<cudaStream_t>(stream));
+    return static_cast<Context *>(it)->it->setOptimizationProfileAsync(
+        profile, static_cast<cudaStream_t>(stream));
 }
 
 int32_t context_shape(void *it, char const *name, VcDims const *dims) {
@@ -267,7 +278,8 @@ int32_t failed(VcText error, void *user, char const *text) {
     return 0;
 }
 
-int32_t build(VcBuild const *ask, void *log, void *user, VcText plan, VcText timings, VcText error) {
+int32_t build(VcBuild const *ask, void *log, void *user, VcText plan, VcText timings,
+              VcText error) {
     auto *logger = static_cast<ILogger *>(static_cast<Logger *>(log));
     auto make_builder = reinterpret_cast<void *(*)(void *, int32_t)>(ask->create_builder);
     auto make_parser = reinterpret_cast<void *(*)(void *, void *, int32_t)>(ask->create_parser);
@@ -284,25 +296,29 @@ int32_t build(VcBuild const *ask, void *log, void *user, VcText plan, VcText tim
 #if VC_FAMILY == 10
     // From TensorRT 11 on, every network is strongly typed.
     bool const weakly = ask->half || ask->calibration;
-    if (!weakly) flags |= 1U << static_cast<uint32_t>(NetworkDefinitionCreationFlag::kSTRONGLY_TYPED);
+    if (!weakly)
+        flags |= 1U << static_cast<uint32_t>(NetworkDefinitionCreationFlag::kSTRONGLY_TYPED);
 #endif
     Own<INetworkDefinition> network(builder->createNetworkV2(flags));
     if (!network) return failed(error, user, "TensorRT makes no network");
 
-    Own<nvonnxparser::IParser> parser(static_cast<nvonnxparser::IParser *>(make_parser(&*network, logger, ask->parser_version)));
+    Own<nvonnxparser::IParser> parser(
+        static_cast<nvonnxparser::IParser *>(make_parser(&*network, logger, ask->parser_version)));
     if (!parser) return failed(error, user, "TensorRT makes no ONNX parser");
     if (!parser->parse(ask->onnx, ask->onnx_size)) {
         char text[1024] = "the ONNX parser refuses the file and says nothing";
         if (parser->getNbErrors() > 0) {
             nvonnxparser::IParserError const *first = parser->getError(0);
-            snprintf(text, sizeof text, "the ONNX parser refuses node %d: %s", first->node(), first->desc() ? first->desc() : "");
+            snprintf(text, sizeof text, "the ONNX parser refuses node %d: %s", first->node(),
+                     first->desc() ? first->desc() : "");
         }
         return failed(error, user, text);
     }
     if (network->getNbInputs() != 1 || network->getNbOutputs() != 1) {
         char text[160];
-        snprintf(text, sizeof text, "the network has %d inputs and %d outputs, where one of each is needed", network->getNbInputs(),
-                 network->getNbOutputs());
+        snprintf(text, sizeof text,
+                 "the network has %d inputs and %d outputs, where one of each is needed",
+                 network->getNbInputs(), network->getNbOutputs());
         return failed(error, user, text);
     }
 
@@ -311,13 +327,19 @@ int32_t build(VcBuild const *ask, void *log, void *user, VcText plan, VcText tim
     ITensor *input = network->getInput(0);
     IOptimizationProfile *profile = builder->createOptimizationProfile(); // the builder's own
     if (!sane(profile)) return failed(error, user, "TensorRT makes no optimization profile");
-    auto shape = [&](int64_t batch) { return Dims4{batch, ask->channels, ask->height, ask->width}; };
-    bool fits = profile->setDimensions(input->getName(), OptProfileSelector::kMIN, shape(ask->min_batch));
-    fits = fits && profile->setDimensions(input->getName(), OptProfileSelector::kOPT, shape(ask->opt_batch));
-    fits = fits && profile->setDimensions(input->getName(), OptProfileSelector::kMAX, shape(ask->max_batch));
+    auto shape = [&](int64_t batch) {
+        return Dims4{batch, ask->channels, ask->height, ask->width};
+    };
+    bool fits =
+        profile->setDimensions(input->getName(), OptProfileSelector::kMIN, shape(ask->min_batch));
+    fits = fits && profile->setDimensions(input->getName(), OptProfileSelector::kOPT,
+                                          shape(ask->opt_batch));
+    fits = fits && profile->setDimensions(input->getName(), OptProfileSelector::kMAX,
+                                          shape(ask->max_batch));
     if (!fits || config->addOptimizationProfile(profile) < 0)
-        return failed(error, user, "the network does not take the profile: its batch, height and width must be dynamic or the same");
-    if (ask->workspace) config->setMemoryPoolLimit(MemoryPoolType::kWORKSPACE, ask->workspace);
+        return failed(error, user,
+                      "the network does not take the profile: its batch, height and width must be "
+                      "dynamic or the same");
     if (ask->detailed) config->setProfilingVerbosity(ProfilingVerbosity::kDETAILED);
 #if VC_FAMILY == 10
     if (weakly) config->setFlag(BuilderFlag::kFP16);
@@ -328,23 +350,29 @@ int32_t build(VcBuild const *ask, void *log, void *user, VcText plan, VcText tim
     }
 #else
     if (ask->half || ask->calibration)
-        return failed(error, user, "from TensorRT 11 on, and in TensorRT-RTX, the precision is what the graph says");
+        return failed(
+            error, user,
+            "from TensorRT 11 on, and in TensorRT-RTX, the precision is what the graph says");
 #endif
 #if VC_FAMILY == 1
     if (ask->capability_count > 0) {
-        if (!config->setNbComputeCapabilities(ask->capability_count)) return failed(error, user, "too many compute capabilities");
+        if (!config->setNbComputeCapabilities(ask->capability_count))
+            return failed(error, user, "too many compute capabilities");
         for (int32_t i = 0; i < ask->capability_count; i++) {
-            if (!config->setComputeCapability(static_cast<ComputeCapability>(ask->capabilities[i]), i)) {
+            if (!config->setComputeCapability(static_cast<ComputeCapability>(ask->capabilities[i]),
+                                              i)) {
                 char text[120];
-                snprintf(text, sizeof text, "this TensorRT-RTX builds nothing for compute capability %d.%d", ask->capabilities[i] / 10,
-                         ask->capabilities[i] % 10);
+                snprintf(text, sizeof text,
+                         "this TensorRT-RTX builds nothing for compute capability %d.%d",
+                         ask->capabilities[i] / 10, ask->capabilities[i] % 10);
                 return failed(error, user, text);
             }
         }
     }
 #else
     if (ask->capability_count > 0)
-        return failed(error, user, "TensorRT builds for the GPU at hand alone; TensorRT-RTX builds for others");
+        return failed(error, user,
+                      "TensorRT builds for the GPU at hand alone; TensorRT-RTX builds for others");
 #endif
 #if VC_FAMILY != 1
     // What is of another version or another GPU is refused, and measured anew.
@@ -369,11 +397,13 @@ int32_t build(VcBuild const *ask, void *log, void *user, VcText plan, VcText tim
 }
 
 VcShim const table = {
-    VC_SHIM_ABI,     NV_TENSORRT_MAJOR, NV_TENSORRT_MINOR, NV_TENSORRT_PATCH, logger,         runtime,
-    runtime_drop,    engine,            engine_drop,       engine_tensors,    engine_tensor,  engine_profiles,
-    engine_profile,  engine_shape,      engine_memory,     engine_layers,     engine_inspect,    context,        context_drop,
-    context_profile, context_shape,     context_address,   context_enqueue,   build,
-    kernels,         kernels_drop,      kernels_write,
+    VC_SHIM_ABI,    NV_TENSORRT_MAJOR, NV_TENSORRT_MINOR, NV_TENSORRT_PATCH,
+    logger,         runtime,           runtime_drop,      engine,
+    engine_drop,    engine_tensors,    engine_tensor,     engine_profiles,
+    engine_profile, engine_shape,      engine_memory,     engine_layers,
+    engine_inspect, context,           context_drop,      context_profile,
+    context_shape,  context_address,   context_enqueue,   build,
+    kernels,        kernels_drop,      kernels_write,
 };
 
 } // namespace

@@ -12,21 +12,21 @@ extern "C" {
 #endif
 
 // Changes with every change of this file.
-#define VC_SHIM_ABI 5
+#define VC_SHIM_ABI 6
 
 // Most dimensions of a tensor, as in TensorRT.
 #define VC_MAX_DIMS 8
 
 typedef struct VcDims {
-    int32_t count; // -1: the name is not a tensor's, or the profile does not exist
+    int32_t count;           // -1: the name is not a tensor's, or the profile does not exist
     int64_t at[VC_MAX_DIMS]; // -1: dynamic
 } VcDims;
 
 typedef struct VcTensor {
     const char *name; // the plan's own
-    int32_t input; // 1: input, 0: output
-    int32_t type; // nvinfer1::DataType
-    int32_t format; // nvinfer1::TensorFormat: how its values lie in memory
+    int32_t input;    // 1: input, 0: output
+    int32_t type;     // nvinfer1::DataType
+    int32_t format;   // nvinfer1::TensorFormat: how its values lie in memory
     VcDims dims;
 } VcTensor;
 
@@ -38,13 +38,14 @@ typedef void (*VcText)(void *user, const char *text, size_t length);
 
 // Progress of a build. `steps` >= 0: `phase` begins, inside `parent` or nothing; else `step` is
 // done, or `phase` when it is negative too. Returns 0 to end the build. Called by any thread.
-typedef int32_t (*VcProgress)(void *user, const char *phase, const char *parent, int32_t steps, int32_t step);
+typedef int32_t (*VcProgress)(void *user, const char *phase, const char *parent, int32_t steps,
+                              int32_t step);
 
 // What a build is made of.
 typedef struct VcBuild {
-    void *create_builder; // createInferBuilder_INTERNAL
-    void *create_parser; // createNvOnnxParser_INTERNAL
-    int32_t version; // getInferLibVersion()
+    void *create_builder;   // createInferBuilder_INTERNAL
+    void *create_parser;    // createNvOnnxParser_INTERNAL
+    int32_t version;        // getInferLibVersion()
     int32_t parser_version; // getNvOnnxParserVersion()
     const void *onnx;
     size_t onnx_size;
@@ -55,8 +56,7 @@ typedef struct VcBuild {
     size_t calibration_size;
     const int32_t *capabilities; // TensorRT-RTX alone: 86 and so on; none: the GPU at hand
     int32_t capability_count;
-    int32_t detailed; // keep names and precisions of layers for inspection
-    size_t workspace; // bytes of scratch memory; 0: no limit
+    int32_t detailed;    // keep names and precisions of layers for inspection
     const void *timings; // not TensorRT-RTX: what earlier builds on this GPU measured, or null
     size_t timings_size;
     VcProgress progress; // or null
@@ -64,7 +64,7 @@ typedef struct VcBuild {
 } VcBuild;
 
 typedef struct VcShim {
-    uint32_t abi; // VC_SHIM_ABI
+    uint32_t abi;                // VC_SHIM_ABI
     int32_t major, minor, patch; // of the headers
     void *(*logger)(VcLog log);
     void *(*runtime)(void *create_runtime, int32_t version, void *logger);
@@ -91,7 +91,8 @@ typedef struct VcShim {
     int32_t (*context_enqueue)(void *context, void *stream);
     // Returns 1 and hands the plan to `plan`, and what was measured to `timings`, or 0 and the
     // reason to `error`.
-    int32_t (*build)(const VcBuild *build, void *logger, void *user, VcText plan, VcText timings, VcText error);
+    int32_t (*build)(const VcBuild *build, void *logger, void *user, VcText plan, VcText timings,
+                     VcText error);
     // TensorRT-RTX alone: kernels that were compiled on this machine, from `bytes` where these are
     // good (`*taken`); null for others.
     void *(*kernels)(void *engine, const void *bytes, size_t size, int32_t *taken);

@@ -19,7 +19,7 @@ struct Place {
     unsigned x, y, z;
 };
 thread_local Place blockIdx, gridDim;
-}
+} // namespace
 #define KERNEL static void
 #define SHARED static thread_local
 #define EACH(index, count) for (int index = 0; index < (count); index++)
@@ -36,7 +36,8 @@ struct Order {
     int padding;
 };
 
-KERNEL count(const Order *orders, const float *density, float *results, int cells, int results_stride) {
+KERNEL count(const Order *orders, const float *density, float *results, int cells,
+             int results_stride) {
     SHARED float parts[PARTS];
     const int frame = blockIdx.y;
     const Order order = orders[frame];
@@ -46,7 +47,8 @@ KERNEL count(const Order *orders, const float *density, float *results, int cell
         TOGETHER();
         EACH(part, PARTS) {
             float sum = 0.0f;
-            for (int cell = part; cell < cells; cell += PARTS) sum += result == 0 ? map[cell] : map[cell] * weights[cell];
+            for (int cell = part; cell < cells; cell += PARTS)
+                sum += result == 0 ? map[cell] : map[cell] * weights[cell];
             parts[part] = sum;
         }
         for (int half = PARTS / 2; half > 0; half /= 2) {
@@ -65,7 +67,7 @@ extern "C" void count_on_host(unsigned x, unsigned y, unsigned z, void **argumen
     for (blockIdx.z = 0; blockIdx.z < z; blockIdx.z++)
         for (blockIdx.y = 0; blockIdx.y < y; blockIdx.y++)
             for (blockIdx.x = 0; blockIdx.x < x; blockIdx.x++)
-                count(*(const Order **)arguments[0], *(const float **)arguments[1], *(float **)arguments[2], *(int *)arguments[3],
-                      *(int *)arguments[4]);
+                count(*(const Order **)arguments[0], *(const float **)arguments[1],
+                      *(float **)arguments[2], *(int *)arguments[3], *(int *)arguments[4]);
 }
 #endif

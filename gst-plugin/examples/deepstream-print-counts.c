@@ -19,7 +19,7 @@
 #include <vehiclecount/vehiclecount-nvds.h>
 
 static void
-print_count (const VehicleCountNvds * count)
+print_count (const VehicleCountNvds *count)
 {
   guint i;
 
@@ -28,7 +28,8 @@ print_count (const VehicleCountNvds * count)
     g_print ("not counted yet\n");
     return;
   }
-  g_print ("%.2f vehicles (smoothed %.2f), %s", count->count, count->smoothed, vehicle_count_nvds_level_name (count->level));
+  g_print ("%.2f vehicles (smoothed %.2f), %s", count->count, count->smoothed,
+           vehicle_count_nvds_level_name (count->level));
   if (count->flags & VEHICLE_COUNT_NVDS_STALE)
     g_print (", %.1f s old", (gdouble) count->age / GST_SECOND);
   for (i = 0; i < count->n_regions; i++)
@@ -45,7 +46,7 @@ print_count (const VehicleCountNvds * count)
 }
 
 static GstPadProbeReturn
-print_counts (GstPad * pad, GstPadProbeInfo * info, gpointer user_data)
+print_counts (GstPad *pad, GstPadProbeInfo *info, gpointer user_data)
 {
   NvDsBatchMeta *batch = gst_buffer_get_nvds_batch_meta (GST_PAD_PROBE_INFO_BUFFER (info));
   NvDsMetaList *l;
@@ -77,7 +78,9 @@ main (int argc, char **argv)
 
   gst_init (&argc, &argv);
   if (argc != 2) {
-    g_printerr ("usage: %s PIPELINE, one element of which is called `out`, as in: fakesink name=out\n", argv[0]);
+    g_printerr (
+        "usage: %s PIPELINE, one element of which is called `out`, as in: fakesink name=out\n",
+        argv[0]);
     return 2;
   }
   pipeline = gst_parse_launch (argv[1], &error);
@@ -97,7 +100,7 @@ main (int argc, char **argv)
 
   gst_element_set_state (pipeline, GST_STATE_PLAYING);
   message = gst_bus_timed_pop_filtered (GST_ELEMENT_BUS (pipeline), GST_CLOCK_TIME_NONE,
-      (GstMessageType) (GST_MESSAGE_ERROR | GST_MESSAGE_EOS));
+                                        (GstMessageType) (GST_MESSAGE_ERROR | GST_MESSAGE_EOS));
   if (GST_MESSAGE_TYPE (message) == GST_MESSAGE_ERROR) {
     gst_message_parse_error (message, &error, NULL);
     g_printerr ("%s\n", error->message);

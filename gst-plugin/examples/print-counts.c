@@ -11,7 +11,7 @@
 #include <vehiclecount/vehiclecount-meta.h>
 
 static GstPadProbeReturn
-print_counts (GstPad * pad, GstPadProbeInfo * info, gpointer user_data)
+print_counts (GstPad *pad, GstPadProbeInfo *info, gpointer user_data)
 {
   const GstStructure *count;
   gpointer state = NULL;
@@ -23,7 +23,8 @@ print_counts (GstPad * pad, GstPadProbeInfo * info, gpointer user_data)
     gdouble vehicles, smoothed;
     guint i;
 
-    g_print ("%s frame %" G_GUINT64_FORMAT ": ", vehicle_count_camera (count), vehicle_count_sequence (count));
+    g_print ("%s frame %" G_GUINT64_FORMAT ": ", vehicle_count_camera (count),
+             vehicle_count_sequence (count));
     if (!vehicle_count_vehicles (count, &vehicles) || !vehicle_count_smoothed (count, &smoothed)) {
       g_print ("not counted yet\n");
       continue;
@@ -52,8 +53,8 @@ print_counts (GstPad * pad, GstPadProbeInfo * info, gpointer user_data)
 int
 main (int argc, char **argv)
 {
-  const gchar *description =
-      argc > 1 ? argv[1] : "vehicletestsrc num-buffers=50 ! vehiclecounter ! fakesink name=out";
+  const gchar *description
+      = argc > 1 ? argv[1] : "vehicletestsrc num-buffers=50 ! vehiclecounter ! fakesink name=out";
   GstElement *pipeline, *out;
   GstPad *pad;
   GstMessage *message;
@@ -78,7 +79,7 @@ main (int argc, char **argv)
 
   gst_element_set_state (pipeline, GST_STATE_PLAYING);
   message = gst_bus_timed_pop_filtered (GST_ELEMENT_BUS (pipeline), GST_CLOCK_TIME_NONE,
-      (GstMessageType) (GST_MESSAGE_ERROR | GST_MESSAGE_EOS));
+                                        (GstMessageType) (GST_MESSAGE_ERROR | GST_MESSAGE_EOS));
   if (GST_MESSAGE_TYPE (message) == GST_MESSAGE_ERROR) {
     gst_message_parse_error (message, &error, NULL);
     g_printerr ("%s\n", error->message);

@@ -54,7 +54,7 @@ share (gpointer memory, gsize bytes)
 
 /* Whether there is one left, which is taken. */
 static gboolean
-take (gint * left)
+take (gint *left)
 {
   gint now = g_atomic_int_get (left);
 
@@ -66,7 +66,7 @@ take (gint * left)
 }
 
 static int
-each (NvBufSurface * surface, int index, int plane, int map)
+each (NvBufSurface *surface, int index, int plane, int map)
 {
   uint32_t p;
 
@@ -76,39 +76,44 @@ each (NvBufSurface * surface, int index, int plane, int map)
     NvBufSurfaceParams *params = &surface->surfaceList[index];
 
     /* bufferDesc holds the address that dataPtr does not tell. */
-    params->mapped[p] = map ? (char *) (gsize) params->bufferDesc + params->planeParams.offset[p] : NULL;
+    params->mapped[p]
+        = map ? (char *) (gsize) params->bufferDesc + params->planeParams.offset[p] : NULL;
   }
   g_atomic_int_add (&mapped, map ? 1 : -1);
   return 0;
 }
 
 int
-NvBufSurfaceMap (NvBufSurface * surface, int index, int plane, int type)
+NvBufSurfaceMap (NvBufSurface *surface, int index, int plane, int type)
 {
   return type == 0 ? each (surface, index, plane, 1) : -1;
 }
 
 int
-NvBufSurfaceUnMap (NvBufSurface * surface, int index, int plane)
+NvBufSurfaceUnMap (NvBufSurface *surface, int index, int plane)
 {
   return each (surface, index, plane, 0);
 }
 
 int
-NvBufSurfaceSyncForCpu (NvBufSurface * surface, int index, int plane)
+NvBufSurfaceSyncForCpu (NvBufSurface *surface, int index, int plane)
 {
   (void) plane;
-  return index >= 0 && (uint32_t) index < surface->numFilled && surface->surfaceList[index].mapped[0] != NULL ? 0 : -1;
+  return index >= 0 && (uint32_t) index < surface->numFilled
+                 && surface->surfaceList[index].mapped[0] != NULL
+             ? 0
+             : -1;
 }
 
 int
-NvBufSurfaceCreate (NvBufSurface ** made, uint32_t batch, NvBufSurfaceCreateParams * params)
+NvBufSurfaceCreate (NvBufSurface **made, uint32_t batch, NvBufSurfaceCreateParams *params)
 {
   NvBufSurface *surface;
   NvBufSurfaceParams *picture;
 
   /* Only what is asked for: one pitch-linear RGBA picture. */
-  if (batch != 1 || params->colorFormat != 19 || params->layout != 0 || params->size != 0 || !take (&surfaces_left))
+  if (batch != 1 || params->colorFormat != 19 || params->layout != 0 || params->size != 0
+      || !take (&surfaces_left))
     return -1;
   if (params->memType != (g_atomic_int_get (&driver) == 2 ? 2 : 4) && params->memType != 4)
     return -1;
@@ -134,7 +139,7 @@ NvBufSurfaceCreate (NvBufSurface ** made, uint32_t batch, NvBufSurfaceCreatePara
 }
 
 int
-NvBufSurfaceDestroy (NvBufSurface * surface)
+NvBufSurfaceDestroy (NvBufSurface *surface)
 {
   /* An image that is still mapped would be lost. */
   g_assert (surface->surfaceList->eglImage == NULL && surface->surfaceList->mapped[0] == NULL);
@@ -148,12 +153,13 @@ NvBufSurfaceDestroy (NvBufSurface * surface)
 }
 
 int
-NvBufSurfaceMapEglImage (NvBufSurface * surface, int index)
+NvBufSurfaceMapEglImage (NvBufSurface *surface, int index)
 {
   NvBufSurfaceParams *params = &surface->surfaceList[index];
   StandinEglImage *image;
 
-  if (index != 0 || surface->memType != 4 || params->layout != 0 || params->eglImage != NULL || !take (&images_left))
+  if (index != 0 || surface->memType != 4 || params->layout != 0 || params->eglImage != NULL
+      || !take (&images_left))
     return -1;
   image = g_new0 (StandinEglImage, 1);
   image->magic = STANDIN_EGL;
@@ -169,7 +175,7 @@ NvBufSurfaceMapEglImage (NvBufSurface * surface, int index)
 }
 
 int
-NvBufSurfaceUnMapEglImage (NvBufSurface * surface, int index)
+NvBufSurfaceUnMapEglImage (NvBufSurface *surface, int index)
 {
   NvBufSurfaceParams *params = &surface->surfaceList[index];
 

@@ -3,7 +3,7 @@
 
 static gint done, sessionless;
 static gint left = -1, failure = -2;
-static GPrivate session;        /* set on this thread */
+static GPrivate session; /* set on this thread */
 
 gint
 standin_transforms (void)
@@ -25,7 +25,7 @@ standin_limit_transforms (gint transforms, gint code)
 }
 
 int
-NvBufSurfTransformSetSessionParams (NvBufSurfTransformConfigParams * params)
+NvBufSurfTransformSetSessionParams (NvBufSurfTransformConfigParams *params)
 {
   if (params->compute_mode != 0 || params->gpu_id != 0)
     return -3;
@@ -41,7 +41,7 @@ clamp (double value)
 
 /* Pictures of one colour, as the stand-in makes them: of YUV, its chroma is grey. */
 int
-NvBufSurfTransform (NvBufSurface * from, NvBufSurface * to, NvBufSurfTransformParams * params)
+NvBufSurfTransform (NvBufSurface *from, NvBufSurface *to, NvBufSurfTransformParams *params)
 {
   const NvBufSurfaceParams *source = from->surfaceList;
   NvBufSurfaceParams *target = to->surfaceList;
@@ -52,7 +52,8 @@ NvBufSurfTransform (NvBufSurface * from, NvBufSurface * to, NvBufSurfTransformPa
 
   if (g_private_get (&session) == NULL)
     g_atomic_int_inc (&sessionless);
-  if (from->numFilled != 1 || from->batchSize != 1 || to->numFilled != 1 || target->colorFormat != 19 || target->layout != 0 || params->transform_flip != 0)
+  if (from->numFilled != 1 || from->batchSize != 1 || to->numFilled != 1
+      || target->colorFormat != 19 || target->layout != 0 || params->transform_flip != 0)
     return -3;
   if (source->width != target->width || source->height != target->height)
     return -4;
@@ -66,16 +67,18 @@ NvBufSurfTransform (NvBufSurface * from, NvBufSurface * to, NvBufSurfTransformPa
       guint8 *pixel = out + y * target->pitch + 4 * x, value;
 
       switch (source->colorFormat) {
-        case 19:
-          pixel[0] = in[y * source->pitch + 4 * x] ^ mask;
-          pixel[1] = pixel[2] = 0;
-          break;
-        case 6: case 33: case 36:
-          value = in[y * source->pitch + x] ^ mask;
-          pixel[0] = pixel[1] = pixel[2] = clamp ((value - 16) * 255.0 / 219.0);
-          break;
-        default:
-          return -1;
+      case 19:
+        pixel[0] = in[y * source->pitch + 4 * x] ^ mask;
+        pixel[1] = pixel[2] = 0;
+        break;
+      case 6:
+      case 33:
+      case 36:
+        value = in[y * source->pitch + x] ^ mask;
+        pixel[0] = pixel[1] = pixel[2] = clamp ((value - 16) * 255.0 / 219.0);
+        break;
+      default:
+        return -1;
       }
       pixel[3] = 255;
     }

@@ -9,7 +9,7 @@
 
 static guint user_pool_size, display_pool_size;
 static gint unlocked_calls, live_batches;
-static GPrivate depth;          /* locks that this thread holds, plus one */
+static GPrivate depth; /* locks that this thread holds, plus one */
 
 void
 standin_set_pools (guint user, guint display)
@@ -31,14 +31,14 @@ standin_live_batches (void)
 }
 
 void
-nvds_acquire_meta_lock (NvDsBatchMeta * batch)
+nvds_acquire_meta_lock (NvDsBatchMeta *batch)
 {
   g_rec_mutex_lock (&batch->meta_mutex);
   g_private_set (&depth, GINT_TO_POINTER (GPOINTER_TO_INT (g_private_get (&depth)) + 1));
 }
 
 void
-nvds_release_meta_lock (NvDsBatchMeta * batch)
+nvds_release_meta_lock (NvDsBatchMeta *batch)
 {
   g_private_set (&depth, GINT_TO_POINTER (GPOINTER_TO_INT (g_private_get (&depth)) - 1));
   g_rec_mutex_unlock (&batch->meta_mutex);
@@ -52,7 +52,7 @@ needs_lock (void)
 }
 
 static NvDsMetaPool *
-pool_new (NvDsBatchMeta * batch, NvDsMetaType type, guint elements, guint size)
+pool_new (NvDsBatchMeta *batch, NvDsMetaType type, guint elements, guint size)
 {
   NvDsMetaPool *pool = g_new0 (NvDsMetaPool, 1);
   guint i;
@@ -71,7 +71,7 @@ pool_new (NvDsBatchMeta * batch, NvDsMetaType type, guint elements, guint size)
 }
 
 static gpointer
-pool_take (NvDsMetaPool * pool)
+pool_take (NvDsMetaPool *pool)
 {
   GList *first = pool->empty_list;
 
@@ -85,7 +85,7 @@ pool_take (NvDsMetaPool * pool)
 }
 
 static void
-pool_free (NvDsMetaPool * pool)
+pool_free (NvDsMetaPool *pool)
 {
   g_list_free_full (pool->empty_list, g_free);
   g_list_free_full (pool->full_list, g_free);
@@ -100,8 +100,11 @@ nvds_create_batch_meta (guint max)
   g_rec_mutex_init (&batch->meta_mutex);
   /* max_frames_in_batch is left to whoever calls this, as NVIDIA's library leaves it. */
   batch->frame_meta_pool = pool_new (batch, STANDIN_FRAME_META, max, sizeof (NvDsFrameMeta));
-  batch->display_meta_pool = pool_new (batch, STANDIN_DISPLAY_META, display_pool_size ? display_pool_size : 8 * max, sizeof (NvDsDisplayMeta));
-  batch->user_meta_pool = pool_new (batch, STANDIN_USER_META, user_pool_size ? user_pool_size : 16 * max, sizeof (NvDsUserMeta));
+  batch->display_meta_pool
+      = pool_new (batch, STANDIN_DISPLAY_META, display_pool_size ? display_pool_size : 8 * max,
+                  sizeof (NvDsDisplayMeta));
+  batch->user_meta_pool = pool_new (
+      batch, STANDIN_USER_META, user_pool_size ? user_pool_size : 16 * max, sizeof (NvDsUserMeta));
   g_atomic_int_inc (&live_batches);
   return batch;
 }
@@ -116,7 +119,7 @@ user_release (gpointer data)
 }
 
 gboolean
-nvds_destroy_batch_meta (NvDsBatchMeta * batch)
+nvds_destroy_batch_meta (NvDsBatchMeta *batch)
 {
   GList *l, *k;
   guint i;
@@ -144,48 +147,48 @@ nvds_destroy_batch_meta (NvDsBatchMeta * batch)
 }
 
 NvDsFrameMeta *
-nvds_acquire_frame_meta_from_pool (NvDsBatchMeta * batch)
+nvds_acquire_frame_meta_from_pool (NvDsBatchMeta *batch)
 {
   return pool_take (batch->frame_meta_pool);
 }
 
 void
-nvds_add_frame_meta_to_batch (NvDsBatchMeta * batch, NvDsFrameMeta * frame)
+nvds_add_frame_meta_to_batch (NvDsBatchMeta *batch, NvDsFrameMeta *frame)
 {
   batch->frame_meta_list = g_list_append (batch->frame_meta_list, frame);
   batch->num_frames_in_batch++;
 }
 
 NvDsUserMeta *
-nvds_acquire_user_meta_from_pool (NvDsBatchMeta * batch)
+nvds_acquire_user_meta_from_pool (NvDsBatchMeta *batch)
 {
   needs_lock ();
   return pool_take (batch->user_meta_pool);
 }
 
 void
-nvds_add_user_meta_to_frame (NvDsFrameMeta * frame, NvDsUserMeta * user)
+nvds_add_user_meta_to_frame (NvDsFrameMeta *frame, NvDsUserMeta *user)
 {
   needs_lock ();
   frame->frame_user_meta_list = g_list_append (frame->frame_user_meta_list, user);
 }
 
 NvDsDisplayMeta *
-nvds_acquire_display_meta_from_pool (NvDsBatchMeta * batch)
+nvds_acquire_display_meta_from_pool (NvDsBatchMeta *batch)
 {
   needs_lock ();
   return pool_take (batch->display_meta_pool);
 }
 
 void
-nvds_add_display_meta_to_frame (NvDsFrameMeta * frame, NvDsDisplayMeta * display)
+nvds_add_display_meta_to_frame (NvDsFrameMeta *frame, NvDsDisplayMeta *display)
 {
   needs_lock ();
   frame->display_meta_list = g_list_append (frame->display_meta_list, display);
 }
 
 void
-nvds_copy_frame_meta (NvDsFrameMeta * from, NvDsFrameMeta * to)
+nvds_copy_frame_meta (NvDsFrameMeta *from, NvDsFrameMeta *to)
 {
   NvDsBatchMeta *batch = to->base_meta.batch_meta;
   GList *l;
@@ -198,7 +201,8 @@ nvds_copy_frame_meta (NvDsFrameMeta * from, NvDsFrameMeta * to)
   for (l = from->frame_user_meta_list; l != NULL; l = l->next) {
     NvDsUserMeta *user = l->data, *copy;
 
-    if (user->base_meta.copy_func == NULL || (copy = nvds_acquire_user_meta_from_pool (batch)) == NULL)
+    if (user->base_meta.copy_func == NULL
+        || (copy = nvds_acquire_user_meta_from_pool (batch)) == NULL)
       continue;
     copy->base_meta = user->base_meta;
     copy->base_meta.batch_meta = batch;
@@ -248,7 +252,7 @@ nvds_batch_meta_release_func (gpointer data, gpointer user_data)
 }
 
 NvDsMetaType
-nvds_get_user_meta_type (gchar * descriptor)
+nvds_get_user_meta_type (gchar *descriptor)
 {
   static GMutex mutex;
   static GPtrArray *names;
@@ -257,7 +261,8 @@ nvds_get_user_meta_type (gchar * descriptor)
   g_mutex_lock (&mutex);
   if (names == NULL)
     names = g_ptr_array_new ();
-  for (i = 0; i < names->len && strcmp (names->pdata[i], descriptor) != 0; i++);
+  for (i = 0; i < names->len && strcmp (names->pdata[i], descriptor) != 0; i++)
+    ;
   if (i == names->len)
     g_ptr_array_add (names, g_strdup (descriptor));
   g_mutex_unlock (&mutex);

@@ -15,7 +15,7 @@ nvds_meta_api_get_type (void)
 }
 
 static gboolean
-meta_init (GstMeta * meta, gpointer params, GstBuffer * buffer)
+meta_init (GstMeta *meta, gpointer params, GstBuffer *buffer)
 {
   NvDsMeta *nvds = (NvDsMeta *) meta;
 
@@ -29,7 +29,7 @@ meta_init (GstMeta * meta, gpointer params, GstBuffer * buffer)
 }
 
 static void
-meta_free (GstMeta * meta, GstBuffer * buffer)
+meta_free (GstMeta *meta, GstBuffer *buffer)
 {
   NvDsMeta *nvds = (NvDsMeta *) meta;
 
@@ -39,14 +39,15 @@ meta_free (GstMeta * meta, GstBuffer * buffer)
 }
 
 static gboolean
-meta_transform (GstBuffer * to, GstMeta * meta, GstBuffer * buffer, GQuark type, gpointer data)
+meta_transform (GstBuffer *to, GstMeta *meta, GstBuffer *buffer, GQuark type, gpointer data)
 {
   NvDsMeta *nvds = (NvDsMeta *) meta, *copy;
 
   (void) buffer;
   (void) type;
   (void) data;
-  copy = gst_buffer_add_nvds_meta (to, nvds->copyfunc (nvds->meta_data, nvds->user_data), nvds->user_data, nvds->copyfunc, nvds->freefunc);
+  copy = gst_buffer_add_nvds_meta (to, nvds->copyfunc (nvds->meta_data, nvds->user_data),
+                                   nvds->user_data, nvds->copyfunc, nvds->freefunc);
   copy->meta_type = nvds->meta_type;
   return TRUE;
 }
@@ -57,12 +58,15 @@ meta_get_info (void)
   static gsize info;
 
   if (g_once_init_enter (&info))
-    g_once_init_leave (&info, (gsize) gst_meta_register (nvds_meta_api_get_type (), "NvDsMeta", sizeof (NvDsMeta), meta_init, meta_free, meta_transform));
+    g_once_init_leave (&info, (gsize) gst_meta_register (nvds_meta_api_get_type (), "NvDsMeta",
+                                                         sizeof (NvDsMeta), meta_init, meta_free,
+                                                         meta_transform));
   return (const GstMetaInfo *) info;
 }
 
 NvDsMeta *
-gst_buffer_add_nvds_meta (GstBuffer * buffer, gpointer meta_data, gpointer user_data, NvDsMetaCopyFunc copy, NvDsMetaReleaseFunc release)
+gst_buffer_add_nvds_meta (GstBuffer *buffer, gpointer meta_data, gpointer user_data,
+                          NvDsMetaCopyFunc copy, NvDsMetaReleaseFunc release)
 {
   NvDsMeta *meta = (NvDsMeta *) gst_buffer_add_meta (buffer, meta_get_info (), NULL);
 
@@ -74,13 +78,14 @@ gst_buffer_add_nvds_meta (GstBuffer * buffer, gpointer meta_data, gpointer user_
 }
 
 NvDsBatchMeta *
-gst_buffer_get_nvds_batch_meta (GstBuffer * buffer)
+gst_buffer_get_nvds_batch_meta (GstBuffer *buffer)
 {
   gpointer state = NULL;
   GstMeta *meta;
 
   while ((meta = gst_buffer_iterate_meta (buffer, &state)) != NULL)
-    if (meta->info->api == nvds_meta_api_get_type () && ((NvDsMeta *) meta)->meta_type == STANDIN_BATCH_GST_META)
+    if (meta->info->api == nvds_meta_api_get_type ()
+        && ((NvDsMeta *) meta)->meta_type == STANDIN_BATCH_GST_META)
       return ((NvDsMeta *) meta)->meta_data;
   return NULL;
 }

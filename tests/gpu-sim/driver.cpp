@@ -30,9 +30,23 @@ extern "C" void count_on_host(unsigned, unsigned, unsigned, void **);
 namespace {
 
 enum Code {
-    OK = 0, INVALID_VALUE = 1, OUT_OF_MEMORY = 2, NOT_INITIALIZED = 3, NO_DEVICE = 100, INVALID_DEVICE = 101, INVALID_IMAGE = 200,
-    INVALID_CONTEXT = 201, INVALID_HANDLE = 400, NOT_FOUND = 500, NOT_READY = 600, ILLEGAL_ADDRESS = 700, LAUNCH_FAILED = 719,
-    NOT_SUPPORTED = 801, CAPTURE_UNSUPPORTED = 900, CAPTURE_INVALIDATED = 901, UNKNOWN = 999,
+    OK = 0,
+    INVALID_VALUE = 1,
+    OUT_OF_MEMORY = 2,
+    NOT_INITIALIZED = 3,
+    NO_DEVICE = 100,
+    INVALID_DEVICE = 101,
+    INVALID_IMAGE = 200,
+    INVALID_CONTEXT = 201,
+    INVALID_HANDLE = 400,
+    NOT_FOUND = 500,
+    NOT_READY = 600,
+    ILLEGAL_ADDRESS = 700,
+    LAUNCH_FAILED = 719,
+    NOT_SUPPORTED = 801,
+    CAPTURE_UNSUPPORTED = 900,
+    CAPTURE_INVALIDATED = 901,
+    UNKNOWN = 999,
 };
 
 long setting(const char *name, long otherwise) {
@@ -71,7 +85,7 @@ struct Context {
 struct Allocation {
     size_t bytes;
     bool pinned;
-    bool shared = false;  // An EGL image's: somebody else's memory.
+    bool shared = false; // An EGL image's: somebody else's memory.
 };
 
 // What an EGL image is in tests: tests/deepstream/include/standin.h makes them.
@@ -108,7 +122,8 @@ long devices = setting("VEHICLECOUNT_SIM_DEVICES", 1);
 long version = setting("VEHICLECOUNT_SIM_VERSION", 12040);
 long init_code = setting("VEHICLECOUNT_SIM_INIT", OK);
 size_t capacity = setting("VEHICLECOUNT_SIM_MEMORY", 2l << 30);
-long fail_allocation = setting("VEHICLECOUNT_SIM_FAIL_ALLOCATION", 0), fail_launch = setting("VEHICLECOUNT_SIM_FAIL_LAUNCH", 0), fail_image = 0;
+long fail_allocation = setting("VEHICLECOUNT_SIM_FAIL_ALLOCATION", 0),
+     fail_launch = setting("VEHICLECOUNT_SIM_FAIL_LAUNCH", 0), fail_image = 0;
 std::atomic<int> lost{0};
 std::map<uintptr_t, Allocation> allocations;
 std::set<void *> streams, events, graphs, modules, contexts;
@@ -118,9 +133,20 @@ int64_t launches, captures, replays, uploaded, downloaded, all_allocations;
 size_t used, pinned_bytes;
 thread_local std::vector<Context *> current;
 
-#define CHECK(condition, code) do { if (!(condition)) return code; } while (0)
-#define ALIVE() do { if (lost) return lost; if (!initialized) return NOT_INITIALIZED; } while (0)
-#define CURRENT() do { ALIVE(); if (current.empty() || !current.back()) return INVALID_CONTEXT; } while (0)
+#define CHECK(condition, code)                                                                     \
+    do {                                                                                           \
+        if (!(condition)) return code;                                                             \
+    } while (0)
+#define ALIVE()                                                                                    \
+    do {                                                                                           \
+        if (lost) return lost;                                                                     \
+        if (!initialized) return NOT_INITIALIZED;                                                  \
+    } while (0)
+#define CURRENT()                                                                                  \
+    do {                                                                                           \
+        ALIVE();                                                                                   \
+        if (current.empty() || !current.back()) return INVALID_CONTEXT;                            \
+    } while (0)
 
 // The allocation that holds so many bytes from an address on; with the lock held.
 const Allocation *holder(uintptr_t address, size_t bytes) {
@@ -144,7 +170,9 @@ bool pinned(const void *pointer, size_t bytes) {
 void serve(Stream *stream) {
     std::unique_lock<std::mutex> lock(mutex);
     for (;;) {
-        changed.wait(lock, [&] { return stream->ending || (!stream->queue.empty() && !holding && !stream->held); });
+        changed.wait(lock, [&] {
+            return stream->ending || (!stream->queue.empty() && !holding && !stream->held);
+        });
         if (stream->queue.empty() && stream->ending) return;
         if (stream->queue.empty()) continue;
         Work work = std::move(stream->queue.front());
@@ -206,7 +234,9 @@ void wait_for_all() {
     }
     for (Stream *stream : all) {
         std::unique_lock<std::mutex> lock(mutex);
-        changed.wait(lock, [&] { return !streams.count(stream) || (stream->queue.empty() && !stream->busy); });
+        changed.wait(lock, [&] {
+            return !streams.count(stream) || (stream->queue.empty() && !stream->busy);
+        });
     }
 }
 
@@ -234,7 +264,8 @@ int release(uintptr_t address, bool is_pinned) {
     wait_for_all();
     std::lock_guard<std::mutex> lock(mutex);
     auto at = allocations.find(address);
-    CHECK(at != allocations.end() && at->second.pinned == is_pinned && !at->second.shared, INVALID_VALUE);
+    CHECK(at != allocations.end() && at->second.pinned == is_pinned && !at->second.shared,
+          INVALID_VALUE);
     (is_pinned ? pinned_bytes : used) -= at->second.bytes;
     memset((void *)address, 0xee, at->second.bytes);
     free((void *)address);
@@ -275,25 +306,30 @@ bool right_pictures(const std::vector<std::vector<char>> &arguments, unsigned co
     for (unsigned i = 0; i < count; i++) {
         const Picture &p = pictures[i];
         size_t input = 3ul * width * height * sizeof(float);
-        if (p.slot < 0 || !on_device(*(uintptr_t *)arguments[1].data() + p.slot * input, input)) return false;
+        if (p.slot < 0 || !on_device(*(uintptr_t *)arguments[1].data() + p.slot * input, input))
+            return false;
         if (p.kind < 0) continue;
         for (int c = 0; c < count_components(p); c++) {
             const Component &component = p.components[c];
             const Plane &plane = p.planes[component.plane];
             size_t rows = axis(p, plane).samples;
-            size_t row = (component.offset + (axis(p, component).samples - 1) * component.step + 1) * p.bytes;
+            size_t row =
+                (component.offset + (axis(p, component).samples - 1) * component.step + 1) *
+                p.bytes;
             if (!on_device(plane.address, plane.stride * (rows - 1) + row)) return false;
         }
     }
     return true;
 }
 
-const char *const NAMES[][3] = {{"2", "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
-                                {"100", "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
-                                {"700", "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
-                                {"719", "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
-                                {"803", "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH", "system has unsupported display driver / cuda driver combination"},
-                                {"999", "CUDA_ERROR_UNKNOWN", "unknown error"}};
+const char *const NAMES[][3] = {
+    {"2", "CUDA_ERROR_OUT_OF_MEMORY", "out of memory"},
+    {"100", "CUDA_ERROR_NO_DEVICE", "no CUDA-capable device is detected"},
+    {"700", "CUDA_ERROR_ILLEGAL_ADDRESS", "an illegal memory access was encountered"},
+    {"719", "CUDA_ERROR_LAUNCH_FAILED", "unspecified launch failure"},
+    {"803", "CUDA_ERROR_SYSTEM_DRIVER_MISMATCH",
+     "system has unsupported display driver / cuda driver combination"},
+    {"999", "CUDA_ERROR_UNKNOWN", "unknown error"}};
 
 int name_of(int code, const char **text, int column) {
     for (auto &row : NAMES)
@@ -304,7 +340,7 @@ int name_of(int code, const char **text, int column) {
     return OK;
 }
 
-}  // namespace
+} // namespace
 
 // ---- what tests steer; all of one type ----
 
@@ -316,22 +352,38 @@ API int64_t sim_figure(int64_t which, int64_t, int64_t) {
     int64_t primary = 0;
     for (auto &context : primaries) primary += context.second->users;
     switch (which) {
-        case 0: return device;
-        case 1: return host;
-        case 2: return streams.size();
-        case 3: return events.size();
-        case 4: return graphs.size();
-        case 5: return modules.size();
-        case 6: return contexts.size() + primary;
-        case 7: return used;
-        case 8: return pinned_bytes;
-        case 9: return resources.size();
-        case 16: return launches;
-        case 17: return captures;
-        case 18: return replays;
-        case 19: return uploaded;
-        case 20: return downloaded;
-        case 21: return all_allocations;
+    case 0:
+        return device;
+    case 1:
+        return host;
+    case 2:
+        return streams.size();
+    case 3:
+        return events.size();
+    case 4:
+        return graphs.size();
+    case 5:
+        return modules.size();
+    case 6:
+        return contexts.size() + primary;
+    case 7:
+        return used;
+    case 8:
+        return pinned_bytes;
+    case 9:
+        return resources.size();
+    case 16:
+        return launches;
+    case 17:
+        return captures;
+    case 18:
+        return replays;
+    case 19:
+        return uploaded;
+    case 20:
+        return downloaded;
+    case 21:
+        return all_allocations;
     }
     return -1;
 }
@@ -431,20 +483,33 @@ API int cuDeviceGet(int *device, int index) {
 API int cuDeviceGetName(char *name, int length, int device) {
     ALIVE();
     const char *model = getenv("VEHICLECOUNT_SIM_NAME");
-    if (model) snprintf(name, length, "%s", model);
-    else snprintf(name, length, "Simulated GPU %d (host memory, for tests)", device);
+    if (model)
+        snprintf(name, length, "%s", model);
+    else
+        snprintf(name, length, "Simulated GPU %d (host memory, for tests)", device);
     return OK;
 }
 
 API int cuDeviceGetAttribute(int *value, int attribute, int) {
     ALIVE();
     switch (attribute) {
-        case 75: *value = 8; break;
-        case 76: *value = 9; break;
-        case 16: *value = setting("VEHICLECOUNT_SIM_MULTIPROCESSORS", 2); break;
-        case 14: *value = 256; break;  // Texture alignment.
-        case 41: *value = 1; break;    // Unified addressing.
-        default: *value = 0;
+    case 75:
+        *value = 8;
+        break;
+    case 76:
+        *value = 9;
+        break;
+    case 16:
+        *value = setting("VEHICLECOUNT_SIM_MULTIPROCESSORS", 2);
+        break;
+    case 14:
+        *value = 256;
+        break; // Texture alignment.
+    case 41:
+        *value = 1;
+        break; // Unified addressing.
+    default:
+        *value = 0;
     }
     return OK;
 }
@@ -494,7 +559,9 @@ API int cuCtxCreate_v2(void **context, unsigned, int device) {
     return *context = made, OK;
 }
 
-API int cuCtxCreate_v3(void **context, void *, int, unsigned flags, int device) { return cuCtxCreate_v2(context, flags, device); }
+API int cuCtxCreate_v3(void **context, void *, int, unsigned flags, int device) {
+    return cuCtxCreate_v2(context, flags, device);
+}
 
 API int cuCtxDestroy_v2(void *context) {
     std::lock_guard<std::mutex> lock(mutex);
@@ -521,7 +588,9 @@ API int cuCtxSetCurrent(void *context) {
     return current.back() = (Context *)context, OK;
 }
 
-API int cuCtxGetCurrent(void **context) { return *context = current.empty() ? nullptr : current.back(), OK; }
+API int cuCtxGetCurrent(void **context) {
+    return *context = current.empty() ? nullptr : current.back(), OK;
+}
 
 API int cuCtxGetDevice(int *device) {
     CURRENT();
@@ -552,7 +621,8 @@ API int cuMemAlloc_v2(uintptr_t *address, size_t bytes) {
     return allocate(address, bytes, false);
 }
 
-API int cuMemAllocPitch_v2(uintptr_t *address, size_t *pitch, size_t width, size_t height, unsigned) {
+API int cuMemAllocPitch_v2(uintptr_t *address, size_t *pitch, size_t width, size_t height,
+                           unsigned) {
     CURRENT();
     *pitch = (width + 511) / 512 * 512;
     return allocate(address, *pitch * height, false);
@@ -616,8 +686,10 @@ API int cuMemcpy2DAsync_v2(const Copy2D *c, void *stream) {
     CHECK(c->from_type != 3 && c->to_type != 3, NOT_SUPPORTED);
     for (size_t row = 0; row < c->height; row++) {
         bool from_host = c->from_type == 1, to_host = c->to_type == 1;
-        uintptr_t from = (from_host ? (uintptr_t)c->from_host : c->from_device) + (c->from_y + row) * c->from_pitch + c->from_x;
-        uintptr_t to = (to_host ? (uintptr_t)c->to_host : c->to_device) + (c->to_y + row) * c->to_pitch + c->to_x;
+        uintptr_t from = (from_host ? (uintptr_t)c->from_host : c->from_device) +
+                         (c->from_y + row) * c->from_pitch + c->from_x;
+        uintptr_t to = (to_host ? (uintptr_t)c->to_host : c->to_device) +
+                       (c->to_y + row) * c->to_pitch + c->to_x;
         int code = copy(stream, to, from, c->width, to_host, from_host);
         CHECK(code == OK, code);
     }
@@ -633,7 +705,10 @@ API int cuMemsetD32Async(uintptr_t to, unsigned value, size_t count, void *strea
     CURRENT();
     return put(stream, [=] {
         if (lost) return;
-        if (!on_device(to, count * 4)) { lost = ILLEGAL_ADDRESS; return; }
+        if (!on_device(to, count * 4)) {
+            lost = ILLEGAL_ADDRESS;
+            return;
+        }
         for (size_t i = 0; i < count; i++) ((unsigned *)to)[i] = value;
     });
 }
@@ -642,7 +717,10 @@ API int cuMemsetD8Async(uintptr_t to, unsigned char value, size_t count, void *s
     CURRENT();
     return put(stream, [=] {
         if (lost) return;
-        if (!on_device(to, count)) { lost = ILLEGAL_ADDRESS; return; }
+        if (!on_device(to, count)) {
+            lost = ILLEGAL_ADDRESS;
+            return;
+        }
         memset((void *)to, value, count);
     });
 }
@@ -657,7 +735,9 @@ API int cuStreamCreate(void **stream, unsigned) {
     return *stream = made, OK;
 }
 
-API int cuStreamCreateWithPriority(void **stream, unsigned flags, int) { return cuStreamCreate(stream, flags); }
+API int cuStreamCreateWithPriority(void **stream, unsigned flags, int) {
+    return cuStreamCreate(stream, flags);
+}
 
 API int cuStreamDestroy_v2(void *handle) {
     Stream *stream = found(handle);
@@ -847,7 +927,9 @@ API int cuModuleLoadData(void **module, const void *image) {
     return *module = made, OK;
 }
 
-API int cuModuleLoadDataEx(void **module, const void *image, unsigned, int *, void **) { return cuModuleLoadData(module, image); }
+API int cuModuleLoadDataEx(void **module, const void *image, unsigned, int *, void **) {
+    return cuModuleLoadData(module, image);
+}
 
 API int cuModuleUnload(void *module) {
     wait_for_all();
@@ -861,7 +943,8 @@ API int cuModuleGetFunction(void **function, void *handle, const char *name) {
     std::lock_guard<std::mutex> lock(mutex);
     CHECK(modules.count(handle), INVALID_HANDLE);
     Module *module = (Module *)handle;
-    CHECK(module->image.find(std::string(".visible .entry ") + name + "(") != std::string::npos, NOT_FOUND);
+    CHECK(module->image.find(std::string(".visible .entry ") + name + "(") != std::string::npos,
+          NOT_FOUND);
     Function made{name, {}, nullptr};
     if (made.name == "preprocess") {
         made.arguments = {8, 8, 4, 4};
@@ -876,11 +959,13 @@ API int cuModuleGetFunction(void **function, void *handle, const char *name) {
     return *function = &held, OK;
 }
 
-API int cuLaunchKernel(void *handle, unsigned x, unsigned y, unsigned z, unsigned threads_x, unsigned threads_y, unsigned threads_z,
-                       unsigned, void *stream, void **arguments, void **) {
+API int cuLaunchKernel(void *handle, unsigned x, unsigned y, unsigned z, unsigned threads_x,
+                       unsigned threads_y, unsigned threads_z, unsigned, void *stream,
+                       void **arguments, void **) {
     CURRENT();
     CHECK(handle && x && y && z && y <= 65535 && z <= 65535, INVALID_VALUE);
-    CHECK(threads_x * threads_y * threads_z >= 1 && threads_x * threads_y * threads_z <= 1024, INVALID_VALUE);
+    CHECK(threads_x * threads_y * threads_z >= 1 && threads_x * threads_y * threads_z <= 1024,
+          INVALID_VALUE);
     Function function = *(Function *)handle;
     std::vector<std::vector<char>> held;
     for (size_t i = 0; i < function.arguments.size(); i++)
@@ -913,7 +998,8 @@ API int cuLaunchHostFunc(void *stream, void (*function)(void *), void *data) {
 
 // ---- a network: the density of a cell is the mean of its red samples, 255 being one vehicle ----
 
-API int sim_network(void *stream, uintptr_t input, uintptr_t output, int batch, int width, int height, int columns, int rows) {
+API int sim_network(void *stream, uintptr_t input, uintptr_t output, int batch, int width,
+                    int height, int columns, int rows) {
     CURRENT();
     return put(stream, [=] {
         if (lost) return;
@@ -930,7 +1016,8 @@ API int sim_network(void *stream, uintptr_t input, uintptr_t output, int batch, 
                 for (int column = 0; column < columns; column++) {
                     float sum = 0;
                     for (int y = row * down; y < (row + 1) * down; y++)
-                        for (int x = column * across; x < (column + 1) * across; x++) sum += red[y * width + x];
+                        for (int x = column * across; x < (column + 1) * across; x++)
+                            sum += red[y * width + x];
                     map[row * columns + column] = sum / (across * down) / 255;
                 }
         }
@@ -951,12 +1038,22 @@ API int cuGraphicsEGLRegisterImage(void **resource, void *image, unsigned flags)
     return *resource = handle, OK;
 }
 
-API int cuGraphicsResourceGetMappedEglFrame(EglFrame *frame, void *resource, unsigned index, unsigned level) {
+API int cuGraphicsResourceGetMappedEglFrame(EglFrame *frame, void *resource, unsigned index,
+                                            unsigned level) {
     CURRENT();
     std::lock_guard<std::mutex> lock(mutex);
     CHECK(resources.count(resource) && index == 0 && level == 0, INVALID_HANDLE);
     const EglImage &image = resources[resource];
-    *frame = {{image.data, nullptr, nullptr}, image.width, image.height, 1, image.pitch, 1, 4, (int)image.frame_type, 7, 1};
+    *frame = {{image.data, nullptr, nullptr},
+              image.width,
+              image.height,
+              1,
+              image.pitch,
+              1,
+              4,
+              (int)image.frame_type,
+              7,
+              1};
     return OK;
 }
 

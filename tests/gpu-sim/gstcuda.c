@@ -25,9 +25,15 @@ API void *gst_cuda_memory_get_stream(void *memory) {
 API void *gst_cuda_stream_get_handle(void *which) { return which ? *(void **)which : NULL; }
 
 API int gst_cuda_load_library(void) { return ((int (*)(void))function("gst_cuda_load_library"))(); }
-API void gst_cuda_memory_init_once(void) { ((void (*)(void))function("gst_cuda_memory_init_once"))(); }
-API int gst_is_cuda_memory(void *memory) { return ((int (*)(void *))function("gst_is_cuda_memory"))(memory); }
-API void *gst_cuda_context_new(unsigned device) { return ((void *(*)(unsigned))function("gst_cuda_context_new"))(device); }
+API void gst_cuda_memory_init_once(void) {
+    ((void (*)(void))function("gst_cuda_memory_init_once"))();
+}
+API int gst_is_cuda_memory(void *memory) {
+    return ((int (*)(void *))function("gst_is_cuda_memory"))(memory);
+}
+API void *gst_cuda_context_new(unsigned device) {
+    return ((void *(*)(unsigned))function("gst_cuda_context_new"))(device);
+}
 API void *gst_cuda_context_new_wrapped(void *handle, int device) {
     return ((void *(*)(void *, int))function("gst_cuda_context_new_wrapped"))(handle, device);
 }
@@ -37,4 +43,6 @@ API void *gst_cuda_context_get_handle(void *context) {
 API void *gst_context_new_cuda_context(void *context) {
     return ((void *(*)(void *))function("gst_context_new_cuda_context"))(context);
 }
-API void *gst_cuda_buffer_pool_new(void *context) { return ((void *(*)(void *))function("gst_cuda_buffer_pool_new"))(context); }
+API void *gst_cuda_buffer_pool_new(void *context) {
+    return ((void *(*)(void *))function("gst_cuda_buffer_pool_new"))(context);
+}

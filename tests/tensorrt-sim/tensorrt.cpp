@@ -26,7 +26,8 @@
 #include <string>
 #include <tuple>
 
-#define VC_MISSING(name) (fprintf(stderr, "stand-in for TensorRT: %s is not simulated\n", name), abort())
+#define VC_MISSING(name)                                                                           \
+    (fprintf(stderr, "stand-in for TensorRT: %s is not simulated\n", name), abort())
 
 #include <NvInfer.h>
 #include <NvOnnxParser.h>
@@ -44,10 +45,23 @@ char const *const MAGIC = "simulated plan";
 
 // ---- what a test steers ----
 
-char const *const KINDS[] = {"parse", "build", "load", "context", "shape", "enqueue", "nan", "hang", "format"};
+char const *const KINDS[] = {"parse",   "build", "load", "context", "shape",
+                             "enqueue", "nan",   "hang", "format"};
 std::mutex mutex;
 std::map<std::string, long> faults;
-enum Figure { RUNTIMES, ENGINES, CONTEXTS, BUILDERS, LOADS, BUILDS, RUNS, IMAGES, WARM_BUILDS, COMPILED, FIGURES };
+enum Figure {
+    RUNTIMES,
+    ENGINES,
+    CONTEXTS,
+    BUILDERS,
+    LOADS,
+    BUILDS,
+    RUNS,
+    IMAGES,
+    WARM_BUILDS,
+    COMPILED,
+    FIGURES
+};
 std::atomic<long> figures[FIGURES];
 // Builds go on until this is taken back, or they are ended.
 std::atomic<bool> held;
@@ -61,7 +75,8 @@ bool fails(char const *kind) {
         std::istringstream all(text ? text : "");
         for (std::string one; std::getline(all, one, ',');) {
             size_t colon = one.find(':');
-            faults[one.substr(0, colon)] = colon == std::string::npos ? 1 : atol(one.c_str() + colon + 1);
+            faults[one.substr(0, colon)] =
+                colon == std::string::npos ? 1 : atol(one.c_str() + colon + 1);
         }
         return true;
     }();
@@ -93,7 +108,9 @@ struct Driver {
     Driver() {
         void *library = dlopen("libcuda.so.1", RTLD_NOW);
         if (!library) return;
-        auto find = [&](auto &to, char const *name) { to = reinterpret_cast<std::decay_t<decltype(to)>>(dlsym(library, name)); };
+        auto find = [&](auto &to, char const *name) {
+            to = reinterpret_cast<std::decay_t<decltype(to)>>(dlsym(library, name));
+        };
         find(current, "cuCtxGetCurrent");
         find(device, "cuCtxGetDevice");
         find(attribute, "cuDeviceGetAttribute");
@@ -102,7 +119,9 @@ struct Driver {
         find(launch, "cuLaunchHostFunc");
         find(capturing, "cuStreamIsCapturing");
         if (!dlsym(library, "sim_figure")) {
-            fprintf(stderr, "stand-in for TensorRT: there is a real GPU here, whose memory it cannot read\n");
+            fprintf(
+                stderr,
+                "stand-in for TensorRT: there is a real GPU here, whose memory it cannot read\n");
             abort();
         }
     }
@@ -125,7 +144,9 @@ Driver const &driver() {
 // Memory of the device, so that leaks and its exhaustion show.
 class DeviceMemory {
 public:
-    bool take(size_t bytes) { return driver().allocate && driver().allocate(&mAddress, bytes) == 0; }
+    bool take(size_t bytes) {
+        return driver().allocate && driver().allocate(&mAddress, bytes) == 0;
+    }
     ~DeviceMemory() {
         if (mAddress) driver().release(mAddress);
     }
@@ -143,8 +164,12 @@ struct Shapes {
 
     std::string write(std::string const &capabilities) const {
         std::ostringstream text;
-        text << MAGIC << '\n' << VERSION << ' ' << VC_RTX << ' ' << capabilities << '\n' << input << '\n' << output << '\n';
-        text << channels << ' ' << height << ' ' << width << ' ' << rows << ' ' << columns << ' ' << least << ' ' << most << ' ' << quantized << '\n';
+        text << MAGIC << '\n'
+             << VERSION << ' ' << VC_RTX << ' ' << capabilities << '\n'
+             << input << '\n'
+             << output << '\n';
+        text << channels << ' ' << height << ' ' << width << ' ' << rows << ' ' << columns << ' '
+             << least << ' ' << most << ' ' << quantized << '\n';
         return text.str();
     }
 };
@@ -167,7 +192,10 @@ private:
 // ---- what is kept between runs ----
 
 // What a cache begins with: this library, and the GPU at hand.
-std::string environment(char const *what) { return std::string(what) + ' ' + std::to_string(VERSION) + ' ' + std::to_string(driver().capability()) + '\n'; }
+std::string environment(char const *what) {
+    return std::string(what) + ' ' + std::to_string(VERSION) + ' ' +
+           std::to_string(driver().capability()) + '\n';
+}
 
 class TimingCache final : public ITimingCache {
 public:
@@ -199,7 +227,8 @@ public:
             return new Memory(text);
         }
         bool deserialize(void const *blob, size_t size) noexcept override {
-            std::string const text(static_cast<char const *>(blob), size), head = environment("simulated kernels");
+            std::string const text(static_cast<char const *>(blob), size),
+                head = environment("simulated kernels");
             if (text.compare(0, head.size(), head)) return false;
             std::lock_guard<std::mutex> guard(lock);
             std::istringstream all(text.substr(head.size()));
@@ -284,36 +313,51 @@ private:
 #endif
         std::map<std::tuple<int64_t, void *, void *>, std::unique_ptr<Run>> runs;
 
-        bool setOptimizationProfileAsync(int32_t index, cudaStream_t) noexcept override { return index == 0; }
+        bool setOptimizationProfileAsync(int32_t index, cudaStream_t) noexcept override {
+            return index == 0;
+        }
         bool setInputShape(char const *name, Dims const &dims) noexcept override {
             if (fails("shape")) return say(logger, "simulated: the shape is refused"), false;
-            bool const right = name == shapes->input && dims.nbDims == 4 && dims.d[1] == shapes->channels && dims.d[2] == shapes->height &&
-                               dims.d[3] == shapes->width && dims.d[0] >= shapes->least && dims.d[0] <= shapes->most;
+            bool const right = name == shapes->input && dims.nbDims == 4 &&
+                               dims.d[1] == shapes->channels && dims.d[2] == shapes->height &&
+                               dims.d[3] == shapes->width && dims.d[0] >= shapes->least &&
+                               dims.d[0] <= shapes->most;
             if (!right) return say(logger, "simulated: the shape does not suit the profile"), false;
-            if (recorded && dims.d[0] != batch) return say(logger, "simulated: a context from which a graph was recorded is changed"), false;
+            if (recorded && dims.d[0] != batch)
+                return say(logger,
+                           "simulated: a context from which a graph was recorded is changed"),
+                       false;
             batch = dims.d[0];
             return true;
         }
         Dims getTensorShape(char const *name) const noexcept override {
-            if (name == shapes->output) return Dims4{batch ? batch : -1, 1, shapes->rows, shapes->columns};
-            if (name == shapes->input) return Dims4{batch ? batch : -1, shapes->channels, shapes->height, shapes->width};
+            if (name == shapes->output)
+                return Dims4{batch ? batch : -1, 1, shapes->rows, shapes->columns};
+            if (name == shapes->input)
+                return Dims4{batch ? batch : -1, shapes->channels, shapes->height, shapes->width};
             Dims none{};
             none.nbDims = -1;
             return none;
         }
         bool setTensorAddress(char const *name, void *data) noexcept override {
-            if (!data || reinterpret_cast<uintptr_t>(data) % 256) return say(logger, "simulated: the address %p is not aligned to 256 bytes", data), false;
+            if (!data || reinterpret_cast<uintptr_t>(data) % 256)
+                return say(logger, "simulated: the address %p is not aligned to 256 bytes", data),
+                       false;
             if (name == shapes->input) return input = data, true;
             if (name == shapes->output) return output = data, true;
             return false;
         }
-        void setDeviceMemory(void *given) noexcept override { memory = given && reinterpret_cast<uintptr_t>(given) % 256 == 0; }
+        void setDeviceMemory(void *given) noexcept override {
+            memory = given && reinterpret_cast<uintptr_t>(given) % 256 == 0;
+        }
         void setDeviceMemoryV2(void *given, int64_t size) noexcept override {
             memory = given && reinterpret_cast<uintptr_t>(given) % 256 == 0 && size >= 64 << 10;
         }
         bool enqueueV3(cudaStream_t stream) noexcept override {
-            if (!batch || !input || !output) return say(logger, "simulated: a run before its shape and its addresses"), false;
-            if (!driver().capability()) return say(logger, "simulated: a run with no current CUDA context"), false;
+            if (!batch || !input || !output)
+                return say(logger, "simulated: a run before its shape and its addresses"), false;
+            if (!driver().capability())
+                return say(logger, "simulated: a run with no current CUDA context"), false;
             if (!memory) return say(logger, "simulated: a run with no scratch memory"), false;
             int recording = 0;
             driver().capturing(stream, &recording);
@@ -323,7 +367,9 @@ private:
             if (cache) cache->body.need(batch);
 #endif
             auto &run = runs[{batch, input, output}];
-            if (!run) run.reset(new Run{shapes, static_cast<float const *>(input), static_cast<float *>(output), batch});
+            if (!run)
+                run.reset(new Run{shapes, static_cast<float const *>(input),
+                                  static_cast<float *>(output), batch});
             int const code = driver().launch(stream, Run::work, run.get());
             if (code) say(logger, "simulated: Cuda Driver (error %d)", code);
             return code == 0;
@@ -337,16 +383,23 @@ class Inspector final : public IEngineInspector {
 public:
     explicit Inspector(Shapes const *shapes) {
         std::string const kind = shapes->quantized ? "Int8" : "Float";
-        mBody.json = "{\"Layers\": [{\"Name\": \"mean of red\", \"LayerType\": \"Simulated\", \"Inputs\": [{\"Name\": \"" + shapes->input +
-                     "\", \"Dimensions\": [1, 3, 1, 1], \"Format/Datatype\": \"Row major linear FP32\"}], \"Outputs\": [{\"Name\": \"" + shapes->output +
-                     "\", \"Format/Datatype\": \"" + kind + "\"}]}], \"Bindings\": [\"" + shapes->input + "\", \"" + shapes->output + "\"]}";
+        mBody.json = "{\"Layers\": [{\"Name\": \"mean of red\", \"LayerType\": \"Simulated\", "
+                     "\"Inputs\": [{\"Name\": \"" +
+                     shapes->input +
+                     "\", \"Dimensions\": [1, 3, 1, 1], \"Format/Datatype\": \"Row major linear "
+                     "FP32\"}], \"Outputs\": [{\"Name\": \"" +
+                     shapes->output + "\", \"Format/Datatype\": \"" + kind +
+                     "\"}]}], \"Bindings\": [\"" + shapes->input + "\", \"" + shapes->output +
+                     "\"]}";
         mImpl = &mBody;
     }
 
 private:
     struct Body : apiv::MissingVEngineInspector {
         std::string json;
-        char const *getEngineInformation(LayerInformationFormat) const noexcept override { return json.c_str(); }
+        char const *getEngineInformation(LayerInformationFormat) const noexcept override {
+            return json.c_str();
+        }
     } mBody;
 };
 
@@ -361,10 +414,15 @@ public:
         RuntimeCache *cache = nullptr;
         IRuntimeCache *createRuntimeCache() const noexcept override { return new RuntimeCache; }
         bool setRuntimeCache(IRuntimeCache const &given) noexcept override {
-            return cache = const_cast<RuntimeCache *>(static_cast<RuntimeCache const *>(&given)), true;
+            return cache = const_cast<RuntimeCache *>(static_cast<RuntimeCache const *>(&given)),
+                   true;
         }
-        void setExecutionContextAllocationStrategy(ExecutionContextAllocationStrategy given) noexcept override { strategy = given; }
-        void setDynamicShapesKernelSpecializationStrategy(DynamicShapesKernelSpecializationStrategy given) noexcept override {
+        void setExecutionContextAllocationStrategy(
+            ExecutionContextAllocationStrategy given) noexcept override {
+            strategy = given;
+        }
+        void setDynamicShapesKernelSpecializationStrategy(
+            DynamicShapesKernelSpecializationStrategy given) noexcept override {
             eager = given == DynamicShapesKernelSpecializationStrategy::kEAGER;
         }
     } body;
@@ -398,23 +456,33 @@ private:
 
         int32_t getNbLayers() const noexcept override { return 1; }
         int32_t getNbIOTensors() const noexcept override { return 2; }
-        char const *getIOTensorName(int32_t index) const noexcept override { return (index ? shapes.output : shapes.input).c_str(); }
-        TensorIOMode getTensorIOMode(char const *name) const noexcept override {
-            return name == shapes.input ? TensorIOMode::kINPUT : name == shapes.output ? TensorIOMode::kOUTPUT : TensorIOMode::kNONE;
+        char const *getIOTensorName(int32_t index) const noexcept override {
+            return (index ? shapes.output : shapes.input).c_str();
         }
-        DataType getTensorDataType(char const *) const noexcept override { return DataType::kFLOAT; }
-        TensorFormat getTensorFormat(char const *) const noexcept override { return fails("format") ? TensorFormat::kCHW4 : TensorFormat::kLINEAR; }
+        TensorIOMode getTensorIOMode(char const *name) const noexcept override {
+            return name == shapes.input    ? TensorIOMode::kINPUT
+                   : name == shapes.output ? TensorIOMode::kOUTPUT
+                                           : TensorIOMode::kNONE;
+        }
+        DataType getTensorDataType(char const *) const noexcept override {
+            return DataType::kFLOAT;
+        }
+        TensorFormat getTensorFormat(char const *) const noexcept override {
+            return fails("format") ? TensorFormat::kCHW4 : TensorFormat::kLINEAR;
+        }
         Dims getTensorShape(char const *name) const noexcept override {
             return name == shapes.input ? Dims4{-1, shapes.channels, -1, -1} : Dims4{-1, 1, -1, -1};
         }
         int32_t getNbOptimizationProfiles() const noexcept override { return 1; }
-        Dims getProfileShape(char const *name, int32_t profile, OptProfileSelector which) const noexcept override {
+        Dims getProfileShape(char const *name, int32_t profile,
+                             OptProfileSelector which) const noexcept override {
             if (name != shapes.input || profile != 0) {
                 Dims none{};
                 none.nbDims = -1;
                 return none;
             }
-            return Dims4{which == OptProfileSelector::kMIN ? shapes.least : shapes.most, shapes.channels, shapes.height, shapes.width};
+            return Dims4{which == OptProfileSelector::kMIN ? shapes.least : shapes.most,
+                         shapes.channels, shapes.height, shapes.width};
         }
         size_t getDeviceMemorySize() const noexcept
 #if NV_TENSORRT_MAJOR == 10
@@ -424,21 +492,28 @@ private:
             return 64 << 10;
         }
         int64_t getDeviceMemorySizeV2() const noexcept override { return 64 << 10; }
-        IEngineInspector *createEngineInspector() const noexcept override { return new Inspector(&shapes); }
+        IEngineInspector *createEngineInspector() const noexcept override {
+            return new Inspector(&shapes);
+        }
 #if VC_RTX
         IRuntimeConfig *createRuntimeConfig() noexcept override { return new RuntimeConfig; }
-        IExecutionContext *createExecutionContextWithRuntimeConfig(IRuntimeConfig *config) noexcept override {
+        IExecutionContext *
+        createExecutionContextWithRuntimeConfig(IRuntimeConfig *config) noexcept override {
             auto &body = static_cast<RuntimeConfig *>(config)->body;
             IExecutionContext *made = createExecutionContext(body.strategy);
             if (made) static_cast<Context *>(made)->use(body.cache);
             return made;
         }
 #endif
-        IExecutionContext *createExecutionContext(ExecutionContextAllocationStrategy strategy) noexcept override {
+        IExecutionContext *
+        createExecutionContext(ExecutionContextAllocationStrategy strategy) noexcept override {
             bool const bare = strategy == ExecutionContextAllocationStrategy::kUSER_MANAGED;
             if (!bare && fails("context")) return say(logger, "simulated: no context"), nullptr;
             std::unique_ptr<Context> made(new Context(&shapes, logger, &contexts));
-            if (!bare && !made->take()) return say(logger, "simulated: Requested amount of GPU memory (65536 bytes) could not be allocated"), nullptr;
+            if (!bare && !made->take())
+                return say(logger, "simulated: Requested amount of GPU memory (65536 bytes) could "
+                                   "not be allocated"),
+                       nullptr;
             return made.release();
         }
     } mBody;
@@ -468,16 +543,27 @@ private:
             int version = 0, rtx = 0;
             Shapes s;
             std::getline(text, magic);
-            text >> version >> rtx >> capabilities >> s.input >> s.output >> s.channels >> s.height >> s.width >> s.rows >> s.columns >> s.least >>
-                s.most >> s.quantized;
-            if (magic != MAGIC || !text || rtx != VC_RTX) return say(logger, "simulated: not a plan of this library"), nullptr;
-            if (version != VERSION) return say(logger, "simulated: the plan is of version %d, and this is %d", version, VERSION), nullptr;
+            text >> version >> rtx >> capabilities >> s.input >> s.output >> s.channels >>
+                s.height >> s.width >> s.rows >> s.columns >> s.least >> s.most >> s.quantized;
+            if (magic != MAGIC || !text || rtx != VC_RTX)
+                return say(logger, "simulated: not a plan of this library"), nullptr;
+            if (version != VERSION)
+                return say(logger, "simulated: the plan is of version %d, and this is %d", version,
+                           VERSION),
+                       nullptr;
             int const here = driver().capability();
             if (!here) return say(logger, "simulated: no current CUDA context"), nullptr;
-            if (("," + capabilities + ",").find("," + std::to_string(here) + ",") == std::string::npos)
-                return say(logger, "simulated: the plan is for compute capability %s, and this GPU has %d", capabilities.c_str(), here), nullptr;
+            if (("," + capabilities + ",").find("," + std::to_string(here) + ",") ==
+                std::string::npos)
+                return say(logger,
+                           "simulated: the plan is for compute capability %s, and this GPU has %d",
+                           capabilities.c_str(), here),
+                       nullptr;
             std::unique_ptr<Engine> made(new Engine(s, logger, &engines));
-            if (!made->take()) return say(logger, "simulated: Requested amount of GPU memory (1048576 bytes) could not be allocated"), nullptr;
+            if (!made->take())
+                return say(logger, "simulated: Requested amount of GPU memory (1048576 bytes) "
+                                   "could not be allocated"),
+                       nullptr;
             return made.release();
         }
     } mBody;
@@ -523,17 +609,29 @@ private:
 // The few fields of ONNX that are needed, read as protobuf.
 class Proto {
 public:
-    Proto(void const *data, size_t size) : mAt(static_cast<uint8_t const *>(data)), mEnd(mAt + size) {}
+    Proto(void const *data, size_t size)
+        : mAt(static_cast<uint8_t const *>(data)), mEnd(mAt + size) {}
     bool next() {
         if (mAt >= mEnd || mBroken) return false;
         uint64_t const key = number();
         field = key >> 3;
         switch (key & 7) {
-        case 0: value = number(); break;
-        case 1: skip(8); break;
-        case 2: length = number(); bytes = mAt; skip(length); break;
-        case 5: skip(4); break;
-        default: mBroken = true;
+        case 0:
+            value = number();
+            break;
+        case 1:
+            skip(8);
+            break;
+        case 2:
+            length = number();
+            bytes = mAt;
+            skip(length);
+            break;
+        case 5:
+            skip(4);
+            break;
+        default:
+            mBroken = true;
         }
         return !mBroken;
     }
@@ -555,8 +653,10 @@ private:
         return mBroken = true, 0;
     }
     void skip(uint64_t count) {
-        if (count > static_cast<uint64_t>(mEnd - mAt)) mBroken = true;
-        else mAt += count;
+        if (count > static_cast<uint64_t>(mEnd - mAt))
+            mBroken = true;
+        else
+            mAt += count;
     }
     uint8_t const *mAt, *mEnd;
     bool mBroken = false;
@@ -584,10 +684,13 @@ public:
                 // NodeProto: its operator. ValueInfoProto: a tensor of the graph's face.
                 if (inside.field == 1) {
                     for (Proto node = inside.inside(); node.next();)
-                        if (node.field == 4 && node.text() == "QuantizeLinear") mNetwork->shapes().quantized = true;
+                        if (node.field == 4 && node.text() == "QuantizeLinear")
+                            mNetwork->shapes().quantized = true;
                 } else if (inside.field == 11 || inside.field == 12) {
                     for (Proto info = inside.inside(); info.next();)
-                        if (info.field == 1) (inside.field == 11 ? mNetwork->shapes().input : mNetwork->shapes().output) = info.text();
+                        if (info.field == 1)
+                            (inside.field == 11 ? mNetwork->shapes().input
+                                                : mNetwork->shapes().output) = info.text();
                 }
             }
             if (inside.broken()) return refuse("simulated: the graph is cut off");
@@ -615,7 +718,8 @@ public:
     ~Profile() noexcept override = default;
     struct Body : apiv::MissingVOptimizationProfile {
         Dims shapes[3] = {};
-        bool setDimensions(char const *, OptProfileSelector which, Dims const &dims) noexcept override {
+        bool setDimensions(char const *, OptProfileSelector which,
+                           Dims const &dims) noexcept override {
             return shapes[static_cast<int>(which)] = dims, dims.nbDims == 4 && dims.d[1] == 3;
         }
     } body;
@@ -630,7 +734,8 @@ public:
         std::string capabilities;
         bool table = false;
         TimingCache const *timings = nullptr;
-        ITimingCache *createTimingCache(void const *blob, std::size_t size) const noexcept override {
+        ITimingCache *createTimingCache(void const *blob,
+                                        std::size_t size) const noexcept override {
             return new TimingCache(std::string(static_cast<char const *>(blob), size));
         }
         bool setTimingCache(ITimingCache const &given, bool) noexcept override {
@@ -679,37 +784,51 @@ private:
     struct Body : apiv::MissingVBuilder {
         ILogger *logger;
         Profile profile;
-        INetworkDefinition *createNetworkV2(NetworkDefinitionCreationFlags flags) noexcept override { return new Network(flags); }
+        INetworkDefinition *
+        createNetworkV2(NetworkDefinitionCreationFlags flags) noexcept override {
+            return new Network(flags);
+        }
         IBuilderConfig *createBuilderConfig() noexcept override { return new Config; }
         IOptimizationProfile *createOptimizationProfile() noexcept override { return &profile; }
-        IHostMemory *buildSerializedNetwork(INetworkDefinition &given, IBuilderConfig &with) noexcept override {
+        IHostMemory *buildSerializedNetwork(INetworkDefinition &given,
+                                            IBuilderConfig &with) noexcept override {
             figures[BUILDS]++;
             auto &network = static_cast<Network &>(given);
             auto &config = static_cast<Config &>(with).body;
             if (config.monitor) {
                 config.monitor->phaseStart("Building engine", nullptr, 3);
                 for (int step = 0; step < 3; step++)
-                    if (!config.monitor->stepComplete("Building engine", step)) return say(logger, "simulated: Build canceled by user"), nullptr;
+                    if (!config.monitor->stepComplete("Building engine", step))
+                        return say(logger, "simulated: Build canceled by user"), nullptr;
                 while (held) {
-                    if (!config.monitor->stepComplete("Building engine", 2)) return say(logger, "simulated: Build canceled by user"), nullptr;
+                    if (!config.monitor->stepComplete("Building engine", 2))
+                        return say(logger, "simulated: Build canceled by user"), nullptr;
                     usleep(1000);
                 }
                 config.monitor->phaseFinish("Building engine");
             }
             if (fails("build")) return say(logger, "simulated: the build fails"), nullptr;
-            if (fails("hang")) for (;;) dlerror();
+            if (fails("hang"))
+                for (;;) dlerror();
             std::string const here = std::to_string(driver().capability());
-            std::string const capabilities = config.capabilities.empty() ? here : config.capabilities;
-            if (capabilities == "0") return say(logger, "simulated: no current CUDA context to build for"), nullptr;
+            std::string const capabilities =
+                config.capabilities.empty() ? here : config.capabilities;
+            if (capabilities == "0")
+                return say(logger, "simulated: no current CUDA context to build for"), nullptr;
             if (config.timings) {
                 std::string &bytes = const_cast<TimingCache *>(config.timings)->body.bytes;
-                if (bytes.empty()) bytes = environment("simulated timings");
-                else figures[WARM_BUILDS]++;
+                if (bytes.empty())
+                    bytes = environment("simulated timings");
+                else
+                    figures[WARM_BUILDS]++;
             }
             Shapes shapes = network.shapes();
-            Dims const &least = config.profile->body.shapes[0], &most = config.profile->body.shapes[2];
-            shapes.least = least.d[0], shapes.most = most.d[0], shapes.height = most.d[2], shapes.width = most.d[3];
-            shapes.rows = shapes.height / network.stride, shapes.columns = shapes.width / network.stride;
+            Dims const &least = config.profile->body.shapes[0],
+                       &most = config.profile->body.shapes[2];
+            shapes.least = least.d[0], shapes.most = most.d[0], shapes.height = most.d[2],
+            shapes.width = most.d[3];
+            shapes.rows = shapes.height / network.stride,
+            shapes.columns = shapes.width / network.stride;
             return new Memory(shapes.write(capabilities));
         }
     } mBody;
@@ -725,12 +844,16 @@ API int32_t getInferLibVersion() noexcept {
 }
 
 API void *createInferRuntime_INTERNAL(void *logger, int32_t version) noexcept {
-    if (version != getInferLibVersion()) return say(static_cast<ILogger *>(logger), "simulated: called as version %d", version), nullptr;
+    if (version != getInferLibVersion())
+        return say(static_cast<ILogger *>(logger), "simulated: called as version %d", version),
+               nullptr;
     return static_cast<IRuntime *>(new Runtime(static_cast<ILogger *>(logger)));
 }
 
 API void *createInferBuilder_INTERNAL(void *logger, int32_t version) noexcept {
-    if (version != getInferLibVersion()) return say(static_cast<ILogger *>(logger), "simulated: called as version %d", version), nullptr;
+    if (version != getInferLibVersion())
+        return say(static_cast<ILogger *>(logger), "simulated: called as version %d", version),
+               nullptr;
     return static_cast<IBuilder *>(new Builder(static_cast<ILogger *>(logger)));
 }
 

@@ -21,7 +21,7 @@ struct Place {
     unsigned x, y, z;
 };
 thread_local Place blockIdx, gridDim;
-}
+} // namespace
 #define KERNEL static void
 #define INLINE static inline
 #define SHARED static thread_local
@@ -79,14 +79,13 @@ struct Picture {
     int slot;
 };
 
-INLINE int count_components(const Picture &p) {
-    return p.kind == GREY ? 1 : 3;
-}
+INLINE int count_components(const Picture &p) { return p.kind == GREY ? 1 : 3; }
 
 // Planes are numbered without gaps.
 INLINE int count_planes(const Picture &p) {
     int last = 0;
-    for (int c = 0; c < count_components(p); c++) last = p.components[c].plane > last ? p.components[c].plane : last;
+    for (int c = 0; c < count_components(p); c++)
+        last = p.components[c].plane > last ? p.components[c].plane : last;
     return last + 1;
 }
 
@@ -111,7 +110,8 @@ INLINE Axis axis(int outputs, int pixels, int covers, int phase) {
 // The triangle filter: the weight of a sample in an output, before the weights are divided by their
 // sum.
 INLINE int weight(Axis a, int output, int sample) {
-    int distance = ((2 * sample + 1) * a.covers - 2 * a.phase) * a.outputs - (2 * output + 1) * a.pixels;
+    int distance =
+        ((2 * sample + 1) * a.covers - 2 * a.phase) * a.outputs - (2 * output + 1) * a.pixels;
     return a.support - (distance < 0 ? -distance : distance);
 }
 
@@ -142,9 +142,7 @@ INLINE float sample(const Picture &p, const unsigned char *at) {
     return (float)(((at[0] | at[1] << 8) << p.shift) & 0xffff) * (1.0f / 256.0f);
 }
 
-INLINE float level(float value) {
-    return value < 0.0f ? 0.0f : value > 255.0f ? 255.0f : value;
-}
+INLINE float level(float value) { return value < 0.0f ? 0.0f : value > 255.0f ? 255.0f : value; }
 
 KERNEL preprocess(const Picture *pictures, float *inputs, int input_width, int input_height) {
     SHARED float blended[HELD];
@@ -212,7 +210,8 @@ KERNEL preprocess(const Picture *pictures, float *inputs, int input_width, int i
                 EACH(j, count) row_weights[j] = (float)weight(down, row, rows + j) / row_sum;
                 TOGETHER();
                 EACH(i, stop - start) {
-                    const unsigned char *at = data + (long long)rows * plane.stride + (start + i) * p.bytes;
+                    const unsigned char *at =
+                        data + (long long)rows * plane.stride + (start + i) * p.bytes;
                     float sum = rows == row_first ? 0.0f : blended[i];
                     for (int j = 0; j < count; j++) {
                         sum += row_weights[j] * sample(p, at);
@@ -236,7 +235,8 @@ KERNEL preprocess(const Picture *pictures, float *inputs, int input_width, int i
                     if (behind > held_end) behind = held_end;
                     float sum = sums[c][t];
                     for (; j < behind; j++) {
-                        sum += (float)weight(across, column, j) * blended[offset + j * step - start];
+                        sum +=
+                            (float)weight(across, column, j) * blended[offset + j * step - start];
                     }
                     sums[c][t] = sum;
                 }
@@ -249,7 +249,8 @@ KERNEL preprocess(const Picture *pictures, float *inputs, int input_width, int i
             const Axis across = axis(p, p.components[c]);
             const int column = from + t;
             unsigned sum = 0;
-            for (int j = first(across, column); j < end(across, column); j++) sum += weight(across, column, j);
+            for (int j = first(across, column); j < end(across, column); j++)
+                sum += weight(across, column, j);
             sums[c][t] /= (float)sum;
         }
     }
@@ -281,6 +282,7 @@ extern "C" void preprocess_on_host(unsigned x, unsigned y, unsigned z, void **ar
     for (blockIdx.z = 0; blockIdx.z < z; blockIdx.z++)
         for (blockIdx.y = 0; blockIdx.y < y; blockIdx.y++)
             for (blockIdx.x = 0; blockIdx.x < x; blockIdx.x++)
-                preprocess(*(const Picture **)arguments[0], *(float **)arguments[1], *(int *)arguments[2], *(int *)arguments[3]);
+                preprocess(*(const Picture **)arguments[0], *(float **)arguments[1],
+                           *(int *)arguments[2], *(int *)arguments[3]);
 }
 #endif
