@@ -12,7 +12,8 @@ if [ -z "$core" ]; then
 fi
 major=${core##*.}
 folder=$(dirname "$core")
-for file in "$folder"/lib{nvinfer,nvinfer_plugin,nvonnxparser}.so."$major"* "$folder"/libnvinfer_builder_resource*.so.*; do
+for file in "$folder"/lib{nvinfer,nvinfer_plugin,nvonnxparser}.so."$major"* \
+    "$folder"/libnvinfer_builder_resource*.so.*; do
     # Those that build for Windows are of no use here.
     case $file in *_win*) continue ;; esac
     [ -e "$file" ] || continue
@@ -25,6 +26,7 @@ for file in /usr/share/doc/libnvinfer*/copyright; do
     install -D -m 644 "$file" "$1/licences/${package##*/}"
 done
 for library in nvinfer nvonnxparser; do
-    [ -e "$1/lib$library.so.$major" ] || { echo "collect-tensorrt.sh: no lib$library.so.$major beside $core" >&2; exit 1; }
+    [ -e "$1/lib$library.so.$major" ] ||
+        { echo "collect-tensorrt.sh: no lib$library.so.$major beside $core" >&2; exit 1; }
 done
 ls -l "$1"

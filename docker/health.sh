@@ -13,8 +13,10 @@ case ${1:-count} in
         file=${2:-/results/demo.jsonl} limit=${3:-60}
         [ -s "$file" ] || sick "nothing was counted yet into $file"
         age=$(($(date +%s) - $(stat -c %Y "$file")))
-        [ "$age" -le "$limit" ] || sick "the last line of $file is $age s old: no camera sends, or the counter stands"
-        tail -n 100 "$file" | grep -q '"stale":false' || sick "the last 100 lines of $file repeat old counts: the engine does not follow"
+        [ "$age" -le "$limit" ] ||
+            sick "the last line of $file is $age s old: no camera sends, or the counter stands"
+        tail -n 100 "$file" | grep -q '"stale":false' ||
+            sick "the last 100 lines of $file repeat old counts: the engine does not follow"
         echo "last count $age s ago"
         ;;
     cameras)

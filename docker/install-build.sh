@@ -12,6 +12,7 @@ export PATH=$HOME/.cargo/bin:$PATH
 # one.
 # shellcheck source=/dev/null
 system=$(. /etc/os-release && echo "$ID-${VERSION_ID:-}")
-export DEBIAN_FRONTEND=noninteractive CARGO_TARGET_DIR=/target/$system CARGO_TERM_COLOR=never PACKAGE_COMPRESSION=none
+export DEBIAN_FRONTEND=noninteractive CARGO_TARGET_DIR=/target/$system CARGO_TERM_COLOR=never \
+    PACKAGE_COMPRESSION=none
 "$source_tree/tools/setup.sh" --build
 "$source_tree/packaging/build-deb.sh" "$1"

@@ -17,7 +17,8 @@ path-exclude=/usr/share/man/*
 EXCLUDE
 apt-get update -qq
 log=$(mktemp)
-apt-get install -y -qq --no-install-recommends "$packages"/*.deb gstreamer1.0-tools gstreamer1.0-plugins-ugly fonts-dejavu-core >"$log" ||
+apt-get install -y -qq --no-install-recommends "$packages"/*.deb gstreamer1.0-tools \
+    gstreamer1.0-plugins-ugly fonts-dejavu-core >"$log" ||
     { tail -n 30 "$log"; exit 1; }
 rm "$log"
 apt-get clean
@@ -32,14 +33,18 @@ for folder in /usr/lib/vehiclecount/tensorrt /usr/lib/vehiclecount/tensorrt-rtx;
         ldconfig
         for library in "$folder"/*.so.*; do
             # The driver's own come from NVIDIA's container runtime.
-            missing=$(ldd "$library" 2>/dev/null | grep 'not found' | grep -v 'libcuda\.so\|libnvidia' || true)
-            [ -z "$missing" ] || { echo "install-image.sh: $library needs what this base does not have:" >&2; echo "$missing" >&2; exit 1; }
+            missing=$(ldd "$library" 2>/dev/null | grep 'not found' |
+                grep -v 'libcuda\.so\|libnvidia' || true)
+            [ -z "$missing" ] ||
+                { echo "install-image.sh: $library needs what this base does not have:" >&2
+                echo "$missing" >&2; exit 1; }
         done
     fi
 done
 
 groupadd --gid 10001 vehiclecount
-useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp --shell /usr/sbin/nologin vehiclecount
+useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp \
+    --shell /usr/sbin/nologin vehiclecount
 # For cameras that are devices of the host.
 usermod --append --groups video vehiclecount
 install -d -o 10001 -g 10001 /results /cache

@@ -11,9 +11,12 @@ root=${1:-}
 licences() {
     local file=$root/usr/share/doc/$1/copyright found
     found=$(awk 'tolower($1) == "license:" && NF > 1 { sub(/^[^:]*:[ \t]*/, ""); sub(/[ \t\r]+$/, ""); print }' "$file" 2>/dev/null | sort -u || true)
-    [ -n "$found" ] || found=$(grep -o '/usr/share/common-licenses/[A-Za-z0-9.+-]*[A-Za-z0-9+]' "$file" 2>/dev/null | sed 's/.*\///' | sort -u || true)
+    [ -n "$found" ] ||
+        found=$(grep -o '/usr/share/common-licenses/[A-Za-z0-9.+-]*[A-Za-z0-9+]' \
+        "$file" 2>/dev/null | sed 's/.*\///' | sort -u || true)
     if [ -z "$found" ]; then
-        if [ -e "$file" ]; then found="see ${file#"$root"}"; else found="not stated: the package brings no copyright file"; fi
+        found="not stated: the package brings no copyright file"
+        if [ -e "$file" ]; then found="see ${file#"$root"}"; fi
     fi
     printf '%s\n' "$found"
 }
@@ -34,7 +37,9 @@ component() {
 }
 
 system=$(sed -n 's/^ID=//p' "$root/etc/os-release" | tr -d '"')
-packages=$(dpkg-query --admindir "$root/var/lib/dpkg" --show --showformat '${db:Status-Status} ${Package} ${Version} ${Architecture}\n' | sed -n 's/^installed //p')
+packages=$(dpkg-query --admindir "$root/var/lib/dpkg" --show \
+    --showformat '${db:Status-Status} ${Package} ${Version} ${Architecture}\n' |
+    sed -n 's/^installed //p')
 printf '{\n "bomFormat": "CycloneDX",\n "specVersion": "1.5",\n "version": 1,\n "components": [\n'
 while read -r package version architecture; do
     mapfile -t names < <(licences "$package")
@@ -46,14 +51,17 @@ ours=/usr/lib/vehiclecount
 for library in "$root$ours"/tensorrt/libnvinfer.so.*.*; do
     [ -e "$library" ] || continue
     version=${library##*.so.}
-    component tensorrt "$version" "pkg:generic/nvidia/tensorrt@$version" "NVIDIA TensorRT SLA, see $ours/tensorrt/licences"
+    component tensorrt "$version" "pkg:generic/nvidia/tensorrt@$version" \
+        "NVIDIA TensorRT SLA, see $ours/tensorrt/licences"
 done
 if [ -e "$root$ours/tensorrt-rtx/VERSION" ]; then
     version=$(cat "$root$ours/tensorrt-rtx/VERSION")
-    component tensorrt-rtx "$version" "pkg:pypi/tensorrt-rtx-cu13-libs@$version" "NVIDIA TensorRT SLA, see $ours/tensorrt-rtx/licences"
+    component tensorrt-rtx "$version" "pkg:pypi/tensorrt-rtx-cu13-libs@$version" \
+        "NVIDIA TensorRT SLA, see $ours/tensorrt-rtx/licences"
 fi
 if [ -e "$root/opt/nvidia/deepstream/deepstream/version" ]; then
     version=$(grep -o '[0-9][0-9.]*' "$root/opt/nvidia/deepstream/deepstream/version" | head -n 1)
-    component deepstream "$version" "pkg:generic/nvidia/deepstream@$version" "NVIDIA DeepStream SDK licence, see /opt/nvidia/deepstream/deepstream/LICENSE.txt"
+    component deepstream "$version" "pkg:generic/nvidia/deepstream@$version" \
+        "NVIDIA DeepStream SDK licence, see /opt/nvidia/deepstream/deepstream/LICENSE.txt"
 fi
 printf '\n ]\n}\n'

@@ -9,7 +9,8 @@ set -euo pipefail
 . "$(dirname "${BASH_SOURCE[0]}")/../packaging/roots.sh"
 trap 'echo "docker/test.sh: failed in line $LINENO" >&2' ERR
 step() { printf '%s  %s\n' "$(date +%T)" "$*"; }
-[ "$(id -u)" = 0 ] || { echo "docker/test.sh: roots are made by root: run it with sudo" >&2; exit 1; }
+[ "$(id -u)" = 0 ] ||
+    { echo "docker/test.sh: roots are made by root: run it with sudo" >&2; exit 1; }
 "$source_tree/tools/setup.sh" debootstrap buildah
 cargo_home=${CARGO_HOME:-$HOME/.cargo} rustup_home=${RUSTUP_HOME:-$HOME/.rustup}
 python=$source_tree/.runtime/lint/bin/python
@@ -18,7 +19,10 @@ python=$source_tree/.runtime/lint/bin/python
 # Everything of buildah's lies in one folder, its caches too.
 mkdir -p "$roots/buildah/tmp"
 export TMPDIR=$roots/buildah/tmp
-b() { buildah --root "$roots/buildah/storage" --runroot "$roots/buildah/run" --storage-driver overlay "$@"; }
+b() {
+    buildah --root "$roots/buildah/storage" --runroot "$roots/buildah/run" \
+        --storage-driver overlay "$@"
+}
 
 base() { sed -n "s/^ARG $1=//p" "$source_tree/docker/Dockerfile"; }
 
@@ -51,7 +55,8 @@ stand_in() {
 hollow_tensorrt() {
     local library
     for library in nvinfer nvinfer_plugin nvonnxparser; do
-        echo "int getInferLibVersion(void) { return 101300; }" | gcc -shared -fPIC -x c - -Wl,-soname,lib$library.so.10 \
+        echo "int getInferLibVersion(void) { return 101300; }" |
+            gcc -shared -fPIC -x c - -Wl,-soname,lib$library.so.10 \
             -o "$roots/base/usr/lib/x86_64-linux-gnu/lib$library.so.10.13.0"
         ln -s lib$library.so.10.13.0 "$roots/base/usr/lib/x86_64-linux-gnu/lib$library.so.10"
     done
@@ -59,13 +64,18 @@ hollow_tensorrt() {
 }
 
 # The file by which DeepStream tells its version.
-hollow_deepstream() { install -D -m 644 /dev/stdin "$roots/base/opt/nvidia/deepstream/deepstream/version" <<<"Version: 8.0"; }
+hollow_deepstream() {
+    install -D -m 644 /dev/stdin "$roots/base/opt/nvidia/deepstream/deepstream/version" \
+        <<<"Version: 8.0"
+}
 
 build() {
     step "image $1"
-    b build --quiet --isolation chroot --pull-never --format docker --layers --file "$source_tree/docker/Dockerfile" --target "$1" \
+    b build --quiet --isolation chroot --pull-never --format docker --layers \
+        --file "$source_tree/docker/Dockerfile" --target "$1" \
         --volume "$cargo_home/bin:/root/.cargo/bin:ro" --volume "$rustup_home:/root/.rustup:ro" \
-        --tag "vehiclecount:$1" "$source_tree" >"$roots/buildah/$1.log" 2>&1 || { tail -n 30 "$roots/buildah/$1.log"; return 1; }
+        --tag "vehiclecount:$1" "$source_tree" >"$roots/buildah/$1.log" 2>&1 ||
+            { tail -n 30 "$roots/buildah/$1.log"; return 1; }
 }
 
 config() { b inspect --type image --format "{{$2}}" "vehiclecount:$1"; }
@@ -78,8 +88,10 @@ in_image() {
     # shellcheck disable=SC2016
     unshare --mount --pid --fork --kill-child bash -c '
         root=$1; results=$2; shift 2
-        mount --bind "$root" "$root" && mount -o remount,bind,ro "$root" && mount -t tmpfs tmpfs "$root/tmp" && mount -t tmpfs -o mode=1777 tmpfs "$root/cache" &&
-            mount --bind "$results" "$root/results" && mount -t proc proc "$root/proc" && mount -t sysfs -o ro sysfs "$root/sys" && mount --rbind /dev "$root/dev" && cd / &&
+        mount --bind "$root" "$root" && mount -o remount,bind,ro "$root" &&
+            mount -t tmpfs tmpfs "$root/tmp" && mount -t tmpfs -o mode=1777 tmpfs "$root/cache" &&
+            mount --bind "$results" "$root/results" && mount -t proc proc "$root/proc" &&
+            mount -t sysfs -o ro sysfs "$root/sys" && mount --rbind /dev "$root/dev" && cd / &&
             exec chroot "$root" setpriv --reuid=10001 --regid=10001 --clear-groups --no-new-privs --bounding-set=-all --inh-caps=-all env -i --chdir=/results "$@"' \
         in_image "$mounted" "$results" "${environment[@]}" "$@"
 }
@@ -109,11 +121,13 @@ looks_right() {
     [ "$(config "$target" .Docker.Config.User)" = 10001:10001 ]
     [[ $(config "$target" .Docker.Config.Healthcheck.Test) == *vehiclecount/health* ]]
     for tool in cc gcc g++ ld make cargo rustc meson ninja git curl pip python3; do
-        [ -z "$(find "$mounted"/usr/bin "$mounted"/usr/local/bin -name "$tool")" ] || { echo "$tool is in the image"; return 1; }
+        [ -z "$(find "$mounted"/usr/bin "$mounted"/usr/local/bin -name "$tool")" ] ||
+            { echo "$tool is in the image"; return 1; }
     done
     [ -z "$(find "$mounted" -xdev \( -name '*.rs' -o -name '*.deb' \) -not -path '*/proc/*')" ]
     mapfile -t nvidia < <(nvidia_of "$target")
-    "$python" "$source_tree/packaging/check-sbom.py" gstreamer openvino onnxruntime onetbb mobilenetv3-large-int8.onnx libgstreamer1.0-0 libc6 \
+    "$python" "$source_tree/packaging/check-sbom.py" gstreamer openvino onnxruntime onetbb \
+        mobilenetv3-large-int8.onnx libgstreamer1.0-0 libc6 \
         "${nvidia[@]}" -- "$mounted"/usr/share/vehiclecount/sbom/*.json
     echo "          $(du -sm --one-file-system "$mounted" | cut -f1) MB unpacked"
     in_image /usr/bin/vehicle-count --version
@@ -122,7 +136,8 @@ looks_right() {
 
 counts() {
     step "$1: counts on a read-only root, as its user"
-    in_image /usr/bin/vehicle-count demo --cameras 2 --duration 15 --out /results >"$roots/buildah/demo.log" 2>&1 || { cat "$roots/buildah/demo.log"; return 1; }
+    in_image /usr/bin/vehicle-count demo --cameras 2 --duration 15 --out /results \
+        >"$roots/buildah/demo.log" 2>&1 || { cat "$roots/buildah/demo.log"; return 1; }
     [ "$(grep -c '"count":[0-9]' "$results/demo.jsonl")" -ge 10 ]
     [ -s "$results/demo.mp4" ]
     tail -n 4 "$roots/buildah/demo.log"
@@ -150,7 +165,8 @@ composed() {
     step "the services of compose.yml, side by side"
     rm -rf "${results:?}"/*
     mapfile -t words < <(command_of cameras)
-    in_image /usr/bin/vehicle-count "${words[@]}" --port "$port" >"$roots/buildah/cameras.log" 2>&1 &
+    in_image /usr/bin/vehicle-count "${words[@]}" --port "$port" \
+        >"$roots/buildah/cameras.log" 2>&1 &
     cameras=$!
     # As compose does: asked again and again until they answer.
     for ((waited = 0; waited < 60; waited++)); do
@@ -160,22 +176,33 @@ composed() {
     in_image /usr/libexec/vehiclecount/health cameras "$port"
     mapfile -t words < <(command_of counter)
     # As `docker stop` does: SIGTERM once (hence --foreground), and time to finish the file.
-    in_image timeout --foreground --preserve-status --signal=TERM 40 /usr/bin/vehicle-count "${words[@]}" >"$roots/buildah/counter.log" 2>&1 &
+    in_image timeout --foreground --preserve-status --signal=TERM 40 /usr/bin/vehicle-count \
+        "${words[@]}" >"$roots/buildah/counter.log" 2>&1 &
     counter=$!
     wait "$counter" || { cat "$roots/buildah/counter.log"; return 1; }
     stop "$cameras"
     cameras=
     for camera in 0 1 2 3; do
-        [ "$(grep -c "\"camera\":\"camera-$camera\".*\"count\":[0-9]" "$results/demo.jsonl")" -ge 5 ] || { echo "camera-$camera was not counted"; cat "$roots/buildah/counter.log"; return 1; }
+        [ "$(grep -c "\"camera\":\"camera-$camera\".*\"count\":[0-9]" "$results/demo.jsonl")" -ge 5 ] ||
+            { echo "camera-$camera was not counted"; cat "$roots/buildah/counter.log"; return 1; }
     done
     # Whole, and with pictures in it.
-    in_image gst-launch-1.0 -q filesrc location=/results/demo-00000.mp4 ! decodebin ! videoconvert ! fakesink sync=false num-buffers=100
+    in_image gst-launch-1.0 -q filesrc location=/results/demo-00000.mp4 ! decodebin ! videoconvert \
+        ! fakesink sync=false num-buffers=100
     tail -n 9 "$roots/buildah/counter.log"
 }
 
 # Nothing of it stays mounted, whatever happened.
-unmount() { findmnt --raw --noheadings --output TARGET | awk -v under="$roots/buildah/" 'index($0, under) == 1' | sort -r | xargs --no-run-if-empty umount --lazy; }
-lower() { if [ -n "${container:-}" ]; then b umount "$container" >/dev/null 2>&1 || true; b rm "$container" >/dev/null 2>&1 || true; fi; }
+unmount() {
+    findmnt --raw --noheadings --output TARGET |
+        awk -v under="$roots/buildah/" 'index($0, under) == 1' | sort -r |
+        xargs --no-run-if-empty umount --lazy
+}
+lower() {
+    if [ -n "${container:-}" ]; then
+        b umount "$container" >/dev/null 2>&1 || true; b rm "$container" >/dev/null 2>&1 || true
+    fi
+}
 trap 'lower; unmount' EXIT
 
 for target in "$@"; do
@@ -183,7 +210,9 @@ for target in "$@"; do
         # Debian 12, and Ubuntu 24.04 in the place of Ubuntu itself and of what NVIDIA builds on it.
         cpu) stand_in "$(base CPU_BASE)" bookworm ;;
         rtx) stand_in "$(base RTX_BASE)" noble ;;
-        gpu) stand_in "$(base TENSORRT_BASE)" noble hollow_tensorrt; stand_in "$(base GPU_BASE)" noble ;;
+        gpu)
+            stand_in "$(base TENSORRT_BASE)" noble hollow_tensorrt
+            stand_in "$(base GPU_BASE)" noble ;;
         # One of its own: buildah 1.28 mounts nothing from a build stage that it found whole in its
         # cache.
         deepstream) stand_in "$(base DEEPSTREAM_BASE)" noble hollow_deepstream ;;
@@ -192,7 +221,8 @@ for target in "$@"; do
     build "$target"
     container=$(b from --pull-never "vehiclecount:$target")
     mounted=$(b mount "$container")
-    environment_of_image=$(config "$target" 'range .Docker.Config.Env}}{{println .}}{{end' | sed '/^$/d')
+    environment_of_image=$(config "$target" 'range .Docker.Config.Env}}{{println .}}{{end' |
+        sed '/^$/d')
     results=$roots/buildah/results-$target
     rm -rf "$results"
     install -d -o 10001 -g 10001 "$results"

@@ -47,27 +47,33 @@ CONTROL
     sed -i '/^\(Recommends\|Depends\): $/d' "$folder/DEBIAN/control"
     # The same files make the same package, byte for byte.
     SOURCE_DATE_EPOCH=$(git -C "$root" log -1 --format=%ct 2>/dev/null || echo 0) \
-        dpkg-deb --root-owner-group "-Z${PACKAGE_COMPRESSION:-xz}" --build "$folder" "$out/${name}_${full}_$arch.deb"
+        dpkg-deb --root-owner-group "-Z${PACKAGE_COMPRESSION:-xz}" --build "$folder" \
+        "$out/${name}_${full}_$arch.deb"
 }
 
 # libraries FILE...: the packages that have the libraries which these need.
 libraries() {
     mkdir -p "$work/shlibs/debian"
-    printf 'Source: vehiclecount\nPackage: vehiclecount\nArchitecture: any\n' >"$work/shlibs/debian/control"
+    printf 'Source: vehiclecount\nPackage: vehiclecount\nArchitecture: any\n' \
+        >"$work/shlibs/debian/control"
     (cd "$work/shlibs" && dpkg-shlibdeps -O "${@/#/-e}" 2>/dev/null) | sed 's/^shlibs:Depends=//'
 }
 
 plugin=$work/vehiclecount
-meson setup "$work/build" "$root" --prefix=/usr --libdir="lib/$multiarch" --buildtype=release -Dcargo-target-dir="$target" "$@"
+meson setup "$work/build" "$root" --prefix=/usr --libdir="lib/$multiarch" --buildtype=release \
+    -Dcargo-target-dir="$target" "$@"
 DESTDIR=$plugin meson install -C "$work/build"
-strip --strip-unneeded "$plugin/usr/lib/$multiarch/gstreamer-1.0/libgstvehiclecount.so" "$plugin/usr/bin/vehicle-count"
+strip --strip-unneeded "$plugin/usr/lib/$multiarch/gstreamer-1.0/libgstvehiclecount.so" \
+    "$plugin/usr/bin/vehicle-count"
 gzip -9n "$plugin/usr/share/man/man1/vehicle-count.1"
 install -Dm 644 "$root/CHANGELOG.md" "$plugin/usr/share/doc/vehiclecount/CHANGELOG.md"
 gzip -9n "$plugin/usr/share/doc/vehiclecount/CHANGELOG.md"
 # Not in /usr/share/doc, which many images leave out.
 mkdir -p "$plugin/usr/share/vehiclecount/sbom"
-(cd "$root" && python3 packaging/sbom.py crates vehiclecount "$full") >"$plugin/usr/share/vehiclecount/sbom/vehiclecount.cdx.json"
-needed=$(libraries "$plugin/usr/lib/$multiarch/gstreamer-1.0/libgstvehiclecount.so" "$plugin/usr/bin/vehicle-count")
+(cd "$root" && python3 packaging/sbom.py crates vehiclecount \
+    "$full") >"$plugin/usr/share/vehiclecount/sbom/vehiclecount.cdx.json"
+needed=$(libraries "$plugin/usr/lib/$multiarch/gstreamer-1.0/libgstvehiclecount.so" \
+    "$plugin/usr/bin/vehicle-count")
 pack vehiclecount \
     "$needed, gstreamer1.0-plugins-base, gstreamer1.0-plugins-good, gstreamer1.0-plugins-bad, gstreamer1.0-libav" \
     "vehiclecount-engines-cpu, gstreamer1.0-plugins-ugly, gstreamer1.0-tools, fonts-dejavu-core" \
@@ -83,7 +89,8 @@ mkdir -p "$engines/usr/lib/vehiclecount" "$engines/usr/share/vehiclecount/sbom"
 "$root/tools/runtime.sh" "$work/runtime"
 cp -a "$work/runtime/openvino" "$work/runtime/onnxruntime" "$engines/usr/lib/vehiclecount/"
 find "$engines" -type f -exec chmod 644 {} +
-(cd "$root" && python3 packaging/sbom.py wheels vehiclecount-engines-cpu "$full" "$work/runtime") >"$engines/usr/share/vehiclecount/sbom/vehiclecount-engines-cpu.cdx.json"
+(cd "$root" && python3 packaging/sbom.py wheels vehiclecount-engines-cpu "$full" \
+    "$work/runtime") >"$engines/usr/share/vehiclecount/sbom/vehiclecount-engines-cpu.cdx.json"
 pack vehiclecount-engines-cpu "libc6, libgcc-s1, libstdc++6" "" \
     "OpenVINO and ONNX Runtime for vehiclecount" \
     "The libraries that vehiclecount counts with on a processor, in the versions

@@ -32,16 +32,19 @@ fresh_root() {
                 ;;
             *) how=("$suite" "$folder" "$(mirror_of Debian)" /usr/share/debootstrap/scripts/sid) ;;
         esac
-        debootstrap --variant=minbase "${how[@]}" >"$roots/$suite.log" 2>&1 || { tail -n 5 "$roots/$suite.log"; return 1; }
+        debootstrap --variant=minbase "${how[@]}" >"$roots/$suite.log" 2>&1 ||
+            { tail -n 5 "$roots/$suite.log"; return 1; }
         rm -rf "$folder"/var/cache/apt/archives/*.deb
         # A root that is thrown away need not survive a power cut.
         echo force-unsafe-io >"$folder/etc/dpkg/dpkg.cfg.d/unsafe-io"
         local file
-        grep -ls Acquire /etc/apt/apt.conf.d/* | while read -r file; do cp "$file" "$folder/etc/apt/apt.conf.d/"; done
+        grep -ls Acquire /etc/apt/apt.conf.d/* |
+            while read -r file; do cp "$file" "$folder/etc/apt/apt.conf.d/"; done
         mkdir -p "$folder/etc/ssl/certs" "$folder/usr/local/share/ca-certificates"
         cp -L /etc/ssl/certs/ca-certificates.crt "$folder/etc/ssl/certs/"
         # Whatever installs certificates in the root finds ours among them.
-        awk -v folder="$folder/usr/local/share/ca-certificates" '/BEGIN CERT/ { file = sprintf("%s/host-%03d.crt", folder, ++n) } { print > file }' \
+        awk -v folder="$folder/usr/local/share/ca-certificates" \
+            '/BEGIN CERT/ { file = sprintf("%s/host-%03d.crt", folder, ++n) } { print > file }' \
             /etc/ssl/certs/ca-certificates.crt
         if [ -e /etc/pip.conf ]; then cp /etc/pip.conf "$folder/etc/"; fi
         tar -C "$folder" -cf "$tar.new" .
@@ -67,7 +70,8 @@ in_root() {
     # shellcheck disable=SC2016
     unshare --mount --pid --fork bash -c '
         folder=$1; mounts=$2; shift 2
-        mount -t proc proc "$folder/proc" && mount -t sysfs -o ro sysfs "$folder/sys" && mount --rbind /dev "$folder/dev" && eval "$mounts true" && cd / &&
+        mount -t proc proc "$folder/proc" && mount -t sysfs -o ro sysfs "$folder/sys" &&
+        mount --rbind /dev "$folder/dev" && eval "$mounts true" && cd / &&
         exec chroot "$folder" /usr/bin/env -i HOME=/root LANG=C.UTF-8 DEBIAN_FRONTEND=noninteractive \
             PATH=/root/.cargo/bin:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin "$@"' in_root "$folder" "${mounts[*]}" "$@"
 }

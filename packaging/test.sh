@@ -9,7 +9,8 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=roots.sh
 . "$(dirname "${BASH_SOURCE[0]}")/roots.sh"
 trap 'echo "packaging/test.sh: failed in line $LINENO" >&2' ERR
-[ "$(id -u)" = 0 ] || { echo "packaging/test.sh: roots are made by root: run it with sudo" >&2; exit 1; }
+[ "$(id -u)" = 0 ] ||
+    { echo "packaging/test.sh: roots are made by root: run it with sudo" >&2; exit 1; }
 "$source_tree/tools/setup.sh" debootstrap
 cargo_home=${CARGO_HOME:-$HOME/.cargo} rustup_home=${RUSTUP_HOME:-$HOME/.rustup}
 python=$source_tree/.runtime/lint/bin/python
@@ -24,8 +25,10 @@ for suite in "$@"; do
     mkdir -p "$roots/$suite-target" "$roots/$suite-runtime" "$out"
     # The Rust of this machine, the sources as they are, a .runtime/ of its own; what cargo builds
     # is kept.
-    there=(in_root "$build" --bind "$source_tree" /src --bind "$roots/$suite-runtime" /src/.runtime --bind "$cargo_home" /root/.cargo
-        --bind "$rustup_home" /root/.rustup --bind "$roots/$suite-target" /target --bind "$out" /packages
+    there=(in_root "$build" --bind "$source_tree" /src \
+        --bind "$roots/$suite-runtime" /src/.runtime --bind "$cargo_home" /root/.cargo
+        --bind "$rustup_home" /root/.rustup --bind "$roots/$suite-target" /target \
+            --bind "$out" /packages
         env CARGO_TARGET_DIR=/target CARGO_TERM_COLOR=never PACKAGE_COMPRESSION=gzip)
 
     step "a newcomer's ./run demo"
@@ -42,18 +45,26 @@ for suite in "$@"; do
     quietly "${there[@]}" /src/packaging/build-deb.sh /packages
 
     feature=
-    if "${there[@]}" pkg-config --exists 'gstreamer-analytics-1.0 >= 1.24'; then feature=analytics; fi
-    if "${there[@]}" pkg-config --exists 'gstreamer-analytics-1.0 >= 1.26'; then feature=analytics-tensors; fi
+    if "${there[@]}" pkg-config --exists 'gstreamer-analytics-1.0 >= 1.24'; then
+        feature=analytics
+    fi
+    if "${there[@]}" pkg-config --exists 'gstreamer-analytics-1.0 >= 1.26'; then
+        feature=analytics-tensors
+    fi
     if [ -n "$feature" ]; then
         # With the command beside it: then most of what the packages were built of is taken as it
         # is.
-        plugin=(--locked --release --manifest-path /src/Cargo.toml -p gst-plugin-vehiclecount -p vehicle-count
+        plugin=(--locked --release --manifest-path /src/Cargo.toml -p gst-plugin-vehiclecount \
+            -p vehicle-count
             --features "gst-plugin-vehiclecount/$feature")
         step "the feature $feature: its tests"
         tests=(--lib --test analytics)
         # All that touches metadata, and clippy, once.
-        if [ "$feature" = analytics-tensors ]; then tests+=(--test counter --test downstream --test languages); fi
-        quietly "${there[@]}" env G_DEBUG=fatal-warnings VEHICLECOUNT_REQUIRE_ENGINES=openvino,onnxruntime VEHICLECOUNT_RUNTIME=/src/.runtime \
+        if [ "$feature" = analytics-tensors ]; then
+            tests+=(--test counter --test downstream --test languages)
+        fi
+        quietly "${there[@]}" env G_DEBUG=fatal-warnings \
+            VEHICLECOUNT_REQUIRE_ENGINES=openvino,onnxruntime VEHICLECOUNT_RUNTIME=/src/.runtime \
             GST_PLUGIN_PATH=/target/release cargo test "${plugin[@]}" "${tests[@]}"
         grep -E '^test .*analytics|^test result' "$roots/$suite.log"
         if [ "$feature" = analytics-tensors ]; then
@@ -70,17 +81,21 @@ for suite in "$@"; do
     user=("${here[@]}" setpriv --reuid=nobody --regid=nogroup --clear-groups env HOME=/tmp)
     step "what the lists in the packages name"
     "$python" "$source_tree/packaging/check-sbom.py" gstreamer mobilenetv3-large-int8.onnx onetbb \
-        "openvino@$(sed -n 's/^OPENVINO=//p' "$source_tree/tools/runtime.sh")" "onnxruntime@$(sed -n 's/^ONNXRUNTIME=//p' "$source_tree/tools/runtime.sh")" \
+        "openvino@$(sed -n 's/^OPENVINO=//p' "$source_tree/tools/runtime.sh")" \
+        "onnxruntime@$(sed -n 's/^ONNXRUNTIME=//p' "$source_tree/tools/runtime.sh")" \
         -- "$fresh"/usr/share/vehiclecount/sbom/*.json
     step "GStreamer there, and the plugin in it"
     "${user[@]}" gst-inspect-1.0 --version | head -n 1
     "${user[@]}" gst-inspect-1.0 vehiclecounter >"$fresh/inspect.txt"
     grep Filename "$fresh/inspect.txt"
     step "it counts"
-    "${user[@]}" gst-launch-1.0 -q vehicletestsrc num-buffers=10 ! vehiclecounter ! vehiclecountpublish location=/tmp/counts.jsonl ! fakesink
+    "${user[@]}" gst-launch-1.0 -q vehicletestsrc num-buffers=10 ! vehiclecounter \
+        ! vehiclecountpublish location=/tmp/counts.jsonl ! fakesink
     head -n 1 "$fresh/tmp/counts.jsonl"
     [ "$(grep -c '"engine":"openvino".*' "$fresh/tmp/counts.jsonl")" = 10 ]
-    "${user[@]}" gst-launch-1.0 -q vehicletestsrc num-buffers=2 ! vehiclecounter engine=onnxruntime ! vehiclecountpublish location=/tmp/onnx.jsonl ! fakesink
+    "${user[@]}" gst-launch-1.0 -q vehicletestsrc num-buffers=2 \
+        ! vehiclecounter engine=onnxruntime ! vehiclecountpublish location=/tmp/onnx.jsonl \
+        ! fakesink
     [ "$(grep -c '"engine":"onnxruntime"' "$fresh/tmp/onnx.jsonl")" = 2 ]
     "${user[@]}" vehicle-count doctor >"$fresh/doctor.txt" || { cat "$fresh/doctor.txt"; exit 1; }
     grep "other programs find vehiclecounter" "$fresh/doctor.txt"

@@ -3,11 +3,14 @@
 # decoded.
 root=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 for build in "${CARGO_TARGET_DIR:-$root/target}"/{release,debug}; do
-    if [ -z "${GST_PLUGIN_PATH:-}" ] && [ -e "$build/libgstvehiclecount.so" ]; then export GST_PLUGIN_PATH=$build; fi
+    if [ -z "${GST_PLUGIN_PATH:-}" ] && [ -e "$build/libgstvehiclecount.so" ]; then
+        export GST_PLUGIN_PATH=$build
+    fi
 done
 # Installed scripts leave it to the plugin where its libraries and models are.
 if [ -d "$root/engines/models" ]; then
-    export VEHICLECOUNT_RUNTIME=${VEHICLECOUNT_RUNTIME:-$root/.runtime} VEHICLECOUNT_MODELS=${VEHICLECOUNT_MODELS:-$root/engines/models}
+    export VEHICLECOUNT_RUNTIME=${VEHICLECOUNT_RUNTIME:-$root/.runtime} \
+        VEHICLECOUNT_MODELS=${VEHICLECOUNT_MODELS:-$root/engines/models}
 fi
 
 # Pictures with a rotation tag are counted upright.

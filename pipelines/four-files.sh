@@ -10,9 +10,12 @@ branches=() counts=$(path "${COUNTS:-counts.jsonl}")
 for index in 0 1 2 3; do
     clip=${*:index+1:1}
     # shellcheck disable=SC2206
-    branches+=(filesrc location="$(path "$clip")" ! decodebin ! "${upright[@]}" ! queue ! c.sink_$index
-        c.src_$index ! vehiclecountpublish location="$counts" ! vehiclecountoverlay ! queue ! ${SHOW:-videoconvert ! autovideosink})
+    branches+=(filesrc location="$(path "$clip")" ! decodebin ! "${upright[@]}" ! queue \
+        ! c.sink_$index
+        c.src_$index ! vehiclecountpublish location="$counts" ! vehiclecountoverlay ! queue \
+            ! ${SHOW:-videoconvert ! autovideosink})
 done
 # shellcheck disable=SC2086
 exec gst-launch-1.0 -q vehiclecounter name=c $counter \
-    sink_0::camera-id=camera-0 sink_1::camera-id=camera-1 sink_2::camera-id=camera-2 sink_3::camera-id=camera-3 "${branches[@]}"
+    sink_0::camera-id=camera-0 sink_1::camera-id=camera-1 sink_2::camera-id=camera-2 \
+    sink_3::camera-id=camera-3 "${branches[@]}"

@@ -28,7 +28,8 @@ lines() {
 }
 
 for index in 0 1 2 3; do
-    gst-launch-1.0 -q vehicletestsrc seed="$index" num-buffers=20 ! video/x-raw,format=I420,width=320,height=180 \
+    gst-launch-1.0 -q vehicletestsrc seed="$index" num-buffers=20 \
+        ! video/x-raw,format=I420,width=320,height=180 \
         ! x264enc speed-preset=ultrafast ! mp4mux ! filesink location="clip-$index.mp4"
 done
 
@@ -42,10 +43,14 @@ clip() { gst-launch-1.0 -q vehicletestsrc num-buffers=20 ! "$@"; }
 turned='a "quoted" \ name! with $(signs) '
 cp clip-0.mp4 "$turned"
 # The matrix of the video track's header: clockwise by 90 degrees.
-header=$(grep --only-matching --byte-offset --text --max-count=1 tkhd "$turned" | head -n 1 | cut -d : -f 1)
-printf '\0\0\0\0\0\1\0\0\0\0\0\0\377\377\0\0\0\0\0\0' | dd of="$turned" bs=1 seek=$((header + 44)) conv=notrunc status=none
-clip video/x-raw,format=I420,width=321,height=179 ! jpegenc ! matroskamux ! filesink location=odd.mkv
-clip video/x-raw,format=I420,width=320,height=180 ! interlace field-pattern=1:1 ! x264enc interlaced=true \
+header=$(grep --only-matching --byte-offset --text --max-count=1 tkhd "$turned" | head -n 1 |
+    cut -d : -f 1)
+printf '\0\0\0\0\0\1\0\0\0\0\0\0\377\377\0\0\0\0\0\0' |
+    dd of="$turned" bs=1 seek=$((header + 44)) conv=notrunc status=none
+clip video/x-raw,format=I420,width=321,height=179 ! jpegenc ! matroskamux \
+    ! filesink location=odd.mkv
+clip video/x-raw,format=I420,width=320,height=180 ! interlace field-pattern=1:1 \
+    ! x264enc interlaced=true \
     speed-preset=ultrafast ! h264parse ! mpegtsmux ! filesink location=interlaced.ts
 clip video/x-raw,format=I420,width=320,height=180 ! capssetter caps=video/x-raw,framerate=0/1 \
     ! x264enc speed-preset=ultrafast ! matroskamux ! filesink location=rateless.mkv
@@ -58,7 +63,8 @@ for kind in "$turned" odd.mkv interlaced.ts rateless.mkv; do
 done
 cp "$turned-annotated.mp4" upright.mp4
 [ "$(gst-launch-1.0 -v filesrc location=upright.mp4 ! decodebin ! fakesink | grep -c 'width=(int)180, height=(int)320')" -ge 1 ]
-COUNTS='counts "of kinds".jsonl' bounded "$here/four-files.sh" "$turned" odd.mkv interlaced.ts rateless.mkv
+COUNTS='counts "of kinds".jsonl' bounded "$here/four-files.sh" \
+    "$turned" odd.mkv interlaced.ts rateless.mkv
 lines 'counts "of kinds".jsonl' 70
 step four-files.sh
 COUNTS=four.jsonl bounded "$here/four-files.sh" clip-0.mp4 clip-1.mp4 clip-2.mp4 clip-3.mp4
@@ -67,7 +73,9 @@ for index in 0 1 2 3; do [ "$(grep -c "\"camera\":\"camera-$index\"" four.jsonl)
 step webcam.sh
 VIDEO_SOURCE="vehicletestsrc num-buffers=60" bounded "$here/webcam.sh" >webcam.jsonl
 lines webcam.jsonl 2
-if bounded "$here/webcam.sh" /dev/video-that-is-not-there 2>missing.txt; then echo "a camera that is not there is counted on"; exit 1; fi
+if bounded "$here/webcam.sh" /dev/video-that-is-not-there 2>missing.txt; then
+    echo "a camera that is not there is counted on"; exit 1
+fi
 grep -q "no camera /dev/video-that-is-not-there" missing.txt
 step file-to-mp4.sh
 bounded "$here/file-to-mp4.sh" clip-0.mp4 annotated.mp4
@@ -83,6 +91,7 @@ done
 COUNTS=rtsp.jsonl SECONDS_TO_RUN=12 bounded "$here/four-rtsp.sh" "${urls[@]}"
 lines rtsp.jsonl 4
 step vehicle-count demo --rtsp
-bounded "$command" demo --rtsp "${urls[@]:0:2}" --duration 10 --segment 4 --every 500 --out demo >/dev/null
+bounded "$command" demo --rtsp "${urls[@]:0:2}" --duration 10 --segment 4 --every 500 --out demo \
+    >/dev/null
 lines demo/demo.jsonl 4
 [ "$(find demo -name 'demo-*.mp4' -size +1k | wc -l)" -ge 2 ]

@@ -14,5 +14,6 @@ if [ -z "${VIDEO_SOURCE:-}" ] && [ ! -e "$camera" ]; then
     exit 1
 fi
 # shellcheck disable=SC2086
-exec gst-launch-1.0 -q ${VIDEO_SOURCE:-v4l2src device=$camera} ! videoconvert ! vehiclecounter $counter \
+exec gst-launch-1.0 -q ${VIDEO_SOURCE:-v4l2src device=$camera} ! videoconvert \
+    ! vehiclecounter $counter \
     ! vehiclecountpublish every=1000 ! vehiclecountoverlay ! $show

@@ -11,14 +11,16 @@ trap 'echo "tests/install.sh: failed in line $LINENO" >&2' ERR
 step() { printf '  %s\n' "$*"; }
 
 step "meson setup, install"
-meson setup "$folder/build" "$root" --prefix="$folder/usr" --buildtype=debug -Danalytics=disabled -Dcargo-target-dir="$target" >"$folder/log" \
+meson setup "$folder/build" "$root" --prefix="$folder/usr" --buildtype=debug -Danalytics=disabled \
+    -Dcargo-target-dir="$target" >"$folder/log" \
     || { cat "$folder/log"; exit 1; }
 meson install -C "$folder/build" >"$folder/log" 2>&1 || { cat "$folder/log"; exit 1; }
 
 step "every file is where others look for it"
 pkgconfig=$(dirname "$(find "$folder/usr" -name vehiclecount.pc)")
 plugins=$(PKG_CONFIG_PATH=$pkgconfig pkg-config --variable=pluginsdir vehiclecount)
-for file in "$plugins/libgstvehiclecount.so" "$folder"/usr/{bin/vehicle-count,include/vehiclecount/vehiclecount-meta.h} \
+for file in "$plugins/libgstvehiclecount.so" \
+    "$folder"/usr/{bin/vehicle-count,include/vehiclecount/vehiclecount-meta.h} \
     "$folder"/usr/share/{man/man1/vehicle-count.1,bash-completion/completions/vehicle-count.bash,zsh/site-functions/_vehicle-count} \
     "$folder"/usr/share/{fish/vendor_completions.d/vehicle-count.fish,vehiclecount/models/mobilenetv3-large.json,vehiclecount/pipelines/one-file.sh}; do
     [ -s "$file" ] || { echo "$file is missing"; exit 1; }
@@ -29,28 +31,38 @@ done
 # their own.
 cd "$folder"
 unset VEHICLECOUNT_MODELS G_DEBUG
-export VEHICLECOUNT_RUNTIME=$runtime GST_PLUGIN_PATH=$plugins GST_REGISTRY=$folder/registry.bin PATH=$folder/usr/bin:$PATH
+export VEHICLECOUNT_RUNTIME=$runtime GST_PLUGIN_PATH=$plugins \
+    GST_REGISTRY=$folder/registry.bin PATH=$folder/usr/bin:$PATH
 
 step "gst-inspect-1.0"
 gst-inspect-1.0 vehiclecounter >inspect.txt
 grep -q "Filename *$plugins/libgstvehiclecount.so" inspect.txt
 step "a pipeline counts with the installed model"
-gst-launch-1.0 -q vehicletestsrc num-buffers=4 ! video/x-raw,format=I420,width=320,height=180 ! vehiclecounter input-size=256x256 \
+gst-launch-1.0 -q vehicletestsrc num-buffers=4 ! video/x-raw,format=I420,width=320,height=180 \
+    ! vehiclecounter input-size=256x256 \
     ! vehiclecountpublish location=counts.jsonl ! fakesink
 [ "$(grep -c '"model":"mobilenetv3-large"' counts.jsonl)" = 4 ]
 step "a ready script counts a file"
-gst-launch-1.0 -q vehicletestsrc num-buffers=10 ! video/x-raw,format=I420,width=320,height=180 ! x264enc ! mp4mux ! filesink location=clip.mp4
-SHOW="fakesink sync=false" COUNTER="input-size=256x256" usr/share/vehiclecount/pipelines/one-file.sh clip.mp4 >one.jsonl
+gst-launch-1.0 -q vehicletestsrc num-buffers=10 ! video/x-raw,format=I420,width=320,height=180 \
+    ! x264enc ! mp4mux ! filesink location=clip.mp4
+SHOW="fakesink sync=false" COUNTER="input-size=256x256" \
+    usr/share/vehiclecount/pipelines/one-file.sh clip.mp4 >one.jsonl
 [ "$(grep -c '"count":[0-9]' one.jsonl)" = 10 ]
 step "a C program finds header and flags through pkg-config"
 # shellcheck disable=SC2046
-PKG_CONFIG_PATH=$pkgconfig cc usr/share/vehiclecount/examples/print-counts.c -o print-counts $(PKG_CONFIG_PATH=$pkgconfig pkg-config --cflags --libs vehiclecount)
-./print-counts "vehicletestsrc num-buffers=3 ! vehiclecounter engine=scripted ! fakesink name=out" >c.txt 2>&1 || { cat c.txt; exit 1; }
+PKG_CONFIG_PATH=$pkgconfig cc usr/share/vehiclecount/examples/print-counts.c \
+    -o print-counts $(PKG_CONFIG_PATH=$pkgconfig pkg-config --cflags --libs vehiclecount)
+./print-counts "vehicletestsrc num-buffers=3 ! vehiclecounter engine=scripted ! fakesink name=out" \
+    >c.txt 2>&1 || { cat c.txt; exit 1; }
 step "the manual page is sound, and knows every subcommand"
 groff -man -Tutf8 -ww -z usr/share/man/man1/vehicle-count.1 2>&1 | tee warnings
 [ ! -s warnings ]
-vehicle-count help | sed -n '/^Commands:/,/^$/s/^  \([a-z]\+\) .*/\1/p' | grep -v '^help$' >subcommands
-while read -r subcommand; do grep -qi "^.SH \"VEHICLE.-COUNT $subcommand\"" usr/share/man/man1/vehicle-count.1 || { echo "no word of $subcommand"; exit 1; }; done <subcommands
+vehicle-count help | sed -n '/^Commands:/,/^$/s/^  \([a-z]\+\) .*/\1/p' |
+    grep -v '^help$' >subcommands
+while read -r subcommand; do
+    grep -qi "^.SH \"VEHICLE.-COUNT $subcommand\"" usr/share/man/man1/vehicle-count.1 ||
+        { echo "no word of $subcommand"; exit 1; }
+done <subcommands
 step "bash completes the subcommands"
 cat >complete.sh <<'BASH'
 . usr/share/bash-completion/completions/vehicle-count.bash
@@ -68,7 +80,8 @@ echo 'ID=debian' >image/etc/os-release
 for package in plain prose silent; do
     printf 'Package: %s\nStatus: install ok installed\nMaintainer: nobody\nArchitecture: all\nVersion: 1:2.0+b1\nDescription: none\n\n' "$package"
 done >image/var/lib/dpkg/status
-printf 'Files: *\nLicense: Expat\n\nFiles: x\nLicense: GPL-2+ or "other" one\n text\n' >image/usr/share/doc/plain/copyright
+printf 'Files: *\nLicense: Expat\n\nFiles: x\nLicense: GPL-2+ or "other" one\n text\n' \
+    >image/usr/share/doc/plain/copyright
 echo 'The text lies in /usr/share/common-licenses/LGPL-2.1.' >image/usr/share/doc/prose/copyright
 touch image/usr/lib/vehiclecount/tensorrt/libnvinfer.so.10{,.13.3}
 echo 1.7.1 >image/usr/lib/vehiclecount/tensorrt-rtx/VERSION

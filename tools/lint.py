@@ -45,21 +45,53 @@ def compose():
 
 WIDTH = 100
 PROSE = {".md": r"", ".rs": r"\s*//[/!]?", ".py": r"\s*#", ".sh": r"\s*#", ".toml": r"\s*#"}
-# What cannot be broken: addresses, commands and code, table rows, headings and images of Markdown.
+CODE = {".rs", ".py", ".sh", ".c", ".h", ".cpp", ".cu", ".build"}
+# In code, a text in quotes or a word that alone takes half a line stays in one piece.
+LITERAL = re.compile(r"""(["'`])(?:\\.|(?!\1).){50,}\1?|\S{50,}|r#".{50,}""")
+# In prose, what cannot be broken: addresses, commands and code, table rows, headings and images.
 WHOLE = re.compile(r"https?://|`[^`]{60,}`|^[/!#]*( {4}|\s*(\||#+ |!\[|\[!))")
 
 
+def texts(suffix, lines):
+    """The numbers of the lines that continue a text of several lines: JSON, SQL, a pipeline."""
+    end = None
+    for number, line in enumerate(lines, 1):
+        # Quotes that a text has in it, and whole texts, begin none.
+        bare = re.sub(r'r#".*?"#|\\"|\'"\'|(?<!:)//.*', "", line) if suffix == ".rs" else line
+        if end:
+            yield number
+            end = None if re.search(end, bare) else end
+        elif suffix == ".rs" and 'r#"' in bare:
+            yield number
+            end = '"#'
+        elif suffix == ".rs" and bare.count('"') % 2:
+            end = '"'
+        elif suffix == ".py" and line.count('"""') == 1:
+            end = '"""'
+        elif suffix == ".sh" and (word := re.search(r"<<-?\s*['\"]?(\w+)", line)):
+            end = rf"^\s*{word[1]}$"
+
+
 def widths():
-    """Comments and documents that are wider than `WIDTH` columns. rustfmt and ruff see to code."""
+    """Lines that are wider than `WIDTH` columns: documents, comments and code."""
     listed = subprocess.check_output(["git", "ls-files", "-z"], cwd=ROOT, text=True)
     for name in filter(None, listed.split("\0")):
-        begins = PROSE.get(pathlib.Path(name).suffix)
-        if begins is None or not (ROOT / name).is_file():
+        path = ROOT / name
+        suffix = ".sh" if name == "run" else path.suffix
+        begins = PROSE.get(suffix, "(?!)")
+        if suffix not in PROSE.keys() | CODE or not path.is_file():
             continue
         fence = False
-        for number, line in enumerate((ROOT / name).read_text().splitlines(), 1):
+        lines = path.read_text().splitlines()
+        inside = set(texts(suffix, lines)) if suffix in CODE else ()
+        for number, line in enumerate(lines, 1):
             prose = re.match(begins, line)
-            if not prose or len(line) <= WIDTH and not line.lstrip("/! ").startswith("```"):
+            if not prose:
+                whole = number in inside or suffix not in CODE or LITERAL.search(line)
+                if len(line) > WIDTH and not whole:
+                    yield f"{name}:{number}: {len(line)} columns; break it at {WIDTH}"
+                continue
+            if len(line) <= WIDTH and not line.lstrip("/! ").startswith("```"):
                 continue
             if line.lstrip("/! ").startswith("```"):
                 fence = not fence

@@ -7,7 +7,8 @@ shift 5
 flags=()
 [ "$profile" = debug ] || flags+=(--release)
 [ -z "$features" ] || flags+=(--features "$features")
-"$cargo" build --locked --manifest-path "$source/Cargo.toml" --target-dir "$target" -p gst-plugin-vehiclecount -p vehicle-count "${flags[@]}"
+"$cargo" build --locked --manifest-path "$source/Cargo.toml" --target-dir "$target" \
+    -p gst-plugin-vehiclecount -p vehicle-count "${flags[@]}"
 install -m 644 "$target/$profile/libgstvehiclecount.so" "$1"
 install -m 755 "$target/$profile/vehicle-count" "$2"
 "$target/$profile/vehicle-count" manual man >"$3"

@@ -25,8 +25,10 @@ grep -v '^#' "$root/tools/nvrtc.txt" | while read -r requirement; do
     echo "nvrtc: fetching $version"
     work=$(mktemp -d "$runtime/.fetch.XXXXXX")
     echo "$requirement" >"$work/requirement.txt"
-    "$python" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: --platform manylinux1_x86_64 \
-        --platform manylinux2010_x86_64 --require-hashes --requirement "$work/requirement.txt" --dest "$work"
+    "$python" -m pip --disable-pip-version-check download --quiet --no-deps --only-binary=:all: \
+        --platform manylinux1_x86_64 \
+        --platform manylinux2010_x86_64 --require-hashes --requirement "$work/requirement.txt" \
+        --dest "$work"
     "$python" - "$work" <<'PYTHON'
 import pathlib, sys, zipfile
 

@@ -49,7 +49,8 @@ fetch() {
     local platforms=()
     for glibc in 17 27 28 34 35; do platforms+=(--platform "manylinux_2_${glibc}_$(uname -m)"); done
     platforms+=(--platform "manylinux2014_$(uname -m)")
-    pip download --quiet --no-deps --only-binary=:all: --python-version "$PYTHON" --implementation cp "${platforms[@]}" \
+    pip download --quiet --no-deps --only-binary=:all: --python-version "$PYTHON" \
+        --implementation cp "${platforms[@]}" \
         --require-hashes --requirement "$root/tools/runtime-$package.txt" --dest "$work"
     python3 - "$work" "$inner" <<'PYTHON'
 import pathlib, sys, zipfile
@@ -69,7 +70,8 @@ with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
             (work / "lib" / "licences" / path.name).write_bytes(wheel.read(name))
 PYTHON
     # The wheels have versioned names alone; libraries are opened by their plain ones.
-    (cd "$work/lib" && for file in lib"${package//-/_}"*.so.*; do [ ! -e "$file" ] || [ -e "${file%%.so.*}.so" ] || ln -s "$file" "${file%%.so.*}.so"; done)
+    (cd "$work/lib" && for file in lib"${package//-/_}"*.so.*; do [ ! -e "$file" ] ||
+        [ -e "${file%%.so.*}.so" ] || ln -s "$file" "${file%%.so.*}.so"; done)
     echo "$version" >"$work/lib/VERSION"
     rm -rf "$target"
     mv "$work/lib" "$target"

@@ -63,15 +63,18 @@ fn golden_model(
     let mut manifest: Value = serde_json::from_str(&text).expect("the fixture is JSON");
     let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     let file = json!({
-        "file": "small.onnx", "precision": precision, "sha256": digest, "engines": ["openvino", "onnxruntime"],
+        "file": "small.onnx", "precision": precision, "sha256": digest,
+        "engines": ["openvino", "onnxruntime"],
     });
     manifest["files"] = json!([file]);
     manifest["golden"] = json!({
-        "picture": "golden.png", "density": "density.json", "width": SIZE.width, "height": SIZE.height,
+        "picture": "golden.png", "density": "density.json",
+        "width": SIZE.width, "height": SIZE.height,
         "files": { "small.onnx": { "count": expected, "tolerance": expected * 0.02 } },
     });
     let rows: Vec<_> = density.chunks(SIZE.width / 8).collect();
-    let cells = json!({ "files": { "small.onnx": { "cell-tolerance": 0.05 * expected / 96.0, "density": rows } } });
+    let density = json!({ "cell-tolerance": 0.05 * expected / 96.0, "density": rows });
+    let cells = json!({ "files": { "small.onnx": density } });
     fs::write(folder.path().join("density.json"), cells.to_string())
         .expect("the folder can be written");
     fs::write(folder.path().join("small.onnx"), bytes).expect("the folder can be written");
@@ -299,7 +302,9 @@ fn auto_passes_a_broken_file_over_and_says_why() {
         serde_json::from_str(&fs::read_to_string(&path).expect("a file")).expect("JSON");
     manifest["files"][0]["engines"] = json!(["openvino"]);
     let files = manifest["files"].as_array_mut().expect("a list");
-    files.push(json!({ "file": "sound.onnx", "precision": "int8", "sha256": digest, "engines": ["onnxruntime"] }));
+    files.push(json!({
+        "file": "sound.onnx", "precision": "int8", "sha256": digest, "engines": ["onnxruntime"],
+    }));
     fs::write(&path, manifest.to_string()).expect("the folder can be written");
     let model = model(&path);
     if kinds().any(|kind| {

@@ -436,7 +436,9 @@ fn golden_request(folder: &Path, files: &[&str], count: f64) -> EngineRequest {
         .iter()
         .map(|file| (file.to_string(), serde_json::json!({ "count": count, "tolerance": 0.5 })))
         .collect();
-    manifest["golden"] = serde_json::json!({ "picture": "golden.png", "width": 256, "height": 128, "files": expected });
+    manifest["golden"] = serde_json::json!({
+        "picture": "golden.png", "width": 256, "height": 128, "files": expected,
+    });
     let path = folder.join("tiny.json");
     std::fs::write(&path, manifest.to_string()).unwrap();
     let picture = std::fs::File::create(folder.join("golden.png")).unwrap();

@@ -5,4 +5,5 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 exec gst-launch-1.0 -e "${mux[@]}" ! nvinfer "config-file-path=$infer" "batch-size=$#" \
-    ! vehiclecounternvmm source=tensor-meta "config-file-path=$here/sources.txt" osd-mode=counts ! "${tiles[@]}" ! "${show[@]}" "${sources[@]}"
+    ! vehiclecounternvmm source=tensor-meta "config-file-path=$here/sources.txt" osd-mode=counts \
+    ! "${tiles[@]}" ! "${show[@]}" "${sources[@]}"

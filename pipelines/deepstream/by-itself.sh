@@ -5,5 +5,6 @@ set -euo pipefail
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 exec gst-launch-1.0 -e "${mux[@]}" "nvbuf-memory-type=${MEMORY:-3}" \
-    ! vehiclecounternvmm source=engine "engine=${ENGINE:-auto}" "config-file-path=$here/sources.txt" osd-mode=counts \
+    ! vehiclecounternvmm source=engine "engine=${ENGINE:-auto}" \
+    "config-file-path=$here/sources.txt" osd-mode=counts \
     ! "${tiles[@]}" ! "${show[@]}" "${sources[@]}"

@@ -116,8 +116,10 @@ fn write_picture(options: &Options, size: Option<(usize, usize)>, number: u64) -
     });
     let boxes: Vec<_> = boxes.collect();
     Ok(json!({
-        "file": format!("images/{name}"), "width": width, "height": height, "boxes": boxes, "count": boxes.len(),
-        "scene": format!("synth_{}_{}", viewpoint.name(), weather.name()), "kind": viewpoint.name(), "split": options.split,
+        "file": format!("images/{name}"), "width": width, "height": height,
+        "boxes": boxes, "count": boxes.len(),
+        "scene": format!("synth_{}_{}", viewpoint.name(), weather.name()),
+        "kind": viewpoint.name(), "split": options.split,
         "source": "synthetic", "licence": "Apache-2.0",
     })
     .to_string())

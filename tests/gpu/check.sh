@@ -40,7 +40,8 @@ fi
 VEHICLECOUNT_CACHE=${VEHICLECOUNT_CACHE:-$(mktemp -d)}
 export VEHICLECOUNT_CACHE
 
-card=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1 | tr -c 'A-Za-z0-9\n' '-' | tr '[:upper:]' '[:lower:]' || true)
+card=$(nvidia-smi --query-gpu=name --format=csv,noheader 2>/dev/null | head -n 1 |
+    tr -c 'A-Za-z0-9\n' '-' | tr '[:upper:]' '[:lower:]' || true)
 name=$out/gpu-check-${card:-no-card}
 code=0
 "$program" --out "$name.json" "$@" || code=$?
@@ -50,13 +51,15 @@ say "$name.json"
 wheels=("$here"/*.whl)
 if [ -e "${wheels[0]}" ]; then
     if [ ! -d "$here/python" ]; then
-        python3 -m pip install --quiet --no-index --no-deps --target "$here/python" "${wheels[@]}" || say "pip does not install the wheels"
+        python3 -m pip install --quiet --no-index --no-deps --target "$here/python" "${wheels[@]}" \
+            || say "pip does not install the wheels"
     fi
     export PYTHONPATH=$here/python${PYTHONPATH:+:$PYTHONPATH}
 fi
 counted=no
 if why=$(python3 "$here/onnxruntime_cuda.py" --probe 2>&1); then
-    if python3 "$here/onnxruntime_cuda.py" "$VEHICLECOUNT_MODELS/mobilenetv3-large.onnx" >"$name-onnxruntime.json"; then
+    if python3 "$here/onnxruntime_cuda.py" "$VEHICLECOUNT_MODELS/mobilenetv3-large.onnx" \
+        >"$name-onnxruntime.json"; then
         counted=yes
     else
         code=1

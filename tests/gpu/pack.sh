@@ -31,8 +31,11 @@ done
 rm -f "$to"/*.part-* "$to"/*.whl "$to"/runtime.tar
 if [ -n "${TENSORRT:-}" ]; then
     # Links are followed once: a file for each name that is opened.
-    (cd "$TENSORRT" && find . -maxdepth 1 \( -name 'libnvinfer*.so.[0-9]*' -o -name 'libnvonnxparser*.so.[0-9]*' \) -print0) |
-        tar -C "$TENSORRT" --transform 's,^\.,runtime/tensorrt,' --null -T - -cf - | split -b 60M - "$to/runtime.tar.part-"
+    (cd "$TENSORRT" &&
+        find . -maxdepth 1 \( -name 'libnvinfer*.so.[0-9]*' -o \
+        -name 'libnvonnxparser*.so.[0-9]*' \) -print0) |
+        tar -C "$TENSORRT" --transform 's,^\.,runtime/tensorrt,' --null -T - -cf - |
+        split -b 60M - "$to/runtime.tar.part-"
 fi
 if [ -n "${WHEELS:-}" ]; then
     for wheel in "$WHEELS"/*.whl; do

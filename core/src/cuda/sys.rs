@@ -57,7 +57,9 @@ macro_rules! table {
                     // SAFETY: the types are those of cuda.h under the symbol that cuda.h maps the
                     // name to; the library is kept as long as the pointers are.
                     $($name: unsafe {
-                        *library.get::<unsafe extern "C" fn($($argument),*) -> Code>(concat!($symbol, "\0").as_bytes())
+                        *library.get::<unsafe extern "C" fn($($argument),*) -> Code>(
+                            concat!($symbol, "\0").as_bytes()
+                        )
                             .map_err(|_| $symbol)?
                     },)*
                     library,
@@ -108,6 +110,7 @@ table! {
     module_unload = "cuModuleUnload"(ModuleHandle);
     module_get_function = "cuModuleGetFunction"(*mut FunctionHandle, ModuleHandle, *const c_char);
     launch_kernel = "cuLaunchKernel"(
-        FunctionHandle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, StreamHandle, *mut *mut c_void, *mut *mut c_void,
+        FunctionHandle, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, c_uint, StreamHandle,
+        *mut *mut c_void, *mut *mut c_void,
     );
 }

@@ -68,11 +68,17 @@ pub struct Camera {
 /// The pad functions of a camera that may be gone: a closure that upgrades it, contains panics, and
 /// calls the method.
 macro_rules! pad_function {
-    ($camera:ident, $gone:expr, |$this:ident, $imp:ident, $pad:ident $(, $argument:ident)*| $body:expr) => {{
+    (
+        $camera:ident, $gone:expr,
+        |$this:ident, $imp:ident, $pad:ident $(, $argument:ident)*| $body:expr
+    ) => {{
         let $camera = $camera.clone();
         move |$pad, parent: Option<&gst::Object> $(, $argument)*| {
             let (Some($this), Some(element)) =
-                (Weak::upgrade(&$camera), parent.and_then(|parent| parent.downcast_ref::<super::VehicleCounter>()))
+                (
+                    Weak::upgrade(&$camera),
+                    parent.and_then(|parent| parent.downcast_ref::<super::VehicleCounter>()),
+                )
             else {
                 return $gone;
             };

@@ -17,7 +17,7 @@ use axum::{Json, Router};
 use serde::Deserialize;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
-use vehiclecount_core::report::{Counted, FrameReport};
+use vehiclecount_core::report::{FrameCount, FrameReport};
 use vehiclecount_core::window::WINDOWS;
 
 use super::board::{Board, Camera, unix_time};
@@ -283,7 +283,7 @@ fn describe(camera: &Camera) -> Value {
 /// The count of the moment; null where there is none, which is not zero vehicles.
 fn counted(current: Option<(f64, FrameReport)>) -> Value {
     let three = |value: f64| (value * 1e3).round() / 1e3;
-    let count = |count: Option<Counted>| {
+    let count = |count: Option<FrameCount>| {
         json!({
             "count": count.map(|count| three(count.raw)),
             "smoothed": count.map(|count| three(count.smoothed)),
@@ -305,7 +305,9 @@ fn counted(current: Option<(f64, FrameReport)>) -> Value {
     let age = report.age as f64 / 1e9;
     merge(
         &mut value,
-        &json!({ "time": three(time), "stale": report.stale, "age": three(age), "regions": regions }),
+        &json!({
+            "time": three(time), "stale": report.stale, "age": three(age), "regions": regions,
+        }),
     );
     value
 }
