@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use crate::density::{DensityMap, Grid};
 use crate::region::{Coverage, Level, Levels, Regions};
-use crate::report::Counted;
+use crate::report::FrameCount;
 
 /// What one camera's counts go through.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,14 +28,14 @@ impl Default for CountSettings {
 #[derive(Clone, Debug, PartialEq)]
 pub struct Counts {
     /// The whole frame.
-    pub total: Counted,
+    pub total: FrameCount,
     /// Each region, in the order of the settings; `None` where the regions were not counted.
-    pub regions: Option<Vec<Counted>>,
+    pub regions: Option<Vec<FrameCount>>,
 }
 
 impl Counts {
     /// The count of the whole frame, then those of the regions.
-    pub fn all(&self) -> impl Iterator<Item = &Counted> {
+    pub fn all(&self) -> impl Iterator<Item = &FrameCount> {
         std::iter::once(&self.total).chain(self.regions.iter().flatten())
     }
 }
@@ -121,12 +121,12 @@ impl Counter {
 }
 
 impl Track {
-    fn follow(&mut self, raw: f64, weight: f64, levels: &Levels) -> Counted {
+    fn follow(&mut self, raw: f64, weight: f64, levels: &Levels) -> FrameCount {
         let before = self.smoothed.unwrap_or(raw);
         let smoothed = before + weight * (raw - before);
         self.level = levels.next(self.level, smoothed);
         self.smoothed = Some(smoothed);
-        Counted { raw, smoothed, level: self.level }
+        FrameCount { raw, smoothed, level: self.level }
     }
 }
 

@@ -46,19 +46,19 @@ pub enum EventKind {
 
 /// A value that counts as changed when it has been another one for some time.
 #[derive(Clone, Debug)]
-struct Settling<T> {
+struct Debounce<T> {
     told: Option<T>,
     /// Another value, and since when.
     new: Option<(T, f64)>,
 }
 
-impl<T> Default for Settling<T> {
+impl<T> Default for Debounce<T> {
     fn default() -> Self {
         Self { told: None, new: None }
     }
 }
 
-impl<T: Copy + PartialEq> Settling<T> {
+impl<T: Copy + PartialEq> Debounce<T> {
     /// Takes in the value at `time`. Where it is settled and new: what was told before, and since
     /// when it is new.
     fn see(&mut self, value: T, time: f64, settle: f64) -> Option<(Option<T>, f64)> {
@@ -87,16 +87,16 @@ pub struct Events {
     /// How long a change lasts before it is told, seconds.
     settle: f64,
     /// The frame, and each region by its name.
-    levels: Vec<(Option<String>, Settling<Level>)>,
-    live: Settling<bool>,
+    levels: Vec<(Option<String>, Debounce<Level>)>,
+    live: Debounce<bool>,
 }
 
 impl Events {
     /// A camera with these regions, of which nothing is known yet.
     pub fn new(camera: &str, regions: &[String], settle: f64) -> Self {
         let names = std::iter::once(None).chain(regions.iter().cloned().map(Some));
-        let levels = names.map(|name| (name, Settling::default())).collect();
-        Self { camera: camera.to_owned(), settle, levels, live: Settling::default() }
+        let levels = names.map(|name| (name, Debounce::default())).collect();
+        Self { camera: camera.to_owned(), settle, levels, live: Debounce::default() }
     }
 
     /// Takes in what was counted at `time`, `regions` in their order.
@@ -132,7 +132,7 @@ impl Events {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::report::Counted;
+    use crate::report::FrameCount;
 
     fn events() -> Events {
         Events::new("north", &["left".to_owned()], 10.0)
@@ -140,7 +140,7 @@ mod tests {
 
     /// The frame is free, and the region is as given.
     fn counts(region: Level) -> Counts {
-        let counted = |level| Counted { raw: 0.0, smoothed: 0.0, level };
+        let counted = |level| FrameCount { raw: 0.0, smoothed: 0.0, level };
         Counts { total: counted(Level::Free), regions: Some(vec![counted(region)]) }
     }
 

@@ -27,7 +27,7 @@ pub struct FrameReport {
     /// When the frame reached the counter, nanoseconds since 1970 (UTC), by this machine's clock.
     pub received_time: u64,
     /// What was counted, or `None` before the first count.
-    pub count: Option<Counted>,
+    pub count: Option<FrameCount>,
     /// The count is not the one that this frame should carry, or there is none:
     /// [`account`](crate::account) has the rule.
     pub stale: bool,
@@ -48,7 +48,7 @@ pub struct FrameReport {
 
 /// A count of the whole frame.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Counted {
+pub struct FrameCount {
     /// Vehicles, times the camera's scale factor.
     pub raw: f64,
     /// The same, smoothed over time.
@@ -65,7 +65,7 @@ pub struct RegionReport {
     /// Where it lies in the frame.
     pub polygon: Polygon,
     /// What was counted inside it, or `None` before the first count.
-    pub count: Option<Counted>,
+    pub count: Option<FrameCount>,
 }
 
 /// One line of JSON for one frame. `docs/report.schema.json` describes it.

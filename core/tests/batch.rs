@@ -20,7 +20,7 @@ const BOUND: Duration = Duration::from_secs(20);
 
 /// What a test hears of a frame: vehicles, or why there are none.
 #[derive(Clone, Debug, PartialEq)]
-enum Told {
+enum Answer {
     Counted(f64),
     Dropped,
     Failed(String),
@@ -53,13 +53,13 @@ impl Rig {
     }
 
     /// A camera, and what is reported of its frames.
-    fn join(&self) -> (Seat, Receiver<(u64, Told)>) {
+    fn join(&self) -> (Seat, Receiver<(u64, Answer)>) {
         let (send, receive) = channel();
         let seat = self.dispatcher().join(move |ticket, outcome| {
             let told = match outcome {
-                Outcome::Counted { output, .. } => Told::Counted(output.total()),
-                Outcome::Dropped => Told::Dropped,
-                Outcome::Failed(error) => Told::Failed(error.to_string()),
+                Outcome::Counted { output, .. } => Answer::Counted(output.total()),
+                Outcome::Dropped => Answer::Dropped,
+                Outcome::Failed(error) => Answer::Failed(error.to_string()),
             };
             // A test that has ended does not listen.
             let _ = send.send((ticket, told));
@@ -92,7 +92,7 @@ fn full(seat: &Seat) -> Lease {
     lease
 }
 
-fn next(reports: &Receiver<(u64, Told)>) -> (u64, Told) {
+fn next(reports: &Receiver<(u64, Answer)>) -> (u64, Answer) {
     reports.recv_timeout(BOUND).expect("a report")
 }
 
@@ -121,7 +121,7 @@ fn slot_that_is_dropped_is_used_again() {
         hold_one(&rig, &seat, ticket);
         assert_one_camera(&rig);
         rig.control.open_gate();
-        assert_eq!(next(&reports), (ticket, Told::Counted(64.0)));
+        assert_eq!(next(&reports), (ticket, Answer::Counted(64.0)));
     }
     drop(seat);
     rig.end();
@@ -141,16 +141,16 @@ fn slots_go_with_the_camera_that_needed_them() {
     assert_eq!(rig.dispatcher().slots(), 33);
     rig.control.open_gate();
     for ticket in 0..32 {
-        assert_eq!(next(&file_reports), (ticket, Told::Counted(64.0)));
+        assert_eq!(next(&file_reports), (ticket, Answer::Counted(64.0)));
     }
-    assert_eq!(next(&live_reports), (0, Told::Counted(64.0)));
+    assert_eq!(next(&live_reports), (0, Answer::Counted(64.0)));
     hold_one(&rig, &live, 1);
     // Between frames they are kept.
     assert_eq!(rig.dispatcher().slots(), 33);
     drop(file);
     assert_one_camera(&rig);
     rig.control.open_gate();
-    assert_eq!(next(&live_reports), (1, Told::Counted(64.0)));
+    assert_eq!(next(&live_reports), (1, Answer::Counted(64.0)));
     drop(live);
     rig.end();
 }
@@ -171,22 +171,22 @@ fn slots_of_a_camera_that_goes_with_frames_under_way_are_freed_when_they_come_ba
     drop(held);
     rig.control.open_gate();
     other.submit(0, full(&other), 1);
-    assert_eq!(next(&other_reports), (0, Told::Counted(64.0)));
+    assert_eq!(next(&other_reports), (0, Answer::Counted(64.0)));
     hold_one(&rig, &other, 1);
     assert_one_camera(&rig);
     rig.control.open_gate();
-    assert_eq!(next(&other_reports), (1, Told::Counted(64.0)));
+    assert_eq!(next(&other_reports), (1, Answer::Counted(64.0)));
     drop(other);
     rig.end();
 }
 
 /// Texts of failures that came for `tickets`.
 fn failures(
-    reports: &Receiver<(u64, Told)>,
+    reports: &Receiver<(u64, Answer)>,
     tickets: impl IntoIterator<Item = u64>,
 ) -> Vec<String> {
     let failure = |ticket| match next(reports) {
-        (got, Told::Failed(reason)) if got == ticket => reason,
+        (got, Answer::Failed(reason)) if got == ticket => reason,
         other => panic!("{other:?}, where a failure of {ticket} is expected"),
     };
     tickets.into_iter().map(failure).collect()
@@ -206,8 +206,8 @@ fn engine_that_panics_fails_its_batch_and_counts_the_next_one() {
     rig.control.open_gate();
     let reason = failures(&a_reports, [0]).remove(0);
     assert!(reason.contains("a test's own panic") && reason.contains("report it"), "{reason}");
-    assert_eq!(next(&b_reports), (0, Told::Counted(64.0)));
-    assert_eq!(next(&a_reports), (1, Told::Counted(64.0)));
+    assert_eq!(next(&b_reports), (0, Answer::Counted(64.0)));
+    assert_eq!(next(&a_reports), (1, Answer::Counted(64.0)));
     drop((a, b));
     rig.end();
 }
@@ -221,7 +221,7 @@ fn every_lane_may_panic_again_and_again_and_each_frame_is_still_reported() {
         (0..3).for_each(|lane| seat.submit(3 * round + lane, full(&seat), 8));
         let mut tickets: Vec<_> = (0..3)
             .map(|_| match next(&reports) {
-                (ticket, Told::Failed(_)) => ticket,
+                (ticket, Answer::Failed(_)) => ticket,
                 other => panic!("{other:?}"),
             })
             .collect();
@@ -229,7 +229,7 @@ fn every_lane_may_panic_again_and_again_and_each_frame_is_still_reported() {
         assert_eq!(tickets, [3 * round, 3 * round + 1, 3 * round + 2]);
     }
     seat.submit(100, full(&seat), 8);
-    assert_eq!(next(&reports), (100, Told::Counted(64.0)));
+    assert_eq!(next(&reports), (100, Answer::Counted(64.0)));
     drop(seat);
     rig.end();
 }
@@ -240,11 +240,11 @@ fn report_that_panics_concerns_its_own_camera() {
     let (send, a_reports) = channel();
     let a = rig.dispatcher().join(move |ticket, outcome| match outcome {
         Outcome::Counted { .. } if ticket == 1 => panic!("a report's own panic"),
-        Outcome::Failed(error) => send.send((ticket, Told::Failed(error.to_string()))).unwrap(),
+        Outcome::Failed(error) => send.send((ticket, Answer::Failed(error.to_string()))).unwrap(),
         Outcome::Counted { output, .. } => {
-            send.send((ticket, Told::Counted(output.total()))).unwrap()
+            send.send((ticket, Answer::Counted(output.total()))).unwrap()
         }
-        Outcome::Dropped => send.send((ticket, Told::Dropped)).unwrap(),
+        Outcome::Dropped => send.send((ticket, Answer::Dropped)).unwrap(),
     });
     let (b, b_reports) = rig.join();
     // Both are in one batch, behind a first one.
@@ -252,12 +252,12 @@ fn report_that_panics_concerns_its_own_camera() {
     a.submit(1, full(&a), 1);
     b.submit(1, full(&b), 1);
     rig.control.open_gate();
-    assert_eq!(next(&a_reports), (0, Told::Counted(64.0)));
-    assert_eq!(next(&b_reports), (1, Told::Counted(64.0)));
+    assert_eq!(next(&a_reports), (0, Answer::Counted(64.0)));
+    assert_eq!(next(&b_reports), (1, Answer::Counted(64.0)));
     let reason = failures(&a_reports, [1]).remove(0);
     assert!(reason.contains("a report's own panic"), "{reason}");
     a.submit(2, full(&a), 1);
-    assert_eq!(next(&a_reports), (2, Told::Counted(64.0)));
+    assert_eq!(next(&a_reports), (2, Answer::Counted(64.0)));
     drop((a, b));
     rig.end();
 }
@@ -270,7 +270,7 @@ fn report_that_always_panics_does_not_stop_the_others() {
     for ticket in 0..3 {
         a.submit(ticket, full(&a), 8);
         b.submit(ticket, full(&b), 8);
-        assert_eq!(next(&b_reports), (ticket, Told::Counted(64.0)));
+        assert_eq!(next(&b_reports), (ticket, Answer::Counted(64.0)));
     }
     drop((a, b));
     rig.end();
@@ -282,11 +282,11 @@ fn newest_frame_wins_and_the_older_one_is_reported_as_dropped() {
     let (seat, reports) = rig.join();
     hold_one(&rig, &seat, 0);
     (1..4).for_each(|ticket| seat.submit(ticket, full(&seat), 1));
-    assert_eq!(next(&reports), (1, Told::Dropped));
-    assert_eq!(next(&reports), (2, Told::Dropped));
+    assert_eq!(next(&reports), (1, Answer::Dropped));
+    assert_eq!(next(&reports), (2, Answer::Dropped));
     rig.control.open_gate();
-    assert_eq!(next(&reports), (0, Told::Counted(64.0)));
-    assert_eq!(next(&reports), (3, Told::Counted(64.0)));
+    assert_eq!(next(&reports), (0, Answer::Counted(64.0)));
+    assert_eq!(next(&reports), (3, Answer::Counted(64.0)));
     drop(seat);
     rig.end();
 }
@@ -299,9 +299,9 @@ fn cancelled_frames_are_not_reported_but_those_in_the_engine_are() {
     seat.submit(1, full(&seat), 8);
     seat.cancel();
     rig.control.open_gate();
-    assert_eq!(next(&reports), (0, Told::Counted(64.0)));
+    assert_eq!(next(&reports), (0, Answer::Counted(64.0)));
     seat.submit(2, full(&seat), 8);
-    assert_eq!(next(&reports), (2, Told::Counted(64.0)));
+    assert_eq!(next(&reports), (2, Answer::Counted(64.0)));
     drop(seat);
     rig.end();
 }
@@ -316,10 +316,10 @@ fn frames_of_many_cameras_share_batches_in_turn() {
         (0..2).for_each(|ticket| seat.submit(ticket, full(seat), 8));
     }
     rig.control.open_gate();
-    assert_eq!(next(&first_reports), (0, Told::Counted(64.0)));
+    assert_eq!(next(&first_reports), (0, Answer::Counted(64.0)));
     for (_, reports) in &seats {
-        assert_eq!(next(reports), (0, Told::Counted(64.0)));
-        assert_eq!(next(reports), (1, Told::Counted(64.0)));
+        assert_eq!(next(reports), (0, Answer::Counted(64.0)));
+        assert_eq!(next(reports), (1, Answer::Counted(64.0)));
     }
     assert_eq!(rig.control.calls(), [1, 4, 2]);
     assert_eq!(rig.dispatcher().totals(), (3, 7));

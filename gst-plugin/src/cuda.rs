@@ -11,7 +11,7 @@
 //!
 //! From GStreamer 1.24 on, an element pushes a frame that its GPU is still writing, and mapping
 //! does not wait for that. The engine's stream waits for the one that the memory names
-//! ([`Lent::producer`]), on the GPU, before it reads the frame.
+//! ([`FrameLoan::producer`]), on the GPU, before it reads the frame.
 
 use std::ffi::{c_int, c_void};
 use std::mem::{self, MaybeUninit};
@@ -248,7 +248,7 @@ impl SharedContext {
         buffer: &gst::Buffer,
         info: &gst_video::VideoInfo,
         planes: usize,
-    ) -> Result<Lent, String> {
+    ) -> Result<FrameLoan, String> {
         if buffer.n_memory() != 1 {
             return Err(format!("a frame in {} pieces of memory", buffer.n_memory()));
         }
@@ -273,7 +273,7 @@ impl SharedContext {
         }
         // SAFETY: it was mapped.
         let map = unsafe { map.assume_init() };
-        let lent = Held { _buffer: buffer.clone(), memory, map };
+        let lent = FrameMapping { _buffer: buffer.clone(), memory, map };
         let meta = buffer.meta::<gst_video::VideoMeta>();
         let (offsets, strides) = meta
             .as_ref()
@@ -288,12 +288,12 @@ impl SharedContext {
         // After the mapping, which may have put a copy from the host on the stream.
         // SAFETY: a GstCudaMemory, as was asked above, which is kept.
         let producer = self.library.streams.and_then(|streams| unsafe { streams.producer(memory) });
-        Ok(Lent { planes: placed, producer, keep: Box::new(lent) })
+        Ok(FrameLoan { planes: placed, producer, keep: Box::new(lent) })
     }
 }
 
 /// A frame in GPU memory.
-pub struct Lent {
+pub struct FrameLoan {
     /// Of each plane: its address, the bytes from row to row, and the bytes that follow.
     pub planes: Vec<(u64, usize, usize)>,
     /// The `CUstream` on which it is being written; `None` where it is complete.
@@ -302,16 +302,16 @@ pub struct Lent {
     pub keep: Box<dyn std::any::Any + Send>,
 }
 
-struct Held {
+struct FrameMapping {
     _buffer: gst::Buffer,
     memory: *mut gst::ffi::GstMemory,
     map: gst::ffi::GstMapInfo,
 }
 
 // SAFETY: buffers and their mappings go from thread to thread.
-unsafe impl Send for Held {}
+unsafe impl Send for FrameMapping {}
 
-impl Drop for Held {
+impl Drop for FrameMapping {
     fn drop(&mut self) {
         // SAFETY: mapped once, and kept by the buffer until now.
         unsafe { gst::ffi::gst_memory_unmap(self.memory, &mut self.map) }

@@ -12,7 +12,7 @@ use gst_video::prelude::*;
 use gstvehiclecount::meta;
 use vehiclecount_core::density::{DensityMap, Grid, Rect};
 use vehiclecount_core::region::Level;
-use vehiclecount_core::report::{Counted, FrameReport, JsonReport, RegionReport};
+use vehiclecount_core::report::{FrameCount, FrameReport, JsonReport, RegionReport};
 
 fn init() {
     static ONCE: Once = Once::new();
@@ -29,7 +29,7 @@ fn report() -> FrameReport {
     for (row, column) in [(3, 5), (3, 6), (4, 5), (4, 6)] {
         cells[row * 8 + column] = 0.25;
     }
-    let counted = Counted { raw: 1.0, smoothed: 1.0, level: Level::Free };
+    let counted = FrameCount { raw: 1.0, smoothed: 1.0, level: Level::Free };
     FrameReport {
         camera: "north".to_owned(),
         sequence: 0,
@@ -218,7 +218,7 @@ fn drawing_follows_a_change_of_count_size_and_setting() {
     let first = frame(caps, &report(), 1.0);
     assert!(first == frame(caps, &report(), 1.0), "kept drawings are the drawings");
     let mut other = report();
-    other.count = Some(Counted { raw: 9.0, smoothed: 9.0, level: Level::Moderate });
+    other.count = Some(FrameCount { raw: 9.0, smoothed: 9.0, level: Level::Moderate });
     assert!(first != frame(caps, &other, 1.0));
     let mut other = report();
     other.density = other

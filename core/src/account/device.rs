@@ -11,10 +11,10 @@ use crate::region::Coverage;
 /// change.
 #[derive(Default)]
 pub struct DeviceRegions {
-    held: Option<Held>,
+    held: Option<CachedWeights>,
 }
 
-struct Held {
+struct CachedWeights {
     generation: u64,
     grid: Grid,
     /// `None` where the engine sums nothing, or cannot take these.
@@ -42,7 +42,7 @@ impl DeviceRegions {
         let (generation, coverage) = coverage();
         let made = engine.weights(&coverage).transpose();
         let weights = made.as_ref().ok().cloned().flatten();
-        self.held = Some(Held { generation, grid: *grid, weights: weights.clone() });
+        self.held = Some(CachedWeights { generation, grid: *grid, weights: weights.clone() });
         made.map(|_| (weights, generation))
     }
 }

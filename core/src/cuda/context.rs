@@ -98,12 +98,12 @@ impl Context {
     }
 
     /// Makes it the calling thread's context until what is returned is dropped.
-    pub fn enter(&self) -> Result<Entered<'_>, CudaError> {
+    pub fn enter(&self) -> Result<ContextGuard<'_>, CudaError> {
         // SAFETY: the handle is a living context.
         self.driver.check("cuCtxPushCurrent", unsafe {
             (self.driver.table.context_push_current)(self.handle)
         })?;
-        Ok(Entered { context: self, thread: PhantomData })
+        Ok(ContextGuard { context: self, thread: PhantomData })
     }
 
     /// Whether it is its GPU's primary context, as this program itself retains it.
@@ -152,13 +152,13 @@ impl Drop for Context {
 }
 
 /// The calling thread is inside a context.
-pub struct Entered<'a> {
+pub struct ContextGuard<'a> {
     context: &'a Context,
     /// Stays on the thread that entered.
     thread: PhantomData<*const ()>,
 }
 
-impl Drop for Entered<'_> {
+impl Drop for ContextGuard<'_> {
     fn drop(&mut self) {
         let mut left = ptr::null_mut();
         // SAFETY: pushed by this thread in `enter`.

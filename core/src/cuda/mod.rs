@@ -23,7 +23,7 @@ mod memory;
 mod stream;
 mod sys;
 
-pub use context::{Context, Entered};
+pub use context::{Context, ContextGuard};
 pub use driver::{DeviceInfo, Driver, OLDEST_DRIVER};
 pub use egl::EglPicture;
 pub use kernels::{COUNT_PTX, CountOrder, Kernels, MAX_REGIONS, PREPROCESS_PTX, PictureOrder};

@@ -89,15 +89,15 @@ impl InputSize {
 /// The text is no size.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
 #[error("write WIDTHxHEIGHT, such as 384x384")]
-pub struct NoSize;
+pub struct InputSizeError;
 
 /// As WIDTHxHEIGHT.
 impl FromStr for InputSize {
-    type Err = NoSize;
+    type Err = InputSizeError;
 
-    fn from_str(text: &str) -> Result<Self, NoSize> {
-        let (width, height) = text.split_once('x').ok_or(NoSize)?;
-        let side = |text: &str| text.parse().map_err(|_| NoSize);
+    fn from_str(text: &str) -> Result<Self, InputSizeError> {
+        let (width, height) = text.split_once('x').ok_or(InputSizeError)?;
+        let side = |text: &str| text.parse().map_err(|_| InputSizeError);
         Ok(Self { width: side(width)?, height: side(height)? })
     }
 }

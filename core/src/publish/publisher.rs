@@ -9,7 +9,7 @@ use thiserror::Error;
 
 use super::queue::{Account, Statistics};
 use super::settings::{GRACE, PATIENCE, PublishSettings};
-use super::shared::{Event, Listener, Opening, Shared, State, WORKERS};
+use super::shared::{Event, Listener, OpenState, Shared, State, WORKERS};
 use super::sink::{Destination, LocationError, Report};
 use super::trouble::Cause;
 use super::worker::Worker;
@@ -89,7 +89,7 @@ impl Publisher {
             state.queue.resize(settings.queue_size);
             state.settings = settings.sink.clone();
             state.destination = Some(destination);
-            state.opening = Opening::Pending;
+            state.opening = OpenState::Pending;
             state.progress = now;
         } else {
             let size = settings.queue_size.max(state.queue.limit());
@@ -108,14 +108,14 @@ impl Publisher {
         let publisher = Self { shared: shared.clone(), id, account: Account::default() };
         // A worker that has been stuck for long is not waited for again.
         let deadline = state.busy_since.unwrap_or(now).min(now) + PATIENCE;
-        while matches!(state.opening, Opening::Pending) {
+        while matches!(state.opening, OpenState::Pending) {
             if shared.changed.wait_until(&mut state, deadline).timed_out() {
                 break;
             }
         }
         let refusal = match &state.opening {
-            Opening::Refused(error) => Some(error.reason.clone()),
-            Opening::Pending | Opening::Open => None,
+            OpenState::Refused(error) => Some(error.reason.clone()),
+            OpenState::Pending | OpenState::Open => None,
         };
         drop(state);
         if let Some(reason) = refusal {
@@ -177,7 +177,7 @@ impl Publisher {
                 break;
             }
         }
-        if state.queue.is_empty() && matches!(state.opening, Opening::Open) {
+        if state.queue.is_empty() && matches!(state.opening, OpenState::Open) {
             state.recover(&self.shared.place, Instant::now());
         }
         drop(state);

@@ -51,7 +51,7 @@ pub struct State {
     pub settings: SinkSettings,
     /// To be opened in place of what is open.
     pub destination: Option<Destination>,
-    pub opening: Opening,
+    pub opening: OpenState,
     /// Since when the worker waits for the operating system.
     pub busy_since: Option<Instant>,
     /// When the sink took a report last, or the queue had none for it.
@@ -67,7 +67,7 @@ pub struct State {
 }
 
 /// How far the sink has been opened.
-pub enum Opening {
+pub enum OpenState {
     /// The sink has never been open.
     Pending,
     /// It is open, or has failed in a way that may pass.
@@ -128,7 +128,7 @@ impl Shared {
             next_publisher: 0,
             settings: settings.sink.clone(),
             destination: None,
-            opening: Opening::Pending,
+            opening: OpenState::Pending,
             busy_since: None,
             progress: now,
             hurried: false,

@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{SigSet, Signal};
 
 use super::settings::PATIENCE;
-use super::shared::{Event, Opening, Shared, State, WORKERS};
+use super::shared::{Event, OpenState, Shared, State, WORKERS};
 use super::sink::{Destination, Log, Report, Sink, SinkError};
 use super::trouble::Cause;
 
@@ -95,7 +95,7 @@ impl<'a> Worker<'a> {
                 return Step::End;
             }
             let now = Instant::now();
-            let wake = if matches!(state.opening, Opening::Refused(_)) {
+            let wake = if matches!(state.opening, OpenState::Refused(_)) {
                 // The publishers leave.
                 None
             } else if self.sink.is_none() {
@@ -141,15 +141,15 @@ impl<'a> Worker<'a> {
         match result {
             Ok(sink) => {
                 self.sink = Some(sink);
-                state.opening = Opening::Open;
+                state.opening = OpenState::Open;
             }
             Err(error) => {
-                let first = matches!(state.opening, Opening::Pending);
+                let first = matches!(state.opening, OpenState::Pending);
                 if first && error.permanent {
-                    state.opening = Opening::Refused(error);
+                    state.opening = OpenState::Refused(error);
                 } else {
                     if first {
-                        state.opening = Opening::Open;
+                        state.opening = OpenState::Open;
                     }
                     self.fail(&mut state, error);
                 }

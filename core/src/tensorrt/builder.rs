@@ -26,14 +26,14 @@ pub struct Build<'a> {
     pub capabilities: &'a [u32],
     /// Keeps names and precisions of layers in the plan.
     pub detailed: bool,
-    /// What earlier builds on this GPU measured ([`Built::timings`]); nothing for none. What does
-    /// not fit is left out. Not for TensorRT-RTX, which measures nothing.
+    /// What earlier builds on this GPU measured ([`BuildOutput::timings`]); nothing for none. What
+    /// does not fit is left out. Not for TensorRT-RTX, which measures nothing.
     pub timings: &'a [u8],
 }
 
 /// What a build makes.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Built {
+pub struct BuildOutput {
     /// The plan.
     pub plan: Vec<u8>,
     /// How long each way took to do what a layer does, measured now and before: the longest part of
@@ -99,7 +99,11 @@ struct Watcher<'a> {
 impl Library {
     /// Builds a plan: seconds with TensorRT-RTX, minutes with TensorRT. `watch` is told of the
     /// progress, by any thread, and ends the build by returning false.
-    pub fn build(&self, build: &Build<'_>, watch: OnProgress<'_>) -> Result<Built, TensorRtError> {
+    pub fn build(
+        &self,
+        build: &Build<'_>,
+        watch: OnProgress<'_>,
+    ) -> Result<BuildOutput, TensorRtError> {
         let refused = |reason| TensorRtError::Build { library: self.to_string(), reason };
         if build.max_batch == 0 {
             return Err(refused("a batch of 0 was asked for".to_owned()));
@@ -138,7 +142,6 @@ impl Library {
             capabilities: capabilities.as_ptr(),
             capability_count: i32::try_from(capabilities.len()).unwrap_or(i32::MAX),
             detailed: build.detailed.into(),
-            workspace: 0,
             timings: if build.timings.is_empty() {
                 ptr::null()
             } else {
@@ -166,7 +169,7 @@ impl Library {
         };
         let Texts { plan, timings, reason } = texts;
         if done != 0 {
-            return Ok(Built { plan, timings });
+            return Ok(BuildOutput { plan, timings });
         }
         if watcher.ended.load(Ordering::Relaxed) {
             return Err(TensorRtError::Ended);

@@ -5,7 +5,7 @@ use std::ffi::{c_char, c_int, c_void};
 use super::Flavour;
 
 /// Must be that of shim.h.
-const ABI: u32 = 5;
+const ABI: u32 = 6;
 
 pub(super) const MAX_DIMS: usize = 8;
 
@@ -63,7 +63,6 @@ pub(super) struct Build {
     pub capabilities: *const i32,
     pub capability_count: i32,
     pub detailed: i32,
-    pub workspace: usize,
     pub timings: *const c_void,
     pub timings_size: usize,
     pub progress: Option<Progress>,

@@ -29,7 +29,7 @@ mod onnx;
 mod plan;
 mod precision;
 
-pub use builder::{Build, Built, Progress};
+pub use builder::{Build, BuildOutput, Progress};
 pub use choice::{PrecisionTrials, Purpose, Trial, choose};
 pub(crate) use files::short_digest;
 pub use library::{Library, Version, headers};

@@ -97,7 +97,7 @@ fn count_of(step: u32) -> f64 {
 
 /// A count and what is known of it.
 #[derive(Clone, Copy, Debug, PartialEq)]
-struct Held {
+struct HeldCount {
     count: f64,
     level: Level,
     stale: bool,
@@ -105,7 +105,7 @@ struct Held {
 
 /// What one window has gathered of one frame or region.
 #[derive(Clone, Debug, Default)]
-struct Gathered {
+struct Tally {
     covered: f64,
     stale: f64,
     /// Vehicles times seconds.
@@ -116,8 +116,8 @@ struct Gathered {
     steps: BTreeMap<u32, f64>,
 }
 
-impl Gathered {
-    fn add(&mut self, held: &Held, seconds: f64) {
+impl Tally {
+    fn add(&mut self, held: &HeldCount, seconds: f64) {
         self.covered += seconds;
         self.stale += if held.stale { seconds } else { 0.0 };
         self.sum += held.count * seconds;
@@ -140,8 +140,8 @@ impl Gathered {
 #[derive(Clone, Debug)]
 struct Track {
     region: Option<String>,
-    held: Option<Held>,
-    gathered: [Gathered; WINDOWS.len()],
+    held: Option<HeldCount>,
+    gathered: [Tally; WINDOWS.len()],
 }
 
 /// The windows of one camera.
@@ -177,8 +177,11 @@ impl Windows {
         let records = self.advance(time);
         let known = counts.all().map(Some).chain(std::iter::repeat(None));
         for (track, counted) in self.tracks.iter_mut().zip(known) {
-            track.held =
-                counted.map(|counted| Held { count: counted.raw, level: counted.level, stale });
+            track.held = counted.map(|counted| HeldCount {
+                count: counted.raw,
+                level: counted.level,
+                stale,
+            });
         }
         self.until = time + self.hold;
         records

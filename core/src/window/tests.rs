@@ -1,7 +1,7 @@
 //! Tests of windows: gaps, means, ends and percentiles.
 
 use super::*;
-use crate::report::Counted;
+use crate::report::FrameCount;
 
 /// A time at which a window of every length begins.
 const BEGIN: f64 = 1_800_000_000.0;
@@ -13,7 +13,7 @@ fn windows() -> Windows {
 /// Counts of the frame and, half as many, of the region.
 fn counts(count: f64) -> Counts {
     let level = if count >= 5.0 { Level::Moderate } else { Level::Free };
-    let counted = |raw: f64| Counted { raw, smoothed: raw, level };
+    let counted = |raw: f64| FrameCount { raw, smoothed: raw, level };
     Counts { total: counted(count), regions: Some(vec![counted(count / 2.0)]) }
 }
 

@@ -17,7 +17,7 @@ use super::formats::StreamFormat;
 use super::imp::{CAT, VehicleCounter};
 use super::state::CameraState;
 use crate::crop::Crop;
-use crate::cuda::Lent;
+use crate::cuda::FrameLoan;
 
 impl Camera {
     /// The input that `buffer` makes, and where the density will lie in the frame; the error says
@@ -124,7 +124,7 @@ impl Camera {
         link: &Link,
         whole: FrameFormat,
         crop: Option<Crop>,
-        mut lent: Lent,
+        mut lent: FrameLoan,
     ) -> Result<(Lease, Grid), String> {
         let mut format = whole;
         if let Some(Crop { x, y, width, height, .. }) = crop {

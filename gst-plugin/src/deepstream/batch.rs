@@ -75,10 +75,10 @@ impl<'a> Batch<'a> {
     }
 
     /// Takes the metadata's lock, which other elements' threads respect.
-    pub fn lock(&self) -> Locked<'_, 'a> {
+    pub fn lock(&self) -> BatchGuard<'_, 'a> {
         // SAFETY: the lock is in the batch and recursive.
         unsafe { (self.api.lock)(self.meta.as_ptr()) };
-        Locked { batch: self }
+        BatchGuard { batch: self }
     }
 }
 
@@ -100,11 +100,11 @@ pub struct Figures {
 }
 
 /// The metadata's lock, held until dropped.
-pub struct Locked<'b, 'a> {
+pub struct BatchGuard<'b, 'a> {
     batch: &'b Batch<'a>,
 }
 
-impl Drop for Locked<'_, '_> {
+impl Drop for BatchGuard<'_, '_> {
     fn drop(&mut self) {
         // SAFETY: it was taken when this was made.
         unsafe { (self.batch.api.unlock)(self.batch.meta.as_ptr()) };
@@ -144,7 +144,7 @@ unsafe fn items(mut list: *mut GList) -> Vec<*mut c_void> {
     found
 }
 
-impl<'a> Locked<'_, 'a> {
+impl<'a> BatchGuard<'_, 'a> {
     /// The frames, in the batch's order.
     pub fn frames(&self) -> Vec<Frame<'a>> {
         // SAFETY: the lock is held; the list holds frames.

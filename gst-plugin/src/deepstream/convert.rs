@@ -38,19 +38,19 @@ pub struct Converter {
 /// Where surfaces wait.
 #[derive(Default)]
 struct Home {
-    free: Vec<Own>,
+    free: Vec<OwnSurface>,
     /// Those that are out, too.
     made: usize,
     closed: bool,
 }
 
 /// A copy, until dropped.
-pub struct Converted {
-    own: Option<Own>,
+pub struct SurfaceCopy {
+    own: Option<OwnSurface>,
     home: Arc<Mutex<Home>>,
 }
 
-impl Drop for Converted {
+impl Drop for SurfaceCopy {
     fn drop(&mut self) {
         let mut home = self.home.lock();
         let gone = match self.own.take() {
@@ -114,7 +114,7 @@ impl Converter {
         drop(spare);
         let own = match copy.own.take() {
             Some(own) => own,
-            None => Own::new(api, self.context.as_ref(), batch.gpu_id, (*width, *height))
+            None => OwnSurface::new(api, self.context.as_ref(), batch.gpu_id, (*width, *height))
                 .map_err(failed)?,
         };
         let own = copy.own.insert(own);
@@ -126,7 +126,7 @@ impl Converter {
 
     /// Room for a copy, with a surface in it where one of that size is free; and a surface of
     /// another size whose place it takes. `None` where `most` are out.
-    fn take(&self, most: usize, size: (u32, u32)) -> Option<(Converted, Option<Own>)> {
+    fn take(&self, most: usize, size: (u32, u32)) -> Option<(SurfaceCopy, Option<OwnSurface>)> {
         let mut home = self.home.lock();
         let (own, spare) = match home.free.iter().position(|own| own.size == size) {
             Some(at) => (Some(home.free.swap_remove(at)), None),
@@ -136,7 +136,7 @@ impl Converter {
             }
             None => (None, Some(home.free.pop()?)),
         };
-        Some((Converted { own, home: self.home.clone() }, spare))
+        Some((SurfaceCopy { own, home: self.home.clone() }, spare))
     }
 }
 
@@ -152,7 +152,7 @@ impl Drop for Converter {
 }
 
 /// A surface of ours with room for one picture.
-struct Own {
+struct OwnSurface {
     api: &'static TransformApi,
     surface: NonNull<Surface>,
     size: (u32, u32),
@@ -164,11 +164,11 @@ struct Own {
 }
 
 // SAFETY: a surface may be used from any thread.
-unsafe impl Send for Own {}
+unsafe impl Send for OwnSurface {}
 // SAFETY: what is shared has been filled, and is only read.
-unsafe impl Sync for Own {}
+unsafe impl Sync for OwnSurface {}
 
-impl Own {
+impl OwnSurface {
     fn new(
         api: &'static TransformApi,
         context: Option<&Arc<Context>>,
@@ -321,7 +321,7 @@ impl Own {
     }
 }
 
-impl Drop for Own {
+impl Drop for OwnSurface {
     fn drop(&mut self) {
         // CUDA lets go of the image before EGL does.
         self.egl = None;

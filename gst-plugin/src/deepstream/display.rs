@@ -3,12 +3,12 @@
 use std::ptr;
 
 use vehiclecount_core::region::Level;
-use vehiclecount_core::report::{Counted, FrameReport};
+use vehiclecount_core::report::{FrameCount, FrameReport};
 
 use super::abi::{
     Color, DISPLAY_ELEMENTS, DisplayMeta, DisplayMetaNew, DisplayMetaOld, LineParams, TextParams,
 };
-use super::batch::{Figures, Frame, Locked, PoolExhausted};
+use super::batch::{BatchGuard, Figures, Frame, PoolExhausted};
 use super::library::{DeepStreamError, REPORT};
 
 /// How display metadata lies in memory.
@@ -91,7 +91,7 @@ struct Line {
 
 /// Adds to `frame` what is to be drawn for `report`, in as many display metas as it needs.
 pub fn attach<'a>(
-    locked: &Locked<'_, 'a>,
+    locked: &BatchGuard<'_, 'a>,
     frame: &Frame<'a>,
     layout: DisplayLayout,
     style: Style,
@@ -156,12 +156,12 @@ fn draw(
 }
 
 /// A count as it is read: whole vehicles.
-fn figure(count: &Counted) -> String {
+fn figure(count: &FrameCount) -> String {
     format!("{:.0}", count.smoothed)
 }
 
 fn fill<'a, const RECT: usize>(
-    locked: &Locked<'_, 'a>,
+    locked: &BatchGuard<'_, 'a>,
     frame: &Frame<'a>,
     style: Style,
     texts: Vec<Text>,

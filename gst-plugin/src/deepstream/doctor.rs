@@ -11,7 +11,7 @@ use parking_lot::Mutex;
 use vehiclecount_core::cuda::Driver;
 use vehiclecount_core::density::{DensityMap, Grid, Rect};
 use vehiclecount_core::region::Level;
-use vehiclecount_core::report::{Counted, FrameReport, RegionReport};
+use vehiclecount_core::report::{FrameCount, FrameReport, RegionReport};
 
 use super::abi::{
     BATCH_GST_META, BatchMeta, CopyFunc, FRAME_META_SIZES, FrameMeta, ReleaseFunc, START_USER_META,
@@ -215,7 +215,7 @@ impl Maker {
 }
 
 fn report() -> FrameReport {
-    let counted = Some(Counted { raw: 12.5, smoothed: 12.25, level: Level::Moderate });
+    let counted = Some(FrameCount { raw: 12.5, smoothed: 12.25, level: Level::Moderate });
     FrameReport {
         camera: "doctor".to_owned(),
         sequence: 1,

@@ -11,7 +11,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 
 use vehiclecount_core::density::{DensityMap, Grid, Rect};
 use vehiclecount_core::region::Level;
-use vehiclecount_core::report::{Counted, FrameReport, RegionReport};
+use vehiclecount_core::report::{FrameCount, FrameReport, RegionReport};
 
 use super::abi::{CustomMessage, UserMeta};
 
@@ -276,9 +276,9 @@ impl Clone for RegionCount {
 
 impl Copy for RegionCount {}
 
-fn numbers(count: Option<Counted>) -> (u32, f64, f64, i32) {
+fn numbers(count: Option<FrameCount>) -> (u32, f64, f64, i32) {
     match count {
-        Some(Counted { raw, smoothed, level }) => (COUNTED, raw, smoothed, level as i32),
+        Some(FrameCount { raw, smoothed, level }) => (COUNTED, raw, smoothed, level as i32),
         None => (0, 0.0, 0.0, 0),
     }
 }
@@ -374,7 +374,7 @@ pub unsafe fn read(data: *const c_void) -> Option<(u32, FrameReport)> {
         let text = |text: *const c_char| CStr::from_ptr(text).to_string_lossy().into_owned();
         let counted = |flags: u32, raw, smoothed, level: i32| {
             let level = Level::ALL.get(level as usize).copied().unwrap_or_default();
-            (flags & COUNTED != 0).then_some(Counted { raw, smoothed, level })
+            (flags & COUNTED != 0).then_some(FrameCount { raw, smoothed, level })
         };
         let regions = (0..count.n_regions as usize).map(|index| {
             let region = &*count.regions.add(index);

@@ -116,7 +116,7 @@ impl Picture {
                 self.show(begin, read).map(Some)
             }
             Place::Mapped(surface, params, index, _) => {
-                let _mapped = Mapped::new(surface, params, index)?;
+                let _mapped = SurfaceMapping::new(surface, params, index)?;
                 // SAFETY: the picture lies in the batch, which is held; the mapping has written its
                 // planes' addresses.
                 let addresses = unsafe { params.as_ref() }.mapped;
@@ -150,7 +150,7 @@ impl Picture {
 }
 
 /// A picture made visible to the processor, until dropped.
-struct Mapped {
+struct SurfaceMapping {
     api: &'static SurfaceApi,
     surface: NonNull<Surface>,
     index: i32,
@@ -170,7 +170,7 @@ fn unmappable(code: i32) -> DeepStreamError {
     }
 }
 
-impl Mapped {
+impl SurfaceMapping {
     const ALL_PLANES: i32 = -1;
     const READ: i32 = 0;
 
@@ -199,7 +199,7 @@ impl Mapped {
     }
 }
 
-impl Drop for Mapped {
+impl Drop for SurfaceMapping {
     fn drop(&mut self) {
         if !self.foreign {
             // SAFETY: mapped in `new`.

@@ -14,7 +14,7 @@
 
 use gst_analytics::prelude::*;
 use gst_analytics::{AnalyticsRelationMeta, RelTypes};
-use vehiclecount_core::report::{Counted, FrameReport};
+use vehiclecount_core::report::{FrameCount, FrameReport};
 
 /// Type of the object that is the whole frame.
 pub const FRAME: &str = "vehicles";
@@ -73,7 +73,7 @@ fn object(
     meta: &mut Relations,
     name: &str,
     place: [f64; 4],
-    count: Option<Counted>,
+    count: Option<FrameCount>,
 ) -> Result<u32, glib::BoolError> {
     let [x, y, width, height] = place.map(|side| side.round() as i32);
     // Names are a configuration's: the number of quarks is bounded.
@@ -131,7 +131,7 @@ mod tests {
             pts: None,
             capture_time: None,
             received_time: 0,
-            count: Some(Counted { raw: 4.5, smoothed: 4.25, level: Level::Moderate }),
+            count: Some(FrameCount { raw: 4.5, smoothed: 4.25, level: Level::Moderate }),
             stale: false,
             age: 0,
             regions: vec![RegionReport {

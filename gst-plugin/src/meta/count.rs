@@ -4,7 +4,7 @@ use std::sync::LazyLock;
 
 use vehiclecount_core::density::{DensityMap, Grid, Rect};
 use vehiclecount_core::region::{Level, Polygon};
-use vehiclecount_core::report::{Counted, FrameReport, RegionReport};
+use vehiclecount_core::report::{FrameCount, FrameReport, RegionReport};
 
 /// Name of the metadata, and of the structure inside.
 pub const NAME: &str = "VehicleCountMeta";
@@ -80,8 +80,8 @@ fn write(structure: &mut gst::StructureRef, report: &FrameReport) {
     structure.set("inference-time", report.inference_time);
 }
 
-fn write_count(structure: &mut gst::StructureRef, count: Option<Counted>) {
-    if let Some(Counted { raw, smoothed, level }) = count {
+fn write_count(structure: &mut gst::StructureRef, count: Option<FrameCount>) {
+    if let Some(FrameCount { raw, smoothed, level }) = count {
         structure.set("count", raw);
         structure.set("count-smoothed", smoothed);
         structure.set("level", level.name());
@@ -118,9 +118,9 @@ fn parse(structure: &gst::StructureRef) -> Option<FrameReport> {
     })
 }
 
-fn parse_count(structure: &gst::StructureRef) -> Option<Counted> {
+fn parse_count(structure: &gst::StructureRef) -> Option<FrameCount> {
     let level = Level::from_name(structure.get::<&str>("level").ok()?)?;
-    Some(Counted {
+    Some(FrameCount {
         raw: structure.get("count").ok()?,
         smoothed: structure.get("count-smoothed").ok()?,
         level,
@@ -163,7 +163,7 @@ mod tests {
             pts: Some(40),
             capture_time: Some(1_700_000_000_000_000_000),
             received_time: 1_700_000_000_250_000_000,
-            count: Some(Counted { raw: 4.5, smoothed: 4.25, level: Level::Moderate }),
+            count: Some(FrameCount { raw: 4.5, smoothed: 4.25, level: Level::Moderate }),
             stale: true,
             age: 80_000_000,
             regions: vec![RegionReport {

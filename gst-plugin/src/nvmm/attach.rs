@@ -9,7 +9,7 @@ use super::settings::Settings;
 use super::source::Notices;
 use super::work::Work;
 use crate::deepstream::abi::custom_message_type;
-use crate::deepstream::batch::{Batch, Frame, Locked, PoolExhausted};
+use crate::deepstream::batch::{Batch, BatchGuard, Frame, PoolExhausted};
 use crate::deepstream::display::{self, DisplayLayout, Style};
 use crate::deepstream::meta::{self, Piece};
 
@@ -85,7 +85,7 @@ impl State {
 
     fn draw<'a>(
         &self,
-        locked: &Locked<'_, 'a>,
+        locked: &BatchGuard<'_, 'a>,
         frame: &Frame<'a>,
         report: &FrameReport,
         settings: &Settings,

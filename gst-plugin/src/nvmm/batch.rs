@@ -10,7 +10,7 @@ use vehiclecount_core::report::unix_nanoseconds;
 use super::settings::Settings;
 use super::source::{Config, Notices, Source};
 use super::work::{Outcomes, Picture, Work, WorkError};
-use crate::deepstream::batch::{Batch, Frame, Locked};
+use crate::deepstream::batch::{Batch, BatchGuard, Frame};
 use crate::deepstream::display::DisplayLayout;
 use crate::deepstream::surface::Surfaces;
 use crate::deepstream::{Api, DeepStreamError};
@@ -128,7 +128,7 @@ impl State {
     /// of the batch; frames have times of their own in their streams.
     fn begin<'a>(
         &mut self,
-        locked: &Locked<'_, 'a>,
+        locked: &BatchGuard<'_, 'a>,
         buffer: &gst::BufferRef,
         time: FrameTime,
     ) -> Vec<(Frame<'a>, Departure)> {

@@ -10,7 +10,7 @@ use vehiclecount_core::density::DensityMap;
 use super::batch::{Fatal, State, Trouble};
 use super::settings::Settings;
 use super::source::Notices;
-use crate::deepstream::batch::{Frame, Locked};
+use crate::deepstream::batch::{BatchGuard, Frame};
 use crate::deepstream::surface::Surfaces;
 use crate::deepstream::tensor::{self, TensorError};
 
@@ -21,7 +21,7 @@ impl State {
     /// Reads the density that nvinfer left on `frame`.
     pub(super) fn tensor<'a>(
         &mut self,
-        locked: &Locked<'_, 'a>,
+        locked: &BatchGuard<'_, 'a>,
         frame: &Frame<'a>,
         surfaces: &Surfaces<'_>,
         settings: &Settings,

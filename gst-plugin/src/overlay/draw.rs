@@ -150,12 +150,12 @@ fn heat_colors(opacity: f64) -> Vec<u32> {
 
 /// A pixel's cell and its neighbours along one axis, with their shares: the quadratic B-spline,
 /// which reaches one and a half cells and never overshoots.
-struct Around {
+struct Neighbours {
     cells: [usize; 3],
     shares: [f32; 3],
 }
 
-impl Around {
+impl Neighbours {
     /// For pixel `pixel` of `length` where `cells` cells begin at `start` and are `cell` wide, both
     /// in 0..1 of the frame.
     fn new(pixel: usize, length: usize, start: f64, cell: f64, cells: usize) -> Self {
@@ -199,19 +199,21 @@ pub fn heat_map(map: &DensityMap, opacity: f64, frame: (u32, u32)) -> Vec<Rectan
             if left >= right || top >= bottom {
                 continue;
             }
-            let across: Vec<_> =
-                (left..right).map(|x| Around::new(x, width, rect.x, cell_width, columns)).collect();
+            let across: Vec<_> = (left..right)
+                .map(|x| Neighbours::new(x, width, rect.x, cell_width, columns))
+                .collect();
             let mut pixels = Vec::with_capacity((right - left) * (bottom - top) * 4);
             let mut line = vec![0.0f32; columns];
             for y in top..bottom {
-                let Around { cells, shares } = Around::new(y, height, rect.y, cell_height, rows);
+                let Neighbours { cells, shares } =
+                    Neighbours::new(y, height, rect.y, cell_height, rows);
                 let [above, own, below] = cells.map(|row| &map.cells[row * columns..][..columns]);
                 for (column, cell) in line.iter_mut().enumerate() {
                     *cell = above[column] * shares[0]
                         + own[column] * shares[1]
                         + below[column] * shares[2];
                 }
-                for Around { cells: [before, own, behind], shares } in &across {
+                for Neighbours { cells: [before, own, behind], shares } in &across {
                     let density = line[*before] * shares[0]
                         + line[*own] * shares[1]
                         + line[*behind] * shares[2];

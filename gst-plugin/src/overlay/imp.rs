@@ -1,14 +1,15 @@
 //! The element: reads the metadata, keeps drawings that still hold, blends.
 
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::subclass::prelude::*;
 use gst_video::prelude::*;
 use gst_video::subclass::prelude::*;
+use parking_lot::Mutex;
 use vehiclecount_core::density::DensityMap;
-use vehiclecount_core::report::{Counted, FrameReport};
+use vehiclecount_core::report::{FrameCount, FrameReport};
 
 use super::draw::{self, Outline, Panel, Rectangle};
 use crate::crop::Crop;
@@ -74,10 +75,6 @@ pub struct VehicleCountOverlay {
     state: Mutex<State>,
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 /// The kept drawing, or a new one where it shows something else.
 fn kept<T: PartialEq>(
     place: &mut Option<Drawing<T>>,
@@ -97,7 +94,7 @@ fn kept<T: PartialEq>(
 }
 
 /// A count as it is shown: smoothed, one decimal below ten.
-fn shown(count: Option<Counted>) -> String {
+fn shown(count: Option<FrameCount>) -> String {
     match count.map(|count| count.smoothed) {
         None => "–".to_owned(),
         Some(count) if count < 9.95 => format!("{count:.1}"),
@@ -120,8 +117,8 @@ impl VehicleCountOverlay {
         truth: Option<u32>,
         frame: (u32, u32),
     ) -> Result<Vec<Rectangle>, draw::DrawError> {
-        let mut state = lock(&self.state);
-        let settings = *lock(&self.settings);
+        let mut state = self.state.lock();
+        let settings = *self.settings.lock();
         let text_scale = settings.text_scale;
         let mut rectangles = Vec::new();
         if let Some(map) = report.density.as_ref().filter(|_| settings.heat_map) {
@@ -203,7 +200,12 @@ impl ObjectImpl for VehicleCountOverlay {
                     .mutable_playing()
                     .build(),
                 flag("regions", "Regions", "Draw the regions with their counts", defaults.regions),
-                flag("labels", "Labels", "Draw the panel with camera, count, level and age", defaults.labels),
+                flag(
+                    "labels",
+                    "Labels",
+                    "Draw the panel with camera, count, level and age",
+                    defaults.labels,
+                ),
                 flag(
                     "truth",
                     "Truth",
@@ -232,7 +234,7 @@ impl ObjectImpl for VehicleCountOverlay {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         const TYPED: &str = "type checked upstream";
-        let mut settings = lock(&self.settings);
+        let mut settings = self.settings.lock();
         match pspec.name() {
             "heat-map" => settings.heat_map = value.get().expect(TYPED),
             "heat-opacity" => settings.heat_opacity = value.get().expect(TYPED),
@@ -246,7 +248,7 @@ impl ObjectImpl for VehicleCountOverlay {
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        let settings = lock(&self.settings);
+        let settings = self.settings.lock();
         match pspec.name() {
             "heat-map" => settings.heat_map.to_value(),
             "heat-opacity" => settings.heat_opacity.to_value(),
@@ -295,7 +297,7 @@ impl BaseTransformImpl for VehicleCountOverlay {
     const TRANSFORM_IP_ON_PASSTHROUGH: bool = false;
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = State::default();
+        *self.state.lock() = State::default();
         Ok(())
     }
 }
@@ -305,7 +307,7 @@ impl VideoFilterImpl for VehicleCountOverlay {
         &self,
         frame: &mut gst_video::VideoFrameRef<&mut gst::BufferRef>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let wanted = u32::try_from(lock(&self.settings).unique_id).ok();
+        let wanted = u32::try_from(self.settings.lock().unique_id).ok();
         let mut reports = meta::count::all(frame.buffer());
         let Some(report) = reports.find(|report| wanted.is_none_or(|id| id == report.unique_id))
         else {

@@ -1,12 +1,13 @@
 //! The element: scene time follows the stream's.
 
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use gst_video::prelude::*;
+use parking_lot::Mutex;
 use vehiclecount_core::scene::{Scene, SceneSettings};
 
 use super::{Viewpoint, Weather};
@@ -58,10 +59,6 @@ struct State {
 pub struct VehicleTestSrc {
     settings: Mutex<Settings>,
     state: Mutex<Option<State>>,
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Time at which frame `number` begins.
@@ -135,7 +132,7 @@ impl ObjectImpl for VehicleTestSrc {
 
     fn set_property(&self, _id: usize, value: &glib::Value, pspec: &glib::ParamSpec) {
         const TYPED: &str = "type checked upstream";
-        let mut settings = lock(&self.settings);
+        let mut settings = self.settings.lock();
         match pspec.name() {
             "viewpoint" => settings.viewpoint = value.get().expect(TYPED),
             "weather" => settings.weather = value.get().expect(TYPED),
@@ -152,7 +149,7 @@ impl ObjectImpl for VehicleTestSrc {
     }
 
     fn property(&self, _id: usize, pspec: &glib::ParamSpec) -> glib::Value {
-        let settings = lock(&self.settings);
+        let settings = self.settings.lock();
         match pspec.name() {
             "viewpoint" => settings.viewpoint.to_value(),
             "weather" => settings.weather.to_value(),
@@ -224,7 +221,7 @@ impl BaseSrcImpl for VehicleTestSrc {
     fn set_caps(&self, caps: &gst::Caps) -> Result<(), gst::LoggableError> {
         let info = gst_video::VideoInfo::from_caps(caps)
             .map_err(|_| gst::loggable_error!(CAT, "Cannot make frames of {caps}"))?;
-        let settings = *lock(&self.settings);
+        let settings = *self.settings.lock();
         let (width, height) = (info.width() as usize, info.height() as usize);
         let scene = Scene::new(SceneSettings {
             viewpoint: settings.viewpoint.into(),
@@ -235,7 +232,7 @@ impl BaseSrcImpl for VehicleTestSrc {
             traffic: settings.traffic,
         });
         self.obj().set_blocksize(info.size() as u32);
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let (frame, end) = match &*state {
             // The stream goes on where it was.
             Some(old) => {
@@ -249,17 +246,17 @@ impl BaseSrcImpl for VehicleTestSrc {
     }
 
     fn stop(&self) -> Result<(), gst::ErrorMessage> {
-        *lock(&self.state) = None;
+        *self.state.lock() = None;
         Ok(())
     }
 
     fn is_seekable(&self) -> bool {
-        !lock(&self.settings).is_live
+        !self.settings.lock().is_live
     }
 
     fn do_seek(&self, segment: &mut gst::Segment) -> bool {
         let Some(segment) = segment.downcast_mut::<gst::ClockTime>() else { return false };
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let Some(state) = state.as_mut() else {
             // Before the caps are known only the beginning can be meant.
             return segment.start().is_none_or(|start| start == gst::ClockTime::ZERO);
@@ -277,7 +274,7 @@ impl BaseSrcImpl for VehicleTestSrc {
 
     /// A live frame comes at its own time.
     fn times(&self, buffer: &gst::BufferRef) -> (Option<gst::ClockTime>, Option<gst::ClockTime>) {
-        if !lock(&self.settings).is_live {
+        if !self.settings.lock().is_live {
             return (None, None);
         }
         let end = buffer.pts().zip(buffer.duration()).map(|(pts, duration)| pts + duration);
@@ -290,7 +287,7 @@ impl BaseSrcImpl for VehicleTestSrc {
         _length: u32,
         buffer: &mut gst::BufferRef,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
-        let mut state = lock(&self.state);
+        let mut state = self.state.lock();
         let state = state.as_mut().ok_or(gst::FlowError::NotNegotiated)?;
         if state.end.is_some_and(|end| state.frame >= end) {
             return Err(gst::FlowError::Eos);

@@ -72,10 +72,10 @@ pub enum Place {
 }
 
 /// Keys that lead to a value, and what is wrong with it.
-type Wrong = Vec<(Vec<String>, String)>;
+type Problems = Vec<(Vec<String>, String)>;
 
-pub fn resolve(file: &File, folder: &Path) -> Result<Service, Wrong> {
-    let mut wrong = Wrong::new();
+pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
+    let mut wrong = Problems::new();
     let listen = file.http.listen.parse::<SocketAddr>().map_err(|_| {
         let what =
             "it is not an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
@@ -122,7 +122,7 @@ struct Reader<'a> {
     own: &'a CameraTable,
     defaults: &'a CameraTable,
     folder: &'a Path,
-    wrong: &'a mut Wrong,
+    wrong: &'a mut Problems,
 }
 
 impl Reader<'_> {

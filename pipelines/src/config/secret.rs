@@ -100,7 +100,7 @@ impl<'de> Visitor<'de> for Form {
     }
 
     fn visit_map<A: MapAccess<'de>>(self, map: A) -> Result<Secret, A::Error> {
-        let table = Elsewhere::deserialize(MapAccessDeserializer::new(map))?;
+        let table = SecretSource::deserialize(MapAccessDeserializer::new(map))?;
         match (table.env, table.file) {
             (Some(name), None) => Ok(Secret::Env(name)),
             (None, Some(path)) => Ok(Secret::File(path)),
@@ -112,7 +112,7 @@ impl<'de> Visitor<'de> for Form {
 /// The forms of a table.
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
-struct Elsewhere {
+struct SecretSource {
     env: Option<String>,
     file: Option<PathBuf>,
 }

@@ -3,16 +3,17 @@
 use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use gst::prelude::*;
+use parking_lot::Mutex;
 
 use super::Options;
 use super::recorder::{Feed, Recorder, Recording};
-use super::seen::Watched;
 use super::summary;
+use super::tally::SharedTally;
 use crate::server::{Fault, Truths};
 use crate::source::{Address, Health, Reason, RtspOptions, RtspSource, redact};
 use crate::table::{Table, say};
@@ -32,7 +33,7 @@ const QUIET: Duration = Duration::from_secs(60);
 /// One camera of the demo.
 pub struct Camera {
     pub source: RtspSource,
-    pub seen: Watched,
+    pub seen: SharedTally,
     /// Why it does not play, where the demo serves it itself.
     fault: Option<Fault>,
     /// What was last said of its trouble.
@@ -153,7 +154,7 @@ impl<'a> Demo<'a> {
             .request_pad_simple(&format!("sink_{index}"))
             .context("the counter gives a pad")?;
         sink.set_property("camera-id", name);
-        let seen = Watched::default();
+        let seen = SharedTally::default();
         seen.watch(&self.counter, index, truths, 1.0 / f64::from(self.options.fps))?;
         let publish = gst::ElementFactory::make("vehiclecountpublish")
             .property("every", self.options.every)
@@ -328,7 +329,7 @@ fn feed_from(pad: &gst::Pad, feed: Feed) {
     let feed = Mutex::new(feed);
     pad.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         if let (Some(buffer), Some(caps)) = (info.buffer(), pad.current_caps()) {
-            feed.lock().unwrap_or_else(PoisonError::into_inner).push(buffer, &caps);
+            feed.lock().push(buffer, &caps);
         }
         gst::PadProbeReturn::Ok
     });

@@ -2,8 +2,8 @@
 
 mod count;
 mod recorder;
-mod seen;
 mod summary;
+mod tally;
 
 pub(crate) use count::is_inside;
 

@@ -84,7 +84,7 @@ impl Line {
 }
 
 /// A picture that was counted.
-struct Counted {
+struct SampleCount {
     line: Line,
     /// Kept for the contact sheet alone.
     density: Option<DensityMap>,
@@ -154,7 +154,7 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-fn write_lines(path: &Path, counted: &[Counted]) -> Result<()> {
+fn write_lines(path: &Path, counted: &[SampleCount]) -> Result<()> {
     let context = || format!("cannot write {}", path.display());
     if let Some(folder) = path.parent().filter(|folder| !folder.as_os_str().is_empty()) {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
@@ -189,10 +189,10 @@ fn count(
     engine: &Arc<dyn Engine>,
     resize: Resize,
     keep: bool,
-) -> Result<Vec<Counted>> {
+) -> Result<Vec<SampleCount>> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let progress = std::io::stderr().is_terminal();
-    let work = || -> Result<Vec<(usize, Result<Counted>)>> {
+    let work = || -> Result<Vec<(usize, Result<SampleCount>)>> {
         let mut lane = engine.lane()?;
         let info = engine.info();
         let mut slot = Slot::new(info);
@@ -204,7 +204,7 @@ fn count(
             else {
                 return Ok(done);
             };
-            let mut one = || -> Result<Counted> {
+            let mut one = || -> Result<SampleCount> {
                 let rgb = read(sample)?;
                 let format = FrameFormat::new(PixelFormat::Rgb, sample.width, sample.height);
                 let preprocessor = Preprocessor::held(&mut held, format, resize, info.input);
@@ -233,7 +233,7 @@ fn count(
                 };
                 let map =
                     || DensityMap { grid: placement.grid(columns, rows), cells: density.into() };
-                Ok(Counted { line, density: keep.then(map) })
+                Ok(SampleCount { line, density: keep.then(map) })
             };
             let result = one();
             if result.is_err() {

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 
 use super::annotations::Sample;
-use super::{Counted, Line};
+use super::{Line, SampleCount};
 
 /// Bootstrap samples for an interval.
 const DRAWS: usize = 2000;
@@ -48,7 +48,7 @@ struct Sums {
 }
 
 impl Sums {
-    fn of(counted: &Counted) -> Self {
+    fn of(counted: &SampleCount) -> Self {
         let Line { count, truth, game1, game2, game3, .. } = counted.line;
         let error = count - truth;
         let game = [game1, game2, game3];
@@ -106,7 +106,7 @@ fn bootstrap(units: &[Sums]) -> [(f64, f64); MEASURES] {
     })
 }
 
-fn row(name: String, pictures: &[(&Sample, &Counted)]) -> Row {
+fn row(name: String, pictures: &[(&Sample, &SampleCount)]) -> Row {
     let mut all = Sums::default();
     let mut scenes: BTreeMap<&str, Sums> = BTreeMap::new();
     for (sample, counted) in pictures {
@@ -131,10 +131,10 @@ fn row(name: String, pictures: &[(&Sample, &Counted)]) -> Row {
 }
 
 /// Pictures with what was counted on them.
-type Pairs<'a> = Vec<(&'a Sample, &'a Counted)>;
+type Pairs<'a> = Vec<(&'a Sample, &'a SampleCount)>;
 
 /// A row for each kind of scene, and one for all; with `per_scene` each scene under its kind.
-pub fn summarise(samples: &[Sample], counted: &[Counted], per_scene: bool) -> Vec<Row> {
+pub fn summarise(samples: &[Sample], counted: &[SampleCount], per_scene: bool) -> Vec<Row> {
     let all: Pairs<'_> = samples.iter().zip(counted).collect();
     let mut kinds: BTreeMap<&str, BTreeMap<&str, Pairs<'_>>> = BTreeMap::new();
     for pair in &all {
@@ -235,7 +235,7 @@ pub fn table(rows: &[Row]) -> String {
 mod tests {
     use super::*;
 
-    fn counted(scene: &str, count: f64, truth: f64) -> (Sample, Counted) {
+    fn counted(scene: &str, count: f64, truth: f64) -> (Sample, SampleCount) {
         let mut sample = Sample::of(8, 8, &[], None);
         sample.scene = scene.to_owned();
         let error = (count - truth).abs();
@@ -252,7 +252,7 @@ mod tests {
             game2: error + 1.0,
             game3: error + 2.0,
         };
-        (sample, Counted { line, density: None })
+        (sample, SampleCount { line, density: None })
     }
 
     #[test]

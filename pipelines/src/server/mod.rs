@@ -4,13 +4,14 @@ mod listener;
 mod show;
 
 use std::collections::VecDeque;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, Result, ensure};
 use gst::prelude::*;
 use gst_rtsp_server::prelude::*;
 use gstvehiclecount::meta::truth;
+use parking_lot::Mutex;
 
 use crate::source::Reason;
 
@@ -28,7 +29,7 @@ impl Truths {
     fn note(&self, count: u32) {
         let now =
             SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64());
-        let mut truths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut truths = self.0.lock();
         if truths.len() == REMEMBERED {
             truths.pop_front();
         }
@@ -37,7 +38,7 @@ impl Truths {
 
     /// The true count at `time`, if a frame was shown within half of `frame` seconds of it.
     pub fn at(&self, time: f64, frame: f64) -> Option<u32> {
-        let truths = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let truths = self.0.lock();
         let nearest =
             truths.iter().min_by(|a, b| (a.0 - time).abs().total_cmp(&(b.0 - time).abs()))?;
         ((nearest.0 - time).abs() <= frame * 0.5).then_some(nearest.1)
@@ -51,12 +52,12 @@ pub struct Fault(Arc<Mutex<Option<String>>>);
 
 impl Fault {
     fn set(&self, reason: Option<String>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = reason;
+        *self.0.lock() = reason;
     }
 
     /// The reason, where it does not play.
     pub fn get(&self) -> Option<String> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.0.lock().clone()
     }
 }
 

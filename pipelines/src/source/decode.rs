@@ -1,9 +1,10 @@
 //! From a stream of any kind to raw pictures that stand upright.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
+use parking_lot::{Mutex, MutexGuard};
 
 /// Makes an element, or says that it is missing.
 pub fn element(name: &str) -> Result<gst::Element> {
@@ -105,5 +106,5 @@ fn kind(caps: &gst::CapsRef) -> Option<&str> {
 }
 
 fn lock(unknown: &Mutex<Vec<gst::Caps>>) -> MutexGuard<'_, Vec<gst::Caps>> {
-    unknown.lock().unwrap_or_else(PoisonError::into_inner)
+    unknown.lock()
 }

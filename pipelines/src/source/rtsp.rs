@@ -1,12 +1,13 @@
 //! One RTSP camera in a pipeline: it may fail, end or fall silent at any time; it is taken out and
 //! put back, and nothing else in the pipeline notices.
 
+use std::sync::Arc;
 use std::sync::mpsc::{Receiver, TryRecvError};
-use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use anyhow::Result;
 use gst::prelude::*;
+use parking_lot::Mutex;
 
 use super::address::Address;
 use super::decode::{decoder, element};
@@ -60,7 +61,7 @@ struct Offer {
 
 /// What one connection has told of itself so far.
 #[derive(Default)]
-struct Told {
+struct SessionState {
     offers: Vec<Offer>,
     /// Why the certificate of the server is not trusted.
     certificate: Option<String>,
@@ -70,10 +71,10 @@ struct Told {
     opened: bool,
 }
 
-type Shared = Arc<Mutex<Told>>;
+type SharedSession = Arc<Mutex<SessionState>>;
 
-fn lock(told: &Shared) -> std::sync::MutexGuard<'_, Told> {
-    told.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(told: &SharedSession) -> parking_lot::MutexGuard<'_, SessionState> {
+    told.lock()
 }
 
 /// One camera: its address, and its source while there is one.
@@ -83,7 +84,7 @@ pub struct RtspSource {
     address: Address,
     options: RtspOptions,
     mount: Mount,
-    told: Shared,
+    told: SharedSession,
     /// How it is.
     pub health: Health,
     refused: bool,
@@ -108,7 +109,7 @@ impl RtspSource {
             address,
             options,
             mount: Mount::new(pipeline, sink),
-            told: Shared::default(),
+            told: SharedSession::default(),
             health: Health::Connecting,
             refused: false,
             backoff: Backoff::default(),
@@ -258,7 +259,7 @@ impl RtspSource {
     }
 
     fn connect(&mut self) -> Result<()> {
-        self.told = Shared::default();
+        self.told = SharedSession::default();
         let bin = gst::Bin::new();
         let rtsp = element("rtspsrc")?;
         rtsp.set_property_from_str("protocols", if self.options.udp { "udp" } else { "tcp" });

@@ -13,7 +13,7 @@ use std::fmt::Display;
 use std::path::Path;
 use std::sync::Arc;
 
-use network::{Inside, TensorRtNetwork};
+use network::{InContext, TensorRtNetwork};
 
 use super::error::EngineError;
 use super::gpu::{GpuEngine, Networks};
@@ -25,7 +25,7 @@ use crate::digest;
 use crate::golden;
 use crate::model::File;
 use crate::preprocess::InputSize;
-use crate::tensorrt::cache::{CachedPlan, Origin, Refused};
+use crate::tensorrt::cache::{CachedPlan, Origin, RefusedPlan};
 use crate::tensorrt::{
     Flavour, Library, Plan, Precision, Progress, TensorRtError, cache, candidates,
 };
@@ -130,7 +130,7 @@ impl TensorRtOpener<'_> {
                 let sha256 = engine.plan().unwrap_or_default().to_owned();
                 drop(engine);
                 let reason = format!("it fails its golden picture: {what}");
-                let refused = Refused { sha256, reason };
+                let refused = RefusedPlan { sha256, reason };
                 Ok(self.engine_but(precision, choice, Some(&refused))?.0)
             }
             Err(error) => Err(error),
@@ -143,7 +143,7 @@ impl TensorRtOpener<'_> {
         &self,
         precision: Precision,
         choice: Option<String>,
-        refused_plan: Option<&Refused>,
+        refused_plan: Option<&RefusedPlan>,
     ) -> Result<(GpuEngine, Origin), EngineError> {
         let Self { request, context, library, input } = self;
         let model = &request.model;
@@ -199,7 +199,7 @@ impl TensorRtOpener<'_> {
         choice: Option<String>,
     ) -> Result<GpuEngine, EngineError> {
         let Self { request, context, library, input } = self;
-        let plan = Inside::new(plan, context);
+        let plan = InContext::new(plan, context);
         if let Some(folder) = cache::folder() {
             let _entered =
                 context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;

@@ -9,7 +9,7 @@
 //! need the same plan wait for it.
 //!
 //! Two more things are kept there, each in one file that begins with its own SHA-256, and each only
-//! saving time: what TensorRT 10 and 11 measured while they built ([`super::Built::timings`]), for
+//! saving time: what TensorRT 10 and 11 measured while they built ([`super::BuildOutput::timings`]), for
 //! one version and model of GPU; and the kernels that TensorRT-RTX compiled for a plan on a GPU
 //! ([`Plan::keep_kernels`]). The library itself refuses what does not fit, another driver's too,
 //! and both are then made anew. Of two processes that write one, the later stays.
@@ -56,7 +56,7 @@ pub struct PlanRequest<'a> {
     /// model of a compute capability, and do not depend on it.
     pub gpu: &'a str,
     /// A plan that is not to be used, although it is kept for this.
-    pub refused: Option<&'a Refused>,
+    pub refused: Option<&'a RefusedPlan>,
     /// TensorRT 10 alone: an existing calibration table.
     pub calibration: Option<&'a Path>,
     /// Keep names and precisions of layers in the plan.
@@ -65,7 +65,7 @@ pub struct PlanRequest<'a> {
 
 /// A plan that was found not to work.
 #[derive(Clone, Debug)]
-pub struct Refused {
+pub struct RefusedPlan {
     /// SHA-256 of the plan.
     pub sha256: String,
     /// What it does wrong.

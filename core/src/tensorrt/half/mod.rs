@@ -29,7 +29,7 @@ use tensor::convert_tensor;
 use thiserror::Error;
 
 use super::onnx::schema;
-use super::onnx::wire::{Damaged, Field, read, write};
+use super::onnx::wire::{Field, WireError, read, write};
 
 /// Why a network is not converted.
 #[derive(Clone, Debug, PartialEq, Eq, Error)]
@@ -42,8 +42,8 @@ pub enum HalfError {
     Unknown(String),
 }
 
-impl From<Damaged> for HalfError {
-    fn from(_: Damaged) -> Self {
+impl From<WireError> for HalfError {
+    fn from(_: WireError) -> Self {
         Self::Damaged
     }
 }

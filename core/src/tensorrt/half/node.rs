@@ -23,11 +23,11 @@ pub(super) fn cast(from: &str, to: &str, data_type: u64) -> Vec<u8> {
 }
 
 /// A node, and the tensor that it takes in.
-pub(super) type Newer = (Vec<u8>, Vec<u8>);
+pub(super) type NodeWithAxes = (Vec<u8>, Vec<u8>);
 
 /// A node of an opset before 18 as [`QUANTIZER_OPSET`] has it, where that differs: reductions take
 /// their axes as a tensor, which comes second. `None` where nothing changes.
-pub(super) fn newer_node(node: &[Field<'_>]) -> Result<Option<Newer>, HalfError> {
+pub(super) fn newer_node(node: &[Field<'_>]) -> Result<Option<NodeWithAxes>, HalfError> {
     let text = |number: u64| {
         node.iter().find(|field| field.number == number).map(Field::text).unwrap_or_default()
     };

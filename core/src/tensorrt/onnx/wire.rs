@@ -5,7 +5,7 @@
 
 /// Bytes that are no message, or not a whole one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Damaged;
+pub struct WireError;
 
 /// A field of a message: its number, and its value.
 #[derive(Clone, Debug)]
@@ -63,17 +63,17 @@ impl<'a> Field<'a> {
 }
 
 /// Takes an integer from the beginning of `bytes`.
-pub fn read_varint(bytes: &mut &[u8]) -> Result<u64, Damaged> {
+pub fn read_varint(bytes: &mut &[u8]) -> Result<u64, WireError> {
     let mut value = 0;
     for shift in (0..64).step_by(7) {
-        let (&byte, rest) = bytes.split_first().ok_or(Damaged)?;
+        let (&byte, rest) = bytes.split_first().ok_or(WireError)?;
         *bytes = rest;
         value |= u64::from(byte & 127) << shift;
         if byte < 128 {
             return Ok(value);
         }
     }
-    Err(Damaged)
+    Err(WireError)
 }
 
 /// Appends an integer.
@@ -86,15 +86,15 @@ fn write_varint(mut value: u64, to: &mut Vec<u8>) {
 }
 
 /// Takes `length` bytes from the beginning of `bytes`.
-fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], Damaged> {
-    let length = usize::try_from(length).map_err(|_| Damaged)?;
-    let (head, rest) = bytes.split_at_checked(length).ok_or(Damaged)?;
+fn take<'a>(bytes: &mut &'a [u8], length: u64) -> Result<&'a [u8], WireError> {
+    let length = usize::try_from(length).map_err(|_| WireError)?;
+    let (head, rest) = bytes.split_at_checked(length).ok_or(WireError)?;
     *bytes = rest;
     Ok(head)
 }
 
 /// The fields of a message, in order.
-pub fn read(mut bytes: &[u8]) -> Result<Vec<Field<'_>>, Damaged> {
+pub fn read(mut bytes: &[u8]) -> Result<Vec<Field<'_>>, WireError> {
     let mut fields = Vec::new();
     while !bytes.is_empty() {
         let key = read_varint(&mut bytes)?;
@@ -106,7 +106,7 @@ pub fn read(mut bytes: &[u8]) -> Result<Vec<Field<'_>>, Damaged> {
                 Value::Bytes(take(&mut bytes, length)?)
             }
             5 => Value::Fixed32(take(&mut bytes, 4)?),
-            _ => return Err(Damaged),
+            _ => return Err(WireError),
         };
         fields.push(Field { number: key >> 3, value });
     }

@@ -6,7 +6,7 @@ use std::path::Path;
 
 use anyhow::Result;
 
-use super::super::Counted;
+use super::super::SampleCount;
 use super::super::annotations::Sample;
 use super::canvas::{Align, Canvas, Font};
 use super::{FAINT, INK, LINE, head, kinds, note};
@@ -30,7 +30,12 @@ fn tick(value: f64, step: f64) -> String {
 const MARGINS: [f64; 4] = [84.0, 108.0, 32.0, 68.0];
 
 /// Count against truth, a point for each picture.
-pub fn scatter(path: &Path, title: &str, samples: &[Sample], counted: &[Counted]) -> Result<()> {
+pub fn scatter(
+    path: &Path,
+    title: &str,
+    samples: &[Sample],
+    counted: &[SampleCount],
+) -> Result<()> {
     let canvas = Canvas::new(860, 900, [1.0; 3])?;
     let kinds = kinds(samples);
     head(&canvas, &format!("Count against truth: {title}"), &note(counted), &kinds)?;
@@ -99,7 +104,7 @@ pub fn scatter(path: &Path, title: &str, samples: &[Sample], counted: &[Counted]
 
 /// How many pictures were counted too low and too high by how much, the kinds of scenes on top of
 /// one another.
-pub fn errors(path: &Path, title: &str, samples: &[Sample], counted: &[Counted]) -> Result<()> {
+pub fn errors(path: &Path, title: &str, samples: &[Sample], counted: &[SampleCount]) -> Result<()> {
     let canvas = Canvas::new(960, 600, [1.0; 3])?;
     let kinds = kinds(samples);
     head(&canvas, &format!("Error of the count: {title}"), &note(counted), &kinds)?;

@@ -12,7 +12,7 @@ use canvas::{Align, Canvas, Font};
 pub use chart::{errors, scatter};
 pub use worst::worst;
 
-use super::Counted;
+use super::SampleCount;
 use super::annotations::Sample;
 
 /// Colours that are told apart by everybody (Okabe and Ito 2008), without the yellow, which white
@@ -67,7 +67,7 @@ fn mean(values: impl Iterator<Item = f64>) -> f64 {
     sum / f64::max(number, 1.0)
 }
 
-fn note(counted: &[Counted]) -> String {
+fn note(counted: &[SampleCount]) -> String {
     let mae = mean(counted.iter().map(|counted| counted.line.error().abs()));
     let bias = mean(counted.iter().map(|counted| counted.line.error()));
     format!("{} pictures, MAE {mae:.2}, bias {bias:+.2} vehicles", counted.len())

@@ -9,7 +9,7 @@ use vehiclecount_core::density::DensityMap;
 use vehiclecount_core::heat;
 
 use super::super::annotations::Sample;
-use super::super::{Counted, read};
+use super::super::{SampleCount, read};
 use super::canvas::{Align, Canvas, Font};
 use super::note;
 
@@ -51,7 +51,7 @@ pub fn worst(
     path: &Path,
     title: &str,
     samples: &[Sample],
-    counted: &[Counted],
+    counted: &[SampleCount],
     limit: usize,
 ) -> Result<usize> {
     let mut order: Vec<usize> = (0..counted.len()).collect();
@@ -90,7 +90,7 @@ pub fn worst(
     let mut top = head;
     for (row, high) in rows.iter().zip(&highs) {
         for (column, &index) in row.iter().enumerate() {
-            let (sample, Counted { line, density }) = (&samples[index], &counted[index]);
+            let (sample, SampleCount { line, density }) = (&samples[index], &counted[index]);
             let (across, down, scale) = scaled(sample);
             let left =
                 GAP + column as f64 * (f64::from(TILE.0) + GAP) + f64::from(TILE.0 - across) / 2.0;

@@ -1,18 +1,19 @@
 //! What is seen of one camera behind the counter.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Instant;
 
 use anyhow::{Context, Result};
 use gst::prelude::*;
 use gstvehiclecount::meta;
+use parking_lot::{Mutex, MutexGuard};
 use vehiclecount_core::report::FrameReport;
 
 use crate::server::Truths;
 
 /// What was seen so far.
 #[derive(Default)]
-pub struct Seen {
+pub struct Tally {
     /// When the last frame came.
     pub last: Option<Instant>,
     /// What the last frame said.
@@ -29,11 +30,11 @@ pub struct Seen {
 
 /// Shared with the streaming thread.
 #[derive(Clone, Default)]
-pub struct Watched(Arc<Mutex<Seen>>);
+pub struct SharedTally(Arc<Mutex<Tally>>);
 
-impl Watched {
-    pub fn lock(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+impl SharedTally {
+    pub fn lock(&self) -> MutexGuard<'_, Tally> {
+        self.0.lock()
     }
 
     /// Notes what leaves the counter on `src_{index}`. `frame` is the distance of frames in
@@ -61,7 +62,7 @@ impl Watched {
     }
 }
 
-impl Seen {
+impl Tally {
     fn note(&mut self, report: FrameReport, truth: Option<u32>) {
         if let (Some(truth), Some(count)) = (truth, report.count.filter(|_| !report.stale)) {
             let error = count.raw - f64::from(truth);
