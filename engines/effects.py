@@ -20,8 +20,7 @@ import tomllib
 import numpy as np
 import torch
 
-import export
-from vcount import data, metrics, networks
+from vcount import data, folding, metrics, networks
 
 
 def main():
@@ -181,7 +180,7 @@ def decoders(options):
                 network = networks.DensityNetwork(recipe).eval()
                 name = f"{recipe['name']}, {decoder}"
                 sizes[name] = sum(each.numel() for each in network.parameters()) / 1e6
-                export.fix_padding(export.fold(network))
+                folding.fix_padding(folding.fold(network))
                 file = f"{folder}/network.onnx"
                 torch.onnx.export(
                     network,

@@ -23,8 +23,7 @@ import torch
 from onnx import numpy_helper
 from torch.nn import functional as F
 
-import quantize
-from vcount import data, manifest, training
+from vcount import data, manifest, qdq, training
 
 
 def main():
@@ -71,7 +70,7 @@ def main():
     recipe = tomllib.loads(options.recipe.read_text())
     validation = data.load(options.data[0], "val") if options.check else []
     if validation:
-        quantize.compare(options, validation, target)
+        qdq.compare(options.model, target, validation, options.check, options.sizes)
 
     teacher = Graph(onnx.load(options.model)).requires_grad_(False)
     student = Graph(onnx.load(target))
@@ -79,13 +78,13 @@ def main():
     follow(student, teacher, loader, recipe["train"]["loss"], options)
     temporary = target.with_suffix(".tmp")
     onnx.save(student.model(), temporary)
-    quantize.check_symmetric(onnx.load(temporary))
+    qdq.check_symmetric(onnx.load(temporary))
     temporary.replace(target)
     manifest.add_file(
-        options.model.parent, content["name"], target, "int8", ["openvino", "tensorrt"]
+        options.model.parent, content["name"], target, "int8", manifest.ENGINES["int8"]
     )
     if validation:
-        quantize.compare(options, validation, target)
+        qdq.compare(options.model, target, validation, options.check, options.sizes)
 
 
 def follow(student, teacher, loader, weights, options):

@@ -18,7 +18,7 @@ import numpy as np
 import onnx
 from onnxruntime import quantization
 
-from vcount import data, engines, manifest, metrics
+from vcount import data, engines, manifest, qdq
 
 METHODS = {
     "minmax": quantization.CalibrationMethod.MinMax,
@@ -67,11 +67,12 @@ def main():
     samples = [sample for folder in options.data for sample in data.load(folder, "train")]
     quantize(options, samples, target)
     manifest.add_file(
-        options.model.parent, content["name"], target, "int8", ["openvino", "tensorrt"]
+        options.model.parent, content["name"], target, "int8", manifest.ENGINES["int8"]
     )
     print(f"{target}: {target.stat().st_size / 1e6:.1f} MB")
     if options.check:
-        compare(options, data.load(options.data[0], "val"), target)
+        validation = data.load(options.data[0], "val")
+        qdq.compare(options.model, target, validation, options.check, options.sizes)
     if options.time:
         for line in timed(options.model, target):
             print(line)
@@ -161,7 +162,7 @@ def quantize(options, samples, target):
     if widened:
         print(f"{widened} channels of weights near zero were given steps that FP16 holds")
         onnx.save(model, temporary)
-    check_symmetric(model)
+    qdq.check_symmetric(model)
     temporary.replace(target)
 
 
@@ -192,40 +193,6 @@ def hold_scales(model):
         )
         widened += int(small.sum())
     return widened
-
-
-def check_symmetric(model):
-    """Every zero point is 0 and int8; no convolution of a bias as int32."""
-    constants = {constant.name: constant for constant in model.graph.initializer}
-    kinds = {}
-    for node in model.graph.node:
-        kinds[node.op_type] = kinds.get(node.op_type, 0) + 1
-        if node.op_type in ("QuantizeLinear", "DequantizeLinear"):
-            zero = onnx.numpy_helper.to_array(constants[node.input[2]])
-            if zero.dtype != np.int8 or zero.any():
-                raise SystemExit(f"{node.name}: zero point {zero} is not int8 zero")
-    print(
-        f"{kinds.get('QuantizeLinear', 0)} Q and {kinds.get('DequantizeLinear', 0)} DQ nodes, {kinds.get('Conv', 0)} convolutions"
-    )
-
-
-def compare(options, samples, target):
-    """Counts of both files on the same pictures, at every size."""
-    some = samples[:: max(len(samples) // options.check, 1)]
-    truths = np.array([sample.truth() for sample in some])
-    for side in options.sizes:
-        runs = [engines.load(path, side, side, "openvino") for path in (options.model, target)]
-        counts = []
-        for sample in some:
-            image, box = data.letterbox(data.read(sample), side, side)
-            counts.append([metrics.count(run(image[None])[0, 0], sample, box) for run in runs])
-        counts = np.array(counts)
-        mae = np.abs(counts - truths[:, None]).mean(axis=0)
-        print(
-            f"on {len(some)} pictures at {side}: MAE {mae[0]:.3f} in FP32, {mae[1]:.3f} in int8 ({mae[1] / mae[0] - 1:+.1%}); "
-            f"counts differ by {np.abs(counts[:, 1] - counts[:, 0]).mean():.3f} on average",
-            flush=True,
-        )
 
 
 def timed(model, target, sides=((384, 384), (512, 512)), rounds=25):

@@ -13,11 +13,10 @@ pytest.importorskip("cv2", reason="OpenCV is not installed")
 onnx = pytest.importorskip("onnx", reason="onnx is not installed")
 onnxruntime = pytest.importorskip("onnxruntime", reason="onnxruntime is not installed")
 
-import export
 import floor
 import qat
 import quantize
-from vcount import data, engines, networks
+from vcount import data, engines, folding, networks, qdq
 
 RECIPE = {"name": "tiny", "backbone": "mobilenetv3_small_050", "width": 16}
 
@@ -48,7 +47,7 @@ def exported(path, seed=1):
         for module in network.modules():
             if isinstance(module, torch.nn.BatchNorm2d):
                 torch.nn.init.normal_(module.bias, std=0.2)
-        export.fix_padding(export.fold(network))
+        folding.fix_padding(folding.fold(network))
         torch.onnx.export(
             network,
             (torch.rand(1, 3, 64, 96) * 255,),
@@ -173,7 +172,7 @@ def test_training_the_int8_graph_brings_it_nearer_to_fp32(tmp_path):
     options = types.SimpleNamespace(steps=100, learning_rate=5e-3)
     qat.follow(student, teacher, turns, {"density": 1.0, "blocks": 1.0, "count": 0.5}, options)
     assert apart() < before / 2
-    quantize.check_symmetric(student.model())
+    qdq.check_symmetric(student.model())
 
 
 def test_an_operation_that_cannot_be_trained_is_named(tmp_path):

@@ -11,7 +11,7 @@ cv2 = pytest.importorskip("cv2", reason="OpenCV is not installed")
 
 import prune
 import train
-from vcount import networks, training
+from vcount import folding, networks, training
 
 RECIPE = {"backbone": "mobilenetv3_small_050", "width": 16}
 
@@ -199,13 +199,12 @@ def test_transport_pulls_what_is_counted_to_where_the_vehicles_are():
 
 def test_padding_of_networks_from_tensorflow_becomes_part_of_the_convolutions(tmp_path):
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-    import export
 
     network = networks.DensityNetwork({"backbone": "tf_efficientnet_lite0", "width": 16}).eval()
     images = torch.rand(1, 3, 64, 96) * 255
     with torch.no_grad():
         before = network.decoder(network.features(images))
-        export.fix_padding(export.fold(network))
+        folding.fix_padding(folding.fold(network))
         assert torch.allclose(before, network.decoder(network.features(images)), atol=1e-4)
     path = tmp_path / "tiny.onnx"
     torch.onnx.export(network.backbone, (images,), str(path), opset_version=17, dynamo=False)

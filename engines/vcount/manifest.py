@@ -17,6 +17,9 @@ ATTRIBUTION = [
 ]
 """Whom the shipped weights owe. A user's own training writes its own."""
 
+ENGINES = {"fp32": ["openvino", "onnxruntime"], "int8": ["openvino", "tensorrt"]}
+"""The engines that take a file of each precision. TensorRT makes FP16 of the FP32 file, too."""
+
 
 def read(models, name):
     path = models / f"{name}.json"

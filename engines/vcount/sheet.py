@@ -3,22 +3,17 @@
 import cv2
 import numpy as np
 
-from . import metrics, targets
+from . import heat, metrics, targets
 
 
 def draw(image, density, box, sample, line):
     """The input with density as heat, dark where labels are not complete, and true centres as
     dots."""
     height, width = image.shape[:2]
-    heat = cv2.resize(
-        np.clip(density / max(np.percentile(density, 99.7), 0.05), 0, 1),
-        (width, height),
-        interpolation=cv2.INTER_LINEAR,
-    )
-    colour = cv2.cvtColor(
-        cv2.applyColorMap((heat * 255).astype(np.uint8), cv2.COLORMAP_JET), cv2.COLOR_BGR2RGB
-    )
-    alpha = np.clip(heat * 1.5, 0, 0.6)[..., None]
+    smooth = cv2.resize(density.astype(np.float32), (width, height), interpolation=cv2.INTER_LINEAR)
+    hot = heat.of_density(smooth)
+    colour = heat.colour(hot) * 255
+    alpha = np.minimum(hot * 1.8, 0.62)[..., None]
     picture = image * (1 - alpha) + colour * alpha
     known = np.ones(density.shape, np.float32)
     if sample.mask is not None:
