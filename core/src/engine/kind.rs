@@ -33,8 +33,8 @@ pub struct EngineEntry {
 
 /// Makes [`EngineKind`] and [`ENGINES`] of the table.
 macro_rules! kinds {
-    ($($kind:ident = $number:literal, $module:ident, $name:literal, $device:ident, $runs:ident,
-        $title:literal;)*) => {
+    ($($kind:ident = $number:tt, $module:ident, $name:tt, $device:ident, $runs:ident,
+        $title:tt;)*) => {
         /// The engines that can be asked for by name.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
         pub enum EngineKind {

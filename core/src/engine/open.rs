@@ -53,8 +53,8 @@ fn open_one(request: &EngineRequest, kind: EngineKind) -> Result<Arc<dyn Engine>
 }
 
 macro_rules! openers {
-    ($($kind:ident = $number:literal, $module:ident, $name:literal, $device:ident, $runs:ident,
-        $title:literal;)*) => {
+    ($($kind:ident = $number:tt, $module:ident, $name:tt, $device:ident, $runs:ident,
+        $title:tt;)*) => {
         /// Opens the engine `kind` without a look at the golden picture: for those that compare it
         /// themselves.
         pub fn open_unchecked(

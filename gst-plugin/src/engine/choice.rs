@@ -5,8 +5,8 @@ use vehiclecount_core::engine::EngineKind;
 use vehiclecount_core::tensorrt::Precision;
 
 macro_rules! choices {
-    ($($kind:ident = $number:literal, $module:ident, $name:literal, $device:ident, $runs:ident,
-        $title:literal;)*) => {
+    ($($kind:ident = $number:tt, $module:ident, $name:tt, $device:ident, $runs:ident,
+        $title:tt;)*) => {
         /// The property `engine`.
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
         #[enum_type(name = "GstVehicleCountEngine")]

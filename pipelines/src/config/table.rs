@@ -75,22 +75,29 @@ pub struct CounterTable {
     pub gpu_id: u32,
 }
 
-/// What runs the model.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
-#[serde(rename_all = "lowercase")]
-pub enum Engine {
-    /// The fastest that opens.
-    #[default]
-    Auto,
-    /// OpenVINO, for x86-64 processors.
-    OpenVino,
-    /// ONNX Runtime, for any processor.
-    OnnxRuntime,
-    /// TensorRT, for NVIDIA GPUs.
-    TensorRt,
-    /// No network: the count is the red of the picture, for tests.
-    Scripted,
+/// Makes [`Engine`] of the table of engines.
+macro_rules! engine {
+    ($($kind:ident = $number:tt, $module:ident, $name:tt, $device:ident, $runs:ident,
+        $title:tt;)*) => {
+        /// What runs the model.
+        #[derive(
+            Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema,
+        )]
+        pub enum Engine {
+            /// The fastest that opens.
+            #[default]
+            #[serde(rename = "auto")]
+            Auto,
+            $(
+                #[doc = $title]
+                #[serde(rename = $name)]
+                $kind,
+            )*
+        }
+    };
 }
+
+vehiclecount_core::engines!(engine);
 
 /// In what precision a model runs.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
