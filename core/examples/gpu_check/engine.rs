@@ -46,10 +46,22 @@ pub(super) fn open(
                 comparison.count, comparison.expected
             ));
         }
-        golden = json!({ "count": comparison.count, "expected": comparison.expected.count, "tolerance": comparison.expected.tolerance });
+        golden = json!({
+            "count": comparison.count,
+            "expected": comparison.expected.count,
+            "tolerance": comparison.expected.tolerance,
+        });
     }
-    let value = json!({ "model": info.model, "library": info.version, "device": info.device, "precision": info.precision, "precision-choice": info.choice,
-        "input": format!("{}x{}", info.input.width, info.input.height), "opened-in-seconds": opened, "golden": golden });
+    let value = json!({
+        "model": info.model,
+        "library": info.version,
+        "device": info.device,
+        "precision": info.precision,
+        "precision-choice": info.choice,
+        "input": format!("{}x{}", info.input.width, info.input.height),
+        "opened-in-seconds": opened,
+        "golden": golden,
+    });
     Ok((engine, value))
 }
 

@@ -1,11 +1,10 @@
 //! Kernels against their twins on the processor, and the time that they take.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::{Value, json};
-use vehiclecount_core::cuda::{
-    Context, CountOrder, DeviceBuffer, Event, Kernels, PictureOrder, Stream,
-};
+use vehiclecount_core::cuda::{Context, CountOrder, DeviceBuffer, Event, Kernels, Stream};
 use vehiclecount_core::frame::{FrameView, PixelFormat, Plane};
 use vehiclecount_core::preprocess::{InputSize, Preprocessor, Resize};
 
@@ -97,6 +96,9 @@ pub(super) fn kernels(
     // What must move at the least: each picture once, each input once.
     let bytes = batch * (1920 * 1080 * 3 / 2 + 4 * input.values());
     Ok(json!({ "largest-difference-levels": differences, "bound-levels": LEVELS,
-        "preprocess": { "from": "1920x1080 NV12", "to": "384x384", "batch": batch, "microseconds": best.as_secs_f64() * 1e6,
-            "gigabytes-per-second": bytes as f64 / best.as_secs_f64() / 1e9 } }))
+        "preprocess": {
+            "from": "1920x1080 NV12", "to": "384x384", "batch": batch,
+            "microseconds": best.as_secs_f64() * 1e6,
+            "gigabytes-per-second": bytes as f64 / best.as_secs_f64() / 1e9,
+        } }))
 }

@@ -71,7 +71,10 @@ pub(super) fn throughput(
             quantile(&times, 0.5)
         );
         rows.push(json!({ "batch": batch, "lanes": engine.info().lanes, "frames-per-second": rate,
-            "one-lane": { "median-ms": quantile(&times, 0.5), "p99-ms": quantile(&times, 0.99), "batches": times.len() } }));
+            "one-lane": {
+                "median-ms": quantile(&times, 0.5), "p99-ms": quantile(&times, 0.99),
+                "batches": times.len(),
+            } }));
     }
     Ok(json!({ "frames": "1280x720 NV12 on the GPU", "rows": rows }))
 }

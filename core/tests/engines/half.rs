@@ -29,7 +29,10 @@ fn networks_in_half_precision_count_what_they_counted_before() {
                 .iter()
                 .map(|byte| format!("{byte:02x}"))
                 .collect();
-        value["files"] = serde_json::json!([{ "file": file, "precision": "fp16", "sha256": sha256, "engines": ["onnxruntime", "openvino"] }]);
+        value["files"] = serde_json::json!([{
+            "file": file, "precision": "fp16", "sha256": sha256,
+            "engines": ["onnxruntime", "openvino"],
+        }]);
         value.as_object_mut().unwrap().remove("golden");
         fs::write(folder.path().join(file), half).unwrap();
         let converted = folder.path().join("model.json");

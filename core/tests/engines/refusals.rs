@@ -12,7 +12,10 @@ pub(super) fn model_of(
     let mut manifest: serde_json::Value = serde_json::from_str(&text).expect("the fixture is JSON");
     let digest: String = Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect();
     manifest["files"] = serde_json::json!([
-        { "file": "broken.onnx", "precision": "fp32", "sha256": digest, "engines": ["openvino", "onnxruntime"] }
+        {
+            "file": "broken.onnx", "precision": "fp32", "sha256": digest,
+            "engines": ["openvino", "onnxruntime"],
+        }
     ]);
     change(&mut manifest);
     fs::write(folder.path().join("broken.onnx"), bytes).expect("the folder can be written");

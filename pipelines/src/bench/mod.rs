@@ -28,7 +28,11 @@ pub struct Options {
     #[arg(long, default_value = "")]
     model: String,
     /// Engine
-    #[arg(long, default_value = "auto", help = format!("Engine: auto, {}", crate::engine::networks()))]
+    #[arg(
+        long,
+        default_value = "auto",
+        help = format!("Engine: auto, {}", crate::engine::networks())
+    )]
     engine: String,
     /// Largest batch (0: 1 on a processor, 16 on a GPU, as the element takes it)
     #[arg(long, default_value_t = 0, value_parser = clap::value_parser!(u32).range(0..=64))]

@@ -148,7 +148,10 @@ impl Reader<'_> {
         let polygons = rois.map(|(key, label, value)| {
             let wrong = |remedy: &str| self.wrong(name, key, value, remedy);
             let (width, height) = size.ok_or_else(|| {
-                wrong("[property] must give config-width and config-height, the frame's size that positions are meant for")
+                wrong(
+                    "[property] must give config-width and config-height, the frame's size that \
+                     positions are meant for",
+                )
             })?;
             let numbers: Option<Vec<f64>> = value
                 .split(';')
@@ -156,18 +159,23 @@ impl Reader<'_> {
                 .filter(|number| !number.is_empty())
                 .map(|number| number.parse().ok().filter(|number| (0.0..1e6).contains(number)))
                 .collect();
-            let numbers = numbers.ok_or_else(|| wrong("write x;y;x;y;..., whole pixels from 0 on"))?;
+            let remedy = "write x;y;x;y;..., whole pixels from 0 on";
+            let numbers = numbers.ok_or_else(|| wrong(remedy))?;
             let (corners, rest) = numbers.as_chunks::<2>();
             if corners.len() < 3 || !rest.is_empty() {
                 return Err(wrong("write x;y for each corner, at least three"));
             }
             if corners.iter().any(|&[x, y]| x > width || y > height) {
-                return Err(wrong(&format!("a corner lies outside the configured frame of {width}x{height}")));
+                return Err(wrong(&format!(
+                    "a corner lies outside the configured frame of {width}x{height}"
+                )));
             }
             let polygon: Polygon = corners.iter().map(|&[x, y]| [x / width, y / height]).collect();
             // Before the inverse is made of it, whose corners have other numbers.
             if let Some(crossings) = crossings(&polygon) {
-                return Err(wrong(&format!("{crossings}; give the corners in their order around the region")));
+                return Err(wrong(&format!(
+                    "{crossings}; give the corners in their order around the region"
+                )));
             }
             Ok((label.to_owned(), polygon))
         });
