@@ -7,7 +7,7 @@ use vehiclecount_core::account::ReportSettings;
 
 /// What the user chose: the settings of the properties that such elements share.
 #[derive(Clone, Copy, Debug)]
-pub struct Counting {
+pub struct CountingSettings {
     /// Frames skipped between two counted ones.
     pub interval: u32,
     /// Time constant of the smoothing.
@@ -18,13 +18,13 @@ pub struct Counting {
     pub unique_id: u32,
 }
 
-impl Default for Counting {
+impl Default for CountingSettings {
     fn default() -> Self {
         Self { interval: 0, smoothing: Duration::from_secs(1), density_map: true, unique_id: 0 }
     }
 }
 
-impl Counting {
+impl CountingSettings {
     /// The properties. `of`: what the element calls a stream of frames.
     pub fn properties(of: &str) -> [glib::ParamSpec; 4] {
         let defaults = Self::default();

@@ -44,14 +44,14 @@ pub enum Outcome<'a> {
 
 type Report = Arc<dyn Fn(u64, Outcome<'_>) + Send + Sync>;
 
-struct Waiting {
+struct WaitingFrame {
     ticket: u64,
     lease: Lease,
     report: Report,
 }
 
 struct State {
-    room: WaitingRoom<Waiting>,
+    room: WaitingRoom<WaitingFrame>,
     batches: u64,
     frames: u64,
     stopping: bool,
@@ -103,12 +103,12 @@ pub struct SharedKey {
 
 /// The dispatchers that are shared, and those that are being opened.
 #[derive(Default)]
-struct Sharing {
+struct Dispatchers {
     open: HashMap<SharedKey, Weak<Dispatcher>>,
     opening: HashSet<SharedKey>,
 }
 
-static SHARED: LazyLock<Mutex<Sharing>> = LazyLock::new(Mutex::default);
+static SHARED: LazyLock<Mutex<Dispatchers>> = LazyLock::new(Mutex::default);
 
 /// Somebody has opened an engine, or given up.
 static SETTLED: Condvar = Condvar::new();
@@ -275,12 +275,12 @@ impl Seat {
     /// camera's frames wait, the newest.
     pub fn submit(&self, ticket: u64, lease: Lease, keep: usize) {
         let shared = &self.dispatcher.shared;
-        let waiting = Waiting { ticket, lease, report: self.report.clone() };
+        let waiting = WaitingFrame { ticket, lease, report: self.report.clone() };
         let mut state = shared.lock();
         let dropped = state.room.push(self.id, waiting, keep, shared.now());
         drop(state);
         shared.wake.notify_one();
-        if let Some(Waiting { ticket, lease, .. }) = dropped {
+        if let Some(WaitingFrame { ticket, lease, .. }) = dropped {
             drop(lease);
             (self.report)(ticket, Outcome::Dropped);
         }
@@ -305,7 +305,7 @@ impl Drop for Seat {
 /// fails its batch, one of a report fails that camera's frame; the thread goes on.
 fn work(shared: &Shared, lane: Box<dyn Lane>) {
     let mut lane = Some(lane);
-    let (mut batch, mut slots) = (Vec::<Waiting>::new(), Vec::new());
+    let (mut batch, mut slots) = (Vec::<WaitingFrame>::new(), Vec::new());
     while next_batch(shared, &mut batch) {
         slots.extend(batch.iter_mut().filter_map(|waiting| waiting.lease.take()));
         let begin = shared.now();
@@ -319,7 +319,7 @@ fn work(shared: &Shared, lane: Box<dyn Lane>) {
             state.batches += 1;
             state.frames += batch.len() as u64;
         }
-        for Waiting { ticket, lease, report } in batch.drain(..) {
+        for WaitingFrame { ticket, lease, report } in batch.drain(..) {
             let outcome = match &result {
                 Ok(()) => Outcome::Counted { output: &lease.output, inference_time },
                 Err(error) => Outcome::Failed(error),
@@ -368,7 +368,7 @@ fn tell(kind: EngineKind, report: &Report, ticket: u64, outcome: Outcome<'_>) {
 }
 
 /// Waits until a batch is due and takes it. `false` when the dispatcher goes.
-fn next_batch(shared: &Shared, batch: &mut Vec<Waiting>) -> bool {
+fn next_batch(shared: &Shared, batch: &mut Vec<WaitingFrame>) -> bool {
     let mut state = shared.lock();
     loop {
         if state.stopping {

@@ -11,7 +11,7 @@ use vehiclecount_core::report::unix_nanoseconds;
 use super::VehicleCounterPad;
 use super::camera::{Camera, Link};
 use super::formats::StreamFormat;
-use super::holding::Holding;
+use super::holding::HoldLimits;
 use super::imp::{CAT, VehicleCounter};
 use super::queue::{Deadline, Frame, FrameState, Item};
 use super::state::CameraState;
@@ -44,7 +44,7 @@ impl Camera {
             || link.as_ref().map_or(MAX_FRAMES, Link::depth),
             |holding| holding.frames,
         );
-        let deadline = holding.map(|Holding { latency, .. }| Deadline {
+        let deadline = holding.map(|HoldLimits { latency, .. }| Deadline {
             time: came + gst::ClockTime::from_nseconds(latency.as_nanos() as u64),
             clock: clock.clone(),
             held: latency,
@@ -158,9 +158,9 @@ impl Camera {
 
     /// How frames of a live camera are held for `max_latency`. Where they cannot be held that long,
     /// a warning says so, once for each `max_latency` and format.
-    fn holding(&self, imp: &VehicleCounter, max_latency: Duration) -> Holding {
+    fn holding(&self, imp: &VehicleCounter, max_latency: Duration) -> HoldLimits {
         let mut state = self.lock();
-        let holding = Holding::of(max_latency, state.format.as_ref());
+        let holding = HoldLimits::of(max_latency, state.format.as_ref());
         let said = holding.limited.map(|_| (max_latency, holding.frames));
         let changed = std::mem::replace(&mut state.limit_said, said) != said;
         drop(state);

@@ -18,7 +18,7 @@ const MARGIN: usize = 2;
 
 /// What a live camera's frames need.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Holding {
+pub struct HoldLimits {
     /// Frames that are held at most.
     pub frames: usize,
     /// How long a frame is held at most.
@@ -28,7 +28,7 @@ pub struct Holding {
     pub limited: Option<(usize, f64)>,
 }
 
-impl Holding {
+impl HoldLimits {
     /// Holds frames of `format` for `max_latency`, or of any where it is not known.
     pub fn of(max_latency: Duration, format: Option<&StreamFormat>) -> Self {
         let rate = format.and_then(|format| format.rate);
@@ -61,7 +61,7 @@ mod tests {
 
     #[test]
     fn frames_of_the_whole_latency_are_held() {
-        let frames = |latency, fps| Holding::new(MS(latency), fps, Some(1 << 20)).frames;
+        let frames = |latency, fps| HoldLimits::new(MS(latency), fps, Some(1 << 20)).frames;
         assert_eq!(
             [frames(200, Some(25.0)), frames(200, Some(60.0)), frames(200, None)],
             [8, 14, 14]
@@ -75,16 +75,16 @@ mod tests {
     #[test]
     fn memory_limits_how_long_frames_are_held() {
         // 1080p in NV12: 512 MiB hold 172 frames.
-        let holding = Holding::new(MS(60_000), Some(25.0), Some(1920 * 1080 * 3 / 2));
+        let holding = HoldLimits::new(MS(60_000), Some(25.0), Some(1920 * 1080 * 3 / 2));
         assert_eq!(
             (holding.frames, holding.latency, holding.limited),
             (172, MS(6800), Some((3_110_400, 25.0)))
         );
         // A frame larger than all of it, and a rate that no camera has.
-        let holding = Holding::new(MS(200), Some(f64::from(i32::MAX)), Some(usize::MAX));
+        let holding = HoldLimits::new(MS(200), Some(f64::from(i32::MAX)), Some(usize::MAX));
         assert_eq!(holding.frames, LEAST);
         assert!(holding.latency < MS(1));
-        let holding = Holding::new(MS(60_000), Some(f64::from(i32::MAX)), Some(0));
+        let holding = HoldLimits::new(MS(60_000), Some(f64::from(i32::MAX)), Some(0));
         assert!(holding.frames <= BYTES);
     }
 }

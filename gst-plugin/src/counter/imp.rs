@@ -13,9 +13,9 @@ use super::VehicleCounterPad;
 use super::camera::Camera;
 use super::formats::{FORMATS, GPU_FORMATS};
 use super::settings::Settings;
-use crate::counting::Counting;
+use crate::counting::CountingSettings;
 use crate::cuda::{self, SharedContext};
-use crate::engine::Opening;
+use crate::engine::PendingEngine;
 use crate::time;
 
 /// The log category of the element and its cameras.
@@ -66,7 +66,7 @@ pub struct VehicleCounter {
     cameras: Mutex<BTreeMap<u32, Arc<Camera>>>,
     pub(super) state: Mutex<Phase>,
     /// The engine's opening, where it takes long.
-    pub(super) opening: Mutex<Option<Opening>>,
+    pub(super) opening: Mutex<Option<PendingEngine>>,
     pub(super) settings: Mutex<Settings>,
     /// Ids that several cameras have; said once.
     pub(super) shared_ids: Mutex<BTreeSet<String>>,
@@ -81,7 +81,7 @@ pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 
 impl VehicleCounter {
     /// The settings of the counts.
-    pub fn counting(&self) -> Counting {
+    pub fn counting(&self) -> CountingSettings {
         lock(&self.settings).counting
     }
 

@@ -7,7 +7,7 @@ use super::VehicleCounterPad;
 use super::arrival::MAX_FRAMES;
 use super::camera::{Camera, Link};
 use super::formats::StreamFormat;
-use super::holding::Holding;
+use super::holding::HoldLimits;
 use super::imp::{CAT, VehicleCounter};
 use crate::cuda;
 
@@ -70,7 +70,7 @@ impl Camera {
         let (caps, _) = allocation.get();
         let format = caps.and_then(StreamFormat::of);
         let held = if self.is_live() {
-            Holding::of(imp.max_latency(), format.as_ref()).frames
+            HoldLimits::of(imp.max_latency(), format.as_ref()).frames
         } else {
             self.link().as_ref().map_or(MAX_FRAMES, Link::depth)
         };
@@ -140,7 +140,7 @@ impl Camera {
         let (live, min, max) = latency.result();
         if live {
             // A live frame is held this long at most, and no frame is thrown away before.
-            let own = Holding::of(imp.max_latency(), self.lock().format.as_ref()).latency;
+            let own = HoldLimits::of(imp.max_latency(), self.lock().format.as_ref()).latency;
             let own = gst::ClockTime::from_nseconds(own.as_nanos() as u64);
             latency.set(live, min + own, max.map(|max| max + own));
         }

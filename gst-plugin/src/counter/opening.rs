@@ -7,7 +7,7 @@ use gst::subclass::prelude::*;
 
 use super::imp::{CAT, Phase, State, VehicleCounter, lock};
 use crate::cuda::{self, SharedContext};
-use crate::engine::{Choice, Opened, Start};
+use crate::engine::{EngineSettings, OpenedEngine, Start};
 
 impl VehicleCounter {
     /// Opens the engine, or joins elements that have it open, and lets the cameras in: now, or when
@@ -43,9 +43,9 @@ impl VehicleCounter {
     }
 
     /// The engine is open: the cameras are let in.
-    fn run(&self, opened: Opened) {
+    fn run(&self, opened: OpenedEngine) {
         opened.announce(self.obj().upcast_ref());
-        let Opened { dispatcher, resize, .. } = opened;
+        let OpenedEngine { dispatcher, resize, .. } = opened;
         gst::info!(
             CAT,
             imp = self,
@@ -81,7 +81,7 @@ impl VehicleCounter {
     }
 
     /// The engine has opened after the state change, or has not.
-    fn opened_later(&self, opened: Result<Opened, gst::ErrorMessage>) {
+    fn opened_later(&self, opened: Result<OpenedEngine, gst::ErrorMessage>) {
         match opened {
             Ok(opened) => self.run(opened),
             Err(error) => {
@@ -116,7 +116,7 @@ impl VehicleCounter {
 
     /// The CUDA context that is held already, or that the application or another element has: asked
     /// for once.
-    fn adopted(&self, choice: &Choice) -> Option<Arc<SharedContext>> {
+    fn adopted(&self, choice: &EngineSettings) -> Option<Arc<SharedContext>> {
         if let Some(held) = lock(&self.cuda).clone() {
             return Some(held);
         }

@@ -4,18 +4,18 @@ use std::time::Duration;
 
 use gst::prelude::*;
 
-use crate::counting::Counting;
-use crate::engine::Choice;
+use crate::counting::CountingSettings;
+use crate::engine::EngineSettings;
 
 /// What the user chose.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Of the engine.
-    pub choice: Choice,
+    pub choice: EngineSettings,
     /// Regions of all cameras.
     pub regions: String,
     /// Of the counts.
-    pub counting: Counting,
+    pub counting: CountingSettings,
     /// How long a live frame is held.
     pub max_latency: Duration,
 }
@@ -23,9 +23,9 @@ pub struct Settings {
 impl Default for Settings {
     fn default() -> Self {
         Self {
-            choice: Choice::default(),
+            choice: EngineSettings::default(),
             regions: String::new(),
-            counting: Counting::default(),
+            counting: CountingSettings::default(),
             max_latency: Duration::from_millis(200),
         }
     }
@@ -35,8 +35,8 @@ impl Settings {
     /// The element's properties.
     pub fn properties() -> Vec<glib::ParamSpec> {
         let defaults = Settings::default();
-        let mut properties = Choice::properties("");
-        properties.extend(Counting::properties("camera"));
+        let mut properties = EngineSettings::properties("");
+        properties.extend(CountingSettings::properties("camera"));
         properties.extend([
             glib::ParamSpecUInt::builder("batch-size")
                 .nick("Batch size")

@@ -5,5 +5,5 @@ mod open;
 mod progress;
 
 pub use choice::register;
-pub use open::{Choice, Opened};
-pub use progress::{Opening, Start};
+pub use open::{EngineSettings, OpenedEngine};
+pub use progress::{PendingEngine, Start};

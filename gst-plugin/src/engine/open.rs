@@ -16,7 +16,7 @@ use super::progress::{self, Start};
 
 /// What the user chose: the settings of the properties that such elements share.
 #[derive(Clone, Debug, Default)]
-pub struct Choice {
+pub struct EngineSettings {
     /// Empty: the model that ships.
     pub model: String,
     /// A TensorRT plan that was built by hand; empty: none.
@@ -41,7 +41,7 @@ pub struct Choice {
 }
 
 /// An engine at work.
-pub struct Opened {
+pub struct OpenedEngine {
     /// What frames are handed to.
     pub dispatcher: Arc<Dispatcher>,
     /// How pictures are fitted into the model's input.
@@ -54,7 +54,7 @@ pub struct Opened {
     passed_over: Vec<(EngineKind, String)>,
 }
 
-impl Choice {
+impl EngineSettings {
     /// The properties, but for `batch-size` and `batched-push-timeout`, as elements mean different
     /// batches by them. Their descriptions end in `remark`.
     pub fn properties(remark: &str) -> Vec<glib::ParamSpec> {
@@ -153,13 +153,13 @@ impl Choice {
     pub fn open(
         &self,
         element: &gst::Element,
-        done: impl FnOnce(Result<Opened, gst::ErrorMessage>) + Send + 'static,
-    ) -> Result<Start<Opened>, gst::ErrorMessage> {
+        done: impl FnOnce(Result<OpenedEngine, gst::ErrorMessage>) + Send + 'static,
+    ) -> Result<Start<OpenedEngine>, gst::ErrorMessage> {
         let choice = self.clone();
         progress::start(element, move |watch| choice.open_now(watch), done)
     }
 
-    fn open_now(&self, watch: &ProgressSink) -> Result<Opened, gst::ErrorMessage> {
+    fn open_now(&self, watch: &ProgressSink) -> Result<OpenedEngine, gst::ErrorMessage> {
         let unusable = |error: &dyn std::fmt::Display| {
             gst::error_msg!(gst::ResourceError::Settings, ("{error}"))
         };
@@ -217,11 +217,11 @@ impl Choice {
             batch_size: self.batch_size as usize,
             timeout: self.batched_push_timeout,
         };
-        Ok(Opened { dispatcher, resize, shared, asked, passed_over })
+        Ok(OpenedEngine { dispatcher, resize, shared, asked, passed_over })
     }
 }
 
-impl Opened {
+impl OpenedEngine {
     /// Says on the bus which engine `element` runs.
     pub fn announce(&self, element: &gst::Element) {
         let (info, settings) = (self.dispatcher.info(), self.dispatcher.settings());

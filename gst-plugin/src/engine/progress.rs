@@ -26,17 +26,17 @@ pub enum Start<T> {
     /// It is open.
     Opened(T),
     /// That takes long, and goes on in a thread of its own.
-    Later(Opening),
+    Later(PendingEngine),
 }
 
 /// An engine that is being opened in a thread of its own. Dropping it ends the opening and waits
 /// for the thread: a build ends at TensorRT's next step.
-pub struct Opening {
+pub struct PendingEngine {
     ended: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
 }
 
-impl Drop for Opening {
+impl Drop for PendingEngine {
     fn drop(&mut self) {
         self.ended.store(true, Ordering::Relaxed);
         // The thread itself may let go of the element last.
@@ -50,13 +50,14 @@ impl Drop for Opening {
 }
 
 /// What the thread tells whoever waits.
-enum News<T> {
+enum ThreadMessage<T> {
     TakesLong,
     Done(Result<T, gst::ErrorMessage>),
 }
 
 /// Runs `open` in a thread of its own, and waits for its end, or until it says that it takes long:
-/// then `done` is called with its end, in that thread, unless the [`Opening`] was dropped before.
+/// then `done` is called with its end, in that thread, unless the [`PendingEngine`] was dropped
+/// before.
 pub fn start<T: Send + 'static>(
     element: &gst::Element,
     open: impl FnOnce(&ProgressSink) -> Result<T, gst::ErrorMessage> + Send + 'static,
@@ -64,14 +65,14 @@ pub fn start<T: Send + 'static>(
 ) -> Result<Start<T>, gst::ErrorMessage> {
     let (sender, news) = mpsc::channel();
     let ended = Arc::new(AtomicBool::new(false));
-    let teller = Arc::new(Teller {
+    let teller = Arc::new(ProgressReporter {
         element: element.downgrade(),
         ended: ended.clone(),
         takes_long: Mutex::new(Some(Box::new({
-            let sender: Sender<News<T>> = sender.clone();
-            move || drop(sender.send(News::TakesLong))
+            let sender: Sender<ThreadMessage<T>> = sender.clone();
+            move || drop(sender.send(ThreadMessage::TakesLong))
         }))),
-        told: Mutex::new(Told {
+        told: Mutex::new(BuildState {
             since: Instant::now(),
             last: None,
             what: String::new(),
@@ -88,7 +89,7 @@ pub fn start<T: Send + 'static>(
         let waited_for = teller.takes_long.lock().take().is_some();
         if waited_for {
             // Nobody waits any more where the element is gone.
-            let _ = sender.send(News::Done(result));
+            let _ = sender.send(ThreadMessage::Done(result));
         } else {
             teller.end(result.as_ref().err());
             if !teller.ended.load(Ordering::Relaxed) {
@@ -100,10 +101,10 @@ pub fn start<T: Send + 'static>(
         |error| gst::error_msg!(gst::ResourceError::Failed, ("cannot start a thread: {error}"));
     let thread =
         thread::Builder::new().name("vehicles-open".to_owned()).spawn(work).map_err(refused)?;
-    let opening = Opening { ended, thread: Some(thread) };
+    let opening = PendingEngine { ended, thread: Some(thread) };
     match news.recv() {
-        Ok(News::TakesLong) => Ok(Start::Later(opening)),
-        Ok(News::Done(result)) => result.map(Start::Opened),
+        Ok(ThreadMessage::TakesLong) => Ok(Start::Later(opening)),
+        Ok(ThreadMessage::Done(result)) => result.map(Start::Opened),
         Err(_) => {
             Err(gst::error_msg!(gst::LibraryError::Init, ("opening the engine ended in a panic")))
         }
@@ -111,15 +112,15 @@ pub fn start<T: Send + 'static>(
 }
 
 /// Tells on the bus how far it is.
-struct Teller {
+struct ProgressReporter {
     element: glib::WeakRef<gst::Element>,
     ended: Arc<AtomicBool>,
     /// Tells whoever waits that it takes long; once.
     takes_long: Mutex<Option<Box<dyn FnOnce() + Send>>>,
-    told: Mutex<Told>,
+    told: Mutex<BuildState>,
 }
 
-struct Told {
+struct BuildState {
     since: Instant,
     /// The last message.
     last: Option<Instant>,
@@ -131,7 +132,7 @@ struct Told {
     kept: Option<Result<(), String>>,
 }
 
-impl Teller {
+impl ProgressReporter {
     /// Whether the opening is to go on.
     fn tell(&self, progress: Progress<'_>) -> bool {
         let long =
@@ -238,7 +239,7 @@ impl Teller {
     }
 }
 
-impl Told {
+impl BuildState {
     /// How far the build is: TensorRT's outermost phases, and the time so far.
     fn phase(&self) -> Option<String> {
         let phases: Vec<_> = self

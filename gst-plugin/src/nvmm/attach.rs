@@ -4,7 +4,7 @@ use vehiclecount_core::account::Finding;
 use vehiclecount_core::report::FrameReport;
 
 use super::OsdMode;
-use super::batch::{Found, Order, State, Trouble};
+use super::batch::{FindingState, Order, State, Trouble};
 use super::settings::Settings;
 use super::source::Notices;
 use super::work::Work;
@@ -32,8 +32,8 @@ impl State {
             .into_iter()
             .map(|Order { frame, departure, finding }| {
                 let finding = match finding {
-                    Found::Here(finding) => finding,
-                    Found::Waiting(..) => Finding::Missed,
+                    FindingState::Here(finding) => finding,
+                    FindingState::Waiting(..) => Finding::Missed,
                 };
                 let inferred = matches!(finding, Finding::Counted(..));
                 let source = self.source(frame.source_id);

@@ -55,11 +55,11 @@ pub struct Order<'a> {
     /// What it says of itself.
     pub departure: Departure,
     /// Where its finding is.
-    pub finding: Found,
+    pub finding: FindingState,
 }
 
 /// Where a frame's finding is.
-pub enum Found {
+pub enum FindingState {
     /// Here.
     Here(Finding),
     /// Under this ticket in the engine; the density will lie there.
@@ -161,7 +161,7 @@ impl State {
             } else {
                 Finding::NotDue
             };
-            Ok(Order { frame, departure, finding: Found::Here(finding) })
+            Ok(Order { frame, departure, finding: FindingState::Here(finding) })
         });
         orders.collect()
     }
@@ -184,7 +184,7 @@ impl State {
             let finding = if departure.stamp.due {
                 self.hand_over(&frame, (&surfaces, buffer, keep), with_map, notices)?
             } else {
-                Found::Here(Finding::NotDue)
+                FindingState::Here(Finding::NotDue)
             };
             orders.push(Order { frame, departure, finding });
         }
@@ -199,18 +199,18 @@ impl State {
         (surfaces, buffer, keep): (&Surfaces<'_>, &gst::Buffer, usize),
         with_map: bool,
         notices: &mut Notices,
-    ) -> Result<Found, Fatal> {
+    ) -> Result<FindingState, Fatal> {
         let (Some(work), Some(source)) =
             (self.work.as_mut(), self.sources.get_mut(&frame.source_id))
         else {
-            return Ok(Found::Here(Finding::NotDue));
+            return Ok(FindingState::Here(Finding::NotDue));
         };
         let picture =
             Picture { source: frame.source_id, surfaces, batch_id: frame.batch_id, buffer };
         let reason = match work.submit(picture, keep, source, with_map, notices) {
             Ok((ticket, placement)) => {
                 notices.log(|| format!("{}: to the engine, ticket {ticket}", source.camera()));
-                return Ok(Found::Waiting(ticket, placement));
+                return Ok(FindingState::Waiting(ticket, placement));
             }
             Err(WorkError::Now(reason)) => reason,
             Err(WorkError::Setup(reason)) => {
@@ -218,7 +218,7 @@ impl State {
             }
         };
         source.note_failed(&reason, notices);
-        Ok(Found::Here(Finding::Missed))
+        Ok(FindingState::Here(Finding::Missed))
     }
 
     /// Takes in what the engine counted.
@@ -230,7 +230,7 @@ impl State {
     ) {
         let mut outcomes = outcomes.into_iter();
         for order in orders {
-            let Found::Waiting(ticket, placement) = order.finding else { continue };
+            let FindingState::Waiting(ticket, placement) = order.finding else { continue };
             let source = self.source(order.frame.source_id);
             let finding = match outcomes.next() {
                 Some(Ok((output, inference_time))) => {
@@ -249,7 +249,7 @@ impl State {
                 }
                 None => Finding::Missed,
             };
-            order.finding = Found::Here(finding);
+            order.finding = FindingState::Here(finding);
         }
     }
 

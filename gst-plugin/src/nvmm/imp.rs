@@ -13,15 +13,15 @@ use vehiclecount_core::region::RegionsFile;
 use vehiclecount_core::region::nvdsanalytics::SourcesFile;
 
 use super::DensitySource;
-use super::batch::{Fatal, Found, State};
-use super::latency::Holding;
+use super::batch::{Fatal, FindingState, State};
+use super::latency::HoldTime;
 use super::settings::Settings;
 use super::source::{Config, Notice, Notices};
 use super::work::{Results, Work};
-use crate::counting::Counting;
+use crate::counting::CountingSettings;
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
-use crate::engine::{Opened, Opening, Start};
+use crate::engine::{OpenedEngine, PendingEngine, Start};
 use crate::time::{self, ArrivalClock, duration_of};
 
 /// The log category of the element.
@@ -42,8 +42,8 @@ pub struct VehicleCounterNvmm {
     state: Mutex<Option<State>>,
     results: Arc<Results>,
     /// The engine's opening, where it takes long.
-    opening: Mutex<Option<Opening>>,
-    holding: Mutex<Holding>,
+    opening: Mutex<Option<PendingEngine>>,
+    holding: Mutex<HoldTime>,
     timing: Mutex<Timing>,
 }
 
@@ -68,7 +68,7 @@ impl VehicleCounterNvmm {
             "" => SourcesFile::default(),
             path => SourcesFile::read(Path::new(path)).map_err(|error| error.to_string())?,
         };
-        let Counting { interval, smoothing, .. } = settings.counting;
+        let CountingSettings { interval, smoothing, .. } = settings.counting;
         Ok(Config { regions, sources, interval, smoothing })
     }
 
@@ -143,8 +143,8 @@ impl VehicleCounterNvmm {
         let tickets: Vec<_> = orders
             .iter()
             .filter_map(|order| match order.finding {
-                Found::Waiting(ticket, _) => Some(ticket),
-                Found::Here(_) => None,
+                FindingState::Waiting(ticket, _) => Some(ticket),
+                FindingState::Here(_) => None,
             })
             .collect();
         let outcomes = self.results.wait(&tickets);
@@ -201,7 +201,7 @@ impl VehicleCounterNvmm {
     }
 
     /// The engine is open: batches go to it.
-    fn run(&self, opened: Opened) {
+    fn run(&self, opened: OpenedEngine) {
         opened.announce(self.obj().upcast_ref());
         let work = Work::new(opened, self.results.clone());
         if let Some(state) = lock(&self.state).as_mut() {
@@ -211,7 +211,7 @@ impl VehicleCounterNvmm {
     }
 
     /// The engine has opened after the state change, or has not.
-    fn opened_later(&self, opened: Result<Opened, gst::ErrorMessage>) {
+    fn opened_later(&self, opened: Result<OpenedEngine, gst::ErrorMessage>) {
         match opened {
             Ok(opened) => self.run(opened),
             Err(error) => {
@@ -352,7 +352,7 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         drop(opening);
         self.results.set_opening(false);
         let state = lock(&self.state).take();
-        *lock(&self.holding) = Holding::default();
+        *lock(&self.holding) = HoldTime::default();
         *lock(&self.timing) = Timing::default();
         // Waits for the engine's threads where this was its last user, with no lock held.
         drop(state);

@@ -11,12 +11,12 @@ const STEP: Duration = Duration::from_millis(1);
 
 /// The longest that one of the last batches was held: what every one of them has to be given.
 #[derive(Debug, Default)]
-pub struct Holding {
+pub struct HoldTime {
     last: VecDeque<Duration>,
     told: Duration,
 }
 
-impl Holding {
+impl HoldTime {
     /// A batch was held this long. `true` where something else is told from now on: the longest has
     /// grown, or is half of it and less.
     pub fn note(&mut self, held: Duration) -> bool {
@@ -45,7 +45,7 @@ mod tests {
 
     #[test]
     fn longest_of_the_last_batches_is_told_at_once_and_forgotten_when_it_has_long_been_shorter() {
-        let mut holding = Holding::default();
+        let mut holding = HoldTime::default();
         let ms = Duration::from_millis;
         assert!(holding.note(Duration::from_micros(19_500)));
         assert_eq!(holding.told(), ms(20));
@@ -63,7 +63,7 @@ mod tests {
 
     #[test]
     fn nothing_held_tells_nothing() {
-        let mut holding = Holding::default();
+        let mut holding = HoldTime::default();
         assert!((0..2 * WINDOW).all(|_| !holding.note(Duration::ZERO)));
     }
 }

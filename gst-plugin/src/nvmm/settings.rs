@@ -3,8 +3,8 @@
 use gst::prelude::*;
 
 use super::{DensitySource, OsdMode};
-use crate::counting::Counting;
-use crate::engine::Choice;
+use crate::counting::CountingSettings;
+use crate::engine::EngineSettings;
 
 /// What the user chose.
 #[derive(Clone, Debug)]
@@ -12,7 +12,7 @@ pub struct Settings {
     /// Where the density comes from.
     pub source: DensitySource,
     /// Of the engine.
-    pub choice: Choice,
+    pub choice: EngineSettings,
     /// The `gie-unique-id` of the nvinfer whose tensors are read.
     pub infer_on_gie_id: u32,
     /// Which of them; empty: the one that is called as our models call it.
@@ -22,7 +22,7 @@ pub struct Settings {
     /// A JSON file's path, or JSON.
     pub regions: String,
     /// Of the counts.
-    pub counting: Counting,
+    pub counting: CountingSettings,
     /// Entry of `misc_frame_info`; -1: none.
     pub misc_index: i32,
     /// What the count is multiplied by there.
@@ -41,12 +41,12 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             source: DensitySource::default(),
-            choice: Choice::default(),
+            choice: EngineSettings::default(),
             infer_on_gie_id: 1,
             tensor_layer: String::new(),
             config_file_path: String::new(),
             regions: String::new(),
-            counting: Counting::default(),
+            counting: CountingSettings::default(),
             misc_index: 0,
             misc_scale: 1000.0,
             message_blob: false,
@@ -61,8 +61,8 @@ impl Settings {
     /// The element's properties.
     pub fn properties() -> Vec<glib::ParamSpec> {
         let defaults = Settings::default();
-        let mut properties = Choice::properties("; source=engine");
-        properties.extend(Counting::properties("source"));
+        let mut properties = EngineSettings::properties("; source=engine");
+        properties.extend(CountingSettings::properties("source"));
         properties.extend([
             glib::ParamSpecEnum::builder_with_default("source", defaults.source)
                 .nick("Source")

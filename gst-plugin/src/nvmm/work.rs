@@ -14,7 +14,7 @@ use super::source::{Notices, Source};
 use crate::deepstream::convert::Converter;
 use crate::deepstream::picture::PictureError;
 use crate::deepstream::surface::Surfaces;
-use crate::engine::Opened;
+use crate::engine::OpenedEngine;
 
 /// What came of a picture.
 pub type Outcomes = Result<(Output, Duration), String>;
@@ -106,7 +106,7 @@ pub struct Picture<'a> {
 
 /// The engine, and each source's seat at it.
 pub struct Work {
-    opened: Opened,
+    opened: OpenedEngine,
     results: Arc<Results>,
     seats: BTreeMap<u32, SourceSeat>,
     next_ticket: u64,
@@ -137,7 +137,7 @@ fn setup(error: impl Display) -> WorkError {
 
 impl Work {
     /// No source has a seat yet.
-    pub fn new(opened: Opened, results: Arc<Results>) -> Self {
+    pub fn new(opened: OpenedEngine, results: Arc<Results>) -> Self {
         Self { opened, results, seats: BTreeMap::new(), next_ticket: 0, converter: None }
     }
 
