@@ -1,11 +1,11 @@
 //! What comes in: the streaming thread of a camera's source hands frames to the engine and queues
 //! them. Events take their places between them.
 
-use std::sync::MutexGuard;
 use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use parking_lot::MutexGuard;
 use vehiclecount_core::report::unix_nanoseconds;
 
 use super::VehicleCounterPad;

@@ -6,11 +6,12 @@
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError, Weak};
+use std::sync::{Arc, Weak};
 use std::time::Duration;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use vehiclecount_core::account::{DeviceRegions, Labels};
 use vehiclecount_core::batch::Seat;
 use vehiclecount_core::preprocess::{Preprocessor, Resize};
@@ -165,15 +166,16 @@ impl Camera {
     }
 
     pub(super) fn lock(&self) -> MutexGuard<'_, CameraState> {
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+        self.state.lock()
     }
 
     /// Waits for a change of `state`.
     pub(super) fn wait<'a>(
         &self,
-        state: MutexGuard<'a, CameraState>,
+        mut state: MutexGuard<'a, CameraState>,
     ) -> MutexGuard<'a, CameraState> {
-        self.changed.wait(state).unwrap_or_else(PoisonError::into_inner)
+        self.changed.wait(&mut state);
+        state
     }
 
     /// Wakes the threads that wait for a change of `state`.
@@ -250,7 +252,7 @@ impl Camera {
         let State { dispatcher, resize, cuda } = running;
         let info = dispatcher.info();
         {
-            let mut link = self.link.lock().unwrap_or_else(PoisonError::into_inner);
+            let mut link = self.link.lock();
             if link.is_some() {
                 return;
             }
@@ -282,7 +284,7 @@ impl Camera {
 
     /// Leaves the engine.
     pub fn leave(&self) {
-        let link = self.link.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let link = self.link.lock().take();
         // Dropped with no lock held: it may be the last of the dispatcher, which waits for its
         // threads.
         drop(link);
@@ -291,9 +293,8 @@ impl Camera {
             state.restart();
             state.opening = false;
         }
-        *self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner) = None;
-        *self.device_regions.lock().unwrap_or_else(PoisonError::into_inner) =
-            DeviceRegions::default();
+        *self.preprocessor.lock() = None;
+        *self.device_regions.lock() = DeviceRegions::default();
     }
 
     /// Ends both pads, for good. A push in progress gets time to end while downstream `runs`; then
@@ -305,8 +306,7 @@ impl Camera {
         self.wake(&mut state);
         if runs {
             let busy = |state: &mut CameraState| state.pushing || state.querying;
-            let waited = self.changed.wait_timeout_while(state, GRACE, busy);
-            (state, _) = waited.unwrap_or_else(PoisonError::into_inner);
+            self.changed.wait_while_for(&mut state, busy, GRACE);
         }
         let stuck = state.pushing || state.querying;
         drop(state);
@@ -328,7 +328,7 @@ impl Camera {
     }
 
     pub(super) fn link(&self) -> Option<Link> {
-        self.link.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.link.lock().clone()
     }
 
     pub(super) fn set_flushing(&self, flushing: bool) {

@@ -1,11 +1,12 @@
 //! The element: its pads, its properties and its states.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, LazyLock};
 use std::time::Duration;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use parking_lot::{Mutex, MutexGuard};
 use vehiclecount_core::batch::Dispatcher;
 use vehiclecount_core::preprocess::Resize;
 
@@ -76,7 +77,7 @@ pub struct VehicleCounter {
 
 /// Locks `mutex`, also where a thread has panicked while it held the lock.
 pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+    mutex.lock()
 }
 
 impl VehicleCounter {

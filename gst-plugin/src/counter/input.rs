@@ -1,6 +1,6 @@
 //! How a frame becomes an engine's input.
 
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 
 use gst::subclass::prelude::*;
 use gst_video::prelude::*;
@@ -113,7 +113,7 @@ impl Camera {
                 return Ok((slot, placement.grid(info.columns, info.rows)));
             }
         };
-        let mut held = self.preprocessor.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut held = self.preprocessor.lock();
         let preprocessor = Preprocessor::held(&mut held, format, link.resize, info.input);
         preprocessor.run(view, values);
         Ok((slot, preprocessor.placement().grid(info.columns, info.rows)))
@@ -163,7 +163,7 @@ impl Camera {
         if with_map || engine.picture().is_none() {
             return (None, generation);
         }
-        let mut regions = self.device_regions.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut regions = self.device_regions.lock();
         let coverage = || {
             self.with_state(|state| {
                 (state.account.generation(), state.account.coverage(grid).to_vec())

@@ -1,9 +1,10 @@
 //! The sink pad: what is set for one camera.
 
-use std::sync::{LazyLock, Mutex, MutexGuard, PoisonError};
+use std::sync::LazyLock;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use parking_lot::{Mutex, MutexGuard};
 
 /// What the user chose for this camera.
 #[derive(Clone, Debug, PartialEq)]
@@ -32,7 +33,7 @@ pub struct VehicleCounterPad {
 
 impl VehicleCounterPad {
     fn lock(&self) -> MutexGuard<'_, Settings> {
-        self.settings.lock().unwrap_or_else(PoisonError::into_inner)
+        self.settings.lock()
     }
 
     /// A copy of the settings.

@@ -1,11 +1,11 @@
 //! What goes out: the pusher, the source pad's task, takes items from the queue in order, each
 //! frame when it is counted or when its deadline has come.
 
-use std::sync::MutexGuard;
 use std::time::Instant;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
+use parking_lot::MutexGuard;
 use vehiclecount_core::account::FailureEdge;
 use vehiclecount_core::batch::Outcome;
 use vehiclecount_core::report::FrameReport;

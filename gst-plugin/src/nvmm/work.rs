@@ -2,9 +2,10 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Display;
-use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
+use parking_lot::{Condvar, Mutex, MutexGuard};
 use vehiclecount_core::account::GridPlacement;
 use vehiclecount_core::batch::{Outcome, Seat};
 use vehiclecount_core::engine::{EngineInfo, Input, Output};
@@ -36,7 +37,7 @@ struct Inner {
 
 impl Results {
     fn lock(&self) -> MutexGuard<'_, Inner> {
-        self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+        self.inner.lock()
     }
 
     /// While flushing nobody waits.
@@ -54,8 +55,8 @@ impl Results {
     /// Waits for the engine. `false` when flushing.
     pub fn wait_for_engine(&self) -> bool {
         let waiting = |inner: &mut Inner| !inner.flushing && inner.opening;
-        let inner =
-            self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
+        self.changed.wait_while(&mut inner, waiting);
         !inner.flushing
     }
 
@@ -75,8 +76,8 @@ impl Results {
         let waiting = |inner: &mut Inner| {
             !inner.flushing && tickets.iter().any(|ticket| !inner.done.contains_key(ticket))
         };
-        let mut inner =
-            self.changed.wait_while(self.lock(), waiting).unwrap_or_else(PoisonError::into_inner);
+        let mut inner = self.lock();
+        self.changed.wait_while(&mut inner, waiting);
         if inner.flushing {
             return None;
         }

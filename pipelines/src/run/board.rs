@@ -3,9 +3,10 @@
 use std::collections::VecDeque;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Mutex, MutexGuard, PoisonError};
+
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
+use parking_lot::{Mutex, MutexGuard};
 use serde::Serialize;
 use vehiclecount_core::event::Event;
 use vehiclecount_core::report::FrameReport;
@@ -97,7 +98,7 @@ impl Camera {
 
     /// What is known of it.
     pub fn status(&self) -> MutexGuard<'_, Status> {
-        lock(&self.status)
+        self.status.lock()
     }
 
     /// The last report, if it still says something about the moment.
@@ -160,22 +161,22 @@ impl Board {
 
     /// The engine, once it is open.
     pub fn engine(&self) -> Option<Engine> {
-        lock(&self.engine).clone()
+        self.engine.lock().clone()
     }
 
     /// The engine is open.
     pub fn set_engine(&self, engine: Engine) {
-        *lock(&self.engine) = Some(engine);
+        *self.engine.lock() = Some(engine);
     }
 
     /// The last events, the newest first.
     pub fn events(&self) -> Vec<Event> {
-        lock(&self.events).iter().rev().cloned().collect()
+        self.events.lock().iter().rev().cloned().collect()
     }
 
     /// Something happened.
     pub fn add_event(&self, event: Event) {
-        let mut events = lock(&self.events);
+        let mut events = self.events.lock();
         if events.len() == REMEMBERED {
             events.pop_front();
         }
@@ -184,12 +185,12 @@ impl Board {
 
     /// The recorder is at work.
     pub fn beat(&self) {
-        *lock(&self.beat) = Instant::now();
+        *self.beat.lock() = Instant::now();
     }
 
     /// How long the recorder was not seen at work.
     pub fn silence(&self) -> Duration {
-        lock(&self.beat).elapsed()
+        self.beat.lock().elapsed()
     }
 
     /// A report found no room on its way to the recorder.
@@ -201,10 +202,6 @@ impl Board {
     pub fn lost_reports(&self) -> u64 {
         self.lost.load(Ordering::Relaxed)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Seconds since 1970 (UTC).

@@ -190,7 +190,7 @@ fn source(camera: &Camera, pipeline: &gst::Pipeline, sink: gst::Pad) -> Box<dyn 
 fn thin(sink: &gst::Pad, index: usize, shared: &Shared) {
     let board = shared.board.clone();
     let mut turns = Turns::new(board.cameras[index].settings.rate);
-    let turns = std::sync::Mutex::new(move |time| turns.is_due(time));
+    let turns = parking_lot::Mutex::new(move |time| turns.is_due(time));
     sink.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         {
             let mut status = board.cameras[index].status();
@@ -199,7 +199,7 @@ fn thin(sink: &gst::Pad, index: usize, shared: &Shared) {
         }
         let time =
             info.buffer().and_then(|buffer| buffer.pts()).map(|time| time.nseconds() as f64 / 1e9);
-        let mut is_due = turns.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut is_due = turns.lock();
         // Not `Drop`, as for the ends of streams.
         if time.is_none_or(&mut *is_due) {
             gst::PadProbeReturn::Ok

@@ -12,8 +12,8 @@
 //! saving time: what TensorRT 10 and 11 measured while they built
 //! ([`super::BuildOutput::timings`]), for one version and model of GPU; and the kernels that
 //! TensorRT-RTX compiled for a plan on a GPU ([`Plan::keep_kernels`]). The library itself refuses
-//! what does not fit, another driver's too, and both are then made anew. Of two processes that write
-//! one, the later stays.
+//! what does not fit, another driver's too, and both are then made anew. Of two processes that
+//! write one, the later stays.
 
 mod build;
 mod label;
