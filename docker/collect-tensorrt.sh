@@ -19,7 +19,7 @@ for file in "$folder"/lib{nvinfer,nvinfer_plugin,nvonnxparser}.so."$major"* \
     [ -e "$file" ] || continue
     cp -a "$file" "$1/"
 done
-# Whoever passes the libraries on passes their licence on.
+# The licence goes with the libraries.
 for file in /usr/share/doc/libnvinfer*/copyright; do
     [ -e "$file" ] || continue
     package=${file%/copyright}

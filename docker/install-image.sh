@@ -8,7 +8,7 @@ set -euo pipefail
 packages=$1
 here=$(dirname "${BASH_SOURCE[0]}")
 export DEBIAN_FRONTEND=noninteractive
-# What nobody reads in a container; licences stay.
+# Documentation is of no use in a container; licences stay.
 cat >/etc/dpkg/dpkg.cfg.d/vehiclecount <<'EXCLUDE'
 path-exclude=/usr/share/doc/*
 path-include=/usr/share/doc/*/copyright

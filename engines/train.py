@@ -126,7 +126,7 @@ def main():
         raise SystemExit("--correct: name folders of --data, and a --counter that they correct")
     folders = [data.load(folder, "train") for folder in options.data]
     if options.correct:
-        # As if nobody had labelled the others: there the counter is followed.
+        # As if the others had no labels: there the counter is followed.
         for sample in (
             sample
             for name, folder in zip(options.data, folders)
@@ -175,7 +175,7 @@ def main():
     data.weigh([*folders, unlabelled], options.shares and [*options.shares, min(options.shares)])
     everything, everywhere = samples + unlabelled, pictures + [frame for _, frame in frames]
     if options.counter:
-        # What is seen where nobody labelled is worth as much as what the labels say.
+        # What is seen outside the labels is worth as much as what the labels say.
         train(
             network,
             Counter(options.counter, recipe, network.channels),

@@ -64,7 +64,7 @@ with zipfile.ZipFile(next(work.glob("*.whl"))) as wheel:
         if str(path.parent) == inner and ".so" in path.name and "cpython" not in path.name and not any(u in path.name for u in unused):
             (work / "lib").mkdir(exist_ok=True)
             (work / "lib" / path.name).write_bytes(wheel.read(name))
-        # Whoever passes the libraries on passes their licences on.
+        # The licences go with the libraries.
         elif path.name in ("LICENSE", "LICENSE.txt", "THIRD_PARTY_NOTICES", "ThirdPartyNotices.txt") or path.name.endswith("third-party-programs.txt"):
             (work / "lib" / "licences").mkdir(parents=True, exist_ok=True)
             (work / "lib" / "licences" / path.name).write_bytes(wheel.read(name))

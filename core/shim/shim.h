@@ -33,7 +33,7 @@ typedef struct VcTensor {
 // A message of TensorRT. Called by any thread.
 typedef void (*VcLog)(int32_t severity, const char *message);
 
-// Text of any length, handed to whoever asked for it.
+// Text of any length, handed to the caller.
 typedef void (*VcText)(void *user, const char *text, size_t length);
 
 // Progress of a build. `steps` >= 0: `phase` begins, inside `parent` or nothing; else `step` is

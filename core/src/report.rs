@@ -1,5 +1,4 @@
-//! What is said of a frame: in metadata on the frame, and as JSON to whoever is not in the
-//! pipeline.
+//! The report of a frame: metadata on the frame, and JSON for programs outside the pipeline.
 
 use std::time::{SystemTime, UNIX_EPOCH};
 

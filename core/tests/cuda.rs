@@ -109,7 +109,7 @@ fn graph_repeats_its_work_with_what_lies_at_its_addresses_by_then() {
     .unwrap();
     for value in [5.0, 6.0] {
         pinned.values_mut::<f32>()[0] = value;
-        // SAFETY: nobody else uses the buffers before the wait.
+        // SAFETY: the buffers are not used elsewhere before the wait.
         unsafe { stream.replay(&graph).unwrap() };
         stream.synchronize().unwrap();
         assert_eq!(pinned.values::<f32>(), [value, value]);

@@ -245,7 +245,7 @@ def of_frame(frame) -> List[Count]:
 
 
 def from_user_meta(user) -> Optional[Count]:
-    """The count behind a `pyds.NvDsUserMeta`; None where it is somebody else's."""
+    """The count behind a `pyds.NvDsUserMeta`; None where it is another program's."""
     # pyds has an enum here, of which registered types are no members.
     if int(user.base_meta.meta_type) != meta_type():
         return None

@@ -5,9 +5,9 @@
 //! is offered. A frame is read where it lies: mapping it for CUDA gives its address on the GPU. For
 //! that, decoder and engine must work in one CUDA context, which GStreamer passes on as
 //! `gst.cuda.context`. Where the application or another element has one when the counter asks
-//! (before it starts, or before it answers somebody else), the engine works in that. Else it works
-//! in the GPU's primary one, which is handed out to whoever asks, and to the whole pipeline when
-//! the counter starts. A frame of another context is copied through host memory.
+//! (before it starts, or before it answers another element's query), the engine works in that. Else
+//! it works in the GPU's primary one, which answers queries and goes to the whole pipeline when the
+//! counter starts. A frame of another context is copied through host memory.
 //!
 //! From GStreamer 1.24 on, an element pushes a frame that its GPU is still writing, and mapping
 //! does not wait for that. The engine's stream waits for the one that the memory names
@@ -178,7 +178,7 @@ pub fn is_available() -> bool {
 /// An engine's CUDA context, as GStreamer's elements take it.
 pub struct SharedContext {
     cuda: Arc<Context>,
-    /// Somebody else made it.
+    /// It has another owner.
     foreign: bool,
     context: gst::Context,
     library: &'static GstCuda,
@@ -195,8 +195,8 @@ impl SharedContext {
     pub fn new(cuda: Arc<Context>) -> Option<Arc<Self>> {
         let library = library()?;
         let (object, context) = library.wrap(&cuda)?;
-        // SAFETY: the object keeps the context for as long as anybody keeps the object; nobody
-        // reads this value.
+        // SAFETY: the object keeps the context as long as it lives itself; the value is read by
+        // `adopt` alone.
         unsafe { object.set_data(OWN, cuda.clone()) };
         Some(Arc::new(Self { cuda, foreign: false, context, library }))
     }
@@ -212,7 +212,7 @@ impl SharedContext {
                 object.type_().name()
             )));
         }
-        // SAFETY: whoever of us sets this value sets it to an `Arc<Context>`, and never changes it.
+        // SAFETY: `new` alone sets this value, to an `Arc<Context>`, and never changes it.
         let own = unsafe { object.data::<Arc<Context>>(OWN).map(|own| own.as_ref().clone()) };
         let foreign = own.is_none();
         let lent = || {
@@ -227,7 +227,7 @@ impl SharedContext {
         Some(cuda.map(|cuda| Arc::new(Self { cuda, foreign, context: context.clone(), library })))
     }
 
-    /// The context, where somebody else made it.
+    /// The context, where it has another owner.
     pub fn foreign(&self) -> Option<&Arc<Context>> {
         self.foreign.then_some(&self.cuda)
     }

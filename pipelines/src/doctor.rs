@@ -254,7 +254,7 @@ fn plugin(findings: &mut Findings) {
         .remedy("should that not help: rm -r ~/.cache/gstreamer-1.0, where GStreamer remembers what it did not find");
 }
 
-/// NVIDIA's side: nobody needs it, so nothing of it is missing.
+/// NVIDIA's side: optional, so nothing of it is missing.
 fn gpu(findings: &mut Findings) {
     println!("NVIDIA");
     let look = || -> std::result::Result<(String, Vec<DeviceInfo>), CudaError> {

@@ -105,7 +105,7 @@ fn page(mut command: clap::Command) -> std::io::Result<Vec<u8>> {
     Ok(format!("{QUOTES}{text}").into_bytes())
 }
 
-/// "[default: ]" tells nobody anything.
+/// "[default: ]" says nothing.
 fn without_empty_defaults(command: clap::Command) -> clap::Command {
     let quiet = |arg: clap::Arg| {
         let empty = arg.get_default_values().iter().all(|value| value.is_empty());

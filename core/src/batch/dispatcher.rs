@@ -110,10 +110,10 @@ struct Dispatchers {
 
 static SHARED: LazyLock<Mutex<Dispatchers>> = LazyLock::new(Mutex::default);
 
-/// Somebody has opened an engine, or given up.
+/// An engine was opened, or its opening given up.
 static SETTLED: Condvar = Condvar::new();
 
-/// How often somebody who waits for another's opening asks whether to go on.
+/// How often a caller that waits for another's opening asks whether to go on.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// A dispatcher is being opened for this key; no more when this is dropped.

@@ -14,7 +14,7 @@ pub enum Due {
     Now,
     /// What waits is let go at this time, unless the batch is full before.
     At(Duration),
-    /// Nobody waits.
+    /// No frame waits.
     Never,
 }
 

@@ -10,7 +10,7 @@ use std::sync::Arc;
 use super::driver::{DeviceInfo, Driver};
 use super::{CudaError, sys};
 
-/// A CUDA context: the primary one of a GPU, or one that somebody else made and lends.
+/// A CUDA context: the primary one of a GPU, or one that is borrowed from its owner.
 pub struct Context {
     pub(super) driver: &'static Driver,
     handle: sys::ContextHandle,
@@ -65,7 +65,7 @@ impl Context {
         Ok(Arc::new(Self { driver, handle, owner: Owner::Primary(device), info }))
     }
 
-    /// A context that somebody else made, such as that of `gst.cuda.context`; `keep` is held as
+    /// A context with another owner, such as that of `gst.cuda.context`; `keep` is held as
     /// long as it is used.
     ///
     /// # Safety
@@ -145,7 +145,7 @@ impl Context {
 impl Drop for Context {
     fn drop(&mut self) {
         if let Owner::Primary(device) = self.owner {
-            // SAFETY: retained in `primary`, once. A lost device says so again, to nobody's use.
+            // SAFETY: retained in `primary`, once. The result of a lost device is ignored.
             unsafe { (self.driver.table.primary_context_release)(device) };
         }
     }

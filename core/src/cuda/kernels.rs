@@ -340,7 +340,7 @@ impl Drop for Kernels {
     fn drop(&mut self) {
         let Ok(_entered) = self.context.enter() else { return };
         for module in self.modules.into_iter().filter(|module| !module.is_null()) {
-            // SAFETY: loaded in `load`; every launch was waited for by whoever made it.
+            // SAFETY: loaded in `load`; every launch was waited for by its caller.
             unsafe { (self.context.driver.table.module_unload)(module) };
         }
     }
@@ -363,7 +363,7 @@ fn load(
     // SAFETY: writes one handle, of a function of the module just loaded.
     let code = unsafe { (driver.table.module_get_function)(&mut function, module, name.as_ptr()) };
     if let Err(error) = driver.check("cuModuleGetFunction", code) {
-        // SAFETY: loaded above, used by nobody.
+        // SAFETY: loaded above, not in use.
         unsafe { (driver.table.module_unload)(module) };
         return Err(error);
     }

@@ -92,7 +92,7 @@ impl Stream {
     ///
     /// # Safety
     /// Both sides hold that many bytes and stay until the stream has passed the copy; until then
-    /// nobody reads or writes `to`.
+    /// `to` is neither read nor written.
     pub unsafe fn download(&self, to: *mut u8, from: u64, bytes: usize) -> Result<(), CudaError> {
         let _entered = self.context.enter()?;
         let driver = self.context.driver;

@@ -190,7 +190,7 @@ impl<'a> Worker<'a> {
                 }
             }
         } else {
-            // Nobody asks for these reports any more.
+            // These reports are no longer asked for.
             self.batch.clear();
             if result.is_err() {
                 failed = self.sink.take();

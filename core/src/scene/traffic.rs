@@ -108,7 +108,7 @@ pub(super) struct OnRoad {
     pub estate: bool,
     /// Braking or standing.
     pub braking: bool,
-    /// Nobody is in it, so its lamps are off.
+    /// It is empty, so its lamps are off.
     pub parked: bool,
 }
 

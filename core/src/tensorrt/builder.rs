@@ -189,7 +189,7 @@ struct Texts {
 }
 
 unsafe extern "C" fn append_plan(user: *mut c_void, text: *const c_char, length: usize) {
-    // SAFETY: `build` hands over its texts, which nobody else uses meanwhile.
+    // SAFETY: `build` hands over its texts and does not use them meanwhile.
     unsafe { append((&raw mut (*user.cast::<Texts>()).plan).cast(), text, length) }
 }
 

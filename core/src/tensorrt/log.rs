@@ -1,4 +1,4 @@
-//! What TensorRT says: its messages go to whoever listens, and the last error becomes the reason of
+//! What TensorRT says: its messages go to the listener, and the last error becomes the reason of
 //! ours.
 
 use std::cell::RefCell;

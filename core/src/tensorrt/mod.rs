@@ -196,7 +196,7 @@ pub enum TensorRtError {
         /// The plan.
         plan: String,
     },
-    /// The build was ended by whoever watched its progress.
+    /// The build was ended by the progress sink.
     #[error("the build was ended")]
     Ended,
     /// No context, or a context that refuses its work.

@@ -90,7 +90,7 @@ vehicle_count_nvds_level_name (int32_t level)
   return level >= 0 && level < 4 ? names[level] : "unknown";
 }
 
-/* The count behind a user meta, or NULL where it is somebody else's. */
+/* The count behind a user meta, or NULL where it is another program's. */
 static inline const VehicleCountNvds *
 vehicle_count_nvds_from_user_meta (const NvDsUserMeta *user)
 {

@@ -133,7 +133,7 @@ pub struct Frame<'a> {
 /// A list's data, at most [`MAX_FRAMES`] of them.
 ///
 /// # Safety
-/// `list` is null or a `GList` that nobody changes meanwhile.
+/// `list` is null or a `GList` that does not change meanwhile.
 unsafe fn items(mut list: *mut GList) -> Vec<*mut c_void> {
     let mut found = Vec::new();
     // SAFETY: as the caller says.

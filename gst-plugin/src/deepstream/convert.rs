@@ -325,7 +325,7 @@ impl Drop for OwnSurface {
     fn drop(&mut self) {
         // CUDA lets go of the image before EGL does.
         self.egl = None;
-        // SAFETY: made in `new`, mapped in `share`; whoever read it is done.
+        // SAFETY: made in `new`, mapped in `share`; its reader is done.
         unsafe {
             if let Some(egl) = self.api.egl.filter(|_| self.mapped) {
                 (egl.unmap)(self.surface.as_ptr(), 0);

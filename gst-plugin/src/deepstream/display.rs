@@ -170,7 +170,7 @@ fn fill<'a, const RECT: usize>(
     let api = locked.api().display.ok_or(PoolExhausted)?;
     // SAFETY: the lock is held, so that pool and lists are ours; the layout was verified, so that
     // what the pool gives is as large as is written here. Texts are GLib's, which is how the pool
-    // frees them; the font's name is a literal, which nobody frees.
+    // frees them; the font's name is a literal, which is not freed.
     unsafe {
         let meta = (api.acquire)(locked.batch_meta())
             .cast::<DisplayMeta<RECT>>()

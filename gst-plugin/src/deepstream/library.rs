@@ -213,7 +213,7 @@ pub struct SurfaceApi {
     pub(super) sync_for_cpu: unsafe extern "C" fn(*mut Surface, c_int, c_int) -> c_int,
 }
 
-/// The functions that turn one picture into another, for pictures that nobody else can read.
+/// The functions that turn one picture into another, for pictures that cannot be read in place.
 pub struct TransformApi {
     /// What was found where.
     pub libraries: [Open; 2],

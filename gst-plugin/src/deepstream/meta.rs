@@ -163,7 +163,7 @@ impl Writer {
     }
 }
 
-/// A piece of user metadata that nobody has taken yet.
+/// A piece of user metadata that is not attached yet.
 pub struct Piece(NonNull<c_void>);
 
 impl Piece {
@@ -203,7 +203,7 @@ impl Piece {
 
 impl Drop for Piece {
     fn drop(&mut self) {
-        // SAFETY: nobody has taken it.
+        // SAFETY: it is not attached.
         unsafe { free(self.0.as_ptr()) };
     }
 }

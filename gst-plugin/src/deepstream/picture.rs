@@ -154,7 +154,7 @@ struct SurfaceMapping {
     api: &'static SurfaceApi,
     surface: NonNull<Surface>,
     index: i32,
-    /// Somebody else had it mapped already: it stays so.
+    /// It was mapped already, and stays so.
     foreign: bool,
     _alone: MutexGuard<'static, ()>,
 }

@@ -1,6 +1,6 @@
 //! Opening an engine in a thread of its own.
 //!
-//! Most engines are open in a moment, and whoever asks waits for that. A TensorRT plan that must be
+//! Most engines are open in a moment, and the caller waits for that. A TensorRT plan that must be
 //! built first takes minutes: then the element goes on, its state change ends, and the thread tells
 //! on the bus how far the build has come (progress messages, which gst-launch-1.0 prints) and hands
 //! the engine over when it is there. Ending the element ends the build.
@@ -49,7 +49,7 @@ impl Drop for PendingEngine {
     }
 }
 
-/// What the thread tells whoever waits.
+/// What the thread sends to the caller that waits.
 enum ThreadMessage<T> {
     TakesLong,
     Done(Result<T, gst::ErrorMessage>),
@@ -88,7 +88,7 @@ pub fn start<T: Send + 'static>(
         let result = open(&watch);
         let waited_for = teller.takes_long.lock().take().is_some();
         if waited_for {
-            // Nobody waits any more where the element is gone.
+            // Where the element is gone, the receiver is gone too.
             let _ = sender.send(ThreadMessage::Done(result));
         } else {
             teller.end(result.as_ref().err());
@@ -115,7 +115,7 @@ pub fn start<T: Send + 'static>(
 struct ProgressReporter {
     element: glib::WeakRef<gst::Element>,
     ended: Arc<AtomicBool>,
-    /// Tells whoever waits that it takes long; once.
+    /// Tells the caller that waits that it takes long; once.
     takes_long: Mutex<Option<Box<dyn FnOnce() + Send>>>,
     told: Mutex<BuildState>,
 }

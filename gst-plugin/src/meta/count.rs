@@ -25,7 +25,7 @@ pub fn attach(buffer: &mut gst::BufferRef, report: &FrameReport) {
     write(meta.mut_structure(), report);
 }
 
-/// The first count on `buffer`, whoever counted.
+/// The first count on `buffer`, of any counter.
 pub fn read(buffer: &gst::BufferRef) -> Option<FrameReport> {
     all(buffer).next()
 }
@@ -88,7 +88,7 @@ fn write_count(structure: &mut gst::StructureRef, count: Option<FrameCount>) {
     }
 }
 
-/// `None` where a field that every count has is missing: somebody else's metadata under our name.
+/// `None` where a field that every count has is missing: other metadata of the same name.
 fn parse(structure: &gst::StructureRef) -> Option<FrameReport> {
     let regions = structure.get::<gst::ArrayRef>("regions").ok()?;
     let regions = regions.as_slice().iter().map(|entry| {

@@ -40,7 +40,7 @@ impl Results {
         self.inner.lock()
     }
 
-    /// While flushing nobody waits.
+    /// While flushing, no thread waits.
     pub fn set_flushing(&self, flushing: bool) {
         self.lock().flushing = flushing;
         self.changed.notify_all();

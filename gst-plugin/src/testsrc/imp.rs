@@ -206,7 +206,7 @@ impl BaseSrcImpl for VehicleTestSrc {
             structure.fixate_field_nearest_fraction("framerate", gst::Fraction::new(25, 1));
         }
         let mut caps = self.parent_fixate(caps);
-        // What the conversion uses is said, also where nobody asked: BT.601 for small pictures,
+        // The caps always say what the conversion uses: BT.601 for small pictures,
         // BT.709 for large ones.
         if let Ok(info) = gst_video::VideoInfo::from_caps(&caps)
             && let Some(structure) = caps.make_mut().structure_mut(0)

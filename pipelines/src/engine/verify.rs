@@ -28,7 +28,7 @@ enum Finding {
     Counted { on: String, comparison: Comparison },
     /// It did not: the reason.
     Failed(String),
-    /// The engine is not on this machine, and nobody asked for it by name.
+    /// The engine is not on this machine, and was not asked for by name.
     Absent(String),
 }
 

@@ -84,7 +84,7 @@ impl LaneBuffers {
     /// Puts a batch's work on `stream`: everything but the pictures' own copies.
     ///
     /// # Safety
-    /// Nobody touches this memory, or what the orders in it name, until the stream has passed the
+    /// This memory, and what the orders in it name, is not touched until the stream has passed the
     /// work.
     pub unsafe fn run(
         &self,

@@ -9,7 +9,7 @@
 //! 2. preprocesses all pictures in one launch, into the batch;
 //! 3. runs the network;
 //! 4. sums the maps, for the whole and for each region, in one launch;
-//! 5. copies the sums to the host, and the maps where somebody asks for one;
+//! 5. copies the sums to the host, and the maps where one is asked for;
 //! 6. waits, asleep.
 //!
 //! A batch is filled up to one of a few sizes: the powers of two, and the largest. A new lane runs
@@ -33,7 +33,7 @@ pub use super::picture::{Picture, RegionWeights};
 use crate::cuda::{Context, CudaError, DeviceBuffer, Kernels, MAX_REGIONS};
 use crate::region::Coverage;
 
-/// The network of one lane. Whoever calls it has entered the engine's context.
+/// The network of one lane. The caller has entered the engine's context.
 pub trait Network: Send {
     /// The smallest batch that it takes; smaller ones are filled up.
     fn min_batch(&self) -> usize;

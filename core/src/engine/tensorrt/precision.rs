@@ -57,7 +57,7 @@ impl TensorRtOpener<'_> {
         });
         let choice = choice.map_err(EngineError::from)?;
         if let Some(path) = remembered {
-            // It is found out again the next time.
+            // A choice that is not kept is made again the next time.
             let _ = choice.write(&path);
         }
         tensorrt::tell(Severity::Warning, &format!("precision of {}: {choice}", choice.purpose));
@@ -67,7 +67,7 @@ impl TensorRtOpener<'_> {
     /// Removes the choice that was kept.
     pub(super) fn forget(&self, candidates: &[(Precision, &File)]) {
         if let Some(path) = self.remembered(candidates) {
-            // One that stays is found wrong again.
+            // A choice that cannot be removed fails its check again.
             let _ = std::fs::remove_file(path);
         }
     }

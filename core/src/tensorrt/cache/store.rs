@@ -12,7 +12,7 @@ use crate::tensorrt::builder::OnProgress;
 use crate::tensorrt::files::write_whole;
 use crate::tensorrt::{Progress, TensorRtError};
 
-/// How often somebody who waits for another process asks whether to go on.
+/// How often a process that waits for another one asks whether to go on.
 const PATIENCE: Duration = Duration::from_millis(100);
 
 /// The file at `path`, locked against other processes. While another one has it, `watch` is asked

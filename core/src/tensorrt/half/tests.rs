@@ -7,7 +7,7 @@ use super::tensor::convert;
 use super::*;
 
 #[test]
-fn half_of_a_network_is_smaller_and_keeps_its_face() {
+fn network_in_fp16_is_smaller_and_keeps_its_inputs_and_outputs() {
     let bytes = include_bytes!("../../../tests/engines/tiny.onnx");
     let half = to_half(bytes).expect("it converts");
     assert!(half.len() < bytes.len() * 3 / 4, "{} of {}", half.len(), bytes.len());

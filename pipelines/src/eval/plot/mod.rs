@@ -15,7 +15,7 @@ pub use worst::worst;
 use super::SampleCount;
 use super::annotations::Sample;
 
-/// Colours that are told apart by everybody (Okabe and Ito 2008), without the yellow, which white
+/// Colours that colour-blind readers can tell apart (Okabe and Ito 2008), without the yellow, which white
 /// swallows.
 const COLORS: [[f64; 3]; 7] = [
     [0.0, 0.447, 0.698],
