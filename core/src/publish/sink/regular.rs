@@ -84,7 +84,8 @@ impl RegularFile {
 
     /// Empties the file, unless this process has it open more than once. Returns whether it did.
     pub fn empty(&self) -> io::Result<bool> {
-        // The lock is released before the file is touched: a file system that hangs holds no other writer.
+        // The lock is released before the file is touched: a file system that hangs
+        // holds no other writer.
         let alone =
             OPEN_FILES.lock().iter().filter(|identity| **identity == self.identity).count() == 1;
         if alone {

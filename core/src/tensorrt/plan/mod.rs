@@ -264,7 +264,8 @@ impl Drop for Plan {
 ///
 /// # Safety
 ///
-/// `user` is a `*mut Vec<u8>` that is not used elsewhere meanwhile, and `text` is `length` bytes long.
+/// `user` is a `*mut Vec<u8>` that is not used elsewhere meanwhile, and `text` is `length` bytes
+/// long.
 pub(super) unsafe extern "C" fn append(user: *mut c_void, text: *const c_char, length: usize) {
     // SAFETY: the caller's word.
     unsafe {
