@@ -3,7 +3,7 @@
 use std::ffi::c_void;
 use std::mem::{offset_of, size_of};
 
-use glib::ffi::GList;
+use glib::ffi::{GList, gboolean};
 
 /// `NVDS_BATCH_META`: the type of a batch.
 pub const BATCH_META: i32 = 1;

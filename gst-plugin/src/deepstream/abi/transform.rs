@@ -3,8 +3,6 @@
 use std::ffi::c_void;
 use std::mem::{offset_of, size_of};
 
-use super::Surface;
-
 /// `NvBufSurfaceCreateParams` as it is from 8.0 on; before, it ends at `reserved`.
 #[repr(C)]
 pub struct SurfaceCreateParams {

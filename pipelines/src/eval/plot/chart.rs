@@ -9,7 +9,7 @@ use anyhow::Result;
 use super::super::SampleCount;
 use super::super::annotations::Sample;
 use super::canvas::{Align, Canvas, Font};
-use super::{FAINT, INK, LINE, head, kinds, note};
+use super::{FAINT, INK, LINE, head, kinds, mean, note};
 
 /// A step of 1, 2 or 5 times a power of ten, so that `span` has some `wanted` of them.
 fn nice_step(span: f64, wanted: f64) -> f64 {
