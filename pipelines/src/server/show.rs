@@ -48,7 +48,7 @@ impl Show {
     pub(super) fn begin(&self, bin: &gst::Bin) -> Result<()> {
         let Self::File(path) = self else { return Ok(()) };
         let entry = bin.by_name(ENTRY).context("the pipeline has an entry")?;
-        let file = file::source(path)?;
+        let file = file::source(path, None)?;
         bin.add(&file)?;
         file.link(&entry)?;
         Ok(())

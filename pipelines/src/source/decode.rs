@@ -6,6 +6,8 @@ use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
 use parking_lot::{Mutex, MutexGuard};
 
+use super::skip::Skip;
+
 /// Makes an element, or says that it is missing.
 pub fn element(name: &str) -> Result<gst::Element> {
     let missing = "is missing; `vehicle-count doctor` tells which package has it";
@@ -17,12 +19,17 @@ pub fn element(name: &str) -> Result<gst::Element> {
 /// Puts a decoder into `bin`: whatever GStreamer's installed elements read, video alone. Pictures
 /// with an orientation tag are turned upright. Where a stream has no video, `bin` posts an error.
 ///
+/// Pictures that `skip` does not want are not decoded.
+///
 /// Gives the decoder, whose sink pad takes the stream, and the pad where raw pictures leave.
 ///
 /// # Errors
 /// The element that is missing.
-pub fn decoder(bin: &gst::Bin) -> Result<(gst::Element, gst::Pad)> {
+pub fn decoder(bin: &gst::Bin, skip: Option<Skip>) -> Result<(gst::Element, gst::Pad)> {
     let decoder = element("decodebin")?;
+    if let Some(skip) = skip {
+        skip.watch(&decoder);
+    }
     let convert = element("videoconvert")?;
     let upright = element("videoflip")?;
     upright.set_property_from_str("video-direction", "auto");

@@ -10,6 +10,7 @@ use gst::prelude::*;
 use super::decode::element;
 use super::mount::{Backoff, ENDED, Mount};
 use super::reason::Reason;
+use super::skip::Skip;
 use super::{Health, SILENCE, file};
 
 /// What is read.
@@ -26,6 +27,7 @@ pub enum Local {
 pub struct LocalSource {
     what: Local,
     mount: Mount,
+    skip: Option<Skip>,
     health: Health,
     backoff: Backoff,
     retry: Option<Instant>,
@@ -39,6 +41,7 @@ impl LocalSource {
         Self {
             what,
             mount,
+            skip: None,
             health: Health::Connecting,
             backoff: Backoff::default(),
             retry: Some(now),
@@ -46,11 +49,16 @@ impl LocalSource {
         }
     }
 
+    /// Pictures of a file that `skip` does not want are not decoded.
+    pub fn with_skip(self, skip: Skip) -> Self {
+        Self { skip: Some(skip), ..self }
+    }
+
     fn connect(&mut self) -> Result<()> {
         let bin = gst::Bin::new();
         let end = match &self.what {
             Local::File(path) => {
-                let source = file::source(path)?;
+                let source = file::source(path, self.skip.clone())?;
                 let pace = element("clocksync")?;
                 bin.add_many([source.upcast_ref::<gst::Element>(), &pace])?;
                 source.link(&pace)?;

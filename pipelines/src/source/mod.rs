@@ -15,12 +15,14 @@ mod mount;
 mod reason;
 pub mod redact;
 mod rtsp;
+mod skip;
 
 pub use address::{Address, AddressError, NamedAddress, names};
 pub use local::{Local, LocalSource};
 pub use mount::Backoff;
 pub use reason::Reason;
 pub use rtsp::{Health, RtspOptions, RtspSource, SILENCE};
+pub use skip::Skip;
 
 /// A source that is connected, watched, taken out and put back.
 pub trait Source {

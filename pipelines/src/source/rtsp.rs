@@ -13,6 +13,7 @@ use super::address::Address;
 use super::decode::{decoder, element};
 use super::mount::{Backoff, ENDED, Mount};
 use super::reason::{self, Reason};
+use super::skip::Skip;
 
 /// A camera that has sent nothing for this long is taken for dead.
 pub const SILENCE: Duration = Duration::from_secs(8);
@@ -84,6 +85,7 @@ pub struct RtspSource {
     address: Address,
     options: RtspOptions,
     mount: Mount,
+    skip: Option<Skip>,
     told: SharedSession,
     /// How it is.
     pub health: Health,
@@ -109,6 +111,7 @@ impl RtspSource {
             address,
             options,
             mount: Mount::new(pipeline, sink),
+            skip: None,
             told: SharedSession::default(),
             health: Health::Connecting,
             refused: false,
@@ -117,6 +120,11 @@ impl RtspSource {
             since: now,
             probe: None,
         }
+    }
+
+    /// Pictures that `skip` does not want are not decoded.
+    pub fn with_skip(self, skip: Skip) -> Self {
+        Self { skip: Some(skip), ..self }
     }
 
     /// Where it is.
@@ -274,7 +282,7 @@ impl RtspSource {
             rtsp.set_property("add-reference-timestamp-meta", true);
         }
         bin.add(&rtsp)?;
-        let (decoder, end) = decoder(&bin)?;
+        let (decoder, end) = decoder(&bin, self.skip.clone())?;
         self.listen(&rtsp, &decoder);
 
         self.mount.put(&bin, &end)
