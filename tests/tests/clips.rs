@@ -378,7 +378,7 @@ fn photographs_of_every_orientation_stand_upright() {
         segment.extend([orientation.exif, 0, 0, 0, 0, 0, 0]);
         bytes.splice(2..2, segment);
         fs::write(&path, bytes).unwrap();
-        let (sides, corners) = first_picture(file::source(&path).unwrap());
+        let (sides, corners) = first_picture(file::source(&path, None).unwrap());
         assert_eq!(
             (sides, &corners[..]),
             (orientation.sides(), &[(false, false)][..]),
@@ -399,7 +399,7 @@ fn clips_of_a_telephone_are_counted_upright_however_it_was_held() {
         let path = folder.path().join(format!("{}.mp4", orientation.name));
         orientation.write(&path, "x264enc speed-preset=ultrafast ! h264parse ! mp4mux");
         turn(&path, orientation.matrix);
-        let (sides, corners) = first_picture(file::source(&path).unwrap());
+        let (sides, corners) = first_picture(file::source(&path, None).unwrap());
         assert_eq!(
             (sides, &corners[..]),
             (orientation.sides(), &[(false, false)][..]),
