@@ -394,13 +394,16 @@ fn reader_that_stands_still_holds_neither_the_end_nor_a_line_in_two() {
     assert_eq!(seen, (0..statistics.delivered).collect::<Vec<_>>());
 }
 
+/// Padding of a line that goes into no pipe, however much it is enlarged.
+const LONG: usize = 1_200_000;
+
 #[test]
 fn line_longer_than_a_pipe_is_finished_when_the_reader_goes_on() {
     let (_folder, path) = fifo();
     let mut reader = reader(&path);
     let (publisher, events) = append(&path);
-    publisher.push(report(1, 300_000));
-    publisher.push(report(2, 300_000));
+    publisher.push(report(1, LONG));
+    publisher.push(report(2, LONG));
     // The reader stands still for the whole of this, in the middle of the first line.
     assert_eq!(publisher.flush(), 2);
     publisher.push(report(3, 10));
@@ -419,7 +422,7 @@ fn line_longer_than_a_pipe_is_finished_when_the_reader_goes_on() {
     // The publisher ends within a line; the next one finishes it first. The reader finds no end in
     // between, since another process has the FIFO open, too.
     let _other = OpenOptions::new().write(true).open(&path).unwrap();
-    publisher.push(report(4, 300_000));
+    publisher.push(report(4, LONG));
     publisher.flush();
     assert_eq!(publisher.close(), Statistics { delivered: 3, waiting: 0, dropped: 1 });
     let reading = std::thread::spawn(move || [4, 5].map(|_| read_line(&mut reader)));
@@ -427,6 +430,63 @@ fn line_longer_than_a_pipe_is_finished_when_the_reader_goes_on() {
     next.push(report(5, 0));
     assert_eq!(next.close(), Statistics { delivered: 1, waiting: 0, dropped: 0 });
     assert_eq!(reading.join().unwrap(), [4, 5]);
+}
+
+#[test]
+fn reader_that_stands_still_finds_whole_lines_alone_also_long_ones() {
+    // What a process leaves in the FIFO when it ends, or is killed; `padding` of a line.
+    let left = |padding: usize| {
+        let (_folder, path) = fifo();
+        let mut reader = reader(&path);
+        let (publisher, _events) = append(&path);
+        // Long lines behind short ones, which fill pages of the pipe in part.
+        let lines = (0..600u64).map(|n| report(n, [padding, 0, 0, 1500][n as usize % 4]));
+        lines.for_each(|line| assert!(!publisher.push(line), "none is dropped"));
+        let delivered = publisher.close().delivered;
+        assert!(delivered > 0, "{padding}");
+        let mut text = String::new();
+        reader.read_to_string(&mut text).unwrap();
+        assert!(text.ends_with('\n'), "{padding}: {delivered} lines, then a part of one");
+        let numbers: Vec<_> = text.lines().map(sequence).collect();
+        assert_eq!(numbers, (0..delivered).collect::<Vec<_>>(), "{padding}");
+    };
+    // Of a length that one write takes, of a page and a bit, and longer than a pipe is at first.
+    std::thread::scope(|scope| {
+        for padding in [500, 4_000, 4_100, 9_000, 20_000, 70_000, 300_000] {
+            scope.spawn(move || left(padding));
+        }
+    });
+}
+
+#[test]
+fn long_lines_flow_to_a_reader_and_to_the_next_one() {
+    let (_folder, path) = fifo();
+    let mut first = reader(&path);
+    let (publisher, _events) = append(&path);
+    let reading = std::thread::spawn(move || {
+        let numbers: Vec<_> = (0..50).map(|_| read_line(&mut first)).collect();
+        (numbers, first)
+    });
+    for number in 0..50 {
+        publisher.push(report(number, 40_000));
+    }
+    assert_eq!(publisher.flush(), 0);
+    let (numbers, first) = reading.join().unwrap();
+    assert_eq!(numbers, (0..50).collect::<Vec<_>>());
+    // It leaves while a line waits for room.
+    for number in 50..80 {
+        publisher.push(report(number, 40_000));
+    }
+    assert!(publisher.flush() > 0);
+    drop(first);
+    let mut second = reader(&path);
+    let mut last = 49;
+    while last < 79 {
+        let number = read_line(&mut second);
+        assert!(number > last, "{number} after {last}");
+        last = number;
+    }
+    assert_eq!(publisher.close().dropped, 0);
 }
 
 #[test]

@@ -17,6 +17,12 @@ use super::{Destination, Log, Report, Sent, Sink, SinkError, TURN};
 /// So much goes into a pipe in one piece or not at all: POSIX's PIPE_BUF, as Linux has it.
 const PIPE_BUF: usize = 4096;
 
+/// A pipe is enlarged to so many bytes at most: what Linux lets any user do.
+const MAX_PIPE: usize = 1 << 20;
+
+/// How often a pipe is looked at that has no room for a whole line, in milliseconds.
+const LOOK: u16 = 2;
+
 /// A standard stream of the process.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standard {
@@ -189,6 +195,38 @@ impl Stream {
         Ok(lines - foreign)
     }
 
+    /// Whether the line that is next would go into a pipe as a whole, so that a process that is
+    /// killed, or ends, leaves none within. A pipe that is too small is enlarged. Lines that no
+    /// pipe takes as a whole, and other streams, do not wait for that.
+    fn takes_whole(&self) -> bool {
+        let bytes = self.text.len();
+        if self.within_line || bytes <= PIPE_BUF {
+            return true;
+        }
+        let Some((held, mut size)) = pipe_fill(&self.file) else { return true };
+        let page = page_size();
+        // Pages of a pipe are half full on the average at least, but for the first and the last.
+        let needed = |held: usize| if held == 0 { bytes } else { bytes + 2 * held + 3 * page };
+        if size < needed(bytes) {
+            let wanted = needed(bytes).next_power_of_two().min(MAX_PIPE);
+            if wanted > size
+                && let Ok(set) = fcntl(&self.file, FcntlArg::F_SETPIPE_SZ(wanted as i32))
+            {
+                size = set as usize;
+            }
+        }
+        size < bytes || needed(held) <= size
+    }
+
+    /// Waits a moment for the reader to read. `true` where there is none any more.
+    fn reader_has_gone(&self) -> io::Result<bool> {
+        let mut wanted = [PollFd::new(self.file.as_fd(), PollFlags::empty())];
+        match poll(&mut wanted, PollTimeout::from(LOOK)) {
+            Err(nix::errno::Errno::EINTR) => Ok(false),
+            result => Ok(result? > 0),
+        }
+    }
+
     /// Waits for room, `milliseconds` at most. A stream that is broken has room: writing says why.
     fn has_room(&self, milliseconds: u16) -> io::Result<bool> {
         let mut wanted = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
@@ -197,6 +235,21 @@ impl Stream {
             result => Ok(result? > 0),
         }
     }
+}
+
+/// What a pipe holds and its size, bytes; `None` where `file` is no pipe.
+fn pipe_fill(file: &File) -> Option<(usize, usize)> {
+    let size = fcntl(file, FcntlArg::F_GETPIPE_SZ).ok()?;
+    let mut held: libc::c_int = 0;
+    // SAFETY: the descriptor is open, and the kernel writes one integer.
+    let result = unsafe { libc::ioctl(file.as_raw_fd(), libc::FIONREAD, &raw mut held) };
+    (result == 0).then_some((held.try_into().ok()?, size.try_into().ok()?))
+}
+
+fn page_size() -> usize {
+    // SAFETY: reads a number.
+    let size = unsafe { libc::sysconf(libc::_SC_PAGESIZE) };
+    usize::try_from(size).unwrap_or(PIPE_BUF)
 }
 
 impl Sink for Stream {
@@ -213,6 +266,12 @@ impl Sink for Stream {
                     self.text.extend_from_slice(report.json.as_bytes());
                     self.text.push(b'\n');
                 }
+            }
+            if !self.takes_whole() && !self.reader_has_gone()? {
+                if Instant::now() >= end {
+                    return Ok(Sent { delivered });
+                }
+                continue;
             }
             match self.write() {
                 Ok(lines) => delivered += lines,
