@@ -362,6 +362,32 @@ fn turn(path: &Path, matrix: [i32; 4]) {
     fs::write(path, bytes).unwrap();
 }
 
+/// Whether GStreamer's demuxer tells that orientation of an MP4 file.
+fn is_told(path: &Path, orientation: &str) -> bool {
+    let description = format!("filesrc location={} ! qtdemux ! fakesink", path.display());
+    let pipeline = gst::parse::launch(&description).unwrap().downcast::<gst::Pipeline>().unwrap();
+    pipeline.set_state(gst::State::Paused).unwrap();
+    let bus = pipeline.bus().unwrap();
+    let kinds = [gst::MessageType::Tag, gst::MessageType::AsyncDone, gst::MessageType::Error];
+    let mut told = false;
+    loop {
+        let message = bus.timed_pop_filtered(gst::ClockTime::try_from(BOUND).unwrap(), &kinds);
+        match message.expect("the file is read").view() {
+            gst::MessageView::Tag(tag) => {
+                let tags = tag.tags();
+                told |= tags
+                    .get::<gst::tags::ImageOrientation>()
+                    .is_some_and(|tag| tag.get() == orientation);
+            }
+            gst::MessageView::AsyncDone(_) => break,
+            other => panic!("{other:?}"),
+        }
+    }
+    drop(bus);
+    assert_no_leak(pipeline);
+    told
+}
+
 #[test]
 fn photographs_of_every_orientation_stand_upright() {
     init();
@@ -392,13 +418,20 @@ fn photographs_of_every_orientation_stand_upright() {
 fn clips_of_a_telephone_are_counted_upright_however_it_was_held() {
     init();
     let folder = tempfile::tempdir().unwrap();
-    // GStreamer does not read the others from MP4 files in every release.
-    let told = ORIENTATIONS.iter().filter(|orientation| !orientation.name.starts_with("flip"));
     let (mut files, mut sizes) = (Vec::new(), Vec::new());
-    for orientation in told {
+    for orientation in &ORIENTATIONS {
         let path = folder.path().join(format!("{}.mp4", orientation.name));
         orientation.write(&path, "x264enc speed-preset=ultrafast ! h264parse ! mp4mux");
         turn(&path, orientation.matrix);
+        // The demuxer does not tell every mirror image in every release.
+        if orientation.name.starts_with("flip") && !is_told(&path, orientation.name) {
+            eprintln!(
+                "skipped: qtdemux of {} does not tell {}",
+                gst::version_string(),
+                orientation.name
+            );
+            continue;
+        }
         let (sides, corners) = first_picture(file::source(&path, None).unwrap());
         assert_eq!(
             (sides, &corners[..]),
