@@ -129,7 +129,7 @@ std::map<uintptr_t, Allocation> allocations;
 std::set<void *> streams, events, graphs, modules, contexts;
 std::map<void *, EglImage> resources;
 std::map<int, Context *> primaries;
-int64_t launches, captures, replays, uploaded, downloaded, all_allocations;
+int64_t launches, captures, replays, uploaded, downloaded, all_allocations, all_streams;
 size_t used, pinned_bytes;
 thread_local std::vector<Context *> current;
 
@@ -384,6 +384,8 @@ API int64_t sim_figure(int64_t which, int64_t, int64_t) {
         return downloaded;
     case 21:
         return all_allocations;
+    case 22:
+        return all_streams;
     }
     return -1;
 }
@@ -732,6 +734,7 @@ API int cuStreamCreate(void **stream, unsigned) {
     Stream *made = new_stream();
     std::lock_guard<std::mutex> lock(mutex);
     streams.insert(made);
+    all_streams++;
     return *stream = made, OK;
 }
 

@@ -41,6 +41,7 @@ pub enum Figure {
     UploadedBytes = 19,
     DownloadedBytes = 20,
     AllAllocations = 21,
+    AllStreams = 22,
 }
 
 impl Figure {

@@ -212,6 +212,45 @@ fn without_maps(sim: &Sim, host: gst::Buffer, device: impl Fn() -> gst::Buffer) 
     stage.end();
 }
 
+/// Tensors that nvinfer did not copy to the host are copied by the element, all of a batch at once,
+/// on a stream that is kept until the stop.
+fn tensors_on_gpu(sim: &Sim, standin: &StandIn, context: &Arc<Context>) {
+    let batch = BatchSpec { memory_type: DEVICE, ..BatchSpec::default() };
+    let cells = [1.5f32, 0.0, 2.0, 0.25];
+    let single = DeviceBuffer::holding(context, &cells, "a tensor").unwrap();
+    // 0.5, 0, 1 and 0.25 in half precision.
+    let halves: Vec<u8> = [0x3800u16, 0, 0x3c00, 0x3400].map(u16::to_ne_bytes).concat();
+    let half = DeviceBuffer::holding(context, &halves, "a tensor").unwrap();
+    let broken = DeviceBuffer::holding(context, &[f32::NAN; 4], "a tensor").unwrap();
+    let frame = |number, tensor: &DeviceBuffer| FrameSpec {
+        place: 1,
+        address: tensor.address(),
+        ..FrameSpec::new(number, number, 2, &cells)
+    };
+    // The host's among them; one that is no number costs its own frame the count.
+    let frames = [
+        frame(0, &single),
+        FrameSpec { data_type: 1, ..frame(1, &half) },
+        FrameSpec::new(2, 2, 2, &[0.0, 0.0, 0.0, 7.0]),
+        frame(3, &broken),
+    ];
+    let before = [Figure::Streams, Figure::Contexts].map(|figure| sim.figure(figure));
+    for starts in 1..=2 {
+        let made = sim.figure(Figure::AllStreams);
+        let stage = Stage::new("source=tensor-meta");
+        for _ in 0..20 {
+            let reports = stage.pass(standin.buffer(&batch, &frames));
+            let counts: Vec<_> =
+                reports.iter().map(|report| report.count.map(|count| count.raw)).collect();
+            assert_eq!(counts, [Some(3.75), Some(1.75), Some(7.0), None]);
+        }
+        assert_eq!(sim.figure(Figure::AllStreams) - made, 1, "start {starts}: one for all batches");
+        stage.end();
+        let after = [Figure::Streams, Figure::Contexts].map(|figure| sim.figure(figure));
+        assert_eq!(after, before, "nothing of the GPU outlives the stop");
+    }
+}
+
 // One test: the GPU, the engine's cache and DeepStream are each one for the whole process.
 #[test]
 fn batches_in_gpu_memory_are_counted_where_they_lie() {
@@ -232,15 +271,7 @@ fn batches_in_gpu_memory_are_counted_where_they_lie() {
     let context = Driver::open().unwrap().context(0).unwrap();
     let batch = |memory_type| BatchSpec { memory_type, ..BatchSpec::default() };
 
-    // A tensor that nvinfer did not copy to the host.
-    let cells = [1.5f32, 0.0, 2.0, 0.25];
-    let tensor = DeviceBuffer::holding(&context, &cells, "a tensor").unwrap();
-    let frame =
-        FrameSpec { place: 1, address: tensor.address(), ..FrameSpec::new(0, 0, 2, &cells) };
-    let stage = Stage::new("source=tensor-meta");
-    assert_eq!(stage.pass(standin.buffer(&batch(DEVICE), &[frame]))[0].count.unwrap().raw, 3.75);
-    stage.end();
-    drop(tensor);
+    tensors_on_gpu(sim, &standin, &context);
 
     // Pictures on the GPU are nothing for an engine on the processor.
     let pictures = [on_gpu(&context, 255), on_gpu(&context, 64)];

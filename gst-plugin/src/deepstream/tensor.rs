@@ -1,8 +1,14 @@
 //! From nvinfer's output tensor to a density map.
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
+use std::marker::PhantomData;
+use std::ptr::NonNull;
+use std::sync::Arc;
+
 use half::f16;
 use vehiclecount_core::cuda::{CudaError, Driver, Stream};
-use vehiclecount_core::density::Grid;
+use vehiclecount_core::density::{DensityMap, Grid};
 use vehiclecount_core::preprocess::{InputSize, Placement};
 
 use super::batch::{Frame, Padding, Place, Tensor, Tensors};
@@ -16,7 +22,7 @@ const FLOAT: i32 = 0;
 const HALF: i32 = 1;
 
 /// Why a density could not be read.
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 pub enum TensorError {
     /// It will be so for every frame.
     Setup(String),
@@ -121,62 +127,138 @@ fn place(network: (u32, u32), padding: Padding, size: (u32, u32)) -> Placement {
     Placement { left, top, width, height, input }
 }
 
-/// The values of `tensor`, as `f32`; of what is on a GPU, that is GPU `gpu`.
-pub fn read(tensor: &Tensor, gpu: i32) -> Result<Vec<f32>, TensorError> {
-    let name = &tensor.name;
-    let setup = |reason| Err(TensorError::Setup(reason));
-    let bytes = match tensor.data_type {
-        FLOAT => 4,
-        HALF => 2,
-        other => {
-            return setup(format!(
-                "output {name:?} has the data type {other}; a density is float (0) or half (1)"
-            ));
-        }
-    };
-    let raw = match tensor.place {
-        // SAFETY: nvinfer fills `elements` values of the type at this address, and keeps them as
-        // long as the buffer is held.
-        Some(Place::Host(pointer)) => unsafe {
-            std::slice::from_raw_parts(
-                pointer.as_ptr().cast::<u8>().cast_const(),
-                tensor.elements * bytes,
-            )
-            .to_vec()
-        },
-        Some(Place::Device(address)) => match download(gpu, address, tensor.elements * bytes) {
-            Ok(raw) => raw,
-            Err(error) => {
-                return setup(format!(
-                    "output {name:?} is in GPU memory only ({error}); set disable-output-host-copy=0 in nvinfer's configuration"
+/// A density that nvinfer left on a frame, and that has not been read: valid as long as the buffer
+/// is held, with no lock.
+#[derive(Debug)]
+pub struct Unread<'a> {
+    name: String,
+    grid: Grid,
+    elements: usize,
+    kind: ValueType,
+    place: UnreadPlace,
+    buffer: PhantomData<&'a gst::BufferRef>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum ValueType {
+    Single,
+    Half,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum UnreadPlace {
+    Host(NonNull<u8>),
+    /// The GPU, and the address there.
+    Device(u32, u64),
+}
+
+impl<'a> Unread<'a> {
+    /// The values of `tensor`, one of `tensors`, which are the densities of `grid`; the error says
+    /// why they are not.
+    pub fn new(tensor: &Tensor, tensors: &Tensors<'a>, grid: Grid) -> Result<Self, String> {
+        let name = tensor.name.clone();
+        let kind = match tensor.data_type {
+            FLOAT => ValueType::Single,
+            HALF => ValueType::Half,
+            other => {
+                return Err(format!(
+                    "output {name:?} has the data type {other}; a density is float (0) or half (1)"
                 ));
             }
-        },
-        None => return setup(format!("output {name:?} has no values")),
-    };
-    let values: Vec<f32> = match bytes {
-        4 => raw.as_chunks::<4>().0.iter().map(|value| f32::from_ne_bytes(*value)).collect(),
-        _ => {
-            raw.as_chunks::<2>().0.iter().map(|value| f16::from_ne_bytes(*value).to_f32()).collect()
+        };
+        let place = match tensor.place {
+            Some(Place::Host(pointer)) => UnreadPlace::Host(pointer.cast()),
+            Some(Place::Device(address)) => {
+                UnreadPlace::Device(u32::try_from(tensors.gpu_id()).unwrap_or(0), address)
+            }
+            None => return Err(format!("output {name:?} has no values")),
+        };
+        Ok(Self { name, grid, elements: tensor.elements, kind, place, buffer: PhantomData })
+    }
+
+    fn bytes(&self) -> usize {
+        let bytes = match self.kind {
+            ValueType::Single => size_of::<f32>(),
+            ValueType::Half => size_of::<f16>(),
+        };
+        self.elements * bytes
+    }
+
+    fn map(&self, raw: &[u8]) -> Result<DensityMap, TensorError> {
+        let cells: Arc<[f32]> = match self.kind {
+            ValueType::Single => {
+                raw.as_chunks::<4>().0.iter().map(|value| f32::from_ne_bytes(*value)).collect()
+            }
+            ValueType::Half => raw
+                .as_chunks::<2>()
+                .0
+                .iter()
+                .map(|value| f16::from_ne_bytes(*value).to_f32())
+                .collect(),
+        };
+        match cells.iter().find(|value| !value.is_finite()) {
+            Some(value) => Err(TensorError::Value(format!("the density has a cell of {value}"))),
+            None => Ok(DensityMap { grid: self.grid, cells }),
         }
-    };
-    match values.iter().find(|value| !value.is_finite()) {
-        Some(value) => Err(TensorError::Value(format!("the density has a cell of {value}"))),
-        None => Ok(values),
     }
 }
 
-/// A copy of what nvinfer left on a GPU.
-fn download(gpu: i32, address: u64, bytes: usize) -> Result<Vec<u8>, CudaError> {
-    let context = Driver::open()?.context(u32::try_from(gpu).unwrap_or(0))?;
-    let stream = Stream::new(&context)?;
-    let mut raw = vec![0u8; bytes];
-    // SAFETY: nvinfer has filled that many bytes at this address of the GPU, in its primary
-    // context, and keeps them as long as the buffer is held; the host's side stays until the stream
-    // has been waited for.
-    unsafe { stream.download(raw.as_mut_ptr(), address, bytes)? };
-    stream.synchronize()?;
-    Ok(raw)
+/// Reads densities. What it needs of a GPU is opened when a density there is first read, and kept.
+#[derive(Default)]
+pub struct TensorReader {
+    /// By the GPU's index.
+    streams: BTreeMap<u32, Stream>,
+}
+
+impl TensorReader {
+    /// The densities, in their order. Of those on a GPU, all are copied before one is waited for.
+    pub fn read(&mut self, unread: &[Unread<'_>]) -> Vec<Result<DensityMap, TensorError>> {
+        let mut by_gpu = BTreeMap::<u32, Vec<(u64, usize)>>::new();
+        for tensor in unread {
+            if let UnreadPlace::Device(gpu, address) = tensor.place {
+                by_gpu.entry(gpu).or_default().push((address, tensor.bytes()));
+            }
+        }
+        let mut copies: BTreeMap<_, _> = by_gpu
+            .into_iter()
+            .map(|(gpu, pieces)| (gpu, self.download(gpu, &pieces).map(Vec::into_iter)))
+            .collect();
+        let maps = unread.iter().map(|tensor| match tensor.place {
+            UnreadPlace::Host(pointer) => {
+                // SAFETY: nvinfer fills that many bytes at this address, and keeps them as long as
+                // the buffer is held.
+                let raw = unsafe { std::slice::from_raw_parts(pointer.as_ptr(), tensor.bytes()) };
+                tensor.map(raw)
+            }
+            UnreadPlace::Device(gpu, _) => match copies.get_mut(&gpu) {
+                Some(Ok(copies)) => tensor.map(&copies.next().expect("one for each tensor")),
+                Some(Err(error)) => Err(TensorError::Setup(format!(
+                    "output {:?} is in GPU memory only ({error}); set disable-output-host-copy=0 in nvinfer's configuration",
+                    tensor.name
+                ))),
+                None => unreachable!("every GPU has its copies"),
+            },
+        });
+        maps.collect()
+    }
+
+    /// Copies of what nvinfer left on a GPU: addresses and bytes.
+    fn download(&mut self, gpu: u32, pieces: &[(u64, usize)]) -> Result<Vec<Vec<u8>>, CudaError> {
+        let stream = match self.streams.entry(gpu) {
+            Entry::Occupied(stream) => stream.into_mut(),
+            Entry::Vacant(place) => place.insert(Stream::new(&Driver::open()?.context(gpu)?)?),
+        };
+        let mut copies: Vec<_> = pieces.iter().map(|&(_, bytes)| vec![0u8; bytes]).collect();
+        let begun = copies.iter_mut().zip(pieces).try_for_each(|(copy, &(address, bytes))| {
+            // SAFETY: nvinfer has filled that many bytes at this address of the GPU, in its primary
+            // context, and keeps them as long as the buffer is held; the host's side stays until
+            // the stream has been waited for.
+            unsafe { stream.download(copy.as_mut_ptr(), address, bytes) }
+        });
+        // Also where one copy was refused: those before it are on their way.
+        let done = stream.synchronize();
+        begun.and(done).map(|()| copies)
+    }
 }
 
 #[cfg(test)]

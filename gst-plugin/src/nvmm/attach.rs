@@ -33,7 +33,9 @@ impl State {
             .map(|Order { frame, departure, finding }| {
                 let finding = match finding {
                     FindingState::Here(finding) => finding,
-                    FindingState::Waiting(..) => Finding::Missed,
+                    FindingState::Waiting(..) | FindingState::Unread(_) | FindingState::Read => {
+                        Finding::Missed
+                    }
                 };
                 let inferred = matches!(finding, Finding::Counted(..));
                 let source = self.source(frame.source_id);

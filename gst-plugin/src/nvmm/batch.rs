@@ -13,6 +13,7 @@ use super::work::{Outcomes, Picture, Work, WorkError};
 use crate::deepstream::batch::{Batch, BatchGuard, Frame};
 use crate::deepstream::display::DisplayLayout;
 use crate::deepstream::surface::Surfaces;
+use crate::deepstream::tensor::Unread;
 use crate::deepstream::{Api, DeepStreamError};
 
 /// Sources that are remembered at most; beyond, the one that was away longest is forgotten.
@@ -55,15 +56,19 @@ pub struct Order<'a> {
     /// What it says of itself.
     pub departure: Departure,
     /// Where its finding is.
-    pub finding: FindingState,
+    pub finding: FindingState<'a>,
 }
 
 /// Where a frame's finding is.
-pub enum FindingState {
+pub enum FindingState<'a> {
     /// Here.
     Here(Finding),
     /// Under this ticket in the engine; the density will lie there.
     Waiting(u64, GridPlacement),
+    /// In a tensor of nvinfer.
+    Unread(Unread<'a>),
+    /// Among the densities that were read.
+    Read,
 }
 
 /// What ends the stream.
@@ -142,8 +147,8 @@ impl State {
         frames.collect()
     }
 
-    /// Reads what nvinfer left.
-    pub fn read_tensors<'a>(
+    /// Finds what nvinfer left.
+    pub fn find_tensors<'a>(
         &mut self,
         batch: &Batch<'a>,
         buffer: &gst::BufferRef,
@@ -157,11 +162,11 @@ impl State {
         let frames = self.begin(&locked, buffer, time);
         let orders = frames.into_iter().map(|(frame, departure)| {
             let finding = if departure.stamp.due {
-                self.tensor(&locked, &frame, &surfaces, settings, notices)?
+                self.find_tensor(&locked, &frame, &surfaces, settings, notices)?
             } else {
-                Finding::NotDue
+                FindingState::Here(Finding::NotDue)
             };
-            Ok(Order { frame, departure, finding: FindingState::Here(finding) })
+            Ok(Order { frame, departure, finding })
         });
         orders.collect()
     }
@@ -193,13 +198,13 @@ impl State {
 
     /// Hands the picture of `frame` to the engine. What is wrong with it now and may be right again
     /// costs the frame its count.
-    fn hand_over(
+    fn hand_over<'a>(
         &mut self,
         frame: &Frame<'_>,
         (surfaces, buffer, keep): (&Surfaces<'_>, &gst::Buffer, usize),
         with_map: bool,
         notices: &mut Notices,
-    ) -> Result<FindingState, Fatal> {
+    ) -> Result<FindingState<'a>, Fatal> {
         let (Some(work), Some(source)) =
             (self.work.as_mut(), self.sources.get_mut(&frame.source_id))
         else {

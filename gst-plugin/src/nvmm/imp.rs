@@ -18,10 +18,12 @@ use super::batch::{Fatal, FindingState, State};
 use super::latency::HoldTime;
 use super::settings::Settings;
 use super::source::{Config, Notice, Notices};
+use super::tensors;
 use super::work::{Results, Work};
 use crate::counting::CountingSettings;
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
+use crate::deepstream::tensor::TensorReader;
 use crate::engine::{OpenedEngine, PendingEngine, Start};
 use crate::time::{self, ArrivalClock, duration_of};
 
@@ -35,8 +37,8 @@ pub(super) static CAT: LazyLock<gst::DebugCategory> = LazyLock::new(|| {
 });
 
 /// See [`super::VehicleCounterNvmm`]. Lock order: `state`, `settings`, `results`' own; `holding`,
-/// `timing` and `opening` are held with none of them. None is held while posting, opening an engine
-/// or waiting for it.
+/// `timing`, `reader` and `opening` are held with none of them. None is held while posting, opening
+/// an engine or waiting for it; `reader` alone while tensors are copied from a GPU.
 #[derive(Default)]
 pub struct VehicleCounterNvmm {
     settings: Mutex<Settings>,
@@ -46,6 +48,8 @@ pub struct VehicleCounterNvmm {
     opening: Mutex<Option<PendingEngine>>,
     holding: Mutex<HoldTime>,
     timing: Mutex<Timing>,
+    /// Of nvinfer's tensors; used by the streaming thread alone.
+    reader: Mutex<TensorReader>,
 }
 
 /// What is known of the time of batches.
@@ -133,7 +137,7 @@ impl VehicleCounterNvmm {
             state.batches += 1;
             let orders = match settings.source {
                 DensitySource::TensorMeta => {
-                    state.read_tensors(&batch, buffer, time, &settings, notices)?
+                    state.find_tensors(&batch, buffer, time, &settings, notices)?
                 }
                 DensitySource::Engine => {
                     state.submit(&batch, buffer, time, settings.counting.density_map, notices)?
@@ -145,9 +149,10 @@ impl VehicleCounterNvmm {
             .iter()
             .filter_map(|order| match order.finding {
                 FindingState::Waiting(ticket, _) => Some(ticket),
-                FindingState::Here(_) => None,
+                FindingState::Here(_) | FindingState::Unread(_) | FindingState::Read => None,
             })
             .collect();
+        let maps = tensors::read(&mut orders, &mut lock(&self.reader));
         let outcomes = self.results.wait(&tickets);
         let mut guard = lock(&self.state);
         let Some(state) = guard.as_mut() else { return Err(Fatal::Flushing) };
@@ -155,6 +160,7 @@ impl VehicleCounterNvmm {
             state.work.iter().for_each(Work::cancel);
             return Err(Fatal::Flushing);
         };
+        state.take_in_tensors(&mut orders, maps, &settings, notices)?;
         state.take_in(&mut orders, outcomes, notices);
         state.finish(&batch, orders, &settings, notices);
         drop(guard);
@@ -355,6 +361,7 @@ impl BaseTransformImpl for VehicleCounterNvmm {
         let state = lock(&self.state).take();
         *lock(&self.holding) = HoldTime::default();
         *lock(&self.timing) = Timing::default();
+        *lock(&self.reader) = TensorReader::default();
         // Waits for the engine's threads where this was its last user, with no lock held.
         drop(state);
         Ok(())

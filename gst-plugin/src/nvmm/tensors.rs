@@ -1,32 +1,49 @@
-//! The density that nvinfer left on a frame.
+//! The density that nvinfer left on a frame: found under the batch's lock, read under none.
 
 use std::collections::BTreeSet;
-use std::sync::Arc;
 use std::time::Duration;
 
 use vehiclecount_core::account::{Density, Finding, Measurement};
 use vehiclecount_core::density::DensityMap;
 
-use super::batch::{Fatal, State, Trouble};
+use super::batch::{Fatal, FindingState, Order, State, Trouble};
 use super::settings::Settings;
 use super::source::Notices;
 use crate::deepstream::batch::{BatchGuard, Frame};
 use crate::deepstream::surface::Surfaces;
-use crate::deepstream::tensor::{self, TensorError};
+use crate::deepstream::tensor::{self, TensorError, TensorReader, Unread};
 
 /// Batches without a tensor, from the start on, after which a warning says so.
 const PATIENCE: u64 = 100;
 
+/// Reads the densities of `orders` that have been found: in their order.
+pub(super) fn read(
+    orders: &mut [Order<'_>],
+    reader: &mut TensorReader,
+) -> Vec<Result<DensityMap, TensorError>> {
+    let unread: Vec<_> = orders
+        .iter_mut()
+        .filter_map(|order| match std::mem::replace(&mut order.finding, FindingState::Read) {
+            FindingState::Unread(unread) => Some(unread),
+            other => {
+                order.finding = other;
+                None
+            }
+        })
+        .collect();
+    reader.read(&unread)
+}
+
 impl State {
-    /// Reads the density that nvinfer left on `frame`.
-    pub(super) fn tensor<'a>(
+    /// Finds the density that nvinfer left on `frame`.
+    pub(super) fn find_tensor<'a>(
         &mut self,
         locked: &BatchGuard<'_, 'a>,
         frame: &Frame<'a>,
         surfaces: &Surfaces<'_>,
         settings: &Settings,
         notices: &mut Notices,
-    ) -> Result<Finding, Fatal> {
+    ) -> Result<FindingState<'a>, Fatal> {
         let all = locked.tensors(frame);
         let Some(tensors) =
             all.iter().find(|tensors| tensors.unique_id() == settings.infer_on_gie_id)
@@ -36,41 +53,60 @@ impl State {
                 settings,
                 notices,
             );
-            return Ok(Finding::NotDue);
+            return Ok(FindingState::Here(Finding::NotDue));
         };
         self.tensors_seen = true;
         let outputs = tensors.outputs();
         let version = self.api.version;
         let size = surfaces.size(frame.batch_id)?;
-        let read = tensor::choose(&outputs, &settings.tensor_layer)
-            .map_err(TensorError::Setup)
-            .and_then(|output| {
-                let grid = tensor::grid(output, tensors, frame, size, version)
-                    .map_err(TensorError::Setup)?;
-                Ok(DensityMap { grid, cells: Arc::from(tensor::read(output, tensors.gpu_id())?) })
-            });
-        let id = settings.infer_on_gie_id;
-        match read {
-            Ok(map) => {
-                let source = self.source(frame.source_id);
-                source.note_counted(notices);
-                notices.log(|| format!("{}: counted, from the tensor of nvinfer", source.camera()));
-                Ok(Finding::Counted(Measurement {
-                    density: Density::Map(map),
-                    inference_time: Duration::ZERO,
-                }))
-            }
-            Err(TensorError::Setup(reason)) => {
-                let camera = self.source(frame.source_id).camera();
-                Err(Fatal::Other(format!(
-                    "{camera}: the tensors of nvinfer with gie-unique-id={id} cannot be read: {reason}"
-                )))
-            }
-            Err(TensorError::Value(reason)) => {
-                self.source(frame.source_id).note_failed(&reason, notices);
-                Ok(Finding::Missed)
-            }
+        let unread = tensor::choose(&outputs, &settings.tensor_layer).and_then(|output| {
+            let grid = tensor::grid(output, tensors, frame, size, version)?;
+            Unread::new(output, tensors, grid)
+        });
+        match unread {
+            Ok(unread) => Ok(FindingState::Unread(unread)),
+            Err(reason) => Err(self.unreadable(frame.source_id, &reason, settings)),
         }
+    }
+
+    /// Takes in the densities that were [`read`].
+    pub(super) fn take_in_tensors(
+        &mut self,
+        orders: &mut [Order<'_>],
+        maps: Vec<Result<DensityMap, TensorError>>,
+        settings: &Settings,
+        notices: &mut Notices,
+    ) -> Result<(), Fatal> {
+        let orders = orders.iter_mut().filter(|order| matches!(order.finding, FindingState::Read));
+        for (order, map) in orders.zip(maps) {
+            let source = self.source(order.frame.source_id);
+            let finding = match map {
+                Ok(map) => {
+                    source.note_counted(notices);
+                    notices.log(|| {
+                        format!("{}: counted, from the tensor of nvinfer", source.camera())
+                    });
+                    let density = Density::Map(map);
+                    Finding::Counted(Measurement { density, inference_time: Duration::ZERO })
+                }
+                Err(TensorError::Value(reason)) => {
+                    source.note_failed(&reason, notices);
+                    Finding::Missed
+                }
+                Err(TensorError::Setup(reason)) => {
+                    return Err(self.unreadable(order.frame.source_id, &reason, settings));
+                }
+            };
+            order.finding = FindingState::Here(finding);
+        }
+        Ok(())
+    }
+
+    fn unreadable(&mut self, source: u32, reason: &str, settings: &Settings) -> Fatal {
+        let (camera, id) = (self.source(source).camera(), settings.infer_on_gie_id);
+        Fatal::Other(format!(
+            "{camera}: the tensors of nvinfer with gie-unique-id={id} cannot be read: {reason}"
+        ))
     }
 
     fn say_what_is_missing(
