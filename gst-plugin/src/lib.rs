@@ -12,6 +12,7 @@ pub mod meta;
 pub mod nvmm;
 pub mod overlay;
 pub mod publish;
+mod ranked;
 pub mod testsrc;
 mod time;
 

@@ -4,7 +4,7 @@
 
 mod common;
 
-use std::sync::mpsc;
+use std::sync::{Mutex, mpsc};
 
 use common::{BOUND, init};
 use gst::prelude::*;
@@ -31,6 +31,15 @@ impl Stage {
         sink: &str,
         configure: impl Fn(&gst::Element),
     ) -> Self {
+        Self::with(name, live, cameras, |_| {
+            let sink = element(sink);
+            configure(&sink);
+            sink
+        })
+    }
+
+    /// With the sink that `make` makes for each camera.
+    fn with(name: &str, live: bool, cameras: usize, make: impl Fn(usize) -> gst::Element) -> Self {
         init();
         let pipeline = gst::Pipeline::new();
         let counter = element("vehiclecounter");
@@ -41,8 +50,7 @@ impl Stage {
         for camera in 0..cameras {
             let source = element("videotestsrc");
             source.set_property("is-live", live);
-            let sink = element(sink);
-            configure(&sink);
+            let sink = make(camera);
             stage.pipeline.add_many([&source, &sink]).unwrap();
             source.link_pads(Some("src"), &stage.counter, Some(&format!("sink_{camera}"))).unwrap();
             stage.counter.link_pads(Some(&format!("src_{camera}")), &sink, Some("sink")).unwrap();
@@ -197,4 +205,95 @@ fn camera_is_removed_while_downstream_does_not_answer() {
     receive.recv_timeout(BOUND).expect("a query is blocked");
     stage.release(0);
     stage.end();
+}
+
+/// Whether `event` ends a flush.
+fn ends_flush(event: Option<&gst::Event>) -> bool {
+    event.is_some_and(|event| event.type_() == gst::EventType::FlushStop)
+}
+
+/// A bin with a sink pad that blocks on its first frame, as a driver does that has lost its device,
+/// and takes no notice of events.
+fn deaf(entered: mpsc::Sender<()>, gate: mpsc::Receiver<()>) -> gst::Element {
+    let gate = Mutex::new(gate);
+    let pad = gst::Pad::builder(gst::PadDirection::Sink)
+        .name("sink")
+        .chain_function(move |_, _, _| {
+            let _ = entered.send(());
+            let _ = gate.lock().unwrap().recv();
+            Err(gst::FlowError::Eos)
+        })
+        .event_function(|_, _, _| true)
+        .build();
+    let bin = gst::Bin::new();
+    bin.add_pad(&pad).unwrap();
+    bin.upcast()
+}
+
+/// A sink that blocks on its first frame, with a lock held that flushing takes.
+fn locked(entered: mpsc::Sender<()>, gate: mpsc::Receiver<()>) -> gst::Element {
+    let sink = element("fakesink");
+    sink.set_property("async", false);
+    sink.set_property("signal-handoffs", true);
+    let gate = Mutex::new(gate);
+    sink.connect("handoff", false, move |_| {
+        let _ = entered.send(());
+        let _ = gate.lock().unwrap().recv();
+        None
+    });
+    sink
+}
+
+#[test]
+fn camera_is_removed_while_downstream_ignores_the_flush_and_ends_when_that_lets_go() {
+    for (name, block) in
+        [("deaf", deaf as fn(mpsc::Sender<()>, mpsc::Receiver<()>) -> _), ("locked", locked)]
+    {
+        let (entered, enters) = mpsc::channel();
+        let (open, gate) = mpsc::channel();
+        let gate = Mutex::new(Some(gate));
+        let stage = Stage::with(name, false, 2, |camera| match camera {
+            0 => block(entered.clone(), gate.lock().unwrap().take().unwrap()),
+            _ => {
+                let sink = element("fakesink");
+                sink.set_property("async", false);
+                sink
+            }
+        });
+        let (send, flushed) = mpsc::channel();
+        let pad = stage.sinks[0].static_pad("sink").unwrap();
+        let flushes = gst::PadProbeType::EVENT_DOWNSTREAM | gst::PadProbeType::EVENT_FLUSH;
+        pad.add_probe(flushes, move |_, info| {
+            if ends_flush(info.event()) {
+                let _ = send.send(());
+            }
+            gst::PadProbeReturn::Ok
+        });
+        stage.pipeline.set_state(gst::State::Playing).unwrap();
+        enters.recv_timeout(BOUND).expect("a frame is held");
+        stage.see_a_frame(1);
+
+        stage.release(0);
+        let bus = stage.pipeline.bus().unwrap();
+        let text =
+            bus.pop_filtered(&[gst::MessageType::Warning]).map(|warning| match warning.view() {
+                gst::MessageView::Warning(warning) => warning.error().to_string(),
+                _ => unreachable!(),
+            });
+        let text = text.expect("a warning is posted before the pad is released");
+        assert!(text.contains("camera-0") && text.contains("does not react"), "{text}");
+        stage.see_a_frame(1);
+
+        // The number is free again at once.
+        let again = stage.counter.request_pad_simple("sink_0").unwrap();
+        stage.counter.release_request_pad(&again);
+
+        // What stood behind it can be used again when it has let go.
+        assert!(flushed.try_recv().is_err());
+        drop(open);
+        flushed.recv_timeout(BOUND).expect("the flush ends");
+        let counter = stage.counter.downgrade();
+        stage.end();
+        assert!(counter.upgrade().is_none(), "the counter is leaked");
+    }
 }

@@ -5,7 +5,6 @@ use std::time::{Duration, Instant, SystemTime};
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use parking_lot::MutexGuard;
 use vehiclecount_core::report::unix_nanoseconds;
 
 use super::VehicleCounterPad;
@@ -15,6 +14,7 @@ use super::holding::HoldLimits;
 use super::imp::{CAT, VehicleCounter};
 use super::queue::{Deadline, Frame, FrameState, Item};
 use super::state::CameraState;
+use crate::ranked::Guard;
 use crate::time::{self, StreamTime};
 
 /// Frames of a file that are held at most: enough to fill two batches for each lane, within reason
@@ -129,7 +129,7 @@ impl Camera {
         &self,
         limit: usize,
         live: bool,
-    ) -> Result<MutexGuard<'_, CameraState>, gst::FlowError> {
+    ) -> Result<Guard<'_, CameraState>, gst::FlowError> {
         let mut state = self.lock();
         loop {
             if state.flushing {
@@ -235,6 +235,9 @@ impl Camera {
                 // arrive after the flush.
                 let mut state = self.lock();
                 while state.pushing {
+                    if state.stopped {
+                        return Err(gst::FlowError::Flushing);
+                    }
                     state = self.wait(state);
                 }
                 drop(state);

@@ -2,7 +2,7 @@
 //!
 //! In the order in which a frame meets them: `arrival` takes it in, `input` makes the engine's
 //! input of it, `queue` holds it, `pusher` sends it on; `negotiation` answers what the neighbours
-//! ask. No camera waits for another.
+//! ask, and `release` ends the camera. No camera waits for another.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,19 +11,17 @@ use std::time::Duration;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use parking_lot::{Condvar, Mutex, MutexGuard};
+use parking_lot::{Condvar, Mutex};
 use vehiclecount_core::account::{DeviceRegions, Labels};
 use vehiclecount_core::batch::Seat;
 use vehiclecount_core::preprocess::{Preprocessor, Resize};
 
 use super::VehicleCounterPad;
 use super::arrival::MAX_FRAMES;
-use super::imp::{CAT, State};
+use super::imp::{CAT, State, rank};
 use super::state::CameraState;
 use crate::cuda::SharedContext;
-
-/// How long a camera that is released waits for a push in progress before downstream is flushed.
-const GRACE: Duration = Duration::from_millis(500);
+use crate::ranked::{Guard, Ranked};
 
 /// What is needed to count, from READY to PAUSED and back.
 #[derive(Clone)]
@@ -44,8 +42,8 @@ impl Link {
     }
 }
 
-/// One camera. Lock order: `state`, then `link`, the dispatcher's own or the settings of element
-/// and pad. No lock is held while pushing, posting or preprocessing.
+/// One camera. Lock order: that of [`rank`], then the dispatcher's own. None of them is held
+/// while pushing, posting or preprocessing.
 pub struct Camera {
     /// The pad's number.
     pub index: u32,
@@ -55,9 +53,9 @@ pub struct Camera {
     pub srcpad: gst::Pad,
     pub(super) element: glib::WeakRef<super::VehicleCounter>,
     pub(super) me: Weak<Self>,
-    state: Mutex<CameraState>,
+    state: Ranked<CameraState, { rank::CAMERA_STATE }>,
     changed: Condvar,
-    link: Mutex<Option<Link>>,
+    link: Ranked<Option<Link>, { rank::LINK }>,
     /// Used by the streaming thread alone.
     pub(super) preprocessor: Mutex<Option<Preprocessor>>,
     /// Used by the streaming thread alone.
@@ -103,9 +101,9 @@ impl Camera {
             srcpad: Self::build_srcpad(camera, index, src),
             element: element.downgrade(),
             me: camera.clone(),
-            state: Mutex::new(CameraState::new()),
+            state: Ranked::new(CameraState::new()),
             changed: Condvar::new(),
-            link: Mutex::new(None),
+            link: Ranked::new(None),
             preprocessor: Mutex::new(None),
             device_regions: Mutex::default(),
             broken: AtomicBool::new(false),
@@ -165,16 +163,24 @@ impl Camera {
             .build()
     }
 
-    pub(super) fn lock(&self) -> MutexGuard<'_, CameraState> {
+    pub(super) fn lock(&self) -> Guard<'_, CameraState> {
         self.state.lock()
     }
 
     /// Waits for a change of `state`.
-    pub(super) fn wait<'a>(
+    pub(super) fn wait<'a>(&self, mut state: Guard<'a, CameraState>) -> Guard<'a, CameraState> {
+        self.changed.wait(state.inner());
+        state
+    }
+
+    /// Waits while `condition` holds, `bound` at most.
+    pub(super) fn wait_while<'a>(
         &self,
-        mut state: MutexGuard<'a, CameraState>,
-    ) -> MutexGuard<'a, CameraState> {
-        self.changed.wait(&mut state);
+        mut state: Guard<'a, CameraState>,
+        bound: Duration,
+        condition: impl FnMut(&mut CameraState) -> bool,
+    ) -> Guard<'a, CameraState> {
+        self.changed.wait_while_for(state.inner(), condition, bound);
         state
     }
 
@@ -295,36 +301,6 @@ impl Camera {
         }
         *self.preprocessor.lock() = None;
         *self.device_regions.lock() = DeviceRegions::default();
-    }
-
-    /// Ends both pads, for good. A push in progress gets time to end while downstream `runs`; then
-    /// downstream is flushed.
-    pub fn release(&self, runs: bool) {
-        let mut state = self.lock();
-        state.stopped = true;
-        state.flushing = true;
-        self.wake(&mut state);
-        if runs {
-            let busy = |state: &mut CameraState| state.pushing || state.querying;
-            self.changed.wait_while_for(&mut state, busy, GRACE);
-        }
-        let stuck = state.pushing || state.querying;
-        drop(state);
-        if stuck {
-            gst::debug!(
-                CAT,
-                obj = self.srcpad,
-                "Flushing downstream, which holds a frame, to release the camera"
-            );
-            self.srcpad.push_event(gst::event::FlushStart::new());
-        }
-        let _ = self.sinkpad.set_active(false);
-        if stuck {
-            let _ = self.srcpad.stop_task();
-            // What is linked downstream may be linked to another camera later.
-            self.srcpad.push_event(gst::event::FlushStop::new(false));
-        }
-        let _ = self.srcpad.set_active(false);
     }
 
     pub(super) fn link(&self) -> Option<Link> {

@@ -6,7 +6,6 @@ use std::time::Duration;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use parking_lot::{Mutex, MutexGuard};
 use vehiclecount_core::batch::Dispatcher;
 use vehiclecount_core::preprocess::Resize;
 
@@ -17,6 +16,7 @@ use super::settings::Settings;
 use crate::counting::CountingSettings;
 use crate::cuda::{self, SharedContext};
 use crate::engine::PendingEngine;
+use crate::ranked::{Guard, Ranked};
 use crate::time;
 
 /// The log category of the element and its cameras.
@@ -59,24 +59,35 @@ pub(super) struct State {
     pub cuda: Option<Arc<SharedContext>>,
 }
 
-/// See [`super::VehicleCounter`]. Lock order: `cameras`, `state`, a camera's own, then `settings`,
-/// `shared_ids` or `cuda`, under which no other is taken; `opening` is held with none of them. None
-/// is held while posting, adding or activating pads, or opening an engine.
-#[derive(Default)]
-pub struct VehicleCounter {
-    cameras: Mutex<BTreeMap<u32, Arc<Camera>>>,
-    pub(super) state: Mutex<Phase>,
-    /// The engine's opening, where it takes long.
-    pub(super) opening: Mutex<Option<PendingEngine>>,
-    pub(super) settings: Mutex<Settings>,
-    /// Ids that several cameras have; said once.
-    pub(super) shared_ids: Mutex<BTreeSet<String>>,
-    /// The CUDA context for decoders, from the first that asks for it, or the start, until NULL.
-    pub(super) cuda: Mutex<Option<Arc<SharedContext>>>,
+/// The order of the locks of the element, its cameras and their pads.
+pub(super) mod rank {
+    pub const CAMERAS: u8 = 0;
+    pub const STATE: u8 = 1;
+    /// Of a camera.
+    pub const CAMERA_STATE: u8 = 2;
+    /// Of a camera.
+    pub const LINK: u8 = 3;
+    /// Under which no other is taken.
+    pub const LAST: u8 = 4;
 }
 
-/// Locks `mutex`, also where a thread has panicked while it held the lock.
-pub(super) fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+/// See [`super::VehicleCounter`]. Locks are taken in the order of [`rank`]. None is held while
+/// posting, adding or activating pads, or opening an engine.
+#[derive(Default)]
+pub struct VehicleCounter {
+    cameras: Ranked<BTreeMap<u32, Arc<Camera>>, { rank::CAMERAS }>,
+    pub(super) state: Ranked<Phase, { rank::STATE }>,
+    /// The engine's opening, where it takes long.
+    pub(super) opening: Ranked<Option<PendingEngine>, { rank::LAST }>,
+    pub(super) settings: Ranked<Settings, { rank::LAST }>,
+    /// Ids that several cameras have; said once.
+    pub(super) shared_ids: Ranked<BTreeSet<String>, { rank::LAST }>,
+    /// The CUDA context for decoders, from the first that asks for it, or the start, until NULL.
+    pub(super) cuda: Ranked<Option<Arc<SharedContext>>, { rank::LAST }>,
+}
+
+/// Locks `mutex`.
+pub(super) fn lock<T, const RANK: u8>(mutex: &Ranked<T, RANK>) -> Guard<'_, T> {
     mutex.lock()
 }
 
@@ -275,11 +286,22 @@ impl ElementImpl for VehicleCounter {
         };
         let Some(camera) = camera else { return };
         let element = self.obj();
-        camera.release(element.current_state() == gst::State::Playing);
+        let ended = camera.release(element.current_state() == gst::State::Playing);
         camera.leave();
         let _ = element.remove_pad(pad);
         let _ = element.remove_pad(&camera.srcpad);
         element.child_removed(&camera.sinkpad, &pad.name());
+        if !ended {
+            gst::element_imp_warning!(
+                self,
+                gst::CoreError::Pad,
+                (
+                    "Camera {}: what stands behind it holds a frame and does not react to a flush; the camera is \
+                     removed, and its thread ends when the frame is given back",
+                    camera.id()
+                )
+            );
+        }
         self.tell_shared_ids();
     }
 

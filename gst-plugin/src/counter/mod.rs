@@ -26,7 +26,8 @@
 //!
 //! A sink pad can be requested and released in every state. Where downstream does not take the
 //! frame that is being pushed (a prerolled sink, a blocked pad, a full queue), releasing the pad
-//! flushes it.
+//! flushes it. An element that holds the frame all the same is left behind after 2 seconds, with a
+//! warning: the pads are removed, and their thread ends when the frame is given back.
 //!
 //! ## Elements that share an engine
 //!
@@ -74,6 +75,7 @@ mod opening;
 mod pad;
 mod pusher;
 mod queue;
+mod release;
 mod settings;
 mod state;
 

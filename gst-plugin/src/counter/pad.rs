@@ -4,7 +4,9 @@ use std::sync::LazyLock;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use parking_lot::{Mutex, MutexGuard};
+
+use super::imp::rank;
+use crate::ranked::{Guard, Ranked};
 
 /// What the user chose for this camera.
 #[derive(Clone, Debug, PartialEq)]
@@ -28,11 +30,11 @@ impl Default for Settings {
 /// See [`super::VehicleCounterPad`].
 #[derive(Default)]
 pub struct VehicleCounterPad {
-    settings: Mutex<Settings>,
+    settings: Ranked<Settings, { rank::LAST }>,
 }
 
 impl VehicleCounterPad {
-    fn lock(&self) -> MutexGuard<'_, Settings> {
+    fn lock(&self) -> Guard<'_, Settings> {
         self.settings.lock()
     }
 

@@ -5,7 +5,6 @@ use std::time::Instant;
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use parking_lot::MutexGuard;
 use vehiclecount_core::account::FailureEdge;
 use vehiclecount_core::batch::Outcome;
 use vehiclecount_core::report::FrameReport;
@@ -15,6 +14,7 @@ use super::imp::{CAT, VehicleCounter};
 use super::queue::{Deadline, Frame, FrameState, Item};
 use super::state::{CameraState, Return};
 use crate::meta;
+use crate::ranked::Guard;
 
 impl Camera {
     /// The engine says what became of the frame with `ticket`.
@@ -77,8 +77,8 @@ impl Camera {
         let task = move || {
             let Some(camera) = camera.upgrade() else { return };
             let Some(element) = camera.element.upgrade() else { return };
-            if camera.contain(|| camera.push_next(element.imp())).is_none() {
-                // Called again it would do nothing, and at once.
+            if camera.contain(|| camera.push_next(element.imp())) != Some(true) {
+                // Called again it would do nothing, and at once, until the pad is deactivated.
                 let _ = camera.srcpad.pause_task();
             }
         };
@@ -97,9 +97,9 @@ impl Camera {
             .map_err(|error| gst::loggable_error!(CAT, "Cannot stop the pusher: {error}"))
     }
 
-    /// Pushes the next item when it may go.
-    fn push_next(&self, imp: &VehicleCounter) {
-        let Some(item) = self.take_next() else { return };
+    /// Pushes the next item when it may go. `false` where the pusher ends.
+    fn push_next(&self, imp: &VehicleCounter) -> bool {
+        let Some(item) = self.take_next() else { return false };
         let result = match item {
             (Item::Event(event), state) => {
                 drop(state);
@@ -121,11 +121,12 @@ impl Camera {
             state.flow = result;
         }
         self.wake(&mut state);
+        true
     }
 
     /// Waits until the item at the head of the queue may go, and takes it; `None` where the pusher
     /// ends.
-    fn take_next(&self) -> Option<(Item, MutexGuard<'_, CameraState>)> {
+    fn take_next(&self) -> Option<(Item, Guard<'_, CameraState>)> {
         let mut state = self.lock();
         loop {
             if state.stopped {
@@ -166,7 +167,7 @@ impl Camera {
         &self,
         imp: &VehicleCounter,
         mut frame: Box<Frame>,
-        mut state: MutexGuard<'_, CameraState>,
+        mut state: Guard<'_, CameraState>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = imp.counting().report();
         let why = match (&frame.state, state.hurry) {
