@@ -12,7 +12,9 @@ use vehiclecount_core::engine::{self, EngineRequest};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::report::FrameReport;
 
+pub mod broker;
 pub mod camera;
+pub mod receiver;
 pub mod service;
 pub mod standin;
 pub mod system;

@@ -21,7 +21,7 @@ else
             gstreamer1.0-plugins-bad gstreamer1.0-plugins-ugly
         gstreamer1.0-libav gstreamer1.0-rtsp fonts-dejavu-core
         python3-gi python3-gst-1.0 gir1.2-gstreamer-1.0 gir1.2-gst-plugins-base-1.0 shellcheck \
-            groff-base valgrind
+            groff-base valgrind mosquitto
     )
 fi
 packages+=("$@")

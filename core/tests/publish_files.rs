@@ -514,7 +514,7 @@ fn wrong_places_are_refused_at_the_start_by_name() {
         assert_eq!(place, location);
         assert!(!reason.is_empty());
     }
-    let result = Publisher::open("mqtt://broker/counts", &PublishSettings::default(), listener().0);
+    let result = Publisher::open("nats://broker/counts", &PublishSettings::default(), listener().0);
     assert!(matches!(result, Err(PublishError::Location(_))));
     let result = Publisher::open("a\0b", &PublishSettings::default(), listener().0);
     assert!(matches!(result, Err(PublishError::Refused { .. } | PublishError::Location(_))));

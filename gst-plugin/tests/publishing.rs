@@ -355,7 +355,7 @@ fn files_are_rotated_while_frames_pass() {
 fn location_of_an_unknown_scheme_stops_the_start_by_name() {
     init();
     let element = gst::ElementFactory::make("vehiclecountpublish")
-        .property("location", "mqtt://broker/counts")
+        .property("location", "nats://broker/counts")
         .build()
         .unwrap();
     let bus = gst::Bus::new();
@@ -363,6 +363,6 @@ fn location_of_an_unknown_scheme_stops_the_start_by_name() {
     assert!(element.set_state(gst::State::Paused).is_err());
     let message = bus.pop_filtered(&[gst::MessageType::Error]).unwrap();
     let gst::MessageView::Error(error) = message.view() else { unreachable!() };
-    assert!(error.error().to_string().contains("mqtt://"), "{}", error.error());
+    assert!(error.error().to_string().contains("nats://"), "{}", error.error());
     element.set_state(gst::State::Null).unwrap();
 }

@@ -212,7 +212,10 @@ impl ObjectImpl for VehicleCountPublish {
             vec![
                 glib::ParamSpecString::builder("location")
                     .nick("Location")
-                    .blurb("Path or file:// URL of the file or FIFO to write (empty or -: standard output)")
+                    .blurb(
+                        "Path or file:// URL of the file or FIFO to write, or mqtt://HOST:PORT/TOPIC (empty or -: \
+                         standard output)",
+                    )
                     .mutable_ready()
                     .build(),
                 glib::ParamSpecBoolean::builder("append")
@@ -370,7 +373,7 @@ impl BaseTransformImpl for VehicleCountPublish {
         let publisher = publisher.map_err(|error| {
             gst::error_msg!(
                 gst::ResourceError::OpenWrite,
-                ("Cannot write counts to {error}; name a file in a folder that exists and can be written in `location`")
+                ("Cannot write counts to {error}; name a file in a folder that exists and can be written, or a broker, in `location`")
             )
         })?;
         gst::debug!(CAT, imp = self, "publishing to {} with {settings:?}", publisher.place());

@@ -22,20 +22,10 @@ pub fn from_url(rest: &str, settings: &SinkSettings) -> Result<Destination, Loca
             "a file:// location has an absolute path, such as file:///tmp/counts.jsonl",
         ));
     }
-    let path = decode(rest).ok_or_else(|| {
+    let path = super::decode(rest).ok_or_else(|| {
         malformed("each % is followed by two hexadecimal digits, and makes UTF-8")
     })?;
     from_path(&path, settings)
-}
-
-fn decode(text: &str) -> Option<String> {
-    let mut parts = text.split('%');
-    let mut bytes = parts.next()?.as_bytes().to_vec();
-    for part in parts {
-        bytes.push(u8::from_str_radix(part.get(..2)?, 16).ok().filter(|byte| *byte != 0)?);
-        bytes.extend_from_slice(&part.as_bytes()[2..]);
-    }
-    String::from_utf8(bytes).ok()
 }
 
 /// A path. The same path is the same destination; links are not followed.

@@ -1,9 +1,13 @@
 //! Where reports go in the end.
 
 mod file;
+#[cfg(feature = "mqtt")]
+pub mod mqtt;
 mod regular;
 mod rotation;
 mod stream;
+#[cfg(feature = "mqtt")]
+pub mod tls;
 
 use std::io;
 use std::sync::Arc;
@@ -43,8 +47,8 @@ pub trait Sink: Send {
     /// system has taken the whole line; for a broker, when it has acknowledged the message.
     ///
     /// # Errors
-    /// The sink cannot go on. [`SinkError::delivered`] reports have been delivered; none of the
-    /// others has left a trace.
+    /// The sink cannot go on. [`SinkError::delivered`] reports have been delivered. None of the
+    /// others has left a trace in a file; a broker may have got them, and gets them again.
     fn send(&mut self, reports: &[Report]) -> Result<Sent, SinkError>;
 }
 
@@ -158,7 +162,37 @@ pub enum LocationError {
 type Parse = fn(&str, &SinkSettings) -> Result<Destination, LocationError>;
 
 /// The transports. A new one has its file in this folder and its line here.
-const SCHEMES: [(&str, Parse); 1] = [("file", file::from_url)];
+const SCHEMES: &[(&str, Parse)] = &[
+    ("file", file::from_url),
+    #[cfg(feature = "mqtt")]
+    ("mqtt", mqtt::from_url),
+    #[cfg(feature = "mqtt")]
+    ("mqtts", mqtt::from_tls_url),
+];
+
+/// `location` without user name and password.
+fn masked(location: &str) -> String {
+    match location.split_once("://") {
+        Some((scheme, rest)) if rest.contains('@') => {
+            let rest = rest.rsplit_once('@').map_or("", |(_, rest)| rest);
+            format!("{scheme}://***@{rest}")
+        }
+        _ => location.to_owned(),
+    }
+}
+
+/// `text` with each `%` and two hexadecimal digits as the byte that they are. None where that is no
+/// UTF-8 or holds a NUL.
+fn decode(text: &str) -> Option<String> {
+    let mut parts = text.split('%');
+    let mut bytes = parts.next()?.as_bytes().to_vec();
+    for part in parts {
+        let digits = part.get(..2).filter(|text| text.bytes().all(|b| b.is_ascii_hexdigit()))?;
+        bytes.push(u8::from_str_radix(digits, 16).ok().filter(|byte| *byte != 0)?);
+        bytes.extend_from_slice(&part.as_bytes()[2..]);
+    }
+    String::from_utf8(bytes).ok()
+}
 
 impl Destination {
     /// The destination that `location` names: `SCHEME://...`, a path, or standard output where it
@@ -175,9 +209,13 @@ impl Destination {
         match SCHEMES.iter().find(|(name, _)| *name == scheme) {
             Some((_, parse)) => parse(rest, settings),
             None => Err(LocationError::Scheme {
-                location: location.to_owned(),
+                location: masked(location),
                 scheme: scheme.to_owned(),
-                known: SCHEMES.map(|(name, _)| format!("{name}://")).join(", "),
+                known: SCHEMES
+                    .iter()
+                    .map(|(name, _)| format!("{name}://"))
+                    .collect::<Vec<_>>()
+                    .join(", "),
             }),
         }
     }
@@ -213,8 +251,9 @@ mod tests {
 
     #[test]
     fn location_that_has_no_sink_is_refused_by_name() {
-        let said = key("mqtt://broker/counts");
-        assert!(said.contains("mqtt://broker/counts") && said.contains("file://"), "{said}");
+        let said = key("ftp://me:s3cret@broker/counts");
+        assert!(said.contains("ftp://***@broker/counts") && said.contains("file://"), "{said}");
+        assert!(!said.contains("s3cret"), "{said}");
         for wrong in ["file://counts.jsonl", "file:///tmp/%zz", "file:///tmp/%00"] {
             assert!(key(wrong).starts_with(wrong), "{wrong}: {}", key(wrong));
         }

@@ -1,0 +1,293 @@
+//! A connection to a broker: a thread that keeps it alive, and messages on their way.
+
+use std::collections::VecDeque;
+use std::future::Future;
+use std::pin::Pin;
+use std::process;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc::{self, Receiver, SyncSender};
+use std::thread;
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+
+use parking_lot::Mutex;
+use rumqttc::mqttbytes::QoS;
+use rumqttc::mqttbytes::v5::{ConnectReturnCode, LastWill, Packet, PubAckReason};
+use rumqttc::{
+    AsyncClient, ConnectionError, Event, EventLoop, MqttOptions, Outgoing, PublishNoticeError,
+    PublishOptions, PublishResult, TlsConfiguration, Transport,
+};
+use tokio::runtime::{self, Runtime};
+use tokio::time::timeout;
+
+use super::address::MqttAddress;
+use crate::publish::sink::{SinkError, tls};
+
+/// A message to the broker.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct MqttMessage {
+    /// Its topic.
+    pub topic: String,
+    /// What it says.
+    pub payload: String,
+    /// The broker keeps it for those who subscribe later.
+    pub retain: bool,
+}
+
+/// Messages that are on their way at once.
+const WINDOW: usize = 64;
+
+/// How long the broker may take to answer when it is connected to.
+const CONNECT: Duration = Duration::from_secs(4);
+
+/// How long the broker may take to acknowledge a message.
+const PATIENCE: Duration = Duration::from_secs(20);
+
+/// Without a message for this long the broker is asked whether it is there; after one and a half
+/// times as long it tells others that this client is not.
+const KEEP_ALIVE: u16 = 20;
+
+/// How long the broker may take to hear that the connection ends.
+const FAREWELL: Duration = Duration::from_millis(200);
+
+/// What becomes of a message.
+type Fate = Pin<Box<dyn Future<Output = Result<PublishResult, PublishNoticeError>> + Send>>;
+
+/// A connection to a broker, over which messages are sent in order.
+///
+/// Under `TOPIC/status` the broker keeps `online` as long as it lasts, and `offline` afterwards, by
+/// its last will if need be.
+pub struct MqttConnection {
+    client: AsyncClient,
+    /// Why the connection has ended.
+    failure: Arc<Mutex<Option<SinkError>>>,
+    ended: Receiver<()>,
+    /// Messages on their way, the oldest first.
+    sent: VecDeque<Fate>,
+    /// When the broker acknowledged a message last, or none was on its way.
+    progress: Instant,
+    /// Waits for acknowledgements.
+    runtime: Runtime,
+    status: String,
+}
+
+impl MqttConnection {
+    /// Connects. With TLS, the broker's certificate is vouched for by one of `authorities` (PEM),
+    /// or by those that the system trusts.
+    ///
+    /// # Errors
+    /// The broker is not there, or refuses. The error is permanent where it refuses the login.
+    pub fn open(address: &MqttAddress, authorities: Option<&[u8]>) -> Result<Self, SinkError> {
+        let status = format!("{}/status", address.topic());
+        let options = options(address, authorities, &status)?;
+        let (client, events) = AsyncClient::builder(options).capacity(2 * WINDOW).build();
+        let failure = Arc::new(Mutex::new(None));
+        let (connected, opened) = mpsc::sync_channel(1);
+        let (end, ended) = mpsc::sync_channel(1);
+        let own = failure.clone();
+        let work = move || {
+            drive(events, &connected, &own);
+            // Nothing waits for it where the time was over.
+            let _ = end.send(());
+        };
+        thread::Builder::new().name("vehicle-mqtt".to_owned()).spawn(work)?;
+        match opened.recv_timeout(CONNECT + FAREWELL) {
+            Ok(()) => {}
+            Err(_) => {
+                let silent = || SinkError::temporary("the broker does not answer");
+                return Err(failure.lock().take().unwrap_or_else(silent));
+            }
+        }
+        let mut connection = Self {
+            client,
+            failure,
+            ended,
+            sent: VecDeque::new(),
+            progress: Instant::now(),
+            runtime: runtime::Builder::new_current_thread().enable_time().build()?,
+            status,
+        };
+        connection.tell("online", CONNECT)?;
+        Ok(connection)
+    }
+
+    /// Sends messages for `turn` at most. Returns how many of them, from the first one on, the
+    /// broker has acknowledged. The next call goes on with the first that it has not: what is on
+    /// its way is not sent again.
+    ///
+    /// # Errors
+    /// The connection has ended, or the broker refuses a message.
+    pub fn send(&mut self, messages: &[MqttMessage], turn: Duration) -> Result<usize, SinkError> {
+        if let (true, Some(reason)) = (messages.is_empty(), self.failure.lock().clone()) {
+            return Err(reason);
+        }
+        let deadline = Instant::now() + turn;
+        let mut delivered = 0;
+        if self.sent.is_empty() {
+            self.progress = Instant::now();
+        }
+        while delivered < messages.len() {
+            let next = &messages[(delivered + self.sent.len()).min(messages.len())..];
+            for message in next.iter().take(WINDOW - self.sent.len().min(WINDOW)) {
+                let fate = self.publish(message).map_err(|error| error.after(delivered))?;
+                self.sent.push_back(fate);
+            }
+            let Some(first) = self.sent.front_mut() else { break };
+            let left = deadline.saturating_duration_since(Instant::now());
+            match self.runtime.block_on(async { timeout(left, first).await }) {
+                Ok(Ok(_)) => {
+                    self.sent.pop_front();
+                    self.progress = Instant::now();
+                    delivered += 1;
+                }
+                Ok(Err(error)) => {
+                    let topic = &messages[delivered].topic;
+                    return Err(self.reason(&error, topic).after(delivered));
+                }
+                Err(_) if self.progress.elapsed() > PATIENCE => {
+                    let reason = "the broker acknowledges no message";
+                    return Err(SinkError::temporary(reason).after(delivered));
+                }
+                Err(_) => break,
+            }
+        }
+        Ok(delivered)
+    }
+
+    fn publish(&self, message: &MqttMessage) -> Result<Fate, SinkError> {
+        let options = PublishOptions::new(QoS::AtLeastOnce).retain(message.retain);
+        let MqttMessage { topic, payload, .. } = message;
+        match self.client.try_publish_tracked(topic.as_str(), payload.clone(), options) {
+            Ok(notice) => Ok(Box::pin(notice.wait_async())),
+            Err(_) => Err(self.lost()),
+        }
+    }
+
+    /// Why the connection is gone.
+    fn lost(&self) -> SinkError {
+        // The thread says why before it drops what is on its way.
+        let reason = self.failure.lock().clone();
+        reason.unwrap_or_else(|| SinkError::temporary("the connection has ended"))
+    }
+
+    fn reason(&self, error: &PublishNoticeError, topic: &str) -> SinkError {
+        match error {
+            PublishNoticeError::V5PubAck(PubAckReason::NotAuthorized) => SinkError::temporary(
+                format!("the broker does not allow this user to publish under {topic}"),
+            ),
+            PublishNoticeError::V5PubAck(reason) => {
+                SinkError::temporary(format!("the broker refuses a message: {reason:?}"))
+            }
+            PublishNoticeError::RetainNotSupported => {
+                SinkError::temporary("the broker keeps no retained messages")
+            }
+            _ => self.lost(),
+        }
+    }
+
+    /// Tells others whether this client is there.
+    fn tell(&mut self, status: &str, patience: Duration) -> Result<(), SinkError> {
+        let topic = self.status.clone();
+        let message = MqttMessage { topic, payload: status.to_owned(), retain: true };
+        let fate = self.publish(&message)?;
+        match self.runtime.block_on(async { timeout(patience, fate).await }) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.reason(&error, &message.topic)),
+            Err(_) => Err(SinkError::temporary("the broker acknowledges no message")),
+        }
+    }
+}
+
+impl Drop for MqttConnection {
+    fn drop(&mut self) {
+        if self.failure.lock().is_some() {
+            return;
+        }
+        // Without it the broker keeps the last will.
+        if self.tell("offline", FAREWELL).is_ok() && self.client.try_disconnect_now().is_ok() {
+            let _ = self.ended.recv_timeout(FAREWELL);
+        }
+    }
+}
+
+fn options(
+    address: &MqttAddress,
+    authorities: Option<&[u8]>,
+    status: &str,
+) -> Result<MqttOptions, SinkError> {
+    let (host, port) = address.broker();
+    let mut options = MqttOptions::new(client_id(), (host, port));
+    // What was not acknowledged is sent again by the caller: the broker need not remember.
+    options
+        .set_clean_start(true)
+        .set_keep_alive(KEEP_ALIVE)
+        .set_connect_timeout(CONNECT)
+        .set_last_will(LastWill::new(status, "offline", QoS::AtLeastOnce, true, None));
+    if let Some((user, password)) = address.login() {
+        options.set_credentials(user.to_owned(), password.to_owned());
+    }
+    if address.is_secure() {
+        let client = tls::client(authorities).map_err(SinkError::permanent)?;
+        options.set_transport(Transport::tls_with_config(TlsConfiguration::Rustls(client)));
+    }
+    Ok(options)
+}
+
+/// A name that no other client of the broker has.
+fn client_id() -> String {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    let number = NUMBER.fetch_add(1, Ordering::Relaxed);
+    format!("vehiclecount-{:x}-{:x}-{number:x}", process::id(), time.as_nanos())
+}
+
+/// Keeps the connection alive until it ends, and says why.
+fn drive(mut events: EventLoop, connected: &SyncSender<()>, failure: &Mutex<Option<SinkError>>) {
+    let runtime = match runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            *failure.lock() = Some(SinkError::temporary(error.to_string()));
+            return;
+        }
+    };
+    runtime.block_on(async {
+        loop {
+            match events.poll().await {
+                Ok(Event::Incoming(Packet::ConnAck(_))) => {
+                    // Nothing waits for it where the time was over.
+                    let _ = connected.try_send(());
+                }
+                Ok(Event::Outgoing(Outgoing::Disconnect)) => break,
+                Ok(Event::Incoming(Packet::Disconnect(end))) => {
+                    let reason =
+                        format!("the broker has ended the connection: {:?}", end.reason_code);
+                    *failure.lock() = Some(SinkError::temporary(reason));
+                    break;
+                }
+                Ok(_) => {}
+                Err(error) => {
+                    *failure.lock() = Some(words(&error));
+                    break;
+                }
+            }
+        }
+    });
+    // A name that is being looked up is not waited for.
+    runtime.shutdown_background();
+}
+
+/// Why a connection is not made, or has ended.
+fn words(error: &ConnectionError) -> SinkError {
+    match error {
+        ConnectionError::ConnectionRefused(
+            ConnectReturnCode::BadUserNamePassword | ConnectReturnCode::NotAuthorized,
+        ) => SinkError::permanent("the broker refuses the user name or the password"),
+        ConnectionError::ConnectionRefused(reason) => {
+            SinkError::temporary(format!("the broker refuses the connection: {reason:?}"))
+        }
+        ConnectionError::Timeout(_) => SinkError::temporary("the broker does not answer"),
+        ConnectionError::Tls(error) => SinkError::temporary(tls::words(&error.to_string())),
+        ConnectionError::Io(error) => SinkError::temporary(error.to_string()),
+        error => SinkError::temporary(error.to_string()),
+    }
+}

@@ -1,0 +1,53 @@
+//! An MQTT 5 broker: each report is a message of quality of service 1, which the broker
+//! acknowledges.
+
+mod address;
+mod connection;
+
+use super::{Destination, LocationError, Report, Sent, Sink, SinkError, SinkSettings, TURN};
+
+pub use address::{MqttAddress, level};
+pub use connection::{MqttConnection, MqttMessage};
+
+/// `mqtt://...`.
+pub fn from_url(rest: &str, settings: &SinkSettings) -> Result<Destination, LocationError> {
+    destination(&format!("mqtt://{rest}"), settings)
+}
+
+/// `mqtts://...`.
+pub fn from_tls_url(rest: &str, settings: &SinkSettings) -> Result<Destination, LocationError> {
+    destination(&format!("mqtts://{rest}"), settings)
+}
+
+fn destination(url: &str, _: &SinkSettings) -> Result<Destination, LocationError> {
+    let address: MqttAddress = url
+        .parse()
+        .map_err(|reason| LocationError::Malformed { location: super::masked(url), reason })?;
+    let place = address.to_string();
+    let open = move |_: &super::Log| -> Result<Box<dyn Sink>, SinkError> {
+        let connection = MqttConnection::open(&address, None)?;
+        Ok(Box::new(MqttSink { connection, topic: address.topic().to_owned() }))
+    };
+    // A broker that is addressed by two logins has two connections.
+    Ok(Destination { key: url.to_owned(), place, open: Box::new(open) })
+}
+
+/// Reports under `TOPIC/CAMERA/count`.
+struct MqttSink {
+    connection: MqttConnection,
+    topic: String,
+}
+
+impl Sink for MqttSink {
+    fn send(&mut self, reports: &[Report]) -> Result<Sent, SinkError> {
+        let messages: Vec<_> = reports
+            .iter()
+            .map(|report| MqttMessage {
+                topic: format!("{}/{}/count", self.topic, level(&report.camera)),
+                payload: report.json.clone(),
+                retain: false,
+            })
+            .collect();
+        self.connection.send(&messages, TURN).map(|delivered| Sent { delivered })
+    }
+}
