@@ -6,6 +6,7 @@
 mod problem;
 mod resolve;
 mod secret;
+mod sink;
 mod table;
 
 use std::path::Path;
@@ -13,7 +14,8 @@ use std::path::Path;
 pub use problem::Problem;
 pub use resolve::{Camera, Counter, History, Place, Service};
 pub use secret::Secret;
-pub use table::{Engine, File, Precision, Transport, Viewpoint};
+pub use sink::{Sink, SinkPlace, Webhook};
+pub use table::{Engine, File, Precision, RecordKind, Transport, Viewpoint};
 
 /// Reads the configuration in the file at `path`. Paths inside it are relative to its folder.
 ///

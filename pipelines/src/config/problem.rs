@@ -119,7 +119,7 @@ fn copy(
 
 /// Keys whose values are shown. What is not named here may hold a secret, as under a key that is
 /// misspelt.
-const SHOWN: [&str; 22] = [
+const SHOWN: [&str; 30] = [
     "listen",
     "model",
     "engine",
@@ -142,6 +142,14 @@ const SHOWN: [&str; 22] = [
     "env",
     "file",
     "keep-days",
+    "keep-megabytes",
+    "ca-file",
+    "records",
+    "windows",
+    "home-assistant",
+    "max-file-size",
+    "max-file-duration",
+    "max-files",
 ];
 
 /// The parts of a line that may hold secrets, in their order: values of keys that are not

@@ -11,6 +11,7 @@ use serde::de::value::{Error, StrDeserializer};
 use vehiclecount_core::region::{Levels, Regions, RegionsFile};
 
 use super::secret::Secret;
+use super::sink::{self, Sink};
 use super::table::{CameraTable, CounterTable, File, HistoryTable, Transport, Viewpoint};
 use crate::source::Address;
 
@@ -26,6 +27,10 @@ pub struct Service {
     pub counter: Counter,
     /// The file of what was counted.
     pub history: Option<History>,
+    /// The file of records that wait for their sinks.
+    pub outbox: PathBuf,
+    /// Where records go, in the order of their names.
+    pub sinks: Vec<Sink>,
     /// The cameras, in the order of their names.
     pub cameras: Vec<Camera>,
 }
@@ -104,9 +109,19 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
             reader.camera()
         })
         .collect();
+    let sinks: Vec<_> = file
+        .sinks
+        .iter()
+        .filter_map(|(name, table)| sink::Reader::new(name, table, folder, &mut wrong).sink())
+        .collect();
+    let outbox = folder.join(&file.outbox.file);
+    if !sinks.is_empty() && file.outbox.file.as_os_str().is_empty() {
+        wrong.push((path(&["outbox", "file"]), "sinks need a file for what waits".to_owned()));
+    }
     match listen {
         Ok(listen) if wrong.is_empty() => {
-            Ok(Service { listen, counter: file.counter.clone(), history, cameras })
+            let counter = file.counter.clone();
+            Ok(Service { listen, counter, history, outbox, sinks, cameras })
         }
         _ => Err(wrong),
     }

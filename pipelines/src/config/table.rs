@@ -21,6 +21,10 @@ pub struct File {
     pub counter: CounterTable,
     /// What was counted, in a file.
     pub history: HistoryTable,
+    /// Records that wait for their sinks.
+    pub outbox: OutboxTable,
+    /// Where records go, by name.
+    pub sinks: BTreeMap<String, SinkTable>,
     /// What holds for every camera that does not say otherwise.
     pub defaults: CameraTable,
     /// The cameras, by name.
@@ -259,6 +263,111 @@ impl CameraTable {
             levels: own.levels.or(other.levels),
             regions: own.regions.or(other.regions.filter(|_| !regions)),
             regions_file: own.regions_file.or(other.regions_file.filter(|_| !regions)),
+        }
+    }
+}
+
+/// What a record is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum RecordKind {
+    /// One picture: its counts.
+    Count,
+    /// A window of time on a camera or in a region.
+    Window,
+    /// A level that changed, a camera that is lost or back.
+    Event,
+}
+
+impl RecordKind {
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Count => "count",
+            Self::Window => "window",
+            Self::Event => "event",
+        }
+    }
+}
+
+/// Records that wait for their sinks, in a file of SQLite.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
+pub struct OutboxTable {
+    /// The file, relative to the configuration's folder. It is made where there is a sink.
+    pub file: PathBuf,
+}
+
+impl Default for OutboxTable {
+    fn default() -> Self {
+        Self { file: PathBuf::from("outbox.db") }
+    }
+}
+
+/// Where records go.
+#[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(
+    deny_unknown_fields,
+    default,
+    rename_all = "kebab-case",
+    expecting = "a table of a sink's keys"
+)]
+pub struct SinkTable {
+    /// `file:PATH`, `mqtt://HOST:PORT/TOPIC`, `mqtts://...`, `http://...` or `https://...`.
+    #[serde(skip_serializing)]
+    pub url: Option<Secret>,
+    /// User name for a broker or an HTTP server; instead of one in the URL.
+    #[serde(skip_serializing)]
+    pub user: Option<Secret>,
+    /// Password for a broker or an HTTP server; instead of one in the URL.
+    #[serde(skip_serializing)]
+    pub password: Option<Secret>,
+    /// What the requests of a webhook are signed with.
+    #[serde(skip_serializing)]
+    pub secret: Option<Secret>,
+    /// A file of certificates (PEM) of which one vouches for the server; instead of those that the
+    /// system trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
+    /// What is sent.
+    pub records: Vec<RecordKind>,
+    /// Lengths in seconds of the windows that are sent: 10, 60, 900, 3600.
+    pub windows: Vec<u32>,
+    /// Days for which a record waits for its sink: from 0.001 to 36500.
+    pub keep_days: f64,
+    /// Megabytes of records that wait for the sink: from 0.001 to 1000000. Then the oldest go.
+    pub keep_megabytes: f64,
+    /// Of an MQTT broker: the topic under which Home Assistant looks for devices, such as
+    /// `homeassistant`; absent: nothing is told to it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub home_assistant: Option<String>,
+    /// Of a file: bytes after which it is renamed and begun anew; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_file_size: Option<u64>,
+    /// Of a file: seconds after which it is renamed and begun anew; 0: never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_file_duration: Option<u64>,
+    /// Of a file: how many are kept, the current one included; 0: all.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_files: Option<u32>,
+}
+
+impl Default for SinkTable {
+    fn default() -> Self {
+        Self {
+            url: None,
+            user: None,
+            password: None,
+            secret: None,
+            ca_file: None,
+            records: vec![RecordKind::Window, RecordKind::Event],
+            windows: vec![60, 900, 3600],
+            keep_days: 7.0,
+            keep_megabytes: 64.0,
+            home_assistant: None,
+            max_file_size: None,
+            max_file_duration: None,
+            max_files: None,
         }
     }
 }

@@ -40,7 +40,8 @@ fn the_reference_says_what_the_defaults_are() {
     let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
     let path = root.join("docs/counter.toml");
     let reference = read(&path).unwrap_or_else(|problems| panic!("{}", problems[0]));
-    let mut least = parse(NORTH, &path).unwrap();
+    let least = format!("{NORTH}[sinks.archive]\nurl = \"file:counts.jsonl\"\n");
+    let mut least = parse(&least, &path).unwrap();
     // Only what the reference is there to show differs.
     least.cameras[0].regions = reference.cameras[0].regions.clone();
     assert_eq!(reference, least);
@@ -216,6 +217,78 @@ fn regions_stand_in_the_configuration_or_in_a_file() {
     }
 }
 
+#[test]
+fn sinks_are_files_brokers_and_http_servers() {
+    let folder = tempfile::tempdir().unwrap();
+    fs::write(folder.path().join("password"), "p@ss w/rd\n").unwrap();
+    let text = format!(
+        "{NORTH}[sinks.archive]\nurl = \"file:counts.jsonl\"\nmax-file-size = 1000\nmax-files = 3\n\
+         [sinks.broker]\nurl = \"mqtts://broker.example/site/a\"\nuser = \"me\"\n\
+         password = {{ file = \"password\" }}\nrecords = [\"count\"]\nhome-assistant = \"ha\"\n\
+         [sinks.hook]\nurl = \"https://hooks.example:8443/a/key\"\nsecret = \"s3cret\"\nwindows = [900]\n"
+    );
+    let service = parse(&text, &folder.path().join("counter.toml")).unwrap();
+    let [archive, broker, hook] = &service.sinks[..] else { panic!("{service:?}") };
+    assert_eq!(service.outbox, folder.path().join("outbox.db"));
+    let SinkPlace::File(path, rotation) = &archive.place else { panic!("{archive:?}") };
+    assert_eq!(path, &folder.path().join("counts.jsonl"));
+    assert_eq!((rotation.max_size, rotation.max_files), (1000, 3));
+    assert_eq!(archive.records, [RecordKind::Window, RecordKind::Event]);
+    assert_eq!((archive.keep.as_secs(), archive.keep_bytes), (7 * 86_400, 64_000_000));
+    let SinkPlace::Mqtt { address, home_assistant, .. } = &broker.place else { panic!() };
+    assert_eq!(address.broker(), ("broker.example", 8883));
+    assert_eq!((address.login(), address.topic()), (Some(("me", "p@ss w/rd")), "site/a"));
+    assert_eq!(home_assistant.as_deref(), Some("ha"));
+    let SinkPlace::Webhook(webhook) = &hook.place else { panic!("{hook:?}") };
+    assert_eq!(webhook.secret.as_deref(), Some("s3cret"));
+    assert_eq!(
+        (hook.place.to_string().as_str(), &hook.windows[..]),
+        ("https://hooks.example:8443/***", &[900][..])
+    );
+    let shown = format!("{service:?}");
+    assert!(!shown.contains("p@ss") && !shown.contains("s3cret") && !shown.contains("a/key"));
+}
+
+#[test]
+fn wrong_sinks_are_told_with_the_key_that_is_wrong() {
+    for (sink, said) in [
+        ("", "sinks.a: the sink has no url"),
+        ("url = \"ftp://host/\"", "sinks.a.url: a sink's url begins with file:, mqtt://"),
+        ("type = \"file\"", "unknown key type; here it is one of url, user, password, "),
+        ("url = \"file:no/such/folder/a\"", "sinks.a.url: there is no folder "),
+        ("url = \"file:\"", "is no file"),
+        ("url = \"file:a\"\nuser = \"b\"", "sinks.a.user: it says nothing about a file"),
+        ("url = \"file:a\"\nmax-files = 2", "sinks.a.max-files: files are counted where"),
+        ("url = \"file:a\"\nrecords = []", "sinks.a.records: nothing is sent"),
+        (
+            "url = \"file:a\"\nrecords = [\"windows\"]",
+            "unknown value windows; did you mean window?",
+        ),
+        ("url = \"file:a\"\nwindows = [60, 61]", "sinks.a.windows: 61 is not 10, 60, 900 or 3600"),
+        ("url = \"file:a\"\nkeep-days = 0", "sinks.a.keep-days: 0 is not from 0.001 to 36500"),
+        ("url = \"file:a\"\nkeep-megabytes = nan", "sinks.a.keep-megabytes: NaN is not from"),
+        ("url = \"mqtt://host\"", "sinks.a.url: the topic is empty"),
+        ("url = \"mqtt://h/t\"\nsecret = \"b\"", "sinks.a.secret: it says nothing about a broker"),
+        ("url = \"mqtt://h/t\"\nca-file = \"b\"", "sinks.a.ca-file: certificates are for mqtts://"),
+        ("url = \"mqtts://h/t\"\nca-file = \"none.pem\"", "none.pem: No such file"),
+        ("url = \"mqtt://u:v@h/t\"\nuser = \"b\"", "sinks.a.user: the url has a user name"),
+        ("url = \"mqtt://h/t\"\npassword = \"b\"", "sinks.a.password: a password needs a user"),
+        ("url = \"mqtt://h/t\"\nhome-assistant = \"#\"", "sinks.a.home-assistant: it is no topic"),
+        (
+            "url = \"mqtt://h/t\"\nmax-file-size = 2",
+            "max-file-size: it says nothing about a broker",
+        ),
+        ("url = \"http://u:v@h/t\"", "sinks.a.url: the form is https://HOST:PORT/PATH"),
+        ("url = \"http://\"", "sinks.a.url: the form is https://HOST:PORT/PATH"),
+        ("url = \"http://h/\"\nhome-assistant = \"b\"", "it says nothing about a webhook"),
+    ] {
+        let problems = problems(&format!("{NORTH}[sinks.a]\n{sink}\n"));
+        assert!(problems.contains(said), "{problems} lacks {said}");
+    }
+    let problems = problems(&format!("{NORTH}[sinks.\"a/b\"]\nurl = \"file:a\"\n"));
+    assert!(problems.contains("a sink's name has 1 to 64 letters"), "{problems}");
+}
+
 /// Whatever is wrong, and wherever: no error shows what may be a secret.
 #[test]
 fn no_problem_tells_a_secret() {
@@ -242,6 +315,9 @@ fn no_problem_tells_a_secret() {
         "user = \"me\"\npassword = \"s3cret\"\nrate = 100\n",
         "password = \"s3cret\"",
         "\"ürl\" = \"rtsp://me:s3cret@ü/\"",
+        "url = \"mqtt://me:s3cret@host\"",
+        "url = \"https://host/s3cret\"\nsecret = \"s3cret\"\nkeep-days = -1",
+        "url = \"https://host/s3cret with a space\"",
     ] {
         for text in [
             format!("{NORTH}{line}\n"),
@@ -249,6 +325,7 @@ fn no_problem_tells_a_secret() {
             format!("[cameras]\nnorth = {{ {line} }}\n"),
             format!("{line}\n"),
             format!("[cameras]\n{line}\n"),
+            format!("[sinks.a]\n{line}\n"),
         ] {
             if let Err(problems) = parse(&text, Path::new("counter.toml")) {
                 let said: String =

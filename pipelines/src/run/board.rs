@@ -2,8 +2,8 @@
 
 use std::collections::VecDeque;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard};
@@ -11,6 +11,7 @@ use serde::Serialize;
 use vehiclecount_core::event::Event;
 use vehiclecount_core::report::FrameReport;
 
+use super::sinks::status::SinkStatus;
 use crate::config;
 
 /// How a camera is.
@@ -134,6 +135,8 @@ pub struct Board {
     pub cameras: Vec<Camera>,
     /// The file of what was counted.
     pub history: Option<PathBuf>,
+    /// The sinks, in the order of the configuration.
+    pub sinks: Vec<Arc<SinkStatus>>,
     engine: Mutex<Option<Engine>>,
     events: Mutex<VecDeque<Event>>,
     /// When the recorder was last seen at work.
@@ -147,6 +150,7 @@ impl Board {
         Self {
             cameras: service.cameras.iter().cloned().map(Camera::new).collect(),
             history: service.history.as_ref().map(|history| history.path.clone()),
+            sinks: service.sinks.iter().map(|sink| Arc::new(SinkStatus::new(sink))).collect(),
             engine: Mutex::default(),
             events: Mutex::default(),
             beat: Mutex::new(Instant::now()),

@@ -17,6 +17,7 @@ use super::board::{Board, Camera, State, unix_time};
 use super::engine;
 use super::log;
 use super::recorder::Sample;
+use super::sinks::Feed;
 use crate::config::{Counter, Place, Transport};
 use crate::demo::is_inside;
 use crate::source::{Backoff, Health, Local, LocalSource, Reason, RtspOptions, RtspSource, Source};
@@ -37,6 +38,8 @@ pub struct Shared {
     pub counter: Counter,
     /// The way to the recorder.
     pub samples: SyncSender<Sample>,
+    /// The way to the sinks, where there are any.
+    pub feed: Option<Feed>,
 }
 
 /// A camera at work. It ends when it is dropped.
@@ -241,11 +244,14 @@ impl Turns {
 
 /// Hands what was counted to the board and to the recorder.
 fn report(end: &gst::Pad, index: usize, shared: &Shared) {
-    let Shared { board, samples, .. } = shared.clone();
+    let Shared { board, samples, feed, .. } = shared.clone();
     end.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         let Some(report) = info.buffer().and_then(|buffer| meta::count::read(buffer)) else {
             return gst::PadProbeReturn::Ok;
         };
+        if let Some(feed) = &feed {
+            feed.count(&report);
+        }
         let time = unix_time();
         let camera = &board.cameras[index];
         let sample = counts(&report, camera.hold).map(|counts| Sample {

@@ -105,6 +105,7 @@ fn router(board: Arc<Board>, loopback: bool) -> Router {
         .route("/cameras/{name}", get(camera))
         .route("/counts", get(counts))
         .route("/events", get(events))
+        .route("/sinks", get(sinks))
         .route("/history", get(history));
     let app =
         Router::new().route("/", get(page)).route("/metrics", get(scrape)).nest("/api/v1", api);
@@ -215,6 +216,11 @@ async fn counts(Shared(board): Shared<Arc<Board>>) -> Json<Value> {
 
 async fn events(Shared(board): Shared<Arc<Board>>) -> Json<Value> {
     Json(json!({ "events": board.events() }))
+}
+
+async fn sinks(Shared(board): Shared<Arc<Board>>) -> Json<Value> {
+    let figures: Vec<_> = board.sinks.iter().map(|sink| sink.figures()).collect();
+    Json(json!({ "sinks": figures }))
 }
 
 /// What may be asked of the history.

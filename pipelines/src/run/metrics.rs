@@ -11,6 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::registry::Registry;
 
 use super::board::{Board, Camera, State, Status};
+use super::sinks::status::{SinkFigures, SinkState};
 
 /// The media type of what [`text()`] gives.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -81,6 +82,12 @@ impl Metrics {
         self.0.cameras.iter().flat_map(of).collect()
     }
 
+    /// A series for each sink.
+    fn sinks(&self, value: impl Fn(&SinkFigures) -> f64) -> Series {
+        let figures = self.0.sinks.iter().map(|sink| sink.figures());
+        figures.map(|sink| (vec![("sink", sink.name.clone())], value(&sink))).collect()
+    }
+
     fn engine(&self) -> Series {
         let labels = |engine: super::board::Engine| {
             vec![
@@ -97,7 +104,7 @@ impl Metrics {
 
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let gauges: [(&str, &str, Series); 6] = [
+        let gauges: [(&str, &str, Series); 8] = [
             ("camera_state", "1 for the state that the camera is in", self.states()),
             (
                 "vehicles",
@@ -119,6 +126,16 @@ impl Collector for Metrics {
                 self.cameras(|_, status| Some(status.last.as_ref()?.2.inference_time as f64 / 1e9)),
             ),
             ("engine_info", "The engine that runs", self.engine()),
+            (
+                "sink_up",
+                "1 where the sink takes records",
+                self.sinks(|sink| f64::from(u8::from(sink.state == SinkState::Live))),
+            ),
+            (
+                "sink_records_waiting",
+                "Records that wait for the sink",
+                self.sinks(|sink| sink.waiting as f64),
+            ),
         ];
         for (name, help, series) in gauges {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Gauge)?;
@@ -127,7 +144,7 @@ impl Collector for Metrics {
             }
         }
         let lost = vec![(Vec::new(), self.0.lost_reports() as f64)];
-        let counters: [(&str, &str, Series); 5] = [
+        let counters: [(&str, &str, Series); 7] = [
             (
                 "frames_received",
                 "Pictures that came from the camera",
@@ -147,6 +164,16 @@ impl Collector for Metrics {
                 "connection_failures",
                 "Connections that failed or broke",
                 self.cameras(|_, status| Some(status.failures as f64)),
+            ),
+            (
+                "sink_records_delivered",
+                "Records that the sink has taken",
+                self.sinks(|sink| sink.delivered as f64),
+            ),
+            (
+                "sink_records_dropped",
+                "Records that the sink never got: too many or too old",
+                self.sinks(|sink| sink.dropped as f64),
             ),
             ("reports_lost", "Counts that found no room on their way to the recorder", lost),
         ];

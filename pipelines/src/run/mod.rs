@@ -16,6 +16,7 @@ mod history;
 mod http;
 mod metrics;
 mod recorder;
+mod sinks;
 
 use crate::check;
 use crate::table::{printable, say};
@@ -25,6 +26,7 @@ use engine::{OpenEngine, PATIENCE};
 use history::History;
 use http::Server;
 use recorder::{Recorder, RecorderThread, Store};
+use sinks::Sinks;
 
 /// Writes a line of the log, on standard error.
 fn log(line: &str) {
@@ -54,14 +56,14 @@ pub fn run(options: &Options) -> Result<()> {
     .context("cannot listen for Ctrl-C")?;
 
     let board = Arc::new(Board::new(&service));
-    let store = match &service.history {
-        Some(settings) => {
-            let history = History::open(&settings.path, settings.keep_days)?;
-            history.events(REMEMBERED)?.into_iter().for_each(|event| board.add_event(event));
-            Some(Box::new(history) as Box<dyn Store>)
-        }
-        None => None,
-    };
+    let (sinks, feed) = Sinks::start(&service.sinks, &service.outbox, &board)?.unzip();
+    let mut stores: Vec<Box<dyn Store>> = Vec::new();
+    if let Some(settings) = &service.history {
+        let history = History::open(&settings.path, settings.keep_days)?;
+        history.events(REMEMBERED)?.into_iter().for_each(|event| board.add_event(event));
+        stores.push(Box::new(history));
+    }
+    stores.extend(feed.clone().map(|feed| Box::new(feed) as Box<dyn Store>));
     let server = Server::start(service.listen, board.clone())?;
     if !server.address().ip().is_loopback() {
         log(&format!(
@@ -83,8 +85,8 @@ pub fn run(options: &Options) -> Result<()> {
     board.beat();
     board.set_engine(description);
 
-    let (recorder, samples) = RecorderThread::start(Recorder::new(board.clone(), store))?;
-    let shared = Shared { board: board.clone(), counter: service.counter.clone(), samples };
+    let (recorder, samples) = RecorderThread::start(Recorder::new(board.clone(), stores))?;
+    let shared = Shared { board: board.clone(), counter: service.counter.clone(), samples, feed };
     let cameras: Result<Vec<_>> =
         (0..board.cameras.len()).map(|index| CameraThread::start(index, shared.clone())).collect();
     let cameras = cameras?;
@@ -96,6 +98,7 @@ pub fn run(options: &Options) -> Result<()> {
     drop(cameras);
     // All that was counted is recorded before the engine goes.
     drop(recorder);
+    drop(sinks);
     drop(engine);
     ended
 }

@@ -54,12 +54,12 @@ pub trait Store: Send {
 pub struct Recorder {
     board: Arc<Board>,
     accounts: Vec<Account>,
-    store: Option<Box<dyn Store>>,
+    stores: Vec<Box<dyn Store>>,
 }
 
 impl Recorder {
     /// A recorder that has seen nothing yet.
-    pub fn new(board: Arc<Board>, store: Option<Box<dyn Store>>) -> Self {
+    pub fn new(board: Arc<Board>, stores: Vec<Box<dyn Store>>) -> Self {
         let account = |camera: &super::board::Camera| {
             let settings = &camera.settings;
             let regions: Vec<_> =
@@ -70,7 +70,7 @@ impl Recorder {
             }
         };
         let accounts = board.cameras.iter().map(account).collect();
-        Self { board, accounts, store }
+        Self { board, accounts, stores }
     }
 
     /// Takes in a count.
@@ -93,9 +93,7 @@ impl Recorder {
             events.extend(account.events.presence(time, lost.as_deref()));
         }
         self.keep(&records, events);
-        if let Some(store) = &mut self.store {
-            store.tick(time);
-        }
+        self.stores.iter_mut().for_each(|store| store.tick(time));
         self.board.beat();
     }
 
@@ -107,10 +105,8 @@ impl Recorder {
     }
 
     fn keep(&mut self, records: &[WindowRecord], events: Vec<Event>) {
-        if let Some(store) =
-            self.store.as_mut().filter(|_| !records.is_empty() || !events.is_empty())
-        {
-            store.store(records, &events);
+        if !records.is_empty() || !events.is_empty() {
+            self.stores.iter_mut().for_each(|store| store.store(records, &events));
         }
         for event in events {
             log(&told(&event));

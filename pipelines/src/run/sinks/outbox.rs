@@ -1,0 +1,388 @@
+//! Records that wait for their sinks, in an SQLite file: bounded, in order, and gone only when the
+//! sink has them or there is no room for them any more.
+
+use std::collections::VecDeque;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, ensure};
+use parking_lot::{Condvar, Mutex};
+use rusqlite::{Connection, params};
+
+use super::record::Record;
+use super::status::SinkStatus;
+use crate::config::Sink;
+use crate::run::log;
+
+/// Version of the tables, `user_version` of the file.
+const VERSION: i64 = 1;
+
+const TABLES: &str = "
+    CREATE TABLE waiting (
+        sink TEXT NOT NULL, seq INTEGER NOT NULL, time REAL NOT NULL,
+        id TEXT NOT NULL, camera TEXT NOT NULL, kind TEXT NOT NULL, json TEXT NOT NULL,
+        PRIMARY KEY (sink, seq)
+    ) WITHOUT ROWID;
+    PRAGMA user_version = 1;";
+
+/// How long another user of the file is waited for.
+const BUSY: Duration = Duration::from_secs(2);
+
+/// Records of a sink that wait in memory while the file cannot be written. The oldest of them go
+/// first.
+const ROOM: usize = 20_000;
+
+/// Times before this one, in 2020, are those of a clock that was not set: they tell no age.
+const CLOCK: f64 = 1_577_836_800.0;
+
+/// Bytes that are taken for a record beside its JSON.
+const OVERHEAD: u64 = 128;
+
+/// Pages of the file that are given back at a time.
+const PAGES: u32 = 1024;
+
+/// A record that waits for a sink.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Waiting {
+    /// Its place in the order of all.
+    pub seq: i64,
+    /// When it came, seconds since 1970.
+    time: f64,
+    /// What is sent.
+    pub record: Record,
+}
+
+impl Waiting {
+    fn bytes(&self) -> u64 {
+        self.record.json.len() as u64 + OVERHEAD
+    }
+}
+
+/// What is known of the records of one sink.
+struct Ledger {
+    name: String,
+    keep: Duration,
+    keep_bytes: u64,
+    status: Arc<SinkStatus>,
+    bytes: u64,
+    /// Records up to here are delivered or dropped, even if they are still in the file.
+    gone: i64,
+    /// Records that are not in the file yet.
+    pending: VecDeque<Waiting>,
+}
+
+struct State {
+    connection: Connection,
+    next: i64,
+    sinks: Vec<Ledger>,
+    is_failing: bool,
+    /// Until when what waits may still be delivered.
+    end: Option<Instant>,
+}
+
+/// The records that wait for all sinks.
+pub struct Outbox {
+    state: Mutex<State>,
+    changed: Condvar,
+}
+
+impl Outbox {
+    /// Opens or makes the file at `path`. What waits in it for a sink that is not among `sinks` is
+    /// dropped.
+    ///
+    /// # Errors
+    /// The file cannot be made, is none of ours, or is of a later version.
+    pub fn open(path: &Path, sinks: &[(&Sink, Arc<SinkStatus>)]) -> Result<Self> {
+        let remedy = "choose another file with [outbox] file";
+        let place = || format!("the outbox {}: {remedy}", path.display());
+        let connection = connect(path).with_context(place)?;
+        let ledgers = sinks.iter().map(|(sink, status)| Ledger {
+            name: sink.name.clone(),
+            keep: sink.keep,
+            keep_bytes: sink.keep_bytes,
+            status: status.clone(),
+            bytes: 0,
+            gone: 0,
+            pending: VecDeque::new(),
+        });
+        let mut state =
+            State { connection, next: 1, sinks: ledgers.collect(), is_failing: false, end: None };
+        state.load().with_context(place)?;
+        Ok(Self { state: Mutex::new(state), changed: Condvar::new() })
+    }
+
+    /// Takes in records at `time`, each for the sinks of those indices. They are in the file when
+    /// this returns, where that can be written.
+    pub fn append(&self, records: Vec<(Record, Vec<usize>)>, time: f64) {
+        let mut state = self.state.lock();
+        for (record, sinks) in records {
+            for index in sinks {
+                let seq = state.next;
+                state.next += 1;
+                let Some(ledger) = state.sinks.get_mut(index) else { continue };
+                let waiting = Waiting { seq, time, record: record.clone() };
+                ledger.bytes += waiting.bytes();
+                ledger.status.add(1);
+                ledger.pending.push_back(waiting);
+            }
+        }
+        state.write();
+        state.trim(time);
+        self.changed.notify_all();
+    }
+
+    /// To be called again and again, with the time in seconds since 1970: drops what is too old.
+    pub fn tick(&self, time: f64) {
+        let mut state = self.state.lock();
+        if state.sinks.iter().any(|ledger| !ledger.pending.is_empty()) {
+            state.write();
+            self.changed.notify_all();
+        }
+        state.trim(time);
+        let vacuum = format!("PRAGMA incremental_vacuum({PAGES})");
+        // A file that stays large for a while does no harm.
+        let _ = state.connection.execute_batch(&vacuum);
+    }
+
+    /// The oldest records that wait for a sink: at most `count`, and no more than `bytes` of JSON
+    /// except for the first. Waits for them for `patience`.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn read(
+        &self,
+        sink: usize,
+        count: usize,
+        bytes: usize,
+        patience: Duration,
+    ) -> Result<Vec<Waiting>> {
+        let deadline = Instant::now() + patience;
+        let mut state = self.state.lock();
+        loop {
+            let mut found = state.oldest(sink, count)?;
+            let mut total = 0;
+            let fits = found.iter().take_while(|waiting| {
+                total += waiting.record.json.len();
+                total <= bytes
+            });
+            let fitting = fits.count().max(1);
+            found.truncate(fitting);
+            let is_over = state.end.is_some();
+            if !found.is_empty() || is_over {
+                return Ok(found);
+            }
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                return Ok(found);
+            }
+        }
+    }
+
+    /// The sink has all records up to `seq`.
+    pub fn acknowledge(&self, sink: usize, seq: i64, records: &[Waiting]) {
+        let mut state = self.state.lock();
+        let Some(ledger) = state.sinks.get_mut(sink) else { return };
+        // Those that were dropped meanwhile were counted as that.
+        let counted = records.iter().filter(|record| record.seq > ledger.gone && record.seq <= seq);
+        let (count, bytes) =
+            counted.fold((0, 0), |(count, bytes), record| (count + 1, bytes + record.bytes()));
+        ledger.status.deliver(count);
+        ledger.forget(seq, bytes);
+        state.delete(sink);
+    }
+
+    /// What waits may be delivered until `end`; then everything that reads is to end.
+    pub fn finish(&self, end: Instant) {
+        self.state.lock().end = Some(end);
+        self.changed.notify_all();
+    }
+
+    /// Whether the work is to end: now, or with nothing left to read.
+    pub fn end(&self) -> Option<Instant> {
+        self.state.lock().end
+    }
+
+    /// Waits for `patience`, or until the work is to end.
+    pub fn pause(&self, patience: Duration) {
+        let deadline = Instant::now() + patience;
+        let mut state = self.state.lock();
+        while state.end.is_none() {
+            if self.changed.wait_until(&mut state, deadline).timed_out() {
+                return;
+            }
+        }
+    }
+}
+
+impl Ledger {
+    /// All up to `seq`, of that many `bytes`, is delivered or dropped.
+    fn forget(&mut self, seq: i64, bytes: u64) {
+        self.gone = self.gone.max(seq);
+        self.bytes = self.bytes.saturating_sub(bytes);
+        while self.pending.front().is_some_and(|waiting| waiting.seq <= seq) {
+            self.pending.pop_front();
+        }
+    }
+}
+
+impl State {
+    /// Takes in what the file holds from an earlier run.
+    fn load(&mut self) -> rusqlite::Result<()> {
+        let names: Vec<_> = self.sinks.iter().map(|ledger| ledger.name.clone()).collect();
+        let mut query =
+            self.connection.prepare("SELECT sink, count(*) FROM waiting GROUP BY sink")?;
+        let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+        let found = rows.collect::<rusqlite::Result<Vec<(String, i64)>>>()?;
+        drop(query);
+        for (name, count) in found.iter().filter(|(name, _)| !names.contains(name)) {
+            self.connection.execute("DELETE FROM waiting WHERE sink = ?1", params![name])?;
+            log(&format!(
+                "sink {name}: {count} records are dropped: it is not in the configuration any more"
+            ));
+        }
+        for ledger in &mut self.sinks {
+            let (count, bytes): (i64, i64) = self.connection.query_row(
+                "SELECT count(*), coalesce(sum(length(CAST(json AS BLOB))), 0) FROM waiting
+                 WHERE sink = ?1",
+                params![ledger.name],
+                |row| Ok((row.get(0)?, row.get(1)?)),
+            )?;
+            ledger.status.add(count as u64);
+            ledger.bytes = bytes as u64 + count as u64 * OVERHEAD;
+        }
+        let last = "SELECT coalesce(max(seq), 0) FROM waiting";
+        self.next = self.connection.query_row(last, [], |row| row.get::<_, i64>(0))? + 1;
+        Ok(())
+    }
+
+    /// Writes what is pending. Where that fails, it waits in memory.
+    fn write(&mut self) {
+        let written = self.try_write();
+        match (&written, self.is_failing) {
+            (Ok(()), true) => log("the outbox is written again"),
+            (Err(error), false) => {
+                log(&format!("the outbox cannot be written, records wait in memory: {error}"));
+            }
+            _ => {}
+        }
+        self.is_failing = written.is_err();
+        if written.is_ok() {
+            self.sinks.iter_mut().for_each(|ledger| ledger.pending.clear());
+            return;
+        }
+        for ledger in &mut self.sinks {
+            let surplus = ledger.pending.len().saturating_sub(ROOM);
+            let bytes = ledger.pending.drain(..surplus).map(|waiting| waiting.bytes()).sum();
+            ledger.bytes = ledger.bytes.saturating_sub(bytes);
+            ledger.status.discard(surplus as u64, "the outbox cannot be written");
+        }
+    }
+
+    fn try_write(&mut self) -> rusqlite::Result<()> {
+        let transaction = self.connection.transaction()?;
+        {
+            let mut insert =
+                transaction.prepare("INSERT INTO waiting VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
+            for ledger in &self.sinks {
+                for Waiting { seq, time, record } in &ledger.pending {
+                    let Record { id, camera, kind, json } = record;
+                    insert.execute(params![ledger.name, seq, time, id, camera, kind, json])?;
+                }
+            }
+        }
+        transaction.commit()
+    }
+
+    /// The oldest `count` records that wait for a sink.
+    fn oldest(&self, sink: usize, count: usize) -> rusqlite::Result<Vec<Waiting>> {
+        let Some(ledger) = self.sinks.get(sink) else { return Ok(Vec::new()) };
+        let mut query = self.connection.prepare(
+            "SELECT seq, time, id, camera, kind, json FROM waiting WHERE sink = ?1 AND seq > ?2
+             ORDER BY seq LIMIT ?3",
+        )?;
+        let rows = query.query_map(params![ledger.name, ledger.gone, count as i64], |row| {
+            let record = Record {
+                id: row.get(2)?,
+                camera: row.get(3)?,
+                kind: row.get(4)?,
+                json: row.get(5)?,
+            };
+            Ok(Waiting { seq: row.get(0)?, time: row.get(1)?, record })
+        })?;
+        let mut found = rows.collect::<rusqlite::Result<Vec<_>>>()?;
+        // What is in memory is newer than all that is in the file.
+        let missing = count - found.len();
+        found.extend(ledger.pending.iter().take(missing).cloned());
+        Ok(found)
+    }
+
+    /// Drops what is too much or too old.
+    fn trim(&mut self, now: f64) {
+        const CHUNK: usize = 256;
+        for sink in 0..self.sinks.len() {
+            loop {
+                let ledger = &self.sinks[sink];
+                let before = now - ledger.keep.as_secs_f64();
+                let mut surplus = ledger.bytes.saturating_sub(ledger.keep_bytes);
+                // What cannot be read now is trimmed later.
+                let chunk = if surplus == 0 { 1 } else { CHUNK };
+                let Ok(oldest) = self.oldest(sink, chunk) else { break };
+                let (mut last, mut count, mut bytes, mut too_old) = (0, 0, 0, 0);
+                for waiting in &oldest {
+                    let is_old = waiting.time < before && waiting.time >= CLOCK;
+                    if !is_old && surplus == 0 {
+                        break;
+                    }
+                    too_old += u64::from(is_old);
+                    (last, count, bytes) = (waiting.seq, count + 1, bytes + waiting.bytes());
+                    surplus = surplus.saturating_sub(waiting.bytes());
+                }
+                if count == 0 {
+                    break;
+                }
+                let ledger = &mut self.sinks[sink];
+                ledger.forget(last, bytes);
+                ledger.status.discard(too_old, "they have waited for keep-days");
+                ledger.status.discard(count - too_old, "more wait than keep-megabytes");
+                self.delete(sink);
+                if count < oldest.len() as u64 {
+                    break;
+                }
+            }
+        }
+    }
+
+    /// Takes what is gone out of the file. What stays there by a failure goes with the next; until
+    /// then nothing but a restart sends it again.
+    fn delete(&self, sink: usize) {
+        let ledger = &self.sinks[sink];
+        let delete = "DELETE FROM waiting WHERE sink = ?1 AND seq <= ?2";
+        let deleted = self.connection.prepare(delete);
+        let _ = deleted.and_then(|mut delete| delete.execute(params![ledger.name, ledger.gone]));
+    }
+}
+
+fn connect(path: &Path) -> Result<Connection> {
+    let connection = Connection::open(path)?;
+    connection.busy_timeout(BUSY)?;
+    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
+    ensure!(version <= VERSION, "it was written by a later version");
+    if version == 0 {
+        let count = "SELECT count(*) FROM sqlite_schema";
+        let tables: i64 = connection.query_row(count, [], |row| row.get(0))?;
+        ensure!(tables == 0, "it is a database of something else");
+        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+    }
+    // Two services would deliver each other's records.
+    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
+    connection.pragma_update(None, "journal_mode", "WAL")?;
+    connection.pragma_update(None, "synchronous", "NORMAL")?;
+    if version == 0 {
+        connection.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?;
+    }
+    Ok(connection)
+}
+
+#[cfg(test)]
+#[path = "outbox_tests.rs"]
+mod tests;
