@@ -1,3 +1,5 @@
+//! Tests of the account: counts, ages, intervals, regions and late counts.
+
 use super::*;
 use crate::density::{DensityMap, Rect};
 use crate::region::{Region, Regions};

@@ -120,7 +120,7 @@ impl Control {
     }
 }
 
-struct Scripted {
+struct ScriptedEngine {
     info: EngineInfo,
     gate: Arc<Gate>,
 }
@@ -155,10 +155,10 @@ pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineErr
         rows: input.height / manifest.output.stride,
         lanes,
     };
-    Ok(Arc::new(Scripted { info, gate }))
+    Ok(Arc::new(ScriptedEngine { info, gate }))
 }
 
-impl Engine for Scripted {
+impl Engine for ScriptedEngine {
     fn info(&self) -> &EngineInfo {
         &self.info
     }

@@ -1,3 +1,5 @@
+//! Tests of the configuration: what is taken, what is refused, and where.
+
 use std::fs;
 use std::path::Path;
 use std::time::Duration;
