@@ -267,6 +267,32 @@ fn keeps_in_this_process() {
 }
 
 #[test]
+fn kernels_of_the_only_batch_size_are_kept_while_the_engine_runs() {
+    if child::is_this() {
+        return keeps_one_size_in_this_process();
+    }
+    for (_, runtime) in families().filter(|(family, _)| *family == Family::TensorRtRtx) {
+        let cache = tempfile::tempdir().unwrap();
+        in_a_process(child::this_test!(), &runtime, cache.path());
+    }
+}
+
+fn keeps_one_size_in_this_process() {
+    let sim = install();
+    let tensorrt = tensorrt_sim::install(Family::TensorRtRtx).unwrap();
+    {
+        let asked = EngineRequest { precision: Precision::Fp16, ..request(1) };
+        let engine = engine::open(&asked).unwrap().engine;
+        let _lane = engine.lane().unwrap();
+        let folder = vehiclecount_core::tensorrt::cache::folder().unwrap();
+        let files = std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().file_name());
+        let kept = files.filter(|name| name.to_str().unwrap().starts_with("kernels-"));
+        assert_eq!((kept.count(), tensorrt.figure(tensorrt_sim::Figure::Compiled)), (1, 1));
+    }
+    assert_eq!(sim.alive(), []);
+}
+
+#[test]
 fn opening_that_is_ended_builds_no_further_and_leaves_nothing_behind() {
     if child::is_this() {
         return ends_in_this_process();
