@@ -1,4 +1,4 @@
-"""The manifest beside a model's files; core/src/model.rs reads it."""
+"""The manifest beside a model's files; core/src/model/ reads it."""
 
 import hashlib
 import json

@@ -7,7 +7,7 @@ that is none of our engines.
 `tiny.onnx` has the layers of the models that ship (normalisation inside, stride-2 convolutions,
 depthwise ones, HardSwish) and random weights. `tiny-int8.onnx` is the same with symmetric Q/DQ.
 `tiny-single.onnx` takes one frame at a time: its batch is fixed. `expected.json` holds what ONNX's
-own reference evaluator counts on the pictures of `picture()`, which `engines.rs` makes alike.
+own reference evaluator counts on the pictures of `picture()`, which `main.rs` makes alike.
 """
 
 import hashlib
