@@ -147,6 +147,8 @@ pub struct FrameSpec {
     pub values: Vec<u8>,
     /// Where picture and tensor lie on a GPU; 0: nowhere.
     pub address: u64,
+    /// Width and height of the picture; 0: the batch's.
+    pub size: (u32, u32),
 }
 
 impl FrameSpec {
@@ -170,6 +172,7 @@ impl FrameSpec {
             layer: None,
             values: cells.iter().flat_map(|cell| cell.to_ne_bytes()).collect(),
             address: 0,
+            size: (0, 0),
         }
     }
 }
@@ -242,6 +245,8 @@ struct RawFrame {
     values: *const c_void,
     bytes: u64,
     address: u64,
+    width: u32,
+    height: u32,
 }
 
 /// The stand-in, loaded into this process: DeepStream's libraries are then found as in a DeepStream
@@ -311,6 +316,8 @@ impl StandIn {
                     values: frame.values.as_ptr().cast(),
                     bytes: frame.values.len() as u64,
                     address: frame.address,
+                    width: frame.size.0,
+                    height: frame.size.1,
                 }
             })
             .collect();

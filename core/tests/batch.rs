@@ -4,15 +4,19 @@
 use std::panic::{self, AssertUnwindSafe};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, channel};
-use std::sync::{Arc, Weak};
+use std::sync::{Arc, Mutex, Weak};
+use std::thread;
 use std::time::Duration;
 
-use vehiclecount_core::batch::{BatchSettings, Dispatcher, Lease, Outcome, Seat, SharedKey};
+use vehiclecount_core::batch::{
+    BatchSettings, Dispatcher, Lease, Outcome, Reopen, Seat, SharedKey,
+};
 use vehiclecount_core::engine::scripted::Control;
 use vehiclecount_core::engine::{
     self, Engine, EngineError, EngineKind, EngineRequest, Input, ProgressSink,
 };
 use vehiclecount_core::model::Model;
+use vehiclecount_core::preprocess::{InputChoice, InputSize};
 use vehiclecount_core::tensorrt::Precision;
 
 /// The longest that something may take that happens at once.
@@ -334,7 +338,7 @@ fn key(engine_id: &str) -> SharedKey {
         engine_id: engine_id.to_owned(),
         kind,
         model,
-        input: None,
+        input: InputChoice::default(),
         gpu: 0,
         precision: Precision::Auto,
         context: 0,
@@ -378,4 +382,158 @@ fn opening_that_fails_or_panics_leaves_the_way_free_for_the_next() {
         panic::catch_unwind(AssertUnwindSafe(|| Dispatcher::shared(key.clone(), &watch, panics)));
     assert!(unwound.is_err());
     assert!(Dispatcher::shared(key, &watch, start).is_ok());
+}
+
+/// The scripted engine at the shapes around 64x64, which are opened when they are needed, and how
+/// often each was opened.
+fn shapes(name: &str, batch_size: usize) -> (Rig, Arc<Mutex<Vec<InputSize>>>) {
+    let control = Control::of(name);
+    let model = Arc::new(Model::scripted());
+    let request = EngineRequest {
+        name: name.to_owned(),
+        ..EngineRequest::new(EngineKind::Scripted, model.clone())
+    };
+    let shapes = model.input_shapes(InputChoice::default()).expect("shapes");
+    let first = request.clone().at(shapes.first());
+    let engine = engine::open(&first).expect("the scripted engine opens").engine;
+    let weak = Arc::downgrade(&engine);
+    let opened = Arc::new(Mutex::new(Vec::new()));
+    let reopen: Reopen = Box::new({
+        let opened = opened.clone();
+        move |size, watch| {
+            opened.lock().expect("no panic").push(size);
+            if size.width > 2 * size.height {
+                let reason = "a shape that does not open".to_owned();
+                return Err(EngineError::Model { kind: EngineKind::Scripted, reason });
+            }
+            let request = EngineRequest { watch: watch.clone(), ..request.clone().at(size) };
+            Ok(engine::open(&request)?.engine)
+        }
+    });
+    let settings = BatchSettings { batch_size, timeout: Duration::ZERO };
+    let dispatcher = Dispatcher::start_shapes(engine, shapes, reopen, settings).expect("it starts");
+    (Rig { control, engine: weak, dispatcher: Some(dispatcher) }, opened)
+}
+
+/// The camera's pictures are of that size from now on; vehicles in a full picture.
+fn sized(rig: &Rig, seat: &Seat, width: usize, height: usize) -> f64 {
+    let opened = rig.dispatcher().open(width, height, &ProgressSink::default());
+    let (instance, _) = opened.expect("it opens");
+    seat.move_to(&instance);
+    (instance.info().columns * instance.info().rows) as f64
+}
+
+#[test]
+fn cameras_of_several_shapes_share_one_engine_and_no_batch_mixes_them() {
+    let (rig, opened) = shapes("batch-shapes", 4);
+    let (wide, square, tall) = (rig.join(), rig.join(), rig.join());
+    let cells = [(&wide.0, 1920, 1080), (&square.0, 500, 500), (&tall.0, 1080, 1920)]
+        .map(|(seat, width, height)| sized(&rig, seat, width, height));
+    // Shape 88x48 was there, the others were opened once.
+    assert_eq!(cells, [66.0, 64.0, 66.0]);
+    assert_eq!(rig.dispatcher().info().input, InputSize { width: 88, height: 48 });
+    sized(&rig, &square.0, 480, 500);
+    assert_eq!(opened.lock().expect("no panic").len(), 2);
+
+    hold_one(&rig, &wide.0, 0);
+    square.0.submit(0, full(&square.0), 1);
+    tall.0.submit(0, full(&tall.0), 1);
+    for ticket in 1..3 {
+        wide.0.submit(ticket, full(&wide.0), 8);
+    }
+    rig.control.open_gate();
+    for (reports, cells, tickets) in
+        [(&wide.1, cells[0], 0..3), (&square.1, cells[1], 0..1), (&tall.1, cells[2], 0..1)]
+    {
+        for ticket in tickets {
+            assert_eq!(next(reports), (ticket, Answer::Counted(cells)));
+        }
+    }
+    // In turn: what was held, the two that waited longest, and the first camera's other frames.
+    assert_eq!(rig.control.calls(), [1, 1, 1, 2]);
+    drop((wide, square, tall));
+    rig.end();
+}
+
+#[test]
+fn camera_that_changes_its_shape_loses_no_frame_and_frees_its_slots() {
+    let (rig, _) = shapes("batch-change", 4);
+    let (seat, reports) = rig.join();
+    hold_one(&rig, &seat, 0);
+    let mut expected = vec![66.0];
+    for (ticket, (width, height)) in
+        (1..).zip([(640, 360), (640, 480), (640, 480), (100, 100), (640, 360), (360, 640)])
+    {
+        expected.push(sized(&rig, &seat, width, height));
+        seat.submit(ticket, full(&seat), 16);
+    }
+    assert_eq!(rig.dispatcher().slots(), 7);
+    rig.control.open_gate();
+    for (ticket, cells) in expected.into_iter().enumerate() {
+        assert_eq!(next(&reports), (ticket as u64, Answer::Counted(cells)));
+    }
+    // What the camera holds where it was before goes as it comes back.
+    hold_one(&rig, &seat, 9);
+    assert_one_camera(&rig);
+    rig.control.open_gate();
+    assert_eq!(next(&reports).0, 9);
+    drop(seat);
+    rig.end();
+}
+
+#[test]
+fn shape_that_does_not_open_is_tried_once_and_the_best_other_one_is_taken() {
+    let (rig, opened) = shapes("batch-refused", 4);
+    let (seat, reports) = rig.join();
+    let watch = ProgressSink::default();
+    // 21:9.
+    let wide = (2100, 900);
+    assert!(rig.dispatcher().instance(wide.0, wide.1).is_none(), "it is not open yet");
+    let error = rig.dispatcher().open(wide.0, wide.1, &watch).expect_err("it is refused");
+    assert!(error.to_string().contains("does not open"), "{error}");
+    let instance = rig.dispatcher().instance(wide.0, wide.1).expect("another one");
+    assert_eq!(instance.info().input, InputSize { width: 88, height: 48 });
+    assert!(!rig.dispatcher().open(wide.0, wide.1, &watch).expect("another one").1);
+    assert_eq!(opened.lock().expect("no panic").len(), 1);
+    seat.move_to(&instance);
+    seat.submit(0, full(&seat), 1);
+    assert_eq!(next(&reports), (0, Answer::Counted(66.0)));
+    drop((seat, instance));
+    rig.end();
+}
+
+#[test]
+fn shape_that_many_want_at_once_is_opened_once() {
+    let (rig, opened) = shapes("batch-once", 4);
+    let others = thread::scope(|scope| {
+        let open = || {
+            let watch = ProgressSink::default();
+            let opened = rig.dispatcher().open(640, 480, &watch).expect("it opens");
+            (opened.0.info().input, opened.1)
+        };
+        let threads: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
+        threads.into_iter().map(|thread| thread.join().expect("no panic")).collect::<Vec<_>>()
+    });
+    assert_eq!(others.iter().filter(|(_, by_this)| *by_this).count(), 1);
+    assert!(others.iter().all(|(size, _)| *size == InputSize { width: 72, height: 56 }));
+    assert_eq!(opened.lock().expect("no panic").len(), 1);
+    rig.end();
+}
+
+#[test]
+fn panic_at_one_shape_leaves_the_lanes_of_others() {
+    let (rig, _) = shapes("batch-panic-shape", 1);
+    let ((wide, wide_reports), (square, square_reports)) = (rig.join(), rig.join());
+    let cells = (sized(&rig, &wide, 16, 9), sized(&rig, &square, 9, 9));
+    rig.control.panic_next("out of order");
+    wide.submit(0, full(&wide), 1);
+    assert!(matches!(next(&wide_reports), (0, Answer::Failed(_))));
+    for ticket in 1..3 {
+        wide.submit(ticket, full(&wide), 1);
+        assert_eq!(next(&wide_reports), (ticket, Answer::Counted(cells.0)));
+        square.submit(ticket, full(&square), 1);
+        assert_eq!(next(&square_reports), (ticket, Answer::Counted(cells.1)));
+    }
+    drop((wide, square));
+    rig.end();
 }

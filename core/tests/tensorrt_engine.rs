@@ -12,7 +12,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use slots::{density, values};
 use vehiclecount_core::engine::{self, EngineError, EngineKind, EngineRequest, ProgressSink, Slot};
 use vehiclecount_core::model::Model;
-use vehiclecount_core::preprocess::InputSize;
+use vehiclecount_core::preprocess::{InputChoice, InputSize};
 use vehiclecount_core::tensorrt::{Precision, PrecisionTrials};
 use vehiclecount_gpu_sim::{Figure, install};
 use vehiclecount_tensorrt_sim::{self as tensorrt_sim, Family, Fault};
@@ -185,6 +185,16 @@ fn takes_precisions_in_this_process() {
     let plan =
         Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap().with_plan("own.plan".into()));
     assert!(refused(&plan).contains("leave precision at auto"), "{}", refused(&plan));
+    // It says its own input size, unless another one is asked for.
+    let kept = vehiclecount_core::tensorrt::cache::folder().unwrap();
+    let mut kept = std::fs::read_dir(kept).unwrap().map(|entry| entry.unwrap().path());
+    let kept = kept.find(|path| path.extension().is_some_and(|ending| ending == "plan")).unwrap();
+    let own = Arc::new(Model::open(path.to_str().unwrap(), &[]).unwrap().with_plan(kept));
+    let open = |input| engine::open(&EngineRequest { model: own.clone(), input, ..request(2) });
+    assert_eq!(open(None).unwrap().engine.info().input, InputSize { width: 256, height: 128 });
+    let error = open(Some(InputSize { width: 384, height: 384 })).err().unwrap().to_string();
+    assert!(error.contains("384"), "{error}");
+    assert_eq!(own.input_shapes(InputChoice::default()).unwrap().sizes().len(), 1);
     assert_eq!(sim.alive(), []);
 }
 

@@ -205,7 +205,8 @@ fn flush_drops_what_is_held_and_starts_anew() {
 
 #[test]
 fn camera_changes_size_and_format_in_mid_stream() {
-    let mut rig = Rig::new("renegotiation", 1, |_| {});
+    let mut rig =
+        Rig::new("renegotiation", 1, |element| element.set_property("input-size", "64x64"));
     rig.push(0, 255, 0);
     assert_eq!(counted(&rig.pull(0)), 64.0);
     // Twice as wide as high: letterboxed into the middle half of the rows, the grey border counting

@@ -195,7 +195,13 @@ standin_buffer_new (const StandinBatch *spec, const StandinFrame *frames, guint 
       0,
     };
 
-    picture (&params, spec, frames[i].red);
+    StandinBatch own = *spec;
+
+    if (frames[i].width)
+      own.width = frames[i].width;
+    if (frames[i].height)
+      own.height = frames[i].height;
+    picture (&params, &own, frames[i].red);
     if (frames[i].address)
       params.dataPtr = (void *) (gsize) frames[i].address;
     memcpy ((char *) surface->surfaceList + frames[i].batch_id % spec->room * stride, &params,

@@ -1,21 +1,21 @@
 //! Threads that take batches to the engine and results back to the cameras.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::panic::{self, AssertUnwindSafe};
-use std::path::PathBuf;
-use std::sync::{Arc, LazyLock, Weak};
+use std::sync::Arc;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
-use super::pool::{Lease, Pool};
+use super::instance::{Instance, Lease};
+use super::instances::{Instances, Reopen};
 use super::waiting::{CameraId, Due, WaitingRoom};
 use crate::engine::{
-    self, Engine, EngineError, EngineInfo, EngineKind, Lane, Output, Progress, ProgressSink, Slot,
+    self, Engine, EngineError, EngineInfo, EngineKind, Lane, Output, ProgressSink, Slot,
 };
-use crate::preprocess::InputSize;
-use crate::tensorrt::Precision;
+use crate::preprocess::InputShapes;
 
 /// How frames are batched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +58,7 @@ struct State {
 }
 
 struct Shared {
-    engine: Arc<dyn Engine>,
-    pool: Arc<Pool>,
+    instances: Instances,
     state: Mutex<State>,
     wake: Condvar,
     epoch: Instant,
@@ -82,58 +81,29 @@ pub struct Dispatcher {
     threads: Vec<JoinHandle<()>>,
 }
 
-/// What elements must have in common to share a [`Dispatcher`].
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct SharedKey {
-    /// The user's name for the engine.
-    pub engine_id: String,
-    /// The engine asked for.
-    pub kind: EngineKind,
-    /// The model's folder and name, or its file.
-    pub model: PathBuf,
-    /// The input size asked for.
-    pub input: Option<InputSize>,
-    /// Index of the GPU.
-    pub gpu: u32,
-    /// The precision asked for.
-    pub precision: Precision,
-    /// Handle of the CUDA context asked for; 0: the primary one.
-    pub context: usize,
-}
-
-/// The dispatchers that are shared, and those that are being opened.
-#[derive(Default)]
-struct Dispatchers {
-    open: HashMap<SharedKey, Weak<Dispatcher>>,
-    opening: HashSet<SharedKey>,
-}
-
-static SHARED: LazyLock<Mutex<Dispatchers>> = LazyLock::new(Mutex::default);
-
-/// An engine was opened, or its opening given up.
-static SETTLED: Condvar = Condvar::new();
-
-/// How often a caller that waits for another's opening asks whether to go on.
-const PATIENCE: Duration = Duration::from_millis(100);
-
-/// A dispatcher is being opened for this key; no more when this is dropped.
-struct KeyGuard(SharedKey);
-
-impl Drop for KeyGuard {
-    fn drop(&mut self) {
-        SHARED.lock().opening.remove(&self.0);
-        SETTLED.notify_all();
-    }
-}
-
 impl Dispatcher {
-    /// Opens the engine's lanes and starts a thread for each.
+    /// Opens the lanes of `engine`, which takes every picture at its one input size, and starts a
+    /// thread for each.
     pub fn start(
         engine: Arc<dyn Engine>,
         settings: BatchSettings,
     ) -> Result<Arc<Self>, EngineError> {
-        let lanes: Vec<_> =
-            (0..engine.info().lanes.max(1)).map(|_| engine.lane()).collect::<Result<_, _>>()?;
+        let shapes = InputShapes::fixed(engine.info().input);
+        Self::start_with(Instances::new(engine, shapes, None)?, settings)
+    }
+
+    /// As [`start`](Self::start), of an engine that takes pictures at several input sizes. `engine`
+    /// is open at the first of `shapes`; `reopen` opens it at another one when a camera needs that.
+    pub fn start_shapes(
+        engine: Arc<dyn Engine>,
+        shapes: InputShapes,
+        reopen: Reopen,
+        settings: BatchSettings,
+    ) -> Result<Arc<Self>, EngineError> {
+        Self::start_with(Instances::new(engine, shapes, Some(reopen))?, settings)
+    }
+
+    fn start_with(instances: Instances, settings: BatchSettings) -> Result<Arc<Self>, EngineError> {
         let state = State {
             room: WaitingRoom::new(settings.batch_size, settings.timeout),
             batches: 0,
@@ -141,18 +111,17 @@ impl Dispatcher {
             stopping: false,
         };
         let shared = Arc::new(Shared {
-            pool: Pool::new(engine.clone()),
-            engine,
+            instances,
             state: Mutex::new(state),
             wake: Condvar::new(),
             epoch: Instant::now(),
         });
         let mut dispatcher = Self { shared, settings, threads: Vec::new() };
-        for (index, lane) in lanes.into_iter().enumerate() {
+        for index in 0..dispatcher.shared.instances.threads() {
             let shared = dispatcher.shared.clone();
             let thread = thread::Builder::new()
                 .name(format!("vehicles-{index}"))
-                .spawn(move || work(&shared, lane));
+                .spawn(move || work(&shared));
             // Dropping the dispatcher ends the threads that did start.
             dispatcher.threads.push(thread.map_err(|error| EngineError::Infer {
                 kind: dispatcher.info().kind,
@@ -162,50 +131,38 @@ impl Dispatcher {
         Ok(Arc::new(dispatcher))
     }
 
-    /// The dispatcher that others in this process already use for `key`, or the one that `start`
-    /// makes. An engine is opened once: others who want it wait meanwhile, and `watch` is asked
-    /// whether to go on. The flag says whether it was there before.
-    pub fn shared(
-        key: SharedKey,
-        watch: &ProgressSink,
-        start: impl FnOnce() -> Result<Arc<Self>, EngineError>,
-    ) -> Result<(Arc<Self>, bool), EngineError> {
-        let mut shared = SHARED.lock();
-        while !shared.opening.insert(key.clone()) {
-            // The lock is free while `watch` is asked.
-            SETTLED.wait_for(&mut shared, PATIENCE);
-            if !shared.opening.contains(&key) {
-                continue;
-            }
-            drop(shared);
-            if !watch.tell(Progress::Waiting) {
-                return Err(EngineError::Ended);
-            }
-            shared = SHARED.lock();
-        }
-        let found = shared.open.get(&key).and_then(Weak::upgrade);
-        shared.open.retain(|_, dispatcher| dispatcher.strong_count() > 0);
-        drop(shared);
-        // From here on the key is this caller's, until `guard` is dropped.
-        let guard = KeyGuard(key);
-        if let Some(dispatcher) = found {
-            return Ok((dispatcher, true));
-        }
-        let dispatcher = start()?;
-        let mut shared = SHARED.lock();
-        shared.open.insert(guard.0.clone(), Arc::downgrade(&dispatcher));
-        drop(shared);
-        Ok((dispatcher, false))
-    }
-
-    /// What the engine says of itself.
+    /// What the engine says of itself, at the input size that was opened first.
     pub fn info(&self) -> &EngineInfo {
-        self.shared.engine.info()
+        self.shared.instances.first().info()
     }
 
-    /// The engine.
+    /// The engine, at the input size that was opened first.
     pub fn engine(&self) -> &dyn Engine {
-        &*self.shared.engine
+        self.shared.instances.first().engine()
+    }
+
+    /// The engine at the input size that was opened first.
+    pub fn first(&self) -> &Arc<Instance> {
+        self.shared.instances.first()
+    }
+
+    /// The engine at the input size for pictures of `width` x `height`; `None` where it must be
+    /// opened at that size first ([`open`](Self::open)). Where it does not open at that size, it is
+    /// the best of those at which it is open.
+    pub fn instance(&self, width: usize, height: usize) -> Option<Arc<Instance>> {
+        self.shared.instances.fitting(width, height)
+    }
+
+    /// As [`instance`](Self::instance), and opens it, which may take as long as opening an engine
+    /// does: `watch` is told. It is opened once: others that want the same size wait meanwhile. The
+    /// flag says whether this call has opened it. A size that did not open is not tried again.
+    pub fn open(
+        &self,
+        width: usize,
+        height: usize,
+        watch: &ProgressSink,
+    ) -> Result<(Arc<Instance>, bool), EngineError> {
+        self.shared.instances.open(width, height, watch)
     }
 
     /// How frames are batched.
@@ -221,7 +178,7 @@ impl Dispatcher {
 
     /// Slots that exist, in use or spare: memory follows the number of cameras and what they need.
     pub fn slots(&self) -> usize {
-        self.shared.pool.total()
+        self.shared.instances.open_ones().iter().map(|instance| instance.slots()).sum()
     }
 
     /// A seat for a new camera. `report` hears of every frame that it submits, exactly once, unless
@@ -232,7 +189,8 @@ impl Dispatcher {
         report: impl Fn(u64, Outcome<'_>) + Send + Sync + 'static,
     ) -> Seat {
         let id = self.shared.lock().room.join();
-        Seat { dispatcher: self.clone(), id, report: Arc::new(report) }
+        let instance = Mutex::new(self.shared.instances.first().clone());
+        Seat { dispatcher: self.clone(), id, report: Arc::new(report), instance }
     }
 }
 
@@ -257,6 +215,8 @@ pub struct Seat {
     dispatcher: Arc<Dispatcher>,
     id: CameraId,
     report: Report,
+    /// Where its slots come from.
+    instance: Mutex<Arc<Instance>>,
 }
 
 impl Seat {
@@ -265,19 +225,38 @@ impl Seat {
         &self.dispatcher
     }
 
+    /// The engine at the input size of the camera's pictures: at first the one that was opened
+    /// first.
+    pub fn instance(&self) -> Arc<Instance> {
+        self.instance.lock().clone()
+    }
+
+    /// The camera's pictures go to `instance`, one of the dispatcher's, from now on. What waits at
+    /// another one is counted there, in its order.
+    pub fn move_to(&self, instance: &Arc<Instance>) {
+        let mut held = self.instance.lock();
+        if Arc::ptr_eq(&held, instance) {
+            return;
+        }
+        let before = std::mem::replace(&mut *held, instance.clone());
+        drop(held);
+        before.move_away(self.id);
+    }
+
     /// A slot to write a frame into: one that was used before, if there is one. Dropping it gives
     /// it back.
     pub fn slot(&self) -> Lease {
-        self.dispatcher.shared.pool.lease(self.id)
+        self.instance().lease(self.id)
     }
 
     /// Hands a frame to the engine. `ticket` comes back with its outcome. At most `keep` of this
     /// camera's frames wait, the newest.
     pub fn submit(&self, ticket: u64, lease: Lease, keep: usize) {
         let shared = &self.dispatcher.shared;
+        let shape = lease.instance().index();
         let waiting = WaitingFrame { ticket, lease, report: self.report.clone() };
         let mut state = shared.lock();
-        let dropped = state.room.push(self.id, waiting, keep, shared.now());
+        let dropped = state.room.push(self.id, shape, waiting, keep, shared.now());
         drop(state);
         shared.wake.notify_one();
         if let Some(WaitingFrame { ticket, lease, .. }) = dropped {
@@ -297,19 +276,25 @@ impl Drop for Seat {
     fn drop(&mut self) {
         let waiting = self.dispatcher.shared.lock().room.leave(self.id);
         drop(waiting);
-        self.dispatcher.shared.pool.leave(self.id);
+        for instance in self.dispatcher.shared.instances.open_ones() {
+            instance.leave(self.id);
+        }
     }
 }
 
-/// A lane's life: wait for a batch, infer, report, until the dispatcher goes. A panic of the engine
-/// fails its batch, one of a report fails that camera's frame; the thread goes on.
-fn work(shared: &Shared, lane: Box<dyn Lane>) {
-    let mut lane = Some(lane);
+/// A thread's life: wait for a batch, infer, report, until the dispatcher goes. A panic of the
+/// engine fails its batch, one of a report fails that camera's frame; the thread goes on. It has a
+/// lane of its own at each input size.
+fn work(shared: &Shared) {
+    let mut lanes = HashMap::<usize, Box<dyn Lane>>::new();
     let (mut batch, mut slots) = (Vec::<WaitingFrame>::new(), Vec::new());
     while next_batch(shared, &mut batch) {
+        let Some(instance) = batch.first().map(|waiting| waiting.lease.instance().clone()) else {
+            continue;
+        };
         slots.extend(batch.iter_mut().filter_map(|waiting| waiting.lease.take()));
         let begin = shared.now();
-        let result = infer(&*shared.engine, &mut lane, &mut slots);
+        let result = infer(&instance, &mut lanes, &mut slots);
         let inference_time = shared.now() - begin;
         for (waiting, slot) in batch.iter_mut().zip(slots.drain(..)) {
             waiting.lease.put(slot);
@@ -324,29 +309,29 @@ fn work(shared: &Shared, lane: Box<dyn Lane>) {
                 Ok(()) => Outcome::Counted { output: &lease.output, inference_time },
                 Err(error) => Outcome::Failed(error),
             };
-            tell(shared.engine.info().kind, &report, ticket, outcome);
+            tell(instance.info().kind, &report, ticket, outcome);
         }
     }
 }
 
-/// Runs a batch on `lane`, which is made anew where there is none.
+/// Runs a batch of `instance` on the thread's lane there, which is made anew where there is none.
 fn infer(
-    engine: &dyn Engine,
-    lane: &mut Option<Box<dyn Lane>>,
+    instance: &Instance,
+    lanes: &mut HashMap<usize, Box<dyn Lane>>,
     slots: &mut [Slot],
 ) -> Result<(), EngineError> {
-    let kind = engine.info().kind;
+    let (kind, index) = (instance.info().kind, instance.index());
     let result = engine::contain(kind, "a batch", || {
-        let lane = match lane {
-            Some(lane) => lane,
-            None => lane.insert(engine.lane()?),
+        let lane = match lanes.entry(index) {
+            Entry::Occupied(held) => held.into_mut(),
+            Entry::Vacant(place) => place.insert(instance.lane()?),
         };
         lane.infer(slots)
     });
     if let Err(EngineError::Panicked { .. }) = result {
         // What it left is not known. It goes before its slots are used again: it may have to wait
         // for a device.
-        let broken = lane.take();
+        let broken = lanes.remove(&index);
         let _ = engine::contain(kind, "closing a lane", || {
             drop(broken);
             Ok(())
@@ -377,7 +362,7 @@ fn next_batch(shared: &Shared, batch: &mut Vec<WaitingFrame>) -> bool {
         let now = shared.now();
         match state.room.due(now) {
             Due::Now => {
-                state.room.take(batch);
+                state.room.take(batch, now);
                 // More may wait than one lane takes.
                 if state.room.due(now) != Due::Never {
                     shared.wake.notify_one();

@@ -5,11 +5,18 @@
 //! engine's lanes takes a batch as soon as one is due. A lane that is free takes what is there, so
 //! batches grow by themselves while the engine is busy and a lone frame never waits for company,
 //! unless a timeout asks for it.
+//!
+//! One engine may be open at several input sizes, an [`Instance`] each. A camera's [`Seat`] moves
+//! to the one that suits its pictures; a batch is of one size; cameras of all sizes take turns.
 
 mod dispatcher;
-mod pool;
+mod instance;
+mod instances;
+mod sharing;
 mod waiting;
 
-pub use dispatcher::{BatchSettings, Dispatcher, Outcome, Seat, SharedKey};
-pub use pool::Lease;
+pub use dispatcher::{BatchSettings, Dispatcher, Outcome, Seat};
+pub use instance::{Instance, Lease};
+pub use instances::Reopen;
+pub use sharing::SharedKey;
 pub use waiting::{CameraId, Due, WaitingRoom};

@@ -18,7 +18,9 @@ pub enum Due {
     Never,
 }
 
-/// Frames that wait for the engine, at most a few for each camera.
+/// Frames that wait for the engine, at most a few for each camera. A frame has a shape, the number
+/// of its input size: a batch is of one shape. Shapes have no turns of their own, cameras have: the
+/// camera that waits longest for its turn decides of which shape the next batch is.
 #[derive(Debug)]
 pub struct WaitingRoom<T> {
     batch_size: usize,
@@ -26,19 +28,54 @@ pub struct WaitingRoom<T> {
     /// In the order in which they are served: the camera that was served last stands at the back.
     cameras: VecDeque<Line<T>>,
     next_id: u64,
+    /// Of each shape, what a batch could be made of now; kept for its memory.
+    ready: Vec<Ready>,
+}
+
+/// Frames of one shape that the next batch could be made of.
+#[derive(Clone, Copy, Debug, Default)]
+struct Ready {
+    count: usize,
+    /// When the oldest of them came.
+    since: Option<Duration>,
 }
 
 #[derive(Debug)]
 struct Line<T> {
     id: CameraId,
-    frames: VecDeque<(Duration, T)>,
+    frames: VecDeque<Waiting<T>>,
+}
+
+#[derive(Debug)]
+struct Waiting<T> {
+    since: Duration,
+    shape: usize,
+    frame: T,
+}
+
+impl<T> Line<T> {
+    /// The frames that may go before the line's next change of shape: order is kept.
+    fn head(&self) -> impl Iterator<Item = &Waiting<T>> {
+        let shape = self.frames.front().map(|first| first.shape);
+        self.frames.iter().take_while(move |waiting| Some(waiting.shape) == shape)
+    }
+
+    fn shape(&self) -> Option<usize> {
+        self.frames.front().map(|first| first.shape)
+    }
 }
 
 impl<T> WaitingRoom<T> {
     /// Batches of at most `batch_size` frames; a batch that is not full is let go `timeout` after
     /// its oldest frame came.
     pub fn new(batch_size: usize, timeout: Duration) -> Self {
-        Self { batch_size: batch_size.max(1), timeout, cameras: VecDeque::new(), next_id: 0 }
+        Self {
+            batch_size: batch_size.max(1),
+            timeout,
+            cameras: VecDeque::new(),
+            next_id: 0,
+            ready: Vec::new(),
+        }
     }
 
     /// A new camera, served after all others.
@@ -53,53 +90,87 @@ impl<T> WaitingRoom<T> {
     pub fn leave(&mut self, id: CameraId) -> Vec<T> {
         let index = self.cameras.iter().position(|line| line.id == id);
         let line = index.and_then(|index| self.cameras.remove(index));
-        line.map(|line| line.frames.into_iter().map(|(_, frame)| frame).collect())
+        line.map(|line| line.frames.into_iter().map(|waiting| waiting.frame).collect())
             .unwrap_or_default()
     }
 
     /// The camera's waiting frames are returned; the camera stays.
     pub fn clear(&mut self, id: CameraId) -> Vec<T> {
         let line = self.cameras.iter_mut().find(|line| line.id == id);
-        line.map(|line| line.frames.drain(..).map(|(_, frame)| frame).collect()).unwrap_or_default()
+        line.map(|line| line.frames.drain(..).map(|waiting| waiting.frame).collect())
+            .unwrap_or_default()
     }
 
-    /// `frame` waits from `now` on. Where more than `keep` frames of the camera would wait, the
-    /// oldest is returned: the newest wins. A camera that is gone gets its frame back.
-    pub fn push(&mut self, id: CameraId, frame: T, keep: usize, now: Duration) -> Option<T> {
+    /// `frame`, of that shape, waits from `now` on. Where more than `keep` frames of the camera
+    /// would wait, the oldest is returned, and the next one has waited since that came: the newest
+    /// wins. A camera that is gone gets its frame back.
+    pub fn push(
+        &mut self,
+        id: CameraId,
+        shape: usize,
+        frame: T,
+        keep: usize,
+        now: Duration,
+    ) -> Option<T> {
         let Some(line) = self.cameras.iter_mut().find(|line| line.id == id) else {
             return Some(frame);
         };
-        line.frames.push_back((now, frame));
-        if line.frames.len() > keep.max(1) {
-            line.frames.pop_front().map(|(_, frame)| frame)
-        } else {
-            None
+        line.frames.push_back(Waiting { since: now, shape, frame });
+        if line.frames.len() <= keep.max(1) {
+            return None;
+        }
+        let dropped = line.frames.pop_front()?;
+        // The camera waits on: else one whose frames come faster than the timeout would never be
+        // due by it.
+        if let Some(first) = line.frames.front_mut() {
+            first.since = dropped.since;
+        }
+        Some(dropped.frame)
+    }
+
+    /// Looks anew what batches could be made of.
+    fn look(&mut self) {
+        self.ready.fill(Ready::default());
+        for waiting in self.cameras.iter().flat_map(Line::head) {
+            if waiting.shape >= self.ready.len() {
+                self.ready.resize(waiting.shape + 1, Ready::default());
+            }
+            let ready = &mut self.ready[waiting.shape];
+            ready.count += 1;
+            ready.since = Some(ready.since.map_or(waiting.since, |since| since.min(waiting.since)));
         }
     }
 
     /// When the next batch may go.
-    pub fn due(&self, now: Duration) -> Due {
-        let frames = self.cameras.iter().flat_map(|line| &line.frames);
-        if frames.clone().count() >= self.batch_size {
+    pub fn due(&mut self, now: Duration) -> Due {
+        self.look();
+        if self.ready.iter().any(|ready| ready.count >= self.batch_size) {
             return Due::Now;
         }
-        match frames.map(|&(since, _)| since + self.timeout).min() {
-            Some(at) if at > now => Due::At(at),
+        match self.ready.iter().filter_map(|ready| ready.since).min() {
+            Some(since) if since + self.timeout > now => Due::At(since + self.timeout),
             Some(_) => Due::Now,
             None => Due::Never,
         }
     }
 
-    /// Moves the next batch into `batch`: one frame of each camera in turn, then a second one of
-    /// each, until the batch is full.
-    pub fn take(&mut self, batch: &mut Vec<T>) {
+    /// Moves the batch that is due at `now` into `batch`. Its shape is that of the first camera in
+    /// turn whose shape is due: full, or with a frame that has waited long enough. Of that shape it
+    /// takes one frame of each camera in turn, then a second one of each, until the batch is full.
+    pub fn take(&mut self, batch: &mut Vec<T>, now: Duration) {
+        self.look();
+        let is_due = |shape: usize| {
+            let Ready { count, since } = self.ready[shape];
+            count >= self.batch_size || since.is_some_and(|since| since + self.timeout <= now)
+        };
+        let mut shapes = self.cameras.iter().filter_map(Line::shape);
+        let Some(shape) = shapes.find(|&shape| is_due(shape)) else { return };
         while batch.len() < self.batch_size {
-            let Some(index) = self.cameras.iter().position(|line| !line.frames.is_empty()) else {
-                return;
-            };
+            let next = self.cameras.iter().position(|line| line.shape() == Some(shape));
+            let Some(index) = next else { return };
             let mut line = self.cameras.remove(index).expect("the index was found in this queue");
-            let (_, frame) = line.frames.pop_front().expect("the line was found not empty");
-            batch.push(frame);
+            let waiting = line.frames.pop_front().expect("a line with a shape is not empty");
+            batch.push(waiting.frame);
             self.cameras.push_back(line);
         }
     }
@@ -111,9 +182,16 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
+    /// Longer than any timeout here.
+    const LATER: Duration = Duration::from_secs(1);
+
     fn take(room: &mut WaitingRoom<u32>) -> Vec<u32> {
+        take_at(room, LATER)
+    }
+
+    fn take_at(room: &mut WaitingRoom<u32>, now: Duration) -> Vec<u32> {
         let mut batch = Vec::new();
-        room.take(&mut batch);
+        room.take(&mut batch, now);
         batch
     }
 
@@ -122,10 +200,10 @@ mod tests {
         let mut room = WaitingRoom::new(2, 10 * MS);
         let (a, b) = (room.join(), room.join());
         assert_eq!(room.due(Duration::ZERO), Due::Never);
-        room.push(a, 1, 1, 5 * MS);
+        room.push(a, 0, 1, 1, 5 * MS);
         assert_eq!(room.due(6 * MS), Due::At(15 * MS));
         assert_eq!(room.due(15 * MS), Due::Now);
-        room.push(b, 2, 1, 7 * MS);
+        room.push(b, 0, 2, 1, 7 * MS);
         assert_eq!(room.due(7 * MS), Due::Now);
         assert_eq!(take(&mut room), [1, 2]);
         assert_eq!(room.due(20 * MS), Due::Never);
@@ -135,7 +213,7 @@ mod tests {
     fn silent_camera_does_not_hold_the_batch() {
         let mut room = WaitingRoom::new(8, Duration::ZERO);
         let (_silent, talking) = (room.join(), room.join());
-        room.push(talking, 1, 1, Duration::ZERO);
+        room.push(talking, 0, 1, 1, Duration::ZERO);
         assert_eq!(room.due(Duration::ZERO), Due::Now);
         assert_eq!(take(&mut room), [1]);
     }
@@ -145,10 +223,10 @@ mod tests {
         let mut room = WaitingRoom::new(2, Duration::ZERO);
         let (busy, b, c) = (room.join(), room.join(), room.join());
         for frame in 10..15 {
-            room.push(busy, frame, 8, Duration::ZERO);
+            room.push(busy, 0, frame, 8, Duration::ZERO);
         }
-        room.push(b, 20, 8, Duration::ZERO);
-        room.push(c, 30, 8, Duration::ZERO);
+        room.push(b, 0, 20, 8, Duration::ZERO);
+        room.push(c, 0, 30, 8, Duration::ZERO);
         assert_eq!(take(&mut room), [10, 20]);
         assert_eq!(take(&mut room), [30, 11]);
         assert_eq!(take(&mut room), [12, 13]);
@@ -159,8 +237,8 @@ mod tests {
     fn newest_frame_wins() {
         let mut room = WaitingRoom::new(4, Duration::ZERO);
         let camera = room.join();
-        assert_eq!(room.push(camera, 1, 1, Duration::ZERO), None);
-        assert_eq!(room.push(camera, 2, 1, 1 * MS), Some(1));
+        assert_eq!(room.push(camera, 0, 1, 1, Duration::ZERO), None);
+        assert_eq!(room.push(camera, 0, 2, 1, 1 * MS), Some(1));
         assert_eq!(take(&mut room), [2]);
     }
 
@@ -168,12 +246,92 @@ mod tests {
     fn camera_that_left_neither_waits_nor_comes_back() {
         let mut room = WaitingRoom::new(4, Duration::ZERO);
         let (a, b) = (room.join(), room.join());
-        room.push(a, 1, 1, Duration::ZERO);
+        room.push(a, 0, 1, 1, Duration::ZERO);
         assert_eq!(room.leave(a), [1]);
-        assert_eq!(room.push(a, 2, 1, Duration::ZERO), Some(2));
+        assert_eq!(room.push(a, 0, 2, 1, Duration::ZERO), Some(2));
         assert_ne!(room.join(), a);
-        room.push(b, 3, 1, Duration::ZERO);
+        room.push(b, 0, 3, 1, Duration::ZERO);
         assert_eq!(room.clear(b), [3]);
         assert_eq!(room.due(Duration::ZERO), Due::Never);
+    }
+
+    #[test]
+    fn batch_is_of_one_shape_and_the_camera_in_turn_says_of_which() {
+        let mut room = WaitingRoom::new(4, Duration::ZERO);
+        let cameras: Vec<_> = (0..5).map(|_| room.join()).collect();
+        // Shapes 0 1 0 1 0.
+        for (number, &camera) in cameras.iter().enumerate() {
+            room.push(camera, number % 2, number as u32, 1, Duration::ZERO);
+        }
+        assert_eq!(take(&mut room), [0, 2, 4]);
+        assert_eq!(take(&mut room), [1, 3]);
+        assert_eq!(room.due(LATER), Due::Never);
+    }
+
+    #[test]
+    fn no_shape_starves_beside_one_that_fills_every_batch() {
+        let mut room = WaitingRoom::new(4, 10 * MS);
+        let busy: Vec<_> = (0..64).map(|_| room.join()).collect();
+        let lone = room.join();
+        let mut served = 0;
+        for round in 0..100 {
+            let now = round * MS;
+            for &camera in &busy {
+                room.push(camera, 0, 0, 1, now);
+            }
+            room.push(lone, 1, 1, 1, now);
+            let batch = take_at(&mut room, now);
+            assert!(!batch.is_empty(), "something is due");
+            assert!(batch.iter().all(|frame| *frame == batch[0]), "of one shape: {batch:?}");
+            served += batch.iter().filter(|&&frame| frame == 1).count();
+        }
+        // Its turn comes every 17 batches, though its frames come faster than the timeout.
+        assert!((5..=6).contains(&served), "{served}");
+    }
+
+    #[test]
+    fn cameras_of_every_shape_have_the_same_share() {
+        let mut room = WaitingRoom::new(4, Duration::ZERO);
+        let cameras: Vec<_> = (0..24).map(|_| room.join()).collect();
+        // 18 cameras of shape 0, 5 of shape 1, one of shape 2.
+        let shape = |camera: usize| [18, 23].iter().filter(|&&first| camera >= first).count();
+        let mut served = vec![0usize; cameras.len()];
+        for _ in 0..700 {
+            for (number, &camera) in cameras.iter().enumerate() {
+                room.push(camera, shape(number), number as u32, 1, Duration::ZERO);
+            }
+            take(&mut room).iter().for_each(|&number| served[number as usize] += 1);
+        }
+        let (least, most) = (served.iter().min(), served.iter().max());
+        let (least, most) = (least.copied().unwrap_or(0), most.copied().unwrap_or(0));
+        assert!(least > 0 && most <= 2 * least, "{served:?}");
+    }
+
+    #[test]
+    fn camera_that_changes_its_shape_keeps_the_order_of_its_frames() {
+        let mut room = WaitingRoom::new(4, Duration::ZERO);
+        let (a, b) = (room.join(), room.join());
+        for (frame, shape) in [(1, 0), (2, 0), (3, 1), (4, 0)] {
+            room.push(a, shape, frame, 8, Duration::ZERO);
+        }
+        room.push(b, 1, 9, 8, Duration::ZERO);
+        assert_eq!(take(&mut room), [1, 2], "4 is of that shape and comes after 3");
+        assert_eq!(take(&mut room), [9, 3]);
+        assert_eq!(take(&mut room), [4]);
+    }
+
+    #[test]
+    fn shape_that_is_full_goes_before_the_timeout_of_another() {
+        let mut room = WaitingRoom::new(2, 10 * MS);
+        let cameras = [(); 3].map(|()| room.join());
+        room.push(cameras[0], 1, 10, 1, Duration::ZERO);
+        room.push(cameras[1], 0, 20, 1, 1 * MS);
+        assert_eq!(room.due(2 * MS), Due::At(10 * MS), "two frames, of two shapes");
+        assert_eq!(take_at(&mut room, 2 * MS), [] as [u32; 0]);
+        room.push(cameras[2], 0, 30, 1, 3 * MS);
+        assert_eq!(room.due(3 * MS), Due::Now);
+        assert_eq!(take_at(&mut room, 3 * MS), [20, 30]);
+        assert_eq!(room.due(3 * MS), Due::At(10 * MS));
+        assert_eq!(take_at(&mut room, 10 * MS), [10]);
     }
 }

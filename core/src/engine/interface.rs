@@ -61,7 +61,7 @@ pub struct EngineRequest {
     pub kind: EngineKind,
     /// Which model.
     pub model: Arc<Model>,
-    /// Size of the input; `None` takes the manifest's.
+    /// Size of the input; `None` takes the manifest's, or that of a plan that was built by hand.
     pub input: Option<InputSize>,
     /// Largest number of slots in one call of [`Lane::infer`]; 0: what suits the engine's device
     /// ([`Device::batch_size`]).
@@ -95,6 +95,24 @@ impl EngineRequest {
             context: None,
             watch,
         }
+    }
+
+    /// The same at another input size.
+    #[must_use]
+    pub fn at(self, input: InputSize) -> Self {
+        Self { input: Some(input), ..self }
+    }
+
+    /// The same, on the engine that has opened and in the precision that it chose: for a further
+    /// input size, whose counts must be of one kind with those of the first.
+    #[must_use]
+    pub fn as_opened(self, opened: &EngineInfo) -> Self {
+        // On a processor the manifest says which file it is, whatever the size.
+        let chosen = match opened.kind.device() {
+            Some(Device::Gpu) => opened.precision.parse().ok(),
+            _ => None,
+        };
+        Self { kind: opened.kind, precision: chosen.unwrap_or(self.precision), ..self }
     }
 
     /// The largest batch of an engine on `device`.

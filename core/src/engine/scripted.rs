@@ -15,7 +15,7 @@ use super::interface::{Engine, EngineRequest, Lane};
 use super::kind::EngineKind;
 use super::slot::Slot;
 use crate::model::ModelError;
-use crate::tensorrt::Precision;
+use crate::tensorrt::{Precision, Progress};
 
 #[derive(Default)]
 struct Script {
@@ -29,6 +29,12 @@ struct Script {
     broken: Option<String>,
     panics: VecDeque<String>,
     calls: Vec<usize>,
+    /// Openings wait.
+    holding_openings: bool,
+    /// Openings that have begun.
+    openings: usize,
+    /// Why an engine that opens from now on does not open.
+    refusal: Option<String>,
 }
 
 #[derive(Default)]
@@ -80,9 +86,24 @@ impl Control {
         self.0.change(|script| script.passes += batches);
     }
 
-    /// Opens the gate for good.
+    /// Opens the gate for good, for openings too.
     pub fn open_gate(&self) {
-        self.0.change(|script| script.holding = false);
+        self.0.change(|script| (script.holding, script.holding_openings) = (false, false));
+    }
+
+    /// Engines of this name that open from now on wait, until [`open_gate`](Self::open_gate).
+    pub fn hold_openings(&self) {
+        self.0.change(|script| script.holding_openings = true);
+    }
+
+    /// Engines of this name that open from now on do not open, for that reason.
+    pub fn refuse_openings(&self, reason: &str) {
+        self.0.change(|script| script.refusal = Some(reason.to_owned()));
+    }
+
+    /// Openings that have begun so far.
+    pub fn openings(&self) -> usize {
+        self.0.lock().openings
     }
 
     /// The next batch fails.
@@ -142,7 +163,20 @@ pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineErr
     };
     let input = request.model.input_size(request.input).map_err(refused)?;
     let gate = Control::of(&request.name).0;
-    let lanes = gate.lock().lanes.unwrap_or(1);
+    let lanes = {
+        let mut script = gate.lock();
+        script.openings += 1;
+        while script.holding_openings {
+            gate.changed.wait_for(&mut script, Duration::from_millis(20));
+            if !request.watch.tell(Progress::Step { phase: "gate", step: 0 }) {
+                return Err(EngineError::Ended);
+            }
+        }
+        if let Some(reason) = script.refusal.clone() {
+            return Err(EngineError::Model { kind: EngineKind::Scripted, reason });
+        }
+        script.lanes.unwrap_or(1)
+    };
     let info = EngineInfo {
         kind: EngineKind::Scripted,
         version: env!("CARGO_PKG_VERSION").to_owned(),

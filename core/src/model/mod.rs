@@ -20,7 +20,7 @@ use sha2::{Digest, Sha256};
 use crate::digest::hex;
 use crate::engine::EngineKind;
 use crate::places;
-use crate::preprocess::{InputSize, Resize};
+use crate::preprocess::{InputChoice, InputShapes, InputSize, Resize};
 
 /// Name of the model that is used when none is named.
 pub const DEFAULT_MODEL: &str = "mobilenetv3-large";
@@ -243,6 +243,21 @@ impl Model {
         self.verify(file)?;
         RIGHT.lock().insert(key);
         Ok(())
+    }
+
+    /// The sizes of the input that `asked` names. A plan that was built by hand has one; so has a
+    /// model that stretches its pictures, as another aspect ratio would look otherwise to it.
+    pub fn input_shapes(&self, asked: InputChoice) -> Result<InputShapes, ModelError> {
+        let side = match asked {
+            InputChoice::Fixed(size) => return self.input_size(Some(size)).map(InputShapes::fixed),
+            InputChoice::Auto(side) => side,
+        };
+        let base = self.input_size(side.map(|side| InputSize { width: side, height: side }))?;
+        let input = &self.manifest.input;
+        if self.plan.is_some() || input.resize == Resize::Stretch {
+            return Ok(InputShapes::fixed(base));
+        }
+        Ok(InputShapes::around(base, input.multiple_of, MAX_SIDE))
     }
 
     /// The size of the input: `asked`, or the manifest's own.

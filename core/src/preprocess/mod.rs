@@ -44,8 +44,10 @@ mod blend;
 pub(crate) mod color;
 mod filter;
 mod kernel;
+mod shape;
 mod shrink;
 
+use std::fmt;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
@@ -55,6 +57,7 @@ use crate::density::{Grid, Rect};
 use crate::frame::{FrameFormat, FrameView};
 
 use self::kernel::{Plan, Scratch};
+pub use self::shape::{InputChoice, InputShapes, NoChoice, fit};
 
 /// How a picture is fitted into the model's input.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
@@ -83,6 +86,13 @@ impl InputSize {
     /// Number of `f32` values in one input: three planes, red, green, blue.
     pub fn values(self) -> usize {
         3 * self.width * self.height
+    }
+}
+
+/// As WIDTHxHEIGHT.
+impl fmt::Display for InputSize {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}x{}", self.width, self.height)
     }
 }
 

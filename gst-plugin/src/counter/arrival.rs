@@ -36,7 +36,10 @@ impl Camera {
         let live = self.is_live();
         let clock = time::clock_of(imp.obj().upcast_ref());
         let came = clock.time();
-        let link = self.await_link(live)?;
+        let link = match self.await_link(live)? {
+            Some(link) => self.fit_shape(imp, link, live)?,
+            None => None,
+        };
         let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(counting.interval);
 
         let holding = live.then(|| self.holding(imp, imp.max_latency()));
@@ -66,7 +69,7 @@ impl Camera {
             None => gst::log!(
                 CAT,
                 obj = self.sinkpad,
-                "Frame {number}: uncounted, the engine is not open yet"
+                "Frame {number}: uncounted, the engine is not open for it yet"
             ),
             Some(link) => match self.input(imp, link, &format, &buffer, counting.density_map) {
                 Ok(made) => input = Some(made),

@@ -19,6 +19,7 @@ use vehiclecount_core::preprocess::{Preprocessor, Resize};
 use super::VehicleCounterPad;
 use super::arrival::MAX_FRAMES;
 use super::imp::{CAT, State, rank};
+use super::shape::Shape;
 use super::state::CameraState;
 use crate::cuda::SharedContext;
 use crate::ranked::{Guard, Ranked};
@@ -58,6 +59,8 @@ pub struct Camera {
     link: Ranked<Option<Link>, { rank::LINK }>,
     /// Used by the streaming thread alone.
     pub(super) preprocessor: Mutex<Option<Preprocessor>>,
+    /// Used by the streaming thread alone.
+    pub(super) shape: Mutex<Shape>,
     /// Used by the streaming thread alone.
     pub(super) device_regions: Mutex<DeviceRegions>,
     /// A function of this camera has panicked.
@@ -105,6 +108,7 @@ impl Camera {
             changed: Condvar::new(),
             link: Ranked::new(None),
             preprocessor: Mutex::new(None),
+            shape: Mutex::default(),
             device_regions: Mutex::default(),
             broken: AtomicBool::new(false),
         })
@@ -290,6 +294,7 @@ impl Camera {
 
     /// Leaves the engine.
     pub fn leave(&self) {
+        self.forget_shape();
         let link = self.link.lock().take();
         // Dropped with no lock held: it may be the last of the dispatcher, which waits for its
         // threads.

@@ -69,6 +69,11 @@ impl StreamFormat {
         let frame = frame_format(&info)?;
         Some(Self { info, frame, in_gpu_memory: cuda::is_in(caps), rate: rate_of(caps) })
     }
+
+    /// Width and height.
+    pub fn size(&self) -> (usize, usize) {
+        (self.frame.width, self.frame.height)
+    }
 }
 
 fn frame_format(info: &gst_video::VideoInfo) -> Option<FrameFormat> {

@@ -126,6 +126,9 @@ impl VehicleCounter {
                 .field("stale", figures.stale)
                 .field("dropped", figures.dropped)
                 .field("failed", figures.failed);
+            if let Some(link) = camera.link() {
+                entry = entry.field("input-size", link.seat.instance().info().input.to_string());
+            }
             if let Some(latencies) = figures.latency([0.5, 0.95, 0.99]) {
                 for (name, latency) in
                     ["latency-p50", "latency-p95", "latency-p99"].into_iter().zip(latencies)

@@ -102,7 +102,8 @@ impl Camera {
 
     /// A picture that the processor reads.
     fn fill(&self, link: &Link, view: &FrameView<'_>) -> Result<(Lease, Grid), String> {
-        let (info, format) = (link.seat.dispatcher().info(), view.format());
+        let (instance, format) = (link.seat.instance(), view.format());
+        let info = instance.info();
         let mut slot = link.seat.slot();
         let values = match &mut slot.input {
             Input::Values(values) => values,
@@ -137,7 +138,8 @@ impl Camera {
                 *bytes = bytes.saturating_sub(skipped);
             }
         }
-        let info = link.seat.dispatcher().info();
+        let instance = link.seat.instance();
+        let info = instance.info();
         let placement = Placement::new(link.resize, format.width, format.height, info.input);
         let mut slot = link.seat.slot();
         let picture =
@@ -159,7 +161,8 @@ impl Camera {
         with_map: bool,
     ) -> (Option<Arc<RegionWeights>>, u64) {
         let generation = self.with_state(|state| state.account.generation());
-        let engine = link.seat.dispatcher().engine();
+        let instance = link.seat.instance();
+        let engine = instance.engine();
         if with_map || engine.picture().is_none() {
             return (None, generation);
         }

@@ -52,12 +52,16 @@
 //!
 //! `vehiclecount-engine`, an element message, tells which engine runs once it has opened: `engine`,
 //! `version`, `device`, `model`, `precision`, `precision-choice` (what was tried, and what each
-//! took), `shared` (another element had it open already), `passed-over` (what `auto` would have
-//! preferred, and why it does not open).
+//! took), `input-width` and `input-height`, `shared` (another element had it open already),
+//! `passed-over` (what `auto` would have preferred, and why it does not open). With
+//! `input-size=auto` it comes again for each further input size that a camera needs; the
+//! `statistics` say which one each camera has.
 //!
 //! Where a TensorRT plan must be built first, for minutes, progress messages of the code
 //! `vehiclecount-engine` tell how far it is; gst-launch-1.0 prints them. Meanwhile live cameras
-//! pass uncounted, and files wait. Going to READY or NULL ends the build.
+//! pass uncounted, and files wait. Going to READY or NULL ends the build. The same holds for each
+//! camera while the engine is opened at another input size for its pictures; a live one is held
+//! back for half a second at most before it passes uncounted.
 
 use gst::prelude::*;
 
@@ -77,6 +81,7 @@ mod pusher;
 mod queue;
 mod release;
 mod settings;
+mod shape;
 mod state;
 
 glib::wrapper! {

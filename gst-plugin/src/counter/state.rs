@@ -42,6 +42,10 @@ pub struct CameraState {
     pub eos: bool,
     /// The engine is still being opened.
     pub opening: bool,
+    /// The engine is being opened at the input size for the camera's pictures.
+    pub shape_opening: bool,
+    /// Width and height of the pictures for which it did not open last.
+    pub shape_refused: Option<(usize, usize)>,
     /// Frames in GPU memory are copied through the host; said once.
     pub through_host: bool,
     /// Whether the camera is live; `None` until it was asked.
@@ -78,6 +82,8 @@ impl CameraState {
             flow: Ok(gst::FlowSuccess::Ok),
             eos: false,
             opening: false,
+            shape_opening: false,
+            shape_refused: None,
             through_host: false,
             live: None,
             hurry: false,
@@ -112,6 +118,7 @@ impl CameraState {
         self.flush();
         self.live = None;
         self.through_host = false;
+        (self.shape_opening, self.shape_refused) = (false, None);
         self.format = None;
         self.limit_said = None;
         self.account.restart();

@@ -5,5 +5,5 @@ mod open;
 mod progress;
 
 pub use choice::register;
-pub use open::{EngineSettings, OpenedEngine};
+pub use open::{EngineSettings, OpenedEngine, open_shape};
 pub use progress::{PendingEngine, Start};

@@ -5,17 +5,22 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use gst::prelude::*;
-use vehiclecount_core::batch::{BatchSettings, Dispatcher, SharedKey};
+use vehiclecount_core::batch::{BatchSettings, Dispatcher, Reopen, SharedKey};
 use vehiclecount_core::cuda::Context;
-use vehiclecount_core::engine::{self, Device, EngineKind, EngineRequest, ProgressSink};
+use vehiclecount_core::engine::{
+    self, Device, EngineInfo, EngineKind, EngineRequest, ProgressSink,
+};
 use vehiclecount_core::model::{self, Model};
-use vehiclecount_core::preprocess::{InputSize, Resize};
+use vehiclecount_core::preprocess::{InputChoice, Resize};
 
 use super::choice::{EngineChoice, PrecisionChoice};
 use super::progress::{self, Start};
 
+const INPUT_SIZE: &str = "Size of the model's input in pixels: auto (the size that fits each camera's aspect ratio, of about \
+     the area of the manifest's), auto:SIDE (of the area of another square), or WIDTHxHEIGHT (for every camera)";
+
 /// What the user chose: the settings of the properties that such elements share.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug)]
 pub struct EngineSettings {
     /// Empty: the model that ships.
     pub model: String,
@@ -25,7 +30,7 @@ pub struct EngineSettings {
     pub engine: EngineChoice,
     /// The user's name for it.
     pub engine_id: String,
-    /// WIDTHxHEIGHT; empty: the manifest's.
+    /// As [`InputChoice`] is written.
     pub input_size: String,
     /// 0: what suits the engine.
     pub batch_size: u32,
@@ -38,6 +43,23 @@ pub struct EngineSettings {
     /// The CUDA context to work in, where the application or another element has one; `None`: that
     /// of the GPU.
     pub context: Option<Arc<Context>>,
+}
+
+impl Default for EngineSettings {
+    fn default() -> Self {
+        Self {
+            model: String::new(),
+            model_engine_file: String::new(),
+            engine: EngineChoice::default(),
+            engine_id: String::new(),
+            input_size: InputChoice::default().to_string(),
+            batch_size: 0,
+            batched_push_timeout: Duration::ZERO,
+            gpu: 0,
+            precision: PrecisionChoice::default(),
+            context: None,
+        }
+    }
 }
 
 /// An engine at work.
@@ -91,11 +113,12 @@ impl EngineSettings {
                 "Engine id",
                 "Elements of one process with the same model, engine, precision, input size, GPU and engine id share one engine",
             ),
-            text(
-                "input-size",
-                "Input size",
-                "Size of the model's input in pixels, as WIDTHxHEIGHT (empty: the manifest's)",
-            ),
+            glib::ParamSpecString::builder("input-size")
+                .nick("Input size")
+                .blurb(&format!("{INPUT_SIZE}{remark}"))
+                .default_value(Some(defaults.input_size.as_str()))
+                .mutable_ready()
+                .build(),
             glib::ParamSpecUInt::builder("gpu-id")
                 .nick("GPU id")
                 .blurb(&format!("Index of the GPU, for engines that run on one{remark}"))
@@ -156,7 +179,7 @@ impl EngineSettings {
         done: impl FnOnce(Result<OpenedEngine, gst::ErrorMessage>) + Send + 'static,
     ) -> Result<Start<OpenedEngine>, gst::ErrorMessage> {
         let choice = self.clone();
-        progress::start(element, move |watch| choice.open_now(watch), done)
+        progress::start(element, None, move |watch| choice.open_now(watch), done)
     }
 
     fn open_now(&self, watch: &ProgressSink) -> Result<OpenedEngine, gst::ErrorMessage> {
@@ -173,26 +196,24 @@ impl EngineSettings {
             "" => model,
             plan => model.with_plan(plan.into()),
         };
-        let asked = match self.input_size.as_str() {
-            "" => None,
-            size => Some(
-                size.parse::<InputSize>()
-                    .map_err(|error| unusable(&format!("input-size {size:?}: {error}")))?,
-            ),
-        };
-        let input = model.input_size(asked).map_err(|error| unusable(&error))?;
+        let asked: InputChoice = self
+            .input_size
+            .parse()
+            .map_err(|error| unusable(&format!("input-size {:?}: {error}", self.input_size)))?;
+        let shapes = model.input_shapes(asked).map_err(|error| unusable(&error))?;
         let resize = model.manifest.input.resize;
         let key = SharedKey {
             engine_id: self.engine_id.clone(),
             kind,
             model: model_path(&model),
-            input: Some(input),
+            input: asked,
             gpu: self.gpu,
             precision: self.precision.into(),
             context: self.context.as_ref().map_or(0, |context| context.handle() as usize),
         };
         let request = EngineRequest {
-            input: Some(input),
+            // A plan that was built by hand says its own size.
+            input: (model.plan().is_none() || asked.is_fixed()).then(|| shapes.first()),
             max_batch: self.batch_size as usize,
             gpu: self.gpu,
             name: self.engine_id.clone(),
@@ -207,10 +228,18 @@ impl EngineSettings {
             passed_over = opened.passed_over;
             let device = opened.engine.info().kind.device().unwrap_or(Device::Cpu);
             let batch_size = request.batch_on(device);
-            Dispatcher::start(
-                opened.engine,
-                BatchSettings { batch_size, timeout: self.batched_push_timeout },
-            )
+            let settings = BatchSettings { batch_size, timeout: self.batched_push_timeout };
+            if shapes.sizes().len() == 1 {
+                return Dispatcher::start(opened.engine, settings);
+            }
+            let watch = ProgressSink::default();
+            let again = EngineRequest { max_batch: batch_size, watch, ..request.clone() }
+                .as_opened(opened.engine.info());
+            let reopen: Reopen = Box::new(move |size, watch| {
+                let request = EngineRequest { watch: watch.clone(), ..again.clone() }.at(size);
+                Ok(engine::open(&request)?.engine)
+            });
+            Dispatcher::start_shapes(opened.engine, shapes, reopen, settings)
         })
         .map_err(|error| gst::error_msg!(gst::LibraryError::Init, ("{error}")))?;
         let asked = BatchSettings {
@@ -257,21 +286,61 @@ impl OpenedEngine {
                 )
             );
         }
-        let message = gst::Structure::builder("vehiclecount-engine")
-            .field("engine", info.kind.name())
-            .field("version", &info.version)
-            .field("device", &info.device)
-            .field("model", &info.model)
-            .field("precision", &info.precision)
-            .field("precision-choice", info.choice.as_deref().unwrap_or_default())
-            .field("input-width", info.input.width as u32)
-            .field("input-height", info.input.height as u32)
-            .field("batch-size", settings.batch_size as u32)
-            .field("shared", self.shared)
-            .field("passed-over", passed.join("; "))
-            .build();
-        let _ = element.post_message(gst::message::Element::builder(message).src(element).build());
+        announce(element, info, settings, self.shared, &passed.join("; "));
     }
+}
+
+/// How long a streaming thread waits for an engine that is opened at a further input size, which
+/// takes a processor a fraction of this.
+const PATIENCE: Duration = Duration::from_millis(500);
+
+/// Opens the engine of `dispatcher` at the input size for pictures of `width` x `height`, for
+/// `element`, and says so on the bus. Where that takes longer than [`PATIENCE`], `done` is told of
+/// its end later, by another thread.
+pub fn open_shape(
+    element: &gst::Element,
+    dispatcher: &Arc<Dispatcher>,
+    (width, height): (usize, usize),
+    done: impl FnOnce(Result<(), gst::ErrorMessage>) + Send + 'static,
+) -> Result<Start<()>, gst::ErrorMessage> {
+    let (dispatcher, weak) = (dispatcher.clone(), element.downgrade());
+    let open = move |watch: &ProgressSink| {
+        let (instance, opened) = dispatcher.open(width, height, watch).map_err(|error| {
+            gst::error_msg!(
+                gst::LibraryError::Init,
+                ("the engine does not open at the input size for {width}x{height}: {error}")
+            )
+        })?;
+        if let Some(element) = weak.upgrade().filter(|_| opened) {
+            announce(&element, instance.info(), dispatcher.settings(), false, "");
+        }
+        Ok(())
+    };
+    progress::start(element, Some(PATIENCE), open, done)
+}
+
+/// Says on the bus which engine has opened, and at which input size.
+fn announce(
+    element: &gst::Element,
+    info: &EngineInfo,
+    settings: BatchSettings,
+    shared: bool,
+    passed_over: &str,
+) {
+    let message = gst::Structure::builder("vehiclecount-engine")
+        .field("engine", info.kind.name())
+        .field("version", &info.version)
+        .field("device", &info.device)
+        .field("model", &info.model)
+        .field("precision", &info.precision)
+        .field("precision-choice", info.choice.as_deref().unwrap_or_default())
+        .field("input-width", info.input.width as u32)
+        .field("input-height", info.input.height as u32)
+        .field("batch-size", settings.batch_size as u32)
+        .field("shared", shared)
+        .field("passed-over", passed_over)
+        .build();
+    let _ = element.post_message(gst::message::Element::builder(message).src(element).build());
 }
 
 /// Tells models apart: where an `.onnx` file was named, by that file.

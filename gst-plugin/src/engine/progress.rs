@@ -7,7 +7,7 @@
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::mpsc::{self, Sender};
+use std::sync::mpsc::{self, RecvTimeoutError, Sender};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -55,11 +55,12 @@ enum ThreadMessage<T> {
     Done(Result<T, gst::ErrorMessage>),
 }
 
-/// Runs `open` in a thread of its own, and waits for its end, or until it says that it takes long:
-/// then `done` is called with its end, in that thread, unless the [`PendingEngine`] was dropped
-/// before.
+/// Runs `open` in a thread of its own, and waits for its end, or until it says that it takes long,
+/// or takes longer than `patience`: then `done` is called with its end, in that thread, unless the
+/// [`PendingEngine`] was dropped before.
 pub fn start<T: Send + 'static>(
     element: &gst::Element,
+    patience: Option<Duration>,
     open: impl FnOnce(&ProgressSink) -> Result<T, gst::ErrorMessage> + Send + 'static,
     done: impl FnOnce(Result<T, gst::ErrorMessage>) + Send + 'static,
 ) -> Result<Start<T>, gst::ErrorMessage> {
@@ -80,6 +81,7 @@ pub fn start<T: Send + 'static>(
             kept: None,
         }),
     });
+    let watched = teller.clone();
     let work = move || {
         let watch = ProgressSink::new({
             let teller = teller.clone();
@@ -102,10 +104,19 @@ pub fn start<T: Send + 'static>(
     let thread =
         thread::Builder::new().name("vehicles-open".to_owned()).spawn(work).map_err(refused)?;
     let opening = PendingEngine { ended, thread: Some(thread) };
-    match news.recv() {
-        Ok(ThreadMessage::TakesLong) => Ok(Start::Later(opening)),
-        Ok(ThreadMessage::Done(result)) => result.map(Start::Opened),
-        Err(_) => {
+    let told = match patience {
+        None => news.recv().ok(),
+        Some(patience) => match news.recv_timeout(patience) {
+            Ok(told) => Some(told),
+            // Its end may have come at this moment.
+            Err(RecvTimeoutError::Timeout) if watched.let_go() => Some(ThreadMessage::TakesLong),
+            Err(_) => news.recv().ok(),
+        },
+    };
+    match told {
+        Some(ThreadMessage::TakesLong) => Ok(Start::Later(opening)),
+        Some(ThreadMessage::Done(result)) => result.map(Start::Opened),
+        None => {
             Err(gst::error_msg!(gst::LibraryError::Init, ("opening the engine ended in a panic")))
         }
     }
@@ -133,6 +144,16 @@ struct BuildState {
 }
 
 impl ProgressReporter {
+    /// Whoever waited waits no more: the end is told on the bus. `false` where that is so already,
+    /// or there is nothing more to wait for.
+    fn let_go(&self) -> bool {
+        let waited = self.takes_long.lock().take().is_some();
+        if waited {
+            self.post(gst::ProgressType::Start, "opening the engine");
+        }
+        waited
+    }
+
     /// Whether the opening is to go on.
     fn tell(&self, progress: Progress<'_>) -> bool {
         let long =

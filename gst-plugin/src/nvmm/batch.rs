@@ -2,9 +2,11 @@
 //! counted is attached.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 use std::time::SystemTime;
 
 use vehiclecount_core::account::{Departure, Finding, FrameTime, GridPlacement, Measurement};
+use vehiclecount_core::batch::Dispatcher;
 use vehiclecount_core::report::unix_nanoseconds;
 
 use super::settings::Settings;
@@ -169,6 +171,19 @@ impl State {
             Ok(Order { frame, departure, finding })
         });
         orders.collect()
+    }
+
+    /// Width and height of pictures of `buffer` for which the engine must be opened at another
+    /// input size, and what opens it.
+    pub fn unopened(
+        &mut self,
+        buffer: &gst::BufferRef,
+    ) -> Result<Option<(Arc<Dispatcher>, (usize, usize))>, Fatal> {
+        let Some(work) = &mut self.work else { return Ok(None) };
+        // Whether it is a batch at all shows first.
+        Batch::of(self.api, buffer)?;
+        let size = work.unopened(&Surfaces::of(buffer, self.api.version)?)?;
+        Ok(size.map(|size| (work.dispatcher().clone(), size)))
     }
 
     /// Hands the pictures of the frames that are due to the engine. `with_map`: their density maps

@@ -24,7 +24,7 @@ use crate::counting::CountingSettings;
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
 use crate::deepstream::tensor::TensorReader;
-use crate::engine::{OpenedEngine, PendingEngine, Start};
+use crate::engine::{OpenedEngine, PendingEngine, Start, open_shape};
 use crate::time::{self, ArrivalClock, duration_of};
 
 /// The log category of the element.
@@ -121,6 +121,7 @@ impl VehicleCounterNvmm {
         if settings.source == DensitySource::Engine && !self.results.wait_for_engine() {
             return Err(Fatal::Flushing);
         }
+        self.open_shapes(buffer)?;
         // The engine's opening is no part of what every batch takes.
         let clock = time::clock_of(self.obj().upcast_ref());
         let came = clock.time();
@@ -228,10 +229,63 @@ impl VehicleCounterNvmm {
         }
     }
 
+    /// Opens the engine at the input sizes for the pictures of `buffer`, where it is not open at
+    /// them. The batch waits for that.
+    fn open_shapes(&self, buffer: &gst::Buffer) -> Result<(), Fatal> {
+        loop {
+            let unopened = match lock(&self.state).as_mut() {
+                Some(state) => state.unopened(buffer)?,
+                None => None,
+            };
+            let Some((dispatcher, size)) = unopened else { return Ok(()) };
+            self.results.set_opening(true);
+            let element = self.obj().downgrade();
+            let done = move |opened| {
+                if let Some(element) = element.upgrade() {
+                    element.imp().shape_opened(size, opened);
+                }
+            };
+            let element = self.obj();
+            let before = match open_shape(element.upcast_ref(), &dispatcher, size, done) {
+                Ok(Start::Later(opening)) => lock(&self.opening).replace(opening),
+                Ok(Start::Opened(())) => {
+                    self.shape_opened(size, Ok(()));
+                    None
+                }
+                Err(error) => {
+                    self.shape_opened(size, Err(error));
+                    None
+                }
+            };
+            // Its thread has ended.
+            drop(before);
+            if !self.results.wait_for_engine() {
+                return Err(Fatal::Flushing);
+            }
+        }
+    }
+
+    /// The engine is open at the input size for pictures of `size`, or does not open there.
+    fn shape_opened(&self, size: (usize, usize), opened: Result<(), gst::ErrorMessage>) {
+        if let Err(error) = opened {
+            if let Some(work) = lock(&self.state).as_mut().and_then(|state| state.work.as_mut()) {
+                work.refuse(size);
+            }
+            gst::element_imp_warning!(
+                self,
+                gst::LibraryError::Init,
+                ("{error}; such pictures go into another input size, with borders")
+            );
+        }
+        self.results.set_opening(false);
+    }
+
     fn statistics(&self) -> gst::Structure {
         let state = lock(&self.state);
+        let work = state.as_ref().and_then(|state| state.work.as_ref());
         let sources = state.iter().flat_map(|state| &state.sources).map(|(&id, source)| {
             let figures = &source.account.statistics;
+            let input = work.and_then(|work| work.input_of(id)).map(|size| size.to_string());
             gst::Structure::builder("camera")
                 .field("camera", source.camera())
                 .field("source-id", id)
@@ -240,6 +294,7 @@ impl VehicleCounterNvmm {
                 .field("stale", figures.stale)
                 .field("failed", figures.failed)
                 .field("unattached", source.unattached)
+                .field_if_some("input-size", input)
                 .build()
         });
         gst::Structure::builder("vehiclecount-statistics")

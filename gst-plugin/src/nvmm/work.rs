@@ -1,17 +1,18 @@
 //! Counting with an engine of ours: pictures go in, densities come back, in the time of one batch.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fmt::Display;
 use std::sync::Arc;
 use std::time::Duration;
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 use vehiclecount_core::account::GridPlacement;
-use vehiclecount_core::batch::{Outcome, Seat};
+use vehiclecount_core::batch::{Dispatcher, Instance, Outcome, Seat};
 use vehiclecount_core::engine::{EngineInfo, Input, Output};
-use vehiclecount_core::preprocess::{Placement, Preprocessor};
+use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor};
 
 use super::source::{Notices, Source};
+use crate::deepstream::DeepStreamError;
 use crate::deepstream::convert::Converter;
 use crate::deepstream::picture::PictureError;
 use crate::deepstream::surface::Surfaces;
@@ -87,6 +88,9 @@ impl Results {
     }
 }
 
+/// Sizes of pictures that are remembered at most; beyond, they are looked up again.
+const MAX_SIZES: usize = 256;
+
 /// One source's seat at the engine.
 struct SourceSeat {
     seat: Seat,
@@ -110,6 +114,8 @@ pub struct Work {
     opened: OpenedEngine,
     results: Arc<Results>,
     seats: BTreeMap<u32, SourceSeat>,
+    /// The engine at the input size for pictures of a width and height.
+    instances: HashMap<(usize, usize), Arc<Instance>>,
     next_ticket: u64,
     converter: Option<Converter>,
 }
@@ -139,7 +145,53 @@ fn setup(error: impl Display) -> WorkError {
 impl Work {
     /// No source has a seat yet.
     pub fn new(opened: OpenedEngine, results: Arc<Results>) -> Self {
-        Self { opened, results, seats: BTreeMap::new(), next_ticket: 0, converter: None }
+        let (seats, instances) = (BTreeMap::new(), HashMap::new());
+        Self { opened, results, seats, instances, next_ticket: 0, converter: None }
+    }
+
+    /// What the engine is opened with at further input sizes.
+    pub fn dispatcher(&self) -> &Arc<Dispatcher> {
+        &self.opened.dispatcher
+    }
+
+    /// Width and height of the first pictures for which the engine must be opened at another input
+    /// size.
+    pub fn unopened(
+        &mut self,
+        surfaces: &Surfaces<'_>,
+    ) -> Result<Option<(usize, usize)>, DeepStreamError> {
+        for index in 0..surfaces.filled() {
+            let (width, height) = surfaces.size(index)?;
+            let size = (width as usize, height as usize);
+            if self.instances.contains_key(&size) {
+                continue;
+            }
+            match self.opened.dispatcher.instance(size.0, size.1) {
+                Some(instance) => self.note(size, instance),
+                None => return Ok(Some(size)),
+            }
+        }
+        Ok(None)
+    }
+
+    /// The input size for the pictures of a source, where it has a seat.
+    pub fn input_of(&self, source: u32) -> Option<InputSize> {
+        self.seats.get(&source).map(|held| held.seat.instance().info().input)
+    }
+
+    fn note(&mut self, size: (usize, usize), instance: Arc<Instance>) {
+        if self.instances.len() >= MAX_SIZES {
+            self.instances.clear();
+        }
+        self.instances.insert(size, instance);
+    }
+
+    /// The engine cannot be opened at the input size for these pictures: they go into another one.
+    pub fn refuse(&mut self, size: (usize, usize)) {
+        let dispatcher = &self.opened.dispatcher;
+        let instance = dispatcher.instance(size.0, size.1);
+        let instance = instance.unwrap_or_else(|| dispatcher.first().clone());
+        self.note(size, instance);
     }
 
     /// What the engine says of itself.
@@ -157,8 +209,6 @@ impl Work {
         with_map: bool,
         notices: &mut Notices,
     ) -> Result<(u64, GridPlacement), WorkError> {
-        let info = self.opened.dispatcher.info();
-        let (input, columns, rows, kind) = (info.input, info.columns, info.rows, info.kind);
         let (dispatcher, results, resize) =
             (&self.opened.dispatcher, &self.results, self.opened.resize);
         let held = self.seats.entry(id).or_insert_with(|| {
@@ -166,13 +216,18 @@ impl Work {
             let seat = dispatcher.join(move |ticket, outcome| results.put(ticket, &outcome));
             SourceSeat { seat, preprocessor: None }
         });
-        let mut slot = held.seat.slot();
-        let context = match &slot.input {
-            Input::Picture(room) => Some(room.context().clone()),
-            Input::Values(_) => None,
-        };
-        let converter = self.converter.get_or_insert_with(|| Converter::new(context));
+        let converter = self.converter.get_or_insert_with(|| {
+            let room = dispatcher.engine().picture();
+            Converter::new(room.map(|room| room.context().clone()))
+        });
         let picture = surfaces.picture(batch_id, converter)?;
+        let size = (picture.format.width, picture.format.height);
+        if let Some(instance) = self.instances.get(&size) {
+            held.seat.move_to(instance);
+        }
+        let instance = held.seat.instance();
+        let &EngineInfo { input, columns, rows, kind, .. } = instance.info();
+        let mut slot = held.seat.slot();
         let placement = Placement::new(resize, picture.format.width, picture.format.height, input);
         let read = match &mut slot.input {
             // An engine on a GPU preprocesses by itself, and reads the picture where it lies, or a
@@ -204,7 +259,7 @@ impl Work {
         if !with_map && matches!(slot.input, Input::Picture(_)) {
             let Source { account, device_regions, .. } = source;
             let coverage = || (generation, account.coverage(&grid).to_vec());
-            match device_regions.of(dispatcher.engine(), &grid, generation, coverage) {
+            match device_regions.of(instance.engine(), &grid, generation, coverage) {
                 Ok((weights, generation)) => {
                     slot.weights = weights;
                     asked.generation = generation;

@@ -363,7 +363,8 @@ typedef struct {
   const char *layer;  /* name of the density, NULL: "density" */
   const void *values; /* copied */
   guint64 bytes;
-  guint64 address; /* of the picture, and of the tensor, on a GPU; 0: none */
+  guint64 address;       /* of the picture, and of the tensor, on a GPU; 0: none */
+  guint32 width, height; /* of the picture; 0: the batch's */
 } StandinFrame;
 
 typedef struct {

@@ -9,7 +9,8 @@ const FRAME: &str =
 /// A stage with the scripted engine called `name`, which counts 32 vehicles in a picture of full
 /// red.
 pub(super) fn engine_stage(name: &str) -> Stage {
-    let stage = Stage::unstarted(&format!("source=engine engine=scripted engine-id={name}"));
+    let properties = format!("source=engine engine=scripted engine-id={name} input-size=64x64");
+    let stage = Stage::unstarted(&properties);
     stage.element.set_property("regions", FRAME);
     stage.pipeline.set_state(gst::State::Playing).unwrap();
     stage

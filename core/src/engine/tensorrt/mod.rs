@@ -173,7 +173,8 @@ impl TensorRtOpener<'_> {
         Ok((engine, origin))
     }
 
-    /// The engine of a plan that the user built by hand.
+    /// The engine of a plan that the user built by hand, at its own input size unless another one
+    /// is asked for.
     fn engine_of_plan(&self, path: &Path) -> Result<GpuEngine, EngineError> {
         if self.request.precision != Precision::Auto {
             let plan = path.display().to_string();
@@ -187,7 +188,14 @@ impl TensorRtOpener<'_> {
             self.library.load_plugins();
             self.library.load(&bytes).map_err(EngineError::from)?
         };
-        Ok(self.run(plan, path, "plan", None)?.of_plan(digest::sha256(&bytes)))
+        let input = match (self.request.input, plan.input_shape()) {
+            (Some(asked), _) => asked,
+            (None, [_, height, width]) => InputSize { width, height },
+        };
+        let Self { request, context, library, .. } = self;
+        let (context, library) = (context.clone(), library.clone());
+        let own = TensorRtOpener { request, context, library, input };
+        Ok(own.run(plan, path, "plan", None)?.of_plan(digest::sha256(&bytes)))
     }
 
     /// The engine of a plan that was made from `path`.
