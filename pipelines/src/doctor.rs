@@ -9,6 +9,7 @@ use gstvehiclecount::deepstream::doctor::{self, State};
 use vehiclecount_core::cuda::{CudaError, DeviceInfo, Driver};
 use vehiclecount_core::engine::{self, EngineKind, EngineRequest, ProgressSink};
 use vehiclecount_core::model::{self, Model};
+use vehiclecount_core::preprocess::{InputChoice, InputShapes};
 use vehiclecount_core::tensorrt::{Flavour, Library, PrecisionTrials, cache};
 
 use crate::engine::BuildProgress;
@@ -366,6 +367,7 @@ fn engines(findings: &mut Findings, name: &str) {
             Err(error) => findings.say(State::Bad, "file", &error.to_string()),
         }
     }
+    let shapes = model.input_shapes(InputChoice::default());
     println!("engines");
     let mut opened = Vec::new();
     let shown = Arc::new(BuildProgress::default());
@@ -374,8 +376,10 @@ fn engines(findings: &mut Findings, name: &str) {
             let shown = shown.clone();
             move |progress| shown.announce(progress)
         });
-        // On a GPU, the plan that the counter runs: where it is built now, the counter finds it.
+        // On a GPU, the plan that the counter opens first: where it is built now, the counter finds
+        // it.
         let request = EngineRequest {
+            input: shapes.as_ref().ok().map(InputShapes::first),
             name: "doctor".to_owned(),
             max_batch: 0,
             watch,
@@ -390,10 +394,11 @@ fn engines(findings: &mut Findings, name: &str) {
                     State::Good,
                     kind.name(),
                     &format!(
-                        "{} on {}, {}, {} lane(s)",
+                        "{} on {}, {}, {}, {} lane(s)",
                         info.version,
                         info.device,
                         info.choice.as_ref().unwrap_or(&info.precision),
+                        info.input,
                         info.lanes
                     ),
                 );

@@ -30,6 +30,7 @@ fn counter(options: &Options) -> Result<gst::Element> {
     gst::ElementFactory::make("vehiclecounter")
         .property("model", &options.model)
         .property_from_str("engine", &options.engine)
+        .property("input-size", options.input_size.first().copied().unwrap_or_default().to_string())
         .property("batch-size", options.batch_size)
         .build()
         .context("the plugin is not loaded")

@@ -17,6 +17,7 @@ use gst::prelude::*;
 use rate::{Rate, median};
 use vehiclecount_core::engine::{self, Device, EngineKind, EngineRequest};
 use vehiclecount_core::model::{self, Model};
+use vehiclecount_core::preprocess::InputChoice;
 
 /// Options of `vehicle-count bench`.
 #[derive(clap::Args)]
@@ -43,6 +44,10 @@ pub struct Options {
     /// Height of the frames in pixels
     #[arg(long, default_value_t = 720, value_parser = clap::value_parser!(u32).range(16..=8192))]
     height: u32,
+    /// Sizes of the model's input, separated by commas: auto, auto:SIDE or WxH. Through the element
+    /// goes the first; the bare engine is compared at all of them
+    #[arg(long, value_name = "SIZE", value_delimiter = ',', default_value = "auto")]
+    input_size: Vec<InputChoice>,
     /// Seconds of a measurement
     #[arg(long, default_value_t = 2.0)]
     seconds: f64,
@@ -74,7 +79,20 @@ pub fn run(options: &Options) -> Result<()> {
         name: "bench".to_owned(),
         ..EngineRequest::new(kind, model.clone())
     };
-    let engine = engine::open(&request)?.engine;
+    // At the size that the element takes for such frames.
+    let size = |choice: InputChoice| {
+        let shapes = model.input_shapes(choice)?;
+        anyhow::Ok(shapes.fit(options.width as usize, options.height as usize))
+    };
+    let (first, others) = options.input_size.split_first().context("--input-size names none")?;
+    let engine = engine::open(&request.clone().at(size(*first)?))?.engine;
+    let others: Vec<_> = others
+        .iter()
+        .map(|&choice| {
+            let request = request.clone().at(size(choice)?).as_opened(engine.info());
+            anyhow::Ok((choice, engine::open(&request)?.engine))
+        })
+        .collect::<Result<_>>()?;
     let info = engine.info().clone();
     // What the element takes, too.
     let batch = request.batch_on(info.kind.device().unwrap_or(Device::Cpu));
@@ -104,6 +122,7 @@ pub fn run(options: &Options) -> Result<()> {
     // Bare before and after each element, so that a machine that grows slower or faster does not
     // favour one of them.
     let mut bare = vec![bare::bare(&engine, &batches, window)?];
+    let mut sizes: Vec<(Vec<Rate>, Vec<f64>)> = vec![Default::default(); others.len()];
     let mut through: Vec<Vec<Rate>> = vec![Vec::new(); runs.len()];
     let mut ratios: Vec<Vec<f64>> = vec![Vec::new(); runs.len()];
     for _ in 0..options.rounds {
@@ -114,6 +133,14 @@ pub fn run(options: &Options) -> Result<()> {
             bare.push(after);
             through[index].push(rate);
             ratios[index].push(rate.frames / ((before.frames + after.frames) / 2.0));
+        }
+        for ((_, other), (rates, ratios)) in others.iter().zip(&mut sizes) {
+            let rate = bare::bare(other, &batches, window)?;
+            let after = bare::bare(&engine, &batches, window)?;
+            let before = *bare.last().context("it was measured before")?;
+            bare.push(after);
+            rates.push(rate);
+            ratios.push(rate.frames / ((before.frames + after.frames) / 2.0));
         }
     }
     let frames =
@@ -134,18 +161,29 @@ pub fn run(options: &Options) -> Result<()> {
         own * 1e3,
         1
     );
-    for ((cameras, through), ratios) in options.cameras.iter().zip(&through).zip(&mut ratios) {
+    let row = |name: &str, rates: &[Rate], ratios: &mut [f64]| {
         let ratio = median(ratios);
-        let name =
-            format!("vehiclecounter, {cameras} camera{}", if *cameras == 1 { "" } else { "s" });
         let range = format!("{:.3}, {:.3}", ratios[0], ratios[ratios.len() - 1]);
-        let busy = processor(through);
+        let busy = processor(rates);
         println!(
             "  {name:<26}  {:>8.1}  {ratio:>6.3}  {range:>15}  {:>12.2}  {:>6.3}",
-            frames(through),
+            frames(rates),
             busy * 1e3,
             own / busy.max(1e-9)
         );
+    };
+    for ((choice, other), (rates, ratios)) in others.iter().zip(&mut sizes) {
+        let input = other.info().input;
+        let name = match choice {
+            InputChoice::Fixed(_) => format!("bare engine, {input}"),
+            InputChoice::Auto(_) => format!("bare engine, {choice}: {input}"),
+        };
+        row(&name, rates, ratios);
+    }
+    for ((cameras, through), ratios) in options.cameras.iter().zip(&through).zip(&mut ratios) {
+        let name =
+            format!("vehiclecounter, {cameras} camera{}", if *cameras == 1 { "" } else { "s" });
+        row(&name, through, ratios);
     }
     let (total, own) = added;
     println!(

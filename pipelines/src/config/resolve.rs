@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Deserialize;
 use serde::de::IntoDeserializer;
 use serde::de::value::{Error, StrDeserializer};
+use vehiclecount_core::preprocess::InputChoice;
 use vehiclecount_core::region::{Levels, Regions, RegionsFile};
 
 use super::secret::Secret;
@@ -88,6 +89,10 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
     });
     if file.defaults.url.is_some() {
         wrong.push((path(&["defaults", "url"]), "every camera has a url of its own".to_owned()));
+    }
+    let input_size = &file.counter.input_size;
+    if let Err(error) = input_size.parse::<InputChoice>() {
+        wrong.push((path(&["counter", "input-size"]), error.to_string()));
     }
     if file.cameras.is_empty() {
         let what = "there is no camera; the least is [cameras.NAME] and url = \"rtsp://...\"";

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
+use vehiclecount_core::preprocess::InputChoice;
 use vehiclecount_core::region::{Levels, Point, Region};
 
 use super::secret::Secret;
@@ -63,7 +64,7 @@ impl Default for HistoryTable {
 }
 
 /// How vehicles are counted. The keys are properties of the element `vehiclecounter`.
-#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct CounterTable {
     /// Name of an installed model, or the path of a manifest (.json) or of an .onnx file; empty:
@@ -73,10 +74,24 @@ pub struct CounterTable {
     pub engine: Engine,
     /// In what precision it runs.
     pub precision: Precision,
-    /// Size of the model's input in pixels, as WIDTHxHEIGHT; empty: the manifest's.
+    /// Size of the model's input in pixels: `auto`, the size that fits each camera's aspect ratio,
+    /// of about the area of the manifest's; `auto:SIDE`, of the area of another square; or
+    /// WIDTHxHEIGHT, for every camera.
     pub input_size: String,
     /// Index of the GPU, for engines that run on one.
     pub gpu_id: u32,
+}
+
+impl Default for CounterTable {
+    fn default() -> Self {
+        Self {
+            model: String::new(),
+            engine: Engine::default(),
+            precision: Precision::default(),
+            input_size: InputChoice::default().to_string(),
+            gpu_id: 0,
+        }
+    }
 }
 
 /// Makes [`Engine`] of the table of engines.

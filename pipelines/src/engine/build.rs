@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use anyhow::{Context, Result, bail};
 use vehiclecount_core::cuda::Driver;
 use vehiclecount_core::model::{self, File, Model};
-use vehiclecount_core::preprocess::InputSize;
+use vehiclecount_core::preprocess::{InputChoice, InputSize};
 use vehiclecount_core::tensorrt::cache::{self, Label, Origin, PlanRequest};
 use vehiclecount_core::tensorrt::{Flavour, Library, Precision};
 
@@ -26,9 +26,11 @@ pub struct Options {
     /// Batches from 1 to this many pictures
     #[arg(long, default_value_t = 16, value_parser = clap::value_parser!(u32).range(1..=1024))]
     batch: u32,
-    /// Size of the network's input in pixels; by default the manifest's
-    #[arg(long, value_name = "WIDTHxHEIGHT")]
-    input_size: Option<InputSize>,
+    /// Sizes of the network's input in pixels, separated by commas: WIDTHxHEIGHT, or auto for each
+    /// that input-size=auto uses, or auto:SIDE. By default that for 16:9 cameras, which elements
+    /// open first
+    #[arg(long, value_name = "SIZE", value_delimiter = ',')]
+    input_size: Vec<InputChoice>,
     /// Compute capability of the GPUs to build for, such as 8.9; TensorRT-RTX alone, which needs no
     /// GPU for it. By default the GPU at hand
     #[arg(long, value_name = "X.Y", value_parser = capability)]
@@ -58,7 +60,10 @@ fn capability(text: &str) -> Result<u32, String> {
 /// Builds, shows progress, and says where the plan is.
 pub fn run(options: &Options) -> Result<()> {
     let model = Model::open(&options.model, &model::folders())?;
-    let input = model.input_size(options.input_size)?;
+    let inputs = inputs(&model, &options.input_size)?;
+    if inputs.len() > 1 && options.out.is_some() {
+        bail!("--out names one plan: give one --input-size WIDTHxHEIGHT with it");
+    }
     let library = Library::open_to_build(options.runtime)?;
     println!("{library}, headers {}", vehiclecount_core::tensorrt::headers());
     if let Some(table) = &options.calibration {
@@ -117,7 +122,9 @@ pub fn run(options: &Options) -> Result<()> {
         _ => Some(Driver::open().and_then(|driver| driver.context(options.gpu))?),
     };
     let _entered = context.as_ref().map(|context| context.enter()).transpose()?;
-    for &(precision, file) in wanted {
+    for (&(precision, file), &input) in
+        inputs.iter().flat_map(|input| wanted.iter().map(move |wanted| (wanted, input)))
+    {
         model.verify_once(file)?;
         let path = model.path(file);
         let request = PlanRequest {
@@ -139,6 +146,22 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// The input sizes to build for, each once.
+fn inputs(model: &Model, choices: &[InputChoice]) -> Result<Vec<InputSize>> {
+    let mut sizes = Vec::new();
+    for &choice in choices {
+        for &size in model.input_shapes(choice)?.sizes() {
+            if !sizes.contains(&size) {
+                sizes.push(size);
+            }
+        }
+    }
+    if sizes.is_empty() {
+        sizes.push(model.input_shapes(InputChoice::default())?.first());
+    }
+    Ok(sizes)
 }
 
 fn listed(model: &Model) -> String {
@@ -182,17 +205,17 @@ fn to_cache(request: &PlanRequest<'_>, capabilities: &[u32]) -> Result<()> {
 fn for_what(request: &PlanRequest<'_>, capabilities: &[u32]) -> String {
     let capabilities: Vec<_> =
         capabilities.iter().map(|value| format!("{}.{}", value / 10, value % 10)).collect();
-    let InputSize { width, height } = request.input;
     format!(
-        "{}, {width}x{height}, batches 1 to {}, compute capability {}",
+        "{}, {}, batches 1 to {}, compute capability {}",
         request.precision,
+        request.input,
         request.max_batch,
         capabilities.join(", ")
     )
 }
 
 fn begin(request: &PlanRequest<'_>) -> BuildProgress {
-    println!("building {} in {}", request.onnx.display(), request.precision);
+    println!("building {} in {} at {}", request.onnx.display(), request.precision, request.input);
     BuildProgress::default()
 }
 
@@ -211,5 +234,19 @@ mod tests {
         assert!(["89", "8.", "8.10", "x.1"].iter().all(|text| capability(text).is_err()));
         assert_eq!("640x384".parse(), Ok(InputSize { width: 640, height: 384 }));
         assert!("640".parse::<InputSize>().is_err());
+    }
+
+    #[test]
+    fn each_size_is_built_once_and_by_default_the_commonest() {
+        let model = Model::scripted();
+        let sizes = |choices: &[&str]| {
+            let choices = choices.iter().map(|text| text.parse().expect("a choice"));
+            let sizes = inputs(&model, &choices.collect::<Vec<_>>()).expect("sizes");
+            sizes.iter().map(InputSize::to_string).collect::<Vec<_>>()
+        };
+        assert_eq!(sizes(&[]), ["88x48"]);
+        assert_eq!(sizes(&["64x64", "128x64", "64x64"]), ["64x64", "128x64"]);
+        let all = sizes(&["auto", "64x64"]);
+        assert_eq!((all.len(), all.first().map(String::as_str)), (6, Some("88x48")));
     }
 }

@@ -7,6 +7,8 @@ mod picture;
 mod plot;
 mod summary;
 
+use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::fs::{self, File};
 use std::io::{BufWriter, IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -18,10 +20,10 @@ use anyhow::{Context, Result, bail, ensure};
 use image::RgbImage;
 use serde::Serialize;
 use vehiclecount_core::density::DensityMap;
-use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::engine::{self, Engine, EngineInfo, EngineKind, EngineRequest, Slot};
 use vehiclecount_core::frame::{FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::model::{self, Model};
-use vehiclecount_core::preprocess::{InputSize, Preprocessor, Resize};
+use vehiclecount_core::preprocess::{InputChoice, InputShapes, InputSize, Preprocessor, Resize};
 
 use annotations::Sample;
 use metrics::LEVELS;
@@ -44,9 +46,9 @@ pub struct Options {
     /// Engine
     #[arg(long, default_value = "auto", help = crate::engine::help())]
     engine: EngineKind,
-    /// Size of the model's input in pixels, such as 512x512; by default the manifest's
-    #[arg(long, value_name = "WxH")]
-    input_size: Option<InputSize>,
+    /// Size of the model's input in pixels: auto, auto:SIDE or WxH, as the elements take it
+    #[arg(long, value_name = "SIZE", default_value_t)]
+    input_size: InputChoice,
     /// Index of the GPU, for engines that run on one
     #[arg(long, default_value_t = 0)]
     gpu: u32,
@@ -98,30 +100,23 @@ pub fn run(options: &Options) -> Result<()> {
         _ => Model::open(&options.model, &model::folders())?,
     };
     let resize = model.manifest.input.resize;
+    let shapes = model.input_shapes(options.input_size)?;
     let request = EngineRequest {
-        input: Some(model.input_size(options.input_size)?),
         gpu: options.gpu,
         name: "eval".to_owned(),
         ..EngineRequest::new(options.engine, Arc::new(model))
     };
-    let opened = engine::open(&request)?;
-    for (kind, reason) in &opened.passed_over {
-        eprintln!("passed over {kind}: {reason}");
-    }
-    let info = opened.engine.info().clone();
-    let counted = count(&samples, &opened.engine, resize, options.plot.is_some())?;
+    let (info, engines) = open(&request, &samples, &shapes)?;
+    let counted = count(&samples, &engines, &shapes, resize, options.plot.is_some())?;
+    let input = match options.input_size {
+        InputChoice::Fixed(size) => size.to_string(),
+        choice => format!("{choice} ({})", sizes(&samples, &shapes)),
+    };
 
     let manifest = &request.model.manifest;
     println!(
-        "{} {} ({}) on {} {}, {}, input {}x{}",
-        manifest.name,
-        manifest.version,
-        info.precision,
-        info.kind,
-        info.version,
-        info.device,
-        info.input.width,
-        info.input.height
+        "{} {} ({}) on {} {}, {}, input {input}",
+        manifest.name, manifest.version, info.precision, info.kind, info.version, info.device
     );
     let rows = summary::summarise(&samples, &counted, options.per_scene);
     let folders: Vec<_> = options.data.iter().map(|folder| folder.display().to_string()).collect();
@@ -134,10 +129,8 @@ pub fn run(options: &Options) -> Result<()> {
     if let Some(folder) = &options.plot {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         println!("\npictures in {}:", folder.display());
-        let titled = format!(
-            "{} {}, {}, {}x{}",
-            manifest.name, info.precision, info.kind, info.input.width, info.input.height
-        );
+        let titled =
+            format!("{} {}, {}, {}", manifest.name, info.precision, info.kind, options.input_size);
         plot::scatter(&folder.join("scatter.png"), &titled, &samples, &counted)?;
         println!("  scatter.png  count against truth");
         plot::errors(&folder.join("errors.png"), &titled, &samples, &counted)?;
@@ -152,6 +145,51 @@ pub fn run(options: &Options) -> Result<()> {
         println!("  worst.png    the {number} pictures of the largest error, density over them");
     }
     Ok(())
+}
+
+/// The engine at each input size that a picture needs.
+type Engines = BTreeMap<(usize, usize), Arc<dyn Engine>>;
+
+/// The input size for the picture of `sample`.
+fn size_for(sample: &Sample, shapes: &InputShapes) -> InputSize {
+    shapes.fit(sample.width, sample.height)
+}
+
+/// Opens the engine at each input size that `samples` need; all of one kind and precision.
+fn open(
+    request: &EngineRequest,
+    samples: &[Sample],
+    shapes: &InputShapes,
+) -> Result<(EngineInfo, Engines)> {
+    let mut engines = Engines::new();
+    let mut info: Option<EngineInfo> = None;
+    for size in samples.iter().map(|sample| size_for(sample, shapes)) {
+        if engines.contains_key(&(size.width, size.height)) {
+            continue;
+        }
+        let request = request.clone().at(size);
+        let request = match &info {
+            Some(info) => request.as_opened(info),
+            None => request,
+        };
+        let opened = engine::open(&request)?;
+        for (kind, reason) in &opened.passed_over {
+            eprintln!("passed over {kind}: {reason}");
+        }
+        info.get_or_insert_with(|| opened.engine.info().clone());
+        engines.insert((size.width, size.height), opened.engine);
+    }
+    Ok((info.context("there are no pictures")?, engines))
+}
+
+/// The input sizes, and how many pictures go into each.
+fn sizes(samples: &[Sample], shapes: &InputShapes) -> String {
+    let mut counts = BTreeMap::<(usize, usize), usize>::new();
+    for InputSize { width, height } in samples.iter().map(|sample| size_for(sample, shapes)) {
+        *counts.entry((width, height)).or_default() += 1;
+    }
+    let told = counts.iter().map(|((width, height), count)| format!("{width}x{height}: {count}"));
+    told.collect::<Vec<_>>().join(", ")
 }
 
 fn write_lines(path: &Path, counted: &[SampleCount]) -> Result<()> {
@@ -182,21 +220,19 @@ fn read(sample: &Sample) -> Result<RgbImage> {
     Ok(picture)
 }
 
-/// Counts on every lane of the engine at the same time; each takes the next picture. The result is
-/// in the samples' order.
+/// Counts on every lane of the engine at the same time; each takes the next picture, to the engine
+/// at its input size. The result is in the samples' order.
 fn count(
     samples: &[Sample],
-    engine: &Arc<dyn Engine>,
+    engines: &Engines,
+    shapes: &InputShapes,
     resize: Resize,
     keep: bool,
 ) -> Result<Vec<SampleCount>> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
     let progress = std::io::stderr().is_terminal();
     let work = || -> Result<Vec<(usize, Result<SampleCount>)>> {
-        let mut lane = engine.lane()?;
-        let info = engine.info();
-        let mut slot = Slot::new(info);
-        let mut held = None;
+        let mut lanes = BTreeMap::new();
         let mut done = Vec::new();
         loop {
             let index = next.fetch_add(1, Ordering::Relaxed);
@@ -207,11 +243,20 @@ fn count(
             let mut one = || -> Result<SampleCount> {
                 let rgb = read(sample)?;
                 let format = FrameFormat::new(PixelFormat::Rgb, sample.width, sample.height);
-                let preprocessor = Preprocessor::held(&mut held, format, resize, info.input);
+                let InputSize { width, height } = size_for(sample, shapes);
+                let engine = engines.get(&(width, height)).context("each size was opened")?;
+                let info = engine.info();
+                let (lane, slot, held) = match lanes.entry((width, height)) {
+                    Entry::Occupied(entry) => entry.into_mut(),
+                    Entry::Vacant(place) => {
+                        place.insert((engine.lane()?, Slot::new(info), None::<Preprocessor>))
+                    }
+                };
+                let preprocessor = Preprocessor::held(held, format, resize, info.input);
                 let planes = [Plane { data: &rgb, stride: sample.width * 3 }];
                 let values = slot.input.values_mut().context("the slot takes values")?;
                 preprocessor.run(&FrameView::new(format, &planes)?, values);
-                lane.infer(std::slice::from_mut(&mut slot))
+                lane.infer(std::slice::from_mut(slot))
                     .with_context(|| sample.path.display().to_string())?;
                 let placement = preprocessor.placement();
                 let (columns, rows) = (info.columns, info.rows);
@@ -245,8 +290,9 @@ fn count(
             }
         }
     };
+    let threads = engines.values().map(|engine| engine.info().lanes).max().unwrap_or(1).max(1);
     let results = thread::scope(|scope| {
-        let lanes: Vec<_> = (0..engine.info().lanes.max(1)).map(|_| scope.spawn(work)).collect();
+        let lanes: Vec<_> = (0..threads).map(|_| scope.spawn(work)).collect();
         let joined = lanes.into_iter().map(|lane| match lane.join() {
             Ok(done) => done,
             Err(_) => bail!("a lane panicked"),
