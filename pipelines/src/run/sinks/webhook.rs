@@ -116,6 +116,9 @@ fn signature(secret: &str, id: &str, time: &str, body: &str) -> String {
 fn words(error: &ureq::Error) -> SinkError {
     use ureq::Error;
     SinkError::temporary(match error {
+        Error::Io(error) if error.to_string().contains("peer certificate") => {
+            tls::words(&error.to_string())
+        }
         Error::Io(error) => error.to_string(),
         Error::Timeout(_) => format!("it does not answer within {} s", TIMEOUT.as_secs()),
         Error::HostNotFound => "its name leads to no address".to_owned(),
