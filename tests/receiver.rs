@@ -1,7 +1,7 @@
 //! An HTTP server that takes the records of a webhook.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
