@@ -54,7 +54,23 @@ struct State {
     room: WaitingRoom<WaitingFrame>,
     batches: u64,
     frames: u64,
+    busy: Duration,
     stopping: bool,
+}
+
+/// What an engine has done since it was opened, and what it has before it.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Totals {
+    /// Batches that were counted.
+    pub batches: u64,
+    /// Frames in them.
+    pub frames: u64,
+    /// How long the lanes worked on them, all lanes together.
+    pub busy: Duration,
+    /// Lanes, which work side by side.
+    pub lanes: usize,
+    /// Frames that wait for a lane at the moment.
+    pub waiting: usize,
 }
 
 struct Shared {
@@ -108,6 +124,7 @@ impl Dispatcher {
             room: WaitingRoom::new(settings.batch_size, settings.timeout),
             batches: 0,
             frames: 0,
+            busy: Duration::ZERO,
             stopping: false,
         };
         let shared = Arc::new(Shared {
@@ -170,10 +187,11 @@ impl Dispatcher {
         self.settings
     }
 
-    /// Batches and frames that the engine has counted so far.
-    pub fn totals(&self) -> (u64, u64) {
+    /// What the engine has done so far.
+    pub fn totals(&self) -> Totals {
         let state = self.shared.lock();
-        (state.batches, state.frames)
+        let State { batches, frames, busy, .. } = *state;
+        Totals { batches, frames, busy, lanes: self.threads.len(), waiting: state.room.len() }
     }
 
     /// Slots that exist, in use or spare: memory follows the number of cameras and what they need.
@@ -303,6 +321,7 @@ fn work(shared: &Shared) {
             let mut state = shared.lock();
             state.batches += 1;
             state.frames += batch.len() as u64;
+            state.busy += inference_time;
         }
         for WaitingFrame { ticket, lease, report } in batch.drain(..) {
             let outcome = match &result {

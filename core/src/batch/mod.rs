@@ -15,7 +15,7 @@ mod instances;
 mod sharing;
 mod waiting;
 
-pub use dispatcher::{BatchSettings, Dispatcher, Outcome, Seat};
+pub use dispatcher::{BatchSettings, Dispatcher, Outcome, Seat, Totals};
 pub use instance::{Instance, Lease};
 pub use instances::Reopen;
 pub use sharing::SharedKey;

@@ -78,6 +78,16 @@ impl<T> WaitingRoom<T> {
         }
     }
 
+    /// Frames that wait.
+    pub fn len(&self) -> usize {
+        self.cameras.iter().map(|line| line.frames.len()).sum()
+    }
+
+    /// Whether no frame waits.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
     /// A new camera, served after all others.
     pub fn join(&mut self) -> CameraId {
         let id = CameraId(self.next_id);

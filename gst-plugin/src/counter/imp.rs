@@ -139,11 +139,14 @@ impl VehicleCounter {
             entry.build()
         });
         let totals = lock(&self.state).running().map(|state| state.dispatcher.totals());
-        let (batches, frames) = totals.unwrap_or_default();
+        let totals = totals.unwrap_or_default();
         gst::Structure::builder("vehiclecount-statistics")
             .field("cameras", gst::Array::new(cameras))
-            .field("batches", batches)
-            .field("batch-frames", frames)
+            .field("batches", totals.batches)
+            .field("batch-frames", totals.frames)
+            .field("busy", totals.busy.as_nanos() as u64)
+            .field("lanes", totals.lanes as u32)
+            .field("waiting", totals.waiting as u32)
             .build()
     }
 
