@@ -21,6 +21,8 @@ pub struct Service {
     pub said: String,
     /// Host and port of its HTTP interface.
     pub host: String,
+    /// The token that requests carry.
+    pub token: String,
 }
 
 impl Service {
@@ -30,10 +32,22 @@ impl Service {
     /// # Panics
     /// When it ends, or says no address.
     pub fn start(folder: &Path, configuration: &str) -> Self {
+        Self::start_with_token(folder, "", configuration)
+    }
+
+    /// As [`Service::start`], with a token, unless that is empty.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn start_with_token(folder: &Path, token: &str, configuration: &str) -> Self {
         let file = folder.join("counter.toml");
-        let common = "[http]\nlisten = \"127.0.0.1:0\"\n[counter]\nengine = \"scripted\"\ninput-size = \"256x256\"\n";
-        std::fs::write(&file, format!("{common}{configuration}"))
-            .expect("the folder can be written");
+        let set = if token.is_empty() { String::new() } else { format!("token = {token:?}\n") };
+        let common = "[counter]\nengine = \"scripted\"\ninput-size = \"256x256\"\n";
+        std::fs::write(
+            &file,
+            format!("[http]\nlisten = \"127.0.0.1:0\"\n{set}{common}{configuration}"),
+        )
+        .expect("the folder can be written");
         let mut process = command()
             .arg("run")
             .arg(&file)
@@ -55,7 +69,13 @@ impl Service {
         }
         // The lines end when both outputs do.
         drop(send);
-        let mut service = Self { process, lines, said: String::new(), host: String::new() };
+        let mut service = Self {
+            process,
+            lines,
+            said: String::new(),
+            host: String::new(),
+            token: token.to_owned(),
+        };
         let begin = Instant::now();
         while service.host.is_empty() {
             assert!(begin.elapsed() < BOUND, "the service says no address: {}", service.said);
@@ -87,8 +107,7 @@ impl Service {
     /// # Panics
     /// When there is none.
     pub fn ask(&self, path: &str) -> (u16, String) {
-        let (status, _, body) = self.ask_as(&self.host, path);
-        (status, body)
+        self.send("GET", path, "")
     }
 
     /// As [`Service::ask`], with a host of the client's choice; with the headers.
@@ -96,7 +115,37 @@ impl Service {
     /// # Panics
     /// As there.
     pub fn ask_as(&self, host: &str, path: &str) -> (u16, String, String) {
-        ask(&self.host, host, path)
+        let (status, head, body) = exchange(&self.host, "GET", path, &format!("Host: {host}"), "");
+        (status, head, text(body))
+    }
+
+    /// Status and body of the answer to a request with a body of JSON, unless that is empty.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn send(&self, method: &str, path: &str, body: &str) -> (u16, String) {
+        let kind = if body.is_empty() { "" } else { "\r\nContent-Type: application/json" };
+        let token = match &self.token {
+            token if token.is_empty() => String::new(),
+            token => format!("\r\nAuthorization: Bearer {token}"),
+        };
+        let (status, _, body) = self.exchange(method, path, &format!("{kind}{token}"), body);
+        (status, text(body))
+    }
+
+    /// Status, headers and body of the answer to a request with further `headers`, each after a
+    /// line break.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn exchange(
+        &self,
+        method: &str,
+        path: &str,
+        headers: &str,
+        body: &str,
+    ) -> (u16, String, Vec<u8>) {
+        exchange(&self.host, method, path, &format!("Host: {}{headers}", self.host), body)
     }
 
     /// The JSON at `path`.
@@ -104,7 +153,8 @@ impl Service {
     /// # Panics
     /// When there is none.
     pub fn json(&self, path: &str) -> Value {
-        Self::json_of(&self.host, path)
+        let (_, body) = self.ask(path);
+        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
     }
 
     /// The JSON at `path` of the service at `host`.
@@ -112,8 +162,8 @@ impl Service {
     /// # Panics
     /// When there is none.
     pub fn json_of(host: &str, path: &str) -> Value {
-        let (_, _, body) = ask(host, host, path);
-        serde_json::from_str(&body).unwrap_or_else(|error| panic!("{path}: {error}: {body}"))
+        let (_, _, body) = exchange(host, "GET", path, &format!("Host: {host}"), "");
+        serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{path}: {error}"))
     }
 
     /// Waits until `done` says so of the cameras, which it is asked about again and again.
@@ -138,14 +188,33 @@ impl Service {
         }
     }
 
+    /// Sends it a signal.
+    pub fn signal(&self, signal: libc::c_int) {
+        // SAFETY: kill takes any process id; this one is a child that was not waited for yet, so it
+        // is no other's.
+        unsafe { libc::kill(self.process.id() as libc::pid_t, signal) };
+    }
+
+    /// Waits until it says that in a line.
+    ///
+    /// # Panics
+    /// When that does not happen within [`BOUND`].
+    pub fn until_said(&mut self, what: &str) {
+        let begin = Instant::now();
+        while !self.said.contains(what) {
+            assert!(begin.elapsed() < BOUND, "it does not say {what}: {}", self.said);
+            if let Ok(line) = self.lines.recv_timeout(Duration::from_millis(100)) {
+                self.hear(&line);
+            }
+        }
+    }
+
     /// Ends it as systemd and Docker do. Gives whether it ended well.
     ///
     /// # Panics
     /// When it does not end within [`BOUND`].
     pub fn terminate(&mut self) -> bool {
-        // SAFETY: kill takes any process id; this one is a child that was not waited for yet, so it
-        // is no other's.
-        unsafe { libc::kill(self.process.id() as libc::pid_t, libc::SIGTERM) };
+        self.signal(libc::SIGTERM);
         let begin = Instant::now();
         // Both outputs are at their end when it is gone.
         loop {
@@ -170,17 +239,35 @@ impl Service {
 }
 
 /// Status, headers and body of the answer to a request.
-fn ask(place: &str, host: &str, path: &str) -> (u16, String, String) {
+fn exchange(
+    place: &str,
+    method: &str,
+    path: &str,
+    headers: &str,
+    body: &str,
+) -> (u16, String, Vec<u8>) {
     let mut stream = TcpStream::connect(place).expect("the interface is there");
     stream.set_read_timeout(Some(BOUND)).expect("a bound can be set");
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n")
-        .expect("it is asked");
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).expect("it answers");
-    let (head, body) = answer.split_once("\r\n\r\n").expect("it answers in HTTP");
-    let status =
-        head.split(' ').nth(1).and_then(|status| status.parse().ok()).expect("it gives a status");
-    (status, head.to_owned(), body.to_owned())
+    let length = match body.len() {
+        0 => String::new(),
+        length => format!("Content-Length: {length}\r\n"),
+    };
+    let head =
+        format!("{method} {path} HTTP/1.1\r\n{headers}\r\n{length}Connection: close\r\n\r\n");
+    stream.write_all(head.as_bytes()).expect("it is asked");
+    // A body that is refused may not be read to its end.
+    let _ = stream.write_all(body.as_bytes());
+    let mut answer = Vec::new();
+    let read = stream.read_to_end(&mut answer);
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n");
+    let end = end.unwrap_or_else(|| panic!("it answers in HTTP: {read:?}"));
+    let (head, body) = (text(answer[..end].to_vec()), answer[end + 4..].to_vec());
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    (status.expect("it gives a status"), head, body)
+}
+
+fn text(body: Vec<u8>) -> String {
+    String::from_utf8(body).expect("the answer is a text")
 }
 
 impl Drop for Service {

@@ -2,10 +2,13 @@
 
 #![allow(clippy::unwrap_used)]
 
+use std::fs;
 use std::net::TcpListener;
+use std::os::unix::net::UnixDatagram;
 use std::path::Path;
 
 use gst::prelude::*;
+use vehiclecount_tests::BOUND;
 use vehiclecount_tests::camera::{Access, Cameras, H264, MJPEG};
 use vehiclecount_tests::init;
 use vehiclecount_tests::service::Service;
@@ -259,6 +262,29 @@ fn health_and_errors_are_answers_of_their_own() {
             && !page.contains("https://")
     );
     assert!(service.terminate());
+}
+
+#[test]
+fn systemd_hears_how_the_service_is() {
+    let folder = tempfile::tempdir().unwrap();
+    let (file, socket) = (folder.path().join("counter.toml"), folder.path().join("notify"));
+    fs::write(&file, "[http]\nlisten = \"127.0.0.1:0\"\n[counter]\nengine = \"scripted\"\n")
+        .unwrap();
+    let systemd = UnixDatagram::bind(&socket).unwrap();
+    systemd.set_read_timeout(Some(BOUND)).unwrap();
+    let hear = || {
+        let mut said = [0; 256];
+        let length = systemd.recv(&mut said).unwrap();
+        String::from_utf8_lossy(&said[..length]).trim().to_owned()
+    };
+    let mut process =
+        command().arg("run").arg(&file).env("NOTIFY_SOCKET", &socket).spawn().unwrap();
+    assert_eq!(hear(), "READY=1");
+    assert_eq!(hear(), "WATCHDOG=1");
+    // SAFETY: kill takes any process id; this one is a child that was not waited for yet.
+    unsafe { libc::kill(process.id() as libc::pid_t, libc::SIGTERM) };
+    while hear() != "STOPPING=1" {}
+    assert!(process.wait().unwrap().success());
 }
 
 #[test]

@@ -3,6 +3,7 @@
 //! [`read`] gives what the file says with all defaults filled in, or every [`Problem`] with its
 //! line. `docs/counter.toml` is the reference: all keys, at their defaults.
 
+pub mod edit;
 mod problem;
 mod resolve;
 mod secret;
@@ -12,7 +13,7 @@ mod table;
 use std::path::Path;
 
 pub use problem::Problem;
-pub use resolve::{Camera, Counter, History, Place, Service};
+pub use resolve::{Camera, Counter, History, Place, Service, Token};
 pub use secret::Secret;
 pub use sink::{Sink, SinkPlace, Webhook};
 pub use table::{Engine, File, Precision, RecordKind, Transport, Viewpoint};

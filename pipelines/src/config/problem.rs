@@ -47,6 +47,11 @@ impl Problem {
             if keys.is_empty() { what.to_owned() } else { format!("{}: {what}", keys.join(".")) };
         Self { file: file.to_owned(), place, what }
     }
+
+    /// What is wrong, without the place.
+    pub fn what(&self) -> &str {
+        &self.what
+    }
 }
 
 impl fmt::Display for Problem {

@@ -24,6 +24,8 @@ pub type Counter = CounterTable;
 pub struct Service {
     /// Where the page and the HTTP interface listen.
     pub listen: SocketAddr,
+    /// What gives access to them.
+    pub token: Option<Token>,
     /// How vehicles are counted.
     pub counter: Counter,
     /// The file of what was counted.
@@ -34,6 +36,34 @@ pub struct Service {
     pub sinks: Vec<Sink>,
     /// The cameras, in the order of their names.
     pub cameras: Vec<Camera>,
+}
+
+/// What gives access. `Debug` does not show it.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Token(String);
+
+impl Token {
+    /// A token that is long enough not to be guessed, and stands in a header as it is.
+    fn new(text: String) -> Result<Self, &'static str> {
+        match (16..=256).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+            true => Ok(Self(text)),
+            false => Err("a token has 16 to 256 letters, digits and signs of ASCII; \
+                          `openssl rand -hex 16` makes one"),
+        }
+    }
+
+    /// Whether `given` is it. How long the answer takes tells nothing of it.
+    pub fn is(&self, given: &str) -> bool {
+        let (token, given) = (self.0.as_bytes(), given.as_bytes());
+        let differ = token.iter().zip(given).fold(0, |differ, (a, b)| differ | (a ^ b));
+        std::hint::black_box(differ) == 0 && token.len() == given.len()
+    }
+}
+
+impl std::fmt::Debug for Token {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Token(***)")
+    }
 }
 
 /// A file of what was counted.
@@ -87,16 +117,21 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
             "it is not an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
         wrong.push((path(&["http", "listen"]), what.to_owned()));
     });
+    let token = file.http.token.as_ref().and_then(|token| {
+        let token = token.get(folder).and_then(|text| Token::new(text).map_err(str::to_owned));
+        token.map_err(|what| wrong.push((path(&["http", "token"]), what))).ok()
+    });
+    if file.http.token.is_none() && listen.is_ok_and(|listen| !listen.ip().is_loopback()) {
+        let what = "all who reach this address could see and change everything: set [http] token, \
+                    or listen on 127.0.0.1";
+        wrong.push((path(&["http", "listen"]), what.to_owned()));
+    }
     if file.defaults.url.is_some() {
         wrong.push((path(&["defaults", "url"]), "every camera has a url of its own".to_owned()));
     }
     let input_size = &file.counter.input_size;
     if let Err(error) = input_size.parse::<InputChoice>() {
         wrong.push((path(&["counter", "input-size"]), error.to_string()));
-    }
-    if file.cameras.is_empty() {
-        let what = "there is no camera; the least is [cameras.NAME] and url = \"rtsp://...\"";
-        wrong.push((Vec::new(), what.to_owned()));
     }
     let HistoryTable { file: history, keep_days } = &file.history;
     if !(1..=36_500).contains(keep_days) {
@@ -126,7 +161,7 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
     match listen {
         Ok(listen) if wrong.is_empty() => {
             let counter = file.counter.clone();
-            Ok(Service { listen, counter, history, outbox, sinks, cameras })
+            Ok(Service { listen, token, counter, history, outbox, sinks, cameras })
         }
         _ => Err(wrong),
     }

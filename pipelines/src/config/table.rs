@@ -36,13 +36,18 @@ pub struct File {
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct HttpTable {
-    /// IP address and port to listen on; port 0 takes any that is free.
+    /// IP address and port to listen on; port 0 takes any that is free. Beyond the loopback a token
+    /// is needed.
     pub listen: String,
+    /// What gives access to all but the checks of health: 16 to 256 letters, digits and signs of
+    /// ASCII. Without it all who reach the address have access.
+    #[serde(skip_serializing)]
+    pub token: Option<Secret>,
 }
 
 impl Default for HttpTable {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned() }
+        Self { listen: "127.0.0.1:8080".to_owned(), token: None }
     }
 }
 

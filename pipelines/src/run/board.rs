@@ -6,11 +6,14 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::{Mutex, MutexGuard, RwLock};
 use serde::Serialize;
+use tokio::sync::oneshot;
 use vehiclecount_core::event::Event;
 use vehiclecount_core::report::FrameReport;
 
+use super::engine::{self, Engine, Load};
+use super::latency::Latency;
 use super::sinks::status::SinkStatus;
 use crate::config;
 
@@ -62,8 +65,14 @@ pub struct Status {
     pub counted: u64,
     /// Pictures whose count was stale.
     pub stale: u64,
+    /// Pictures that were to be counted, and of which the engine had no time for a count.
+    pub dropped: u64,
+    /// Pictures that came a second, of late.
+    pub fps: f64,
     /// Connections that failed or broke.
     pub failures: u64,
+    /// How long counts took.
+    pub latency: Latency,
     /// When the last picture came.
     pub heard: Option<Instant>,
     /// The last report with a count, and when it came.
@@ -78,10 +87,13 @@ pub struct Camera {
     /// How long a count says something about the moment.
     pub hold: Duration,
     status: Mutex<Status>,
+    /// Requests for the next counted picture.
+    viewers: Mutex<Vec<oneshot::Sender<gst::Sample>>>,
 }
 
 impl Camera {
-    fn new(settings: config::Camera) -> Self {
+    /// Nothing is known of it yet.
+    pub fn new(settings: config::Camera) -> Self {
         let hold = Duration::from_secs_f64((2.5 / settings.rate).max(2.0));
         let status = Status {
             state: State::Connecting,
@@ -90,11 +102,14 @@ impl Camera {
             received: 0,
             counted: 0,
             stale: 0,
+            dropped: 0,
+            fps: 0.0,
             failures: 0,
+            latency: Latency::default(),
             heard: None,
             last: None,
         };
-        Self { settings, hold, status: Mutex::new(status) }
+        Self { settings, hold, status: Mutex::new(status), viewers: Mutex::default() }
     }
 
     /// What is known of it.
@@ -108,22 +123,33 @@ impl Camera {
         let (instant, time, report) = status.last.as_ref()?;
         (instant.elapsed() <= self.hold).then(|| (*time, report.clone()))
     }
+
+    /// The next picture that is counted, with its count.
+    pub fn view(&self) -> oneshot::Receiver<gst::Sample> {
+        let (send, picture) = oneshot::channel();
+        let mut viewers = self.viewers.lock();
+        // Where no picture comes, those who gave up do not gather.
+        viewers.retain(|viewer| !viewer.is_closed());
+        viewers.push(send);
+        picture
+    }
+
+    /// Whether a picture is asked for.
+    pub fn is_viewed(&self) -> bool {
+        self.viewers.lock().iter().any(|viewer| !viewer.is_closed())
+    }
+
+    /// Answers those who ask for a picture.
+    pub fn show(&self, picture: &gst::Sample) {
+        for viewer in self.viewers.lock().drain(..) {
+            // The request may be over.
+            let _ = viewer.send(picture.clone());
+        }
+    }
 }
 
-/// The engine that runs.
-#[derive(Clone, Debug, Serialize)]
-pub struct Engine {
-    /// Its name: "openvino".
-    pub engine: String,
-    /// Its version.
-    pub version: String,
-    /// What it runs on.
-    pub device: String,
-    /// The model's name.
-    pub model: String,
-    /// In what precision it runs.
-    pub precision: String,
-}
+/// The recorder is taken for dead after this long.
+const DEAD: Duration = Duration::from_secs(30);
 
 /// Events that are remembered.
 pub const REMEMBERED: usize = 500;
@@ -131,14 +157,18 @@ pub const REMEMBERED: usize = 500;
 /// All that is known at the moment.
 #[derive(Debug)]
 pub struct Board {
-    /// The cameras.
-    pub cameras: Vec<Camera>,
+    /// The cameras, in the order of their names.
+    cameras: RwLock<Vec<Arc<Camera>>>,
     /// The file of what was counted.
     pub history: Option<PathBuf>,
     /// The sinks, in the order of the configuration.
     pub sinks: Vec<Arc<SinkStatus>>,
-    engine: Mutex<Option<Engine>>,
+    engine: Mutex<Option<(Engine, gst::Element)>>,
+    /// What the engine says while it is opened.
+    progress: Mutex<String>,
     events: Mutex<VecDeque<Event>>,
+    /// When the service was started.
+    pub start: Instant,
     /// When the recorder was last seen at work.
     beat: Mutex<Instant>,
     lost: AtomicU64,
@@ -148,29 +178,57 @@ impl Board {
     /// Nothing is known yet.
     pub fn new(service: &config::Service) -> Self {
         Self {
-            cameras: service.cameras.iter().cloned().map(Camera::new).collect(),
+            cameras: RwLock::default(),
             history: service.history.as_ref().map(|history| history.path.clone()),
             sinks: service.sinks.iter().map(|sink| Arc::new(SinkStatus::new(sink))).collect(),
             engine: Mutex::default(),
+            progress: Mutex::new("the engine is being opened".to_owned()),
             events: Mutex::default(),
+            start: Instant::now(),
             beat: Mutex::new(Instant::now()),
             lost: AtomicU64::new(0),
         }
     }
 
     /// The camera of that name.
-    pub fn camera(&self, name: &str) -> Option<&Camera> {
-        self.cameras.iter().find(|camera| camera.settings.name == name)
+    pub fn camera(&self, name: &str) -> Option<Arc<Camera>> {
+        self.cameras.read().iter().find(|camera| camera.settings.name == name).cloned()
+    }
+
+    /// The cameras, in the order of their names.
+    pub fn cameras(&self) -> Vec<Arc<Camera>> {
+        self.cameras.read().clone()
+    }
+
+    /// Takes in a camera, in the place of one of the same name.
+    pub fn put(&self, camera: Arc<Camera>) {
+        let mut cameras = self.cameras.write();
+        let name = &camera.settings.name;
+        match cameras.binary_search_by(|other| other.settings.name.cmp(name)) {
+            Ok(place) => cameras[place] = camera,
+            Err(place) => cameras.insert(place, camera),
+        }
+    }
+
+    /// Forgets a camera.
+    pub fn remove(&self, name: &str) {
+        self.cameras.write().retain(|camera| camera.settings.name != name);
     }
 
     /// The engine, once it is open.
     pub fn engine(&self) -> Option<Engine> {
-        self.engine.lock().clone()
+        self.engine.lock().as_ref().map(|(engine, _)| engine.clone())
     }
 
-    /// The engine is open.
-    pub fn set_engine(&self, engine: Engine) {
-        *self.engine.lock() = Some(engine);
+    /// The engine is open, and `counter` uses it.
+    pub fn set_engine(&self, engine: Engine, counter: gst::Element) {
+        *self.engine.lock() = Some((engine, counter));
+    }
+
+    /// What the engine does.
+    pub fn load(&self) -> Load {
+        let counter = self.engine.lock().as_ref().map(|(_, counter)| counter.clone());
+        counter.map(|counter| engine::load(&counter)).unwrap_or_default()
     }
 
     /// The last events, the newest first.
@@ -192,9 +250,20 @@ impl Board {
         *self.beat.lock() = Instant::now();
     }
 
-    /// How long the recorder was not seen at work.
-    pub fn silence(&self) -> Duration {
-        self.beat.lock().elapsed()
+    /// How long the recorder was not seen at work, once that is too long.
+    pub fn silence(&self) -> Option<Duration> {
+        let silence = self.beat.lock().elapsed();
+        (self.engine.lock().is_some() && silence > DEAD).then_some(silence)
+    }
+
+    /// How far the engine is on its way to be open.
+    pub fn progress(&self) -> String {
+        self.progress.lock().clone()
+    }
+
+    /// The engine is that far.
+    pub fn set_progress(&self, said: String) {
+        *self.progress.lock() = said;
     }
 
     /// A report found no room on its way to the recorder.

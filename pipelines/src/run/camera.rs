@@ -10,15 +10,17 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gstvehiclecount::meta;
+use parking_lot::Mutex;
 use vehiclecount_core::count::Counts;
 use vehiclecount_core::report::FrameReport;
 
 use super::board::{Board, Camera, State, unix_time};
 use super::engine;
+use super::figures::Figures;
 use super::log;
 use super::recorder::Sample;
 use super::sinks::Feed;
-use crate::config::{Counter, Place, Transport};
+use crate::config::{self, Counter, Place, Transport};
 use crate::demo::is_inside;
 use crate::source::{Backoff, Health, Local, LocalSource, Reason, RtspOptions, RtspSource, Source};
 
@@ -49,15 +51,16 @@ pub struct CameraThread {
 }
 
 impl CameraThread {
-    /// Begins the work on the camera of that index.
+    /// Begins the work on the camera.
     ///
     /// # Errors
     /// No thread can be made.
-    pub fn start(index: usize, shared: Shared) -> Result<Self> {
+    pub fn start(camera: Arc<Camera>, shared: Shared) -> Result<Self> {
         let stop = Arc::new(AtomicBool::new(false));
         let stopped = stop.clone();
-        let work = move || work(index, &shared, &stopped);
-        let thread = thread::Builder::new().name(format!("camera-{index}")).spawn(work);
+        let name = thread_name(&camera.settings.name);
+        let work = move || work(&camera, &shared, &stopped);
+        let thread = thread::Builder::new().name(name).spawn(work);
         Ok(Self { stop, thread: Some(thread.context("no thread for a camera")?) })
     }
 
@@ -77,12 +80,16 @@ impl Drop for CameraThread {
     }
 }
 
+/// The name of a camera's thread, as far as the system takes it.
+fn thread_name(camera: &str) -> String {
+    camera.chars().filter(|letter| !letter.is_control()).take(15).collect()
+}
+
 /// Watches the camera until it is to stop. Where its pipeline fails, it gets another one.
-fn work(index: usize, shared: &Shared, stop: &AtomicBool) {
-    let camera = &shared.board.cameras[index];
+fn work(camera: &Arc<Camera>, shared: &Shared, stop: &AtomicBool) {
     let mut backoff = Backoff::default();
     while !stop.load(Ordering::Relaxed) {
-        let Err(error) = watch(index, shared, stop) else { return };
+        let Err(error) = watch(camera, shared, stop) else { return };
         tell(camera, State::Waiting, Some(format!("{error:#}")));
         let retry = backoff.after(Instant::now());
         while Instant::now() < retry && !stop.load(Ordering::Relaxed) {
@@ -92,13 +99,12 @@ fn work(index: usize, shared: &Shared, stop: &AtomicBool) {
 }
 
 /// Counts in a pipeline, until it is to stop or something fails that is not the source.
-fn watch(index: usize, shared: &Shared, stop: &AtomicBool) -> Result<()> {
-    let camera = &shared.board.cameras[index];
+fn watch(camera: &Arc<Camera>, shared: &Shared, stop: &AtomicBool) -> Result<()> {
     let pipeline = gst::Pipeline::new();
-    let (sink, end) = counting(&pipeline, camera, &shared.counter)?;
-    thin(&sink, index, shared);
-    report(&end, index, shared);
-    let mut source = source(camera, &pipeline, sink);
+    let Counting { counter, sink, end } = counting(&pipeline, camera, &shared.counter)?;
+    thin(&sink, camera.clone());
+    report(&end, camera.clone(), shared);
+    let mut source = source(&camera.settings, &pipeline, sink);
     let bus = pipeline.bus().context("a pipeline has a bus")?;
     let _stop = StopLast(pipeline.clone());
     if pipeline.set_state(gst::State::Playing).is_err() {
@@ -108,8 +114,10 @@ fn watch(index: usize, shared: &Shared, stop: &AtomicBool) -> Result<()> {
             _ => bail!("its pipeline does not start"),
         }
     }
+    let mut figures = Figures::new(counter, camera, Instant::now());
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
+        figures.take(camera, now);
         let heard = camera.status().heard;
         source.tick(now, heard);
         tell_health(camera, source.as_ref(), now, heard);
@@ -129,8 +137,8 @@ fn watch(index: usize, shared: &Shared, stop: &AtomicBool) -> Result<()> {
     Ok(())
 }
 
-/// Takes the pipeline down at the end.
-struct StopLast(gst::Pipeline);
+/// Takes a pipeline down at the end.
+pub struct StopLast(pub gst::Pipeline);
 
 impl Drop for StopLast {
     fn drop(&mut self) {
@@ -138,13 +146,15 @@ impl Drop for StopLast {
     }
 }
 
-/// The counter of a camera, and an end for its pictures. Gives the pads where they come in and
-/// leave.
-fn counting(
-    pipeline: &gst::Pipeline,
-    camera: &Camera,
-    counter: &Counter,
-) -> Result<(gst::Pad, gst::Pad)> {
+/// The counter of a camera, and where pictures come in and leave.
+struct Counting {
+    counter: gst::Element,
+    sink: gst::Pad,
+    end: gst::Pad,
+}
+
+/// The counter of a camera, and an end for its pictures.
+fn counting(pipeline: &gst::Pipeline, camera: &Camera, counter: &Counter) -> Result<Counting> {
     let settings = &camera.settings;
     let element = engine::counter(counter)?;
     element.set_property("smoothing", settings.smoothing.as_secs_f64());
@@ -164,11 +174,16 @@ fn counting(
     sink.set_property("scale-factor", settings.scale);
     sink.set_property("regions", serde_json::to_string(&settings.regions)?);
     element.link_pads(Some("src_0"), &end, Some("sink"))?;
-    Ok((sink, element.static_pad("src_0").context("a sink pad has its source pad")?))
+    let end = element.static_pad("src_0").context("a sink pad has its source pad")?;
+    Ok(Counting { counter: element, sink, end })
 }
 
-fn source(camera: &Camera, pipeline: &gst::Pipeline, sink: gst::Pad) -> Box<dyn Source> {
-    let settings = &camera.settings;
+/// What gives the pictures of a camera.
+pub fn source(
+    settings: &config::Camera,
+    pipeline: &gst::Pipeline,
+    sink: gst::Pad,
+) -> Box<dyn Source> {
     let now = Instant::now();
     let local = |what| Box::new(LocalSource::new(what, pipeline, sink.clone(), now));
     match &settings.place {
@@ -190,21 +205,19 @@ fn source(camera: &Camera, pipeline: &gst::Pipeline, sink: gst::Pad) -> Box<dyn 
 }
 
 /// Notes every picture, and lets as many through as are to be counted.
-fn thin(sink: &gst::Pad, index: usize, shared: &Shared) {
-    let board = shared.board.clone();
-    let mut turns = Turns::new(board.cameras[index].settings.rate);
-    let turns = parking_lot::Mutex::new(move |time| turns.is_due(time));
+fn thin(sink: &gst::Pad, camera: Arc<Camera>) {
+    let turns = Mutex::new(Turns::new(camera.settings.rate));
     sink.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
         {
-            let mut status = board.cameras[index].status();
+            let mut status = camera.status();
             status.received += 1;
             status.heard = Some(Instant::now());
         }
+        let is_viewed = camera.is_viewed();
         let time =
             info.buffer().and_then(|buffer| buffer.pts()).map(|time| time.nseconds() as f64 / 1e9);
-        let mut is_due = turns.lock();
         // Not `Drop`, as for the ends of streams.
-        if time.is_none_or(&mut *is_due) {
+        if time.is_none_or(|time| turns.lock().is_due(time, is_viewed)) {
             gst::PadProbeReturn::Ok
         } else {
             gst::PadProbeReturn::Handled
@@ -217,21 +230,28 @@ fn thin(sink: &gst::Pad, index: usize, shared: &Shared) {
 struct Turns {
     period: f64,
     next: Option<f64>,
+    last: f64,
 }
 
 impl Turns {
     fn new(rate: f64) -> Self {
-        Self { period: 1.0 / rate, next: None }
+        Self { period: 1.0 / rate, next: None, last: f64::NEG_INFINITY }
     }
 
-    /// Whether the picture of that time, seconds, is counted.
-    fn is_due(&mut self, time: f64) -> bool {
+    /// Whether the picture of that time, seconds, is counted. One that `is_viewed` is counted where
+    /// the last one lies a second back, too.
+    fn is_due(&mut self, time: f64, is_viewed: bool) -> bool {
         // Times of cameras jitter by less than a millisecond where they are meant to be equal.
         let early = self.next.map_or(0.0, |next| next - time - 1e-3);
         // A time that lies further ahead than a turn is one of before a jump.
         if early > 0.0 && early <= self.period {
-            return false;
+            if !is_viewed || (time - self.last).abs() < 1.0 {
+                return false;
+            }
+            self.last = time;
+            return true;
         }
+        self.last = time;
         let late = self.next.map_or(f64::INFINITY, |next| time - next);
         self.next = Some(if late.abs() < self.period {
             time - late + self.period
@@ -243,26 +263,30 @@ impl Turns {
 }
 
 /// Hands what was counted to the board and to the recorder.
-fn report(end: &gst::Pad, index: usize, shared: &Shared) {
+fn report(end: &gst::Pad, camera: Arc<Camera>, shared: &Shared) {
     let Shared { board, samples, feed, .. } = shared.clone();
-    end.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-        let Some(report) = info.buffer().and_then(|buffer| meta::count::read(buffer)) else {
-            return gst::PadProbeReturn::Ok;
-        };
+    end.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
+        let Some(buffer) = info.buffer() else { return gst::PadProbeReturn::Ok };
+        let Some(report) = meta::count::read(buffer) else { return gst::PadProbeReturn::Ok };
         if let Some(feed) = &feed {
             feed.count(&report);
         }
+        if let Some(caps) = pad.current_caps().filter(|_| camera.is_viewed()) {
+            camera.show(&gst::Sample::builder().buffer(buffer).caps(&caps).build());
+        }
         let time = unix_time();
-        let camera = &board.cameras[index];
         let sample = counts(&report, camera.hold).map(|counts| Sample {
-            camera: index,
+            camera: camera.clone(),
             time,
             counts,
             stale: report.stale,
         });
         {
             let mut status = camera.status();
-            status.counted += u64::from(report.count.is_some() && !report.stale);
+            if report.count.is_some() && !report.stale {
+                status.counted += 1;
+                status.latency.observe((time - report.received_time as f64 / 1e9).max(0.0));
+            }
             status.stale += u64::from(report.stale);
             if sample.is_some() {
                 status.last = Some((Instant::now(), time, report));
@@ -302,7 +326,8 @@ fn tell_health(camera: &Camera, source: &dyn Source, now: Instant, heard: Option
     tell(camera, state, reason);
 }
 
-fn tell(camera: &Camera, state: State, reason: Option<String>) {
+/// Notes how the camera is, and logs it where it is news.
+pub fn tell(camera: &Camera, state: State, reason: Option<String>) {
     let mut status = camera.status();
     if status.state == state && status.reason == reason {
         return;
@@ -323,7 +348,7 @@ mod tests {
 
     /// How many of the pictures of these times are counted.
     fn due(turns: &mut Turns, times: impl Iterator<Item = f64>) -> usize {
-        times.filter(|time| turns.is_due(*time)).count()
+        times.filter(|time| turns.is_due(*time, false)).count()
     }
 
     #[test]
@@ -342,6 +367,21 @@ mod tests {
             let counted = due(&mut Turns::new(rate), times);
             assert!(counted.abs_diff(expected) <= 1, "{counted} of {fps} a second at {rate}");
         }
+    }
+
+    #[test]
+    fn pictures_that_are_viewed_are_counted_once_a_second_and_the_turns_stay() {
+        let mut turns = Turns::new(0.1);
+        let counted: Vec<_> = (0..30)
+            .filter(|&second| {
+                let is_viewed = (5..8).contains(&second);
+                let time = f64::from(second);
+                let is_due = turns.is_due(time, is_viewed);
+                assert!(!turns.is_due(time + 0.5, is_viewed));
+                is_due
+            })
+            .collect();
+        assert_eq!(counted, [0, 5, 6, 7, 10, 20]);
     }
 
     #[test]

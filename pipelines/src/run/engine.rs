@@ -6,7 +6,6 @@ use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use serde::Serialize;
 
-use super::board::Engine;
 use crate::config::Counter;
 use crate::source::Reason;
 
@@ -31,8 +30,56 @@ pub fn counter(settings: &Counter) -> Result<gst::Element> {
     element.context("the plugin is not loaded")
 }
 
+/// The engine that runs.
+#[derive(Clone, Debug, Serialize)]
+pub struct Engine {
+    /// Its name: "openvino".
+    pub engine: String,
+    /// Its version.
+    pub version: String,
+    /// What it runs on.
+    pub device: String,
+    /// The model's name.
+    pub model: String,
+    /// In what precision it runs.
+    pub precision: String,
+}
+
+/// What the engine has done since it was opened, and what it has before it.
+#[derive(Clone, Copy, Debug, Default, Serialize)]
+pub struct Load {
+    /// Batches that were counted.
+    pub batches: u64,
+    /// Pictures in them.
+    pub frames: u64,
+    /// Seconds that the lanes worked on them, all lanes together.
+    pub busy: f64,
+    /// Lanes, which work side by side.
+    pub lanes: u32,
+    /// Pictures that wait for a lane at the moment.
+    pub waiting: u32,
+}
+
+/// The load of the engine that a counter uses.
+pub fn load(counter: &gst::Element) -> Load {
+    let statistics = counter.property::<gst::Structure>("statistics");
+    let long = |name| statistics.get::<u64>(name).unwrap_or_default();
+    let short = |name| statistics.get::<u32>(name).unwrap_or_default();
+    Load {
+        batches: long("batches"),
+        frames: long("batch-frames"),
+        busy: long("busy") as f64 / 1e9,
+        lanes: short("lanes"),
+        waiting: short("waiting"),
+    }
+}
+
 /// An open engine. It closes when this is dropped.
-pub struct OpenEngine(gst::Pipeline);
+pub struct OpenEngine {
+    pipeline: gst::Pipeline,
+    /// The element that keeps it open.
+    pub counter: gst::Element,
+}
 
 impl OpenEngine {
     /// Opens the engine, which may take minutes where a plan is built first; `wait` is called
@@ -45,10 +92,11 @@ impl OpenEngine {
         mut wait: impl FnMut(Option<String>) -> bool,
     ) -> Result<Option<(Self, Engine)>> {
         let pipeline = gst::Pipeline::new();
-        pipeline.add(&counter(settings)?)?;
+        let counter = counter(settings)?;
+        pipeline.add(&counter)?;
         let bus = pipeline.bus().context("a pipeline has a bus")?;
-        let open = Self(pipeline);
-        let started = open.0.set_state(gst::State::Paused);
+        let open = Self { pipeline, counter };
+        let started = open.pipeline.set_state(gst::State::Paused);
         loop {
             let message = bus.timed_pop(gst::ClockTime::from_mseconds(200));
             let mut said = None;
@@ -83,7 +131,7 @@ impl OpenEngine {
 
 impl Drop for OpenEngine {
     fn drop(&mut self) {
-        let _ = self.0.set_state(gst::State::Null);
+        let _ = self.pipeline.set_state(gst::State::Null);
     }
 }
 

@@ -4,7 +4,7 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -34,54 +34,89 @@ struct Metrics(Arc<Board>);
 /// Labels and values.
 type Series = Vec<(Vec<(&'static str, String)>, f64)>;
 
-impl Metrics {
-    /// A series for each camera, where it has a value.
-    fn cameras(&self, value: impl Fn(&Camera, &Status) -> Option<f64>) -> Series {
-        let cameras = self.0.cameras.iter();
-        let one = |camera: &Camera| {
-            let status = camera.status().clone();
-            Some((vec![("camera", camera.settings.name.clone())], value(camera, &status)?))
-        };
-        cameras.filter_map(one).collect()
-    }
-
-    fn states(&self) -> Series {
-        let of = |camera: &Camera| {
-            let now = camera.status().state;
-            let name = camera.settings.name.clone();
-            let series = move |state: State| {
-                (
-                    vec![("camera", name.clone()), ("state", state.name().to_owned())],
-                    f64::from(u8::from(state == now)),
-                )
-            };
-            State::ALL.map(series)
-        };
-        self.0.cameras.iter().flat_map(of).collect()
-    }
-
+/// One camera at the moment of the scrape.
+struct Seen {
+    name: String,
+    state: State,
+    received: u64,
+    counted: u64,
+    stale: u64,
+    dropped: u64,
+    failures: u64,
+    fps: f64,
+    latency: super::latency::Latency,
+    /// Seconds.
+    age: Option<f64>,
+    inference: Option<f64>,
     /// Vehicles, where there is a count of the moment: a camera without one has no series, and not
     /// zero.
-    fn vehicles(&self) -> Series {
-        let of = |camera: &Camera| {
-            let (_, report) = camera.current()?;
-            Some((vec![("camera", camera.settings.name.clone())], report.count?.raw))
-        };
-        self.0.cameras.iter().filter_map(of).collect()
-    }
+    vehicles: Option<f64>,
+    regions: Vec<(String, f64)>,
+}
 
-    fn region_vehicles(&self) -> Series {
-        let of = |camera: &Camera| {
-            let name = camera.settings.name.clone();
-            let regions = camera.current().map(|(_, report)| report.regions).unwrap_or_default();
-            let region = regions.into_iter().filter_map(move |region| {
-                Some((vec![("camera", name.clone()), ("region", region.name)], region.count?.raw))
-            });
-            region.collect::<Series>()
-        };
-        self.0.cameras.iter().flat_map(of).collect()
+impl Seen {
+    fn new(camera: &Camera) -> Self {
+        let status = camera.status();
+        let Status { state, received, counted, stale, dropped, failures, fps, .. } = *status;
+        let last = status.last.as_ref();
+        let now = last.filter(|(instant, ..)| instant.elapsed() <= camera.hold);
+        let regions = now.iter().flat_map(|(_, _, report)| &report.regions);
+        Self {
+            name: camera.settings.name.clone(),
+            state,
+            received,
+            counted,
+            stale,
+            dropped,
+            failures,
+            fps,
+            latency: status.latency.clone(),
+            age: last.map(|(instant, _, report)| {
+                instant.elapsed().as_secs_f64() + report.age as f64 / 1e9
+            }),
+            inference: last.map(|(_, _, report)| report.inference_time as f64 / 1e9),
+            vehicles: now.and_then(|(_, _, report)| Some(report.count?.raw)),
+            regions: regions
+                .filter_map(|region| Some((region.name.clone(), region.count?.raw)))
+                .collect(),
+        }
     }
+}
 
+/// A series for each camera, where it has a value.
+fn by_camera(cameras: &[Seen], value: impl Fn(&Seen) -> Option<f64>) -> Series {
+    let one = |camera: &Seen| Some((vec![("camera", camera.name.clone())], value(camera)?));
+    cameras.iter().filter_map(one).collect()
+}
+
+fn states(cameras: &[Seen]) -> Series {
+    let of = |camera: &Seen| {
+        let series = |state: State| {
+            let labels = vec![("camera", camera.name.clone()), ("state", state.name().to_owned())];
+            (labels, f64::from(u8::from(state == camera.state)))
+        };
+        State::ALL.map(series)
+    };
+    cameras.iter().flat_map(of).collect()
+}
+
+fn region_vehicles(cameras: &[Seen]) -> Series {
+    let of = |camera: &Seen| {
+        let name = camera.name.clone();
+        let one = move |(region, vehicles): &(String, f64)| {
+            (vec![("camera", name.clone()), ("region", region.clone())], *vehicles)
+        };
+        camera.regions.iter().map(one).collect::<Vec<_>>()
+    };
+    cameras.iter().flat_map(of).collect()
+}
+
+/// A series without labels.
+fn one(value: f64) -> Series {
+    vec![(Vec::new(), value)]
+}
+
+impl Metrics {
     /// A series for each sink.
     fn sinks(&self, value: impl Fn(&SinkFigures) -> f64) -> Series {
         let figures = self.0.sinks.iter().map(|sink| sink.figures());
@@ -89,7 +124,7 @@ impl Metrics {
     }
 
     fn engine(&self) -> Series {
-        let labels = |engine: super::board::Engine| {
+        let labels = |engine: super::engine::Engine| {
             vec![
                 ("engine", engine.engine),
                 ("version", engine.version),
@@ -104,28 +139,27 @@ impl Metrics {
 
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
-        let gauges: [(&str, &str, Series); 8] = [
-            ("camera_state", "1 for the state that the camera is in", self.states()),
+        let cameras: Vec<_> = self.0.cameras().iter().map(|camera| Seen::new(camera)).collect();
+        let of = |value: fn(&Seen) -> f64| by_camera(&cameras, |camera| Some(value(camera)));
+        let load = self.0.load();
+        let gauges: [(&str, &str, Series); 11] = [
+            ("camera_state", "1 for the state that the camera is in", states(&cameras)),
             (
                 "vehicles",
                 "Vehicles in the frame; no series where there is no count of the moment",
-                self.vehicles(),
+                by_camera(&cameras, |camera| camera.vehicles),
             ),
-            ("region_vehicles", "Vehicles in a region", self.region_vehicles()),
-            (
-                "count_age_seconds",
-                "Age of the last count",
-                self.cameras(|_, status| {
-                    let (instant, _, report) = status.last.as_ref()?;
-                    Some(instant.elapsed().as_secs_f64() + report.age as f64 / 1e9)
-                }),
-            ),
+            ("region_vehicles", "Vehicles in a region", region_vehicles(&cameras)),
+            ("count_age_seconds", "Age of the last count", by_camera(&cameras, |seen| seen.age)),
             (
                 "inference_seconds",
                 "How long the engine worked on the last batch of the camera",
-                self.cameras(|_, status| Some(status.last.as_ref()?.2.inference_time as f64 / 1e9)),
+                by_camera(&cameras, |camera| camera.inference),
             ),
+            ("frames_per_second", "Pictures that came a second, of late", of(|seen| seen.fps)),
             ("engine_info", "The engine that runs", self.engine()),
+            ("engine_lanes", "Batches that the engine works on at once", one(load.lanes.into())),
+            ("engine_waiting_frames", "Pictures before the engine", one(load.waiting.into())),
             (
                 "sink_up",
                 "1 where the sink takes records",
@@ -143,28 +177,31 @@ impl Collector for Metrics {
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
             }
         }
-        let lost = vec![(Vec::new(), self.0.lost_reports() as f64)];
-        let counters: [(&str, &str, Series); 7] = [
+        let counters: [(&str, &str, Series); 11] = [
             (
                 "frames_received",
                 "Pictures that came from the camera",
-                self.cameras(|_, status| Some(status.received as f64)),
+                of(|seen| seen.received as f64),
             ),
+            ("frames_counted", "Pictures that were counted", of(|seen| seen.counted as f64)),
+            ("frames_stale", "Pictures with a stale count", of(|seen| seen.stale as f64)),
             (
-                "frames_counted",
-                "Pictures that were counted",
-                self.cameras(|_, status| Some(status.counted as f64)),
-            ),
-            (
-                "frames_stale",
-                "Pictures with a stale count",
-                self.cameras(|_, status| Some(status.stale as f64)),
+                "frames_dropped",
+                "Pictures that the engine had no time for",
+                of(|seen| seen.dropped as f64),
             ),
             (
                 "connection_failures",
                 "Connections that failed or broke",
-                self.cameras(|_, status| Some(status.failures as f64)),
+                of(|seen| seen.failures as f64),
             ),
+            (
+                "reports_lost",
+                "Counts that found no room on their way to the recorder",
+                one(self.0.lost_reports() as f64),
+            ),
+            ("engine_batches", "Batches that the engine counted", one(load.batches as f64)),
+            ("engine_frames", "Pictures in these batches", one(load.frames as f64)),
             (
                 "sink_records_delivered",
                 "Records that the sink has taken",
@@ -175,13 +212,24 @@ impl Collector for Metrics {
                 "Records that the sink never got: too many or too old",
                 self.sinks(|sink| sink.dropped as f64),
             ),
-            ("reports_lost", "Counts that found no room on their way to the recorder", lost),
+            ("engine_busy_seconds", "Time that all lanes worked on batches", one(load.busy)),
         ];
         for (name, help, series) in counters {
             let mut family = encoder.encode_descriptor(name, help, None, MetricType::Counter)?;
             for (labels, value) in series {
                 ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
             }
+        }
+        let help = "From a picture's arrival at the counter until it leaves with its own count";
+        let mut family =
+            encoder.encode_descriptor("latency_seconds", help, None, MetricType::Histogram)?;
+        for Seen { name, latency, .. } in &cameras {
+            family.encode_family(&[("camera", name)])?.encode_histogram::<NoLabelSet>(
+                latency.sum,
+                latency.count(),
+                &latency.buckets(),
+                None,
+            )?;
         }
         Ok(())
     }

@@ -4,29 +4,42 @@
 use std::io::Write;
 use std::path::PathBuf;
 use std::sync::Arc;
-use std::sync::mpsc;
-use std::time::Instant;
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError};
+use std::thread;
+use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use sd_notify::NotifyState;
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
+use signal_hook::iterator::Signals;
 
 mod board;
 mod camera;
+mod cameras;
 mod engine;
+mod figures;
 mod history;
 mod http;
+mod latency;
 mod metrics;
 mod recorder;
 mod sinks;
+mod snapshot;
+mod trial;
 
 use crate::check;
 use crate::table::{printable, say};
 use board::{Board, REMEMBERED};
-use camera::{CameraThread, Shared};
+use camera::Shared;
+use cameras::Cameras;
 use engine::{OpenEngine, PATIENCE};
 use history::History;
 use http::Server;
 use recorder::{Recorder, RecorderThread, Store};
 use sinks::Sinks;
+
+/// How often systemd hears that the service is well.
+const TICK: Duration = Duration::from_secs(2);
 
 /// Writes a line of the log, on standard error.
 fn log(line: &str) {
@@ -44,17 +57,12 @@ pub struct Options {
 
 /// Counts until it is interrupted.
 ///
-/// # Errors What is wrong with the configuration, a history that cannot be opened, an address that
-/// is taken, an engine that does not open. No camera ends the service.
+/// # Errors
+/// What is wrong with the configuration, a history that cannot be opened, an address that is taken,
+/// an engine that does not open. No camera ends the service.
 pub fn run(options: &Options) -> Result<()> {
     let service = check::read(&options.file)?;
-    let (interrupt, interrupted) = mpsc::channel();
-    ctrlc::set_handler(move || {
-        // Nothing listens any more when it is the second time.
-        let _ = interrupt.send(());
-    })
-    .context("cannot listen for Ctrl-C")?;
-
+    let orders = orders()?;
     let board = Arc::new(Board::new(&service));
     let (sinks, feed) = Sinks::start(&service.sinks, &service.outbox, &board)?.unzip();
     let mut stores: Vec<Box<dyn Store>> = Vec::new();
@@ -64,41 +72,85 @@ pub fn run(options: &Options) -> Result<()> {
         stores.push(Box::new(history));
     }
     stores.extend(feed.clone().map(|feed| Box::new(feed) as Box<dyn Store>));
-    let server = Server::start(service.listen, board.clone())?;
-    if !server.address().ip().is_loopback() {
-        log(&format!(
-            "all who reach {} see cameras and counts: there is no password",
-            server.address()
-        ));
-    }
+    let (listen, token) = (service.listen, service.token.clone());
+    let (counter, file) = (service.counter.clone(), &options.file);
+    let cameras = Arc::new(Cameras::new(file, service, board.clone()));
+    let server = Server::start(listen, token, board.clone(), cameras.clone())?;
     let (begin, mut told) = (Instant::now(), false);
-    let opened = OpenEngine::open(&service.counter, |said| {
+    let opened = OpenEngine::open(&counter, |said| {
         if let Some(said) = said {
             log(&said);
+            board.set_progress(said);
         } else if !told && begin.elapsed() > PATIENCE {
             log("opening the engine");
             told = true;
         }
-        interrupted.try_recv().is_err()
+        !matches!(orders.try_recv(), Ok(Order::Stop))
     })?;
     let Some((engine, description)) = opened else { return Ok(()) };
     board.beat();
-    board.set_engine(description);
+    board.set_engine(description, engine.counter.clone());
 
     let (recorder, samples) = RecorderThread::start(Recorder::new(board.clone(), stores))?;
-    let shared = Shared { board: board.clone(), counter: service.counter.clone(), samples, feed };
-    let cameras: Result<Vec<_>> =
-        (0..board.cameras.len()).map(|index| CameraThread::start(index, shared.clone())).collect();
-    let cameras = cameras?;
-    drop(shared);
-    say(server.url());
-
-    let ended = interrupted.recv().context("nothing can interrupt any more");
-    cameras.iter().for_each(CameraThread::stop);
-    drop(cameras);
+    let started = cameras.start(Shared { board: board.clone(), counter, samples, feed });
+    let ended = started.and_then(|()| {
+        say(server.url());
+        serve(&orders, &board, &cameras)
+    });
+    cameras.stop();
     // All that was counted is recorded before the engine goes.
     drop(recorder);
     drop(sinks);
     drop(engine);
     ended
+}
+
+/// What the service is told by signals.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Order {
+    /// SIGINT, SIGTERM.
+    Stop,
+    /// SIGHUP: the configuration is to be read anew.
+    Reload,
+}
+
+/// Listens for signals.
+fn orders() -> Result<Receiver<Order>> {
+    let mut signals = Signals::new([SIGINT, SIGTERM, SIGHUP]).context("cannot take signals")?;
+    let (send, orders) = mpsc::channel();
+    let work = move || {
+        for signal in signals.forever() {
+            let order = if signal == SIGHUP { Order::Reload } else { Order::Stop };
+            // Nothing listens any more when it is the second time.
+            let _ = send.send(order);
+        }
+    };
+    thread::Builder::new().name("signals".to_owned()).spawn(work).context("no thread")?;
+    Ok(orders)
+}
+
+/// Counts until it is told to stop. Tells systemd how it is, where systemd started it.
+fn serve(orders: &Receiver<Order>, board: &Board, cameras: &Cameras) -> Result<()> {
+    tell_systemd(NotifyState::Ready);
+    loop {
+        match orders.recv_timeout(TICK) {
+            Ok(Order::Stop) => break,
+            Ok(Order::Reload) => match cameras.reload() {
+                Ok(()) => log("the configuration is read"),
+                Err(error) => log(&format!("the configuration is not taken: {error}")),
+            },
+            Err(RecvTimeoutError::Timeout) => {}
+            Err(RecvTimeoutError::Disconnected) => bail!("no signal can be taken any more"),
+        }
+        if board.silence().is_none() {
+            tell_systemd(NotifyState::Watchdog);
+        }
+    }
+    tell_systemd(NotifyState::Stopping);
+    Ok(())
+}
+
+fn tell_systemd(state: NotifyState<'_>) {
+    // There may be no systemd.
+    let _ = sd_notify::notify(&[state]);
 }

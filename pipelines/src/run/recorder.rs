@@ -10,7 +10,7 @@ use vehiclecount_core::count::Counts;
 use vehiclecount_core::event::{Event, EventKind, Events};
 use vehiclecount_core::window::{WindowRecord, Windows};
 
-use super::board::{Board, State, unix_time};
+use super::board::{Board, Camera, State, unix_time};
 use super::log;
 
 /// Counts that may be on their way to the recorder. What finds no room is lost, and counted.
@@ -25,8 +25,8 @@ const TICK: Duration = Duration::from_millis(500);
 /// What was counted in one picture.
 #[derive(Clone, Debug)]
 pub struct Sample {
-    /// Index of the camera.
-    pub camera: usize,
+    /// The camera.
+    pub camera: Arc<Camera>,
     /// When it came, seconds since 1970.
     pub time: f64,
     /// The frame, and its regions in their order.
@@ -37,6 +37,7 @@ pub struct Sample {
 
 /// One camera's account.
 struct Account {
+    camera: Arc<Camera>,
     windows: Windows,
     events: Events,
 }
@@ -57,36 +58,61 @@ pub struct Recorder {
     stores: Vec<Box<dyn Store>>,
 }
 
+impl Account {
+    fn new(camera: Arc<Camera>) -> Self {
+        let settings = &camera.settings;
+        let regions: Vec<_> =
+            settings.regions.regions.iter().map(|region| region.name.clone()).collect();
+        let windows = Windows::new(&settings.name, &regions, camera.hold.as_secs_f64());
+        let events = Events::new(&settings.name, &regions, SETTLE);
+        Self { camera, windows, events }
+    }
+}
+
 impl Recorder {
     /// A recorder that has seen nothing yet.
     pub fn new(board: Arc<Board>, stores: Vec<Box<dyn Store>>) -> Self {
-        let account = |camera: &super::board::Camera| {
-            let settings = &camera.settings;
-            let regions: Vec<_> =
-                settings.regions.regions.iter().map(|region| region.name.clone()).collect();
-            Account {
-                windows: Windows::new(&settings.name, &regions, camera.hold.as_secs_f64()),
-                events: Events::new(&settings.name, &regions, SETTLE),
-            }
-        };
-        let accounts = board.cameras.iter().map(account).collect();
-        Self { board, accounts, stores }
+        Self { board, accounts: Vec::new(), stores }
     }
 
     /// Takes in a count.
     pub fn count(&mut self, sample: &Sample) {
-        let Some(account) = self.accounts.get_mut(sample.camera) else { return };
+        let is_its = |account: &Account| Arc::ptr_eq(&account.camera, &sample.camera);
+        let known = self.accounts.iter().position(is_its).or_else(|| {
+            self.follow(sample.time);
+            self.accounts.iter().position(is_its)
+        });
+        // A camera that was removed or changed meanwhile is counted no more.
+        let Some(account) = known.and_then(|known| self.accounts.get_mut(known)) else { return };
         let records = account.windows.count(sample.time, &sample.counts, sample.stale);
         let events = account.events.count(sample.time, &sample.counts);
         self.keep(&records, events);
     }
 
+    /// Ends the accounts of cameras that are gone, and begins those of new ones.
+    fn follow(&mut self, time: f64) {
+        let cameras = self.board.cameras();
+        let is_there = |account: &mut Account| {
+            cameras.iter().any(|camera| Arc::ptr_eq(camera, &account.camera))
+        };
+        let mut gone: Vec<_> = self.accounts.extract_if(.., |account| !is_there(account)).collect();
+        let records: Vec<_> =
+            gone.iter_mut().flat_map(|account| account.windows.finish(time)).collect();
+        for camera in &cameras {
+            if !self.accounts.iter().any(|account| Arc::ptr_eq(&account.camera, camera)) {
+                self.accounts.push(Account::new(camera.clone()));
+            }
+        }
+        self.keep(&records, Vec::new());
+    }
+
     /// Ends windows, and looks whether cameras are there, at `time`.
     pub fn tick(&mut self, time: f64) {
+        self.follow(time);
         let (mut records, mut events) = (Vec::new(), Vec::new());
-        for (account, camera) in self.accounts.iter_mut().zip(&self.board.cameras) {
+        for account in &mut self.accounts {
             records.extend(account.windows.advance(time));
-            let status = camera.status();
+            let status = account.camera.status();
             let lost =
                 (status.state != State::Live).then(|| status.reason.clone().unwrap_or_default());
             drop(status);

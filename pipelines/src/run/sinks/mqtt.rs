@@ -21,6 +21,8 @@ const STATES: Duration = Duration::from_secs(1);
 pub struct MqttTarget {
     connection: MqttConnection,
     topic: String,
+    /// The topic under which Home Assistant looks for devices.
+    home_assistant: Option<String>,
     board: Arc<Board>,
     /// What the broker keeps, by topic.
     kept: BTreeMap<String, String>,
@@ -28,7 +30,7 @@ pub struct MqttTarget {
 }
 
 impl MqttTarget {
-    /// Connects, and tells Home Assistant under its topic which cameras there are.
+    /// Connects. Home Assistant, where its topic is given, is told which cameras there are.
     ///
     /// # Errors
     /// The broker is not there, or refuses.
@@ -40,14 +42,8 @@ impl MqttTarget {
     ) -> Result<Self, SinkError> {
         let connection = MqttConnection::open(address, authorities)?;
         let topic = address.topic().to_owned();
-        let mut target = Self { connection, topic, board, kept: BTreeMap::new(), looked: None };
-        if let Some(prefix) = home_assistant {
-            let topic = target.topic.clone();
-            let cameras = target.board.cameras.iter().map(|camera| &camera.settings);
-            let told = cameras.flat_map(|camera| home_assistant::sensors(&prefix, &topic, camera));
-            target.keep(told.collect())?;
-        }
-        Ok(target)
+        let kept = BTreeMap::new();
+        Ok(Self { connection, topic, home_assistant, board, kept, looked: None })
     }
 
     /// Has the broker keep messages, as far as it does not yet.
@@ -62,6 +58,8 @@ impl MqttTarget {
             delivered += self.connection.send(&new[delivered..], TURN)?;
         }
         self.kept.extend(new.into_iter().map(|message| (message.topic, message.payload)));
+        // What is empty the broker forgets.
+        self.kept.retain(|_, payload| !payload.is_empty());
         Ok(())
     }
 }
@@ -83,7 +81,11 @@ impl Target for MqttTarget {
         }
         self.looked = Some(Instant::now());
         let mut messages = Vec::new();
-        for camera in self.board.cameras.iter() {
+        let mut present = Vec::new();
+        for camera in self.board.cameras() {
+            if let Some(prefix) = &self.home_assistant {
+                messages.extend(home_assistant::sensors(prefix, &self.topic, &camera.settings));
+            }
             let topic = format!("{}/{}", self.topic, level(&camera.settings.name));
             let is_live = camera.status().state == State::Live;
             let availability = if is_live { "online" } else { "offline" };
@@ -93,7 +95,15 @@ impl Target for MqttTarget {
             let report = camera.current().map(|(_, report)| report.to_json(false));
             let state = report.and_then(|report| serde_json::to_string(&report).ok());
             messages.extend(state.map(|state| (format!("{topic}/state"), state)));
+            present.push(format!("{topic}/"));
         }
+        // Of a camera that was removed, or a region, nothing is kept.
+        let is_gone = |topic: &&String| {
+            !messages.iter().any(|(other, _)| other == *topic)
+                && !present.iter().any(|camera| topic.starts_with(camera))
+        };
+        let gone: Vec<_> = self.kept.keys().filter(is_gone).cloned().collect();
+        messages.extend(gone.into_iter().map(|topic| (topic, String::new())));
         self.keep(messages)
     }
 }

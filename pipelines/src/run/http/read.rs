@@ -1,0 +1,122 @@
+//! What is read: cameras, counts, events, history, metrics.
+
+use std::sync::Arc;
+
+use axum::Json;
+use axum::extract::rejection::QueryRejection;
+use axum::extract::{Path, Query, State};
+use axum::http::{StatusCode, header};
+use axum::response::{IntoResponse, Response};
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+use vehiclecount_core::window::WINDOWS;
+
+use super::error;
+use super::show::{Now, Shown};
+use crate::run::board::{Board, unix_time};
+use crate::run::history::{self, Question};
+use crate::run::metrics::{self, CONTENT_TYPE};
+
+/// All metrics.
+pub async fn metrics(State(board): State<Arc<Board>>) -> Response {
+    match metrics::text(board) {
+        Ok(text) => ([(header::CONTENT_TYPE, CONTENT_TYPE)], text).into_response(),
+        Err(_) => error(StatusCode::INTERNAL_SERVER_ERROR, "the metrics cannot be written"),
+    }
+}
+
+/// All cameras, and the engine, or how far it is on its way.
+pub async fn cameras(State(board): State<Arc<Board>>) -> Json<Value> {
+    let cameras: Vec<_> = board.cameras().iter().map(|camera| Shown::new(camera)).collect();
+    let engine = board.engine();
+    let progress = engine.is_none().then(|| board.progress());
+    Json(json!({ "engine": engine, "progress": progress, "cameras": cameras }))
+}
+
+/// One camera, and what is set for it.
+pub async fn camera(State(board): State<Arc<Board>>, Path(name): Path<String>) -> Response {
+    match board.camera(&name) {
+        Some(camera) => Json(Shown::with_settings(&camera)).into_response(),
+        None => error(StatusCode::NOT_FOUND, "there is no camera of that name"),
+    }
+}
+
+/// The engine and its load, since the service was started.
+pub async fn engine(State(board): State<Arc<Board>>) -> Json<Value> {
+    let (engine, load) = (board.engine(), board.load());
+    let progress = engine.is_none().then(|| board.progress());
+    let uptime = board.start.elapsed().as_secs();
+    let version = env!("CARGO_PKG_VERSION");
+    Json(json!({
+        "engine": engine, "progress": progress, "load": load, "uptime": uptime, "version": version,
+    }))
+}
+
+#[derive(Serialize)]
+struct CameraNow {
+    camera: String,
+    #[serde(flatten)]
+    now: Now,
+}
+
+/// The counts of the moment.
+pub async fn counts(State(board): State<Arc<Board>>) -> Json<Value> {
+    let counts: Vec<_> = board
+        .cameras()
+        .iter()
+        .map(|camera| CameraNow {
+            camera: camera.settings.name.clone(),
+            now: camera.current().into(),
+        })
+        .collect();
+    Json(json!({ "counts": counts }))
+}
+
+/// The last events.
+pub async fn events(State(board): State<Arc<Board>>) -> Json<Value> {
+    Json(json!({ "events": board.events() }))
+}
+
+/// How sinks are.
+pub async fn sinks(State(board): State<Arc<Board>>) -> Json<Value> {
+    let figures: Vec<_> = board.sinks.iter().map(|sink| sink.figures()).collect();
+    Json(json!({ "sinks": figures }))
+}
+
+/// What may be asked of the history.
+#[derive(Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HistoryQuery {
+    camera: String,
+    region: Option<String>,
+    window: Option<u32>,
+    from: Option<i64>,
+    to: Option<i64>,
+}
+
+/// Records of windows.
+pub async fn history(
+    State(board): State<Arc<Board>>,
+    query: Result<Query<HistoryQuery>, QueryRejection>,
+) -> Response {
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => return error(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    };
+    let window = query.window.unwrap_or(60);
+    if !WINDOWS.contains(&window) {
+        return error(StatusCode::BAD_REQUEST, "window is 10, 60, 900 or 3600");
+    }
+    let Some(path) = board.history.clone() else {
+        return error(StatusCode::NOT_FOUND, "there is no history: [history] file is empty");
+    };
+    // A day of windows of 1 min or so, whatever their length.
+    let to = query.to.unwrap_or(unix_time() as i64);
+    let from = query.from.unwrap_or(to.saturating_sub(1440 * i64::from(window)));
+    let question = Question { camera: query.camera, region: query.region, window, from, to };
+    let read = tokio::task::spawn_blocking(move || history::read(&path, &question)).await;
+    match read {
+        Ok(Ok(records)) => Json(json!({ "records": records })).into_response(),
+        _ => error(StatusCode::INTERNAL_SERVER_ERROR, "the history cannot be read"),
+    }
+}
