@@ -1,14 +1,22 @@
 #!/usr/bin/env bash
-# Whether this container does its work. Without arguments, or `count [FILE [SECONDS]]`: the newest
-# lines of FILE are counts, and younger than SECONDS; a counter that runs but counts nothing is not
-# healthy. `cameras [PORT]`: the RTSP server answers.
-# Usage: health [count [FILE [SECONDS]] | cameras [PORT]]
+# Whether this container does its work. Without arguments, or `service [PORT]`: the service of
+# `vehicle-count run` says that it counts. `count [FILE [SECONDS]]`, for `demo`: the newest lines of
+# FILE are counts, and younger than SECONDS. `cameras [PORT]`: the RTSP server answers.
+# Usage: health [service [PORT] | count [FILE [SECONDS]] | cameras [PORT]]
 set -euo pipefail
 sick() {
     echo "not healthy: $*"
     exit 1
 }
-case ${1:-count} in
+case ${1:-service} in
+    service)
+        port=${2:-8080}
+        { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || sick "nobody listens on port $port"
+        printf 'GET /api/v1/health/ready HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&3
+        answer=$(timeout 5 cat <&3) || sick "the service on port $port does not answer"
+        [[ $answer == HTTP/1.?" 200 "* ]] || sick "the service says: ${answer##*$'\n'}"
+        echo "the service counts"
+        ;;
     count)
         file=${2:-/results/demo.jsonl} limit=${3:-60}
         [ -s "$file" ] || sick "nothing was counted yet into $file"
@@ -27,5 +35,5 @@ case ${1:-count} in
         [[ $answer == "RTSP/1.0 200"* ]] || sick "the RTSP server says ${answer%$'\r'}"
         echo "cameras answer"
         ;;
-    *) echo "Usage: health [count [FILE [SECONDS]] | cameras [PORT]]" >&2; exit 2 ;;
+    *) echo "Usage: health [service [PORT] | count [FILE [SECONDS]] | cameras [PORT]]" >&2; exit 2 ;;
 esac

@@ -47,7 +47,8 @@ useradd --uid 10001 --gid 10001 --no-create-home --home-dir /tmp \
     --shell /usr/sbin/nologin vehiclecount
 # For cameras that are devices of the host.
 usermod --append --groups video vehiclecount
-install -d -o 10001 -g 10001 /results /cache
+install -d -o 10001 -g 10001 /results /cache /config
+install -o 10001 -g 10001 -m 640 "$here/counter.toml" /config/counter.toml
 install -D -m 755 "$here/health.sh" /usr/libexec/vehiclecount/health
 
 # With the lists that came with the packages, everything in the image is named.

@@ -99,6 +99,11 @@ for suite in "$@"; do
     [ "$(grep -c '"engine":"onnxruntime"' "$fresh/tmp/onnx.jsonl")" = 2 ]
     "${user[@]}" vehicle-count doctor >"$fresh/doctor.txt" || { cat "$fresh/doctor.txt"; exit 1; }
     grep "other programs find vehiclecounter" "$fresh/doctor.txt"
+    step "the service, with the configuration that it begins with"
+    grep -q '^ExecStart=/usr/bin/vehicle-count run ' "$fresh/usr/lib/systemd/system/vehicle-count.service"
+    "${user[@]}" bash -c 'cp /usr/share/vehiclecount/counter.toml /tmp/ && timeout --preserve-status --signal=TERM 15 vehicle-count run /tmp/counter.toml' \
+        >"$fresh/service.txt" 2>&1 || { cat "$fresh/service.txt"; exit 1; }
+    grep "^example: live" "$fresh/service.txt"
     step "removed without a trace"
     "${here[@]}" dpkg --purge vehiclecount vehiclecount-engines-cpu >/dev/null
     [ -z "$(find "$fresh/usr" -iname '*vehicle*count*')" ]
