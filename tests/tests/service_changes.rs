@@ -118,9 +118,11 @@ fn cameras_come_change_and_go_while_another_loses_no_picture() {
 
     // DeepStream's clients add and remove streams, too.
     let stream = |change: &str| {
-        json!({ "key": "sensor", "value": { "camera_id": "south", "camera_name": "front", "camera_url": "simulated:street",
-                "change": change, "metadata": {} }, "headers": { "source": "vst" } })
-        .to_string()
+        let value = json!({
+            "camera_id": "south", "camera_name": "front", "camera_url": "simulated:street",
+            "change": change, "metadata": {},
+        });
+        json!({ "key": "sensor", "value": value, "headers": { "source": "vst" } }).to_string()
     };
     let (status, body) = service.send("POST", "/api/v1/stream/add", &stream("camera_add"));
     assert!(status == 200 && body.contains("STREAM_ADD_SUCCESS"), "{body}");
