@@ -89,6 +89,10 @@ impl From<DeepStreamError> for Fatal {
     }
 }
 
+/// What opens the engine at another input size, and the width and height of the pictures for which
+/// it must be opened.
+pub type UnopenedShape = (Arc<Dispatcher>, (usize, usize));
+
 impl State {
     /// Nothing has come yet.
     pub fn new(api: &'static Api, config: Config, work: Option<Work>) -> Self {
@@ -175,10 +179,7 @@ impl State {
 
     /// Width and height of pictures of `buffer` for which the engine must be opened at another
     /// input size, and what opens it.
-    pub fn unopened(
-        &mut self,
-        buffer: &gst::BufferRef,
-    ) -> Result<Option<(Arc<Dispatcher>, (usize, usize))>, Fatal> {
+    pub fn unopened(&mut self, buffer: &gst::BufferRef) -> Result<Option<UnopenedShape>, Fatal> {
         let Some(work) = &mut self.work else { return Ok(None) };
         // Whether it is a batch at all shows first.
         Batch::of(self.api, buffer)?;
