@@ -44,7 +44,7 @@ fn decoded(path: &Path, rate: Option<f64>) -> (BTreeMap<u64, u64>, usize) {
         let note = move || {
             skipped.fetch_add(1, Ordering::Relaxed);
         };
-        Skip { rate, skipped: Arc::new(note) }
+        Skip { rate, is_paused: Arc::new(|| false), skipped: Arc::new(note) }
     });
     let pipeline = gst::Pipeline::new();
     let source = file::source(path, skip).unwrap();

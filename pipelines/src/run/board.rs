@@ -59,8 +59,12 @@ pub struct Status {
     pub reason: Option<String>,
     /// Since when it is so, seconds since 1970.
     pub since: f64,
-    /// Pictures received.
+    /// Pictures received, those that were skipped among them.
     pub received: u64,
+    /// Pictures that were not decoded, because no count needs them.
+    pub skipped: u64,
+    /// When the last picture was decoded.
+    pub decoded: Option<Instant>,
     /// Pictures that were counted themselves.
     pub counted: u64,
     /// Pictures whose count was stale.
@@ -100,6 +104,8 @@ impl Camera {
             reason: None,
             since: unix_time(),
             received: 0,
+            skipped: 0,
+            decoded: None,
             counted: 0,
             stale: 0,
             dropped: 0,

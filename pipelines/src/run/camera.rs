@@ -22,7 +22,9 @@ use super::recorder::Sample;
 use super::sinks::Feed;
 use crate::config::{self, Counter, Place, Transport};
 use crate::demo::is_inside;
-use crate::source::{Backoff, Health, Local, LocalSource, Reason, RtspOptions, RtspSource, Source};
+use crate::source::{
+    Backoff, Health, Local, LocalSource, Reason, RtspOptions, RtspSource, SILENCE, Skip, Source,
+};
 
 /// A live camera without a picture for this long is stalled. After
 /// [`SILENCE`](crate::source::SILENCE) it is connected anew.
@@ -104,7 +106,7 @@ fn watch(camera: &Arc<Camera>, shared: &Shared, stop: &AtomicBool) -> Result<()>
     let Counting { counter, sink, end } = counting(&pipeline, camera, &shared.counter)?;
     thin(&sink, camera.clone());
     report(&end, camera.clone(), shared);
-    let mut source = source(&camera.settings, &pipeline, sink);
+    let mut source = source(&camera.settings, &pipeline, sink, Some(skip(camera)));
     let bus = pipeline.bus().context("a pipeline has a bus")?;
     let _stop = StopLast(pipeline.clone());
     if pipeline.set_state(gst::State::Playing).is_err() {
@@ -178,30 +180,53 @@ fn counting(pipeline: &gst::Pipeline, camera: &Camera, counter: &Counter) -> Res
     Ok(Counting { counter: element, sink, end })
 }
 
-/// What gives the pictures of a camera.
+/// What gives the pictures of a camera. Those that `skip` does not want are not decoded.
 pub fn source(
     settings: &config::Camera,
     pipeline: &gst::Pipeline,
     sink: gst::Pad,
+    skip: Option<Skip>,
 ) -> Box<dyn Source> {
     let now = Instant::now();
-    let local = |what| Box::new(LocalSource::new(what, pipeline, sink.clone(), now));
+    let local = |what| {
+        let source = LocalSource::new(what, pipeline, sink.clone(), now);
+        Box::new(match &skip {
+            Some(skip) => source.with_skip(skip.clone()),
+            None => source,
+        })
+    };
     match &settings.place {
         Place::Rtsp(address) => {
             let udp = settings.transport == Transport::Udp;
             let options = RtspOptions { insecure: settings.insecure, udp, ..Default::default() };
-            Box::new(RtspSource::new(
-                settings.name.clone(),
-                address.clone(),
-                options,
-                pipeline,
-                sink,
-                now,
-            ))
+            let (name, address) = (settings.name.clone(), address.clone());
+            let source = RtspSource::new(name, address, options, pipeline, sink, now);
+            Box::new(match skip {
+                Some(skip) => source.with_skip(skip),
+                None => source,
+            })
         }
         Place::File(path) => local(Local::File(path.clone())),
         Place::Simulated(view) => local(Local::Simulated(engine::word(view))),
     }
+}
+
+/// Leaves compressed pictures out that are not counted, as long as nobody looks.
+fn skip(camera: &Arc<Camera>) -> Skip {
+    let rate = camera.settings.rate;
+    let (viewed, noted) = (camera.clone(), camera.clone());
+    // A camera of which nothing can be decoded is not heard.
+    let trust = Duration::from_secs_f64(2.0 / rate) + SILENCE;
+    let note = move || {
+        let mut status = noted.status();
+        status.received += 1;
+        status.skipped += 1;
+        let now = Instant::now();
+        if status.decoded.is_some_and(|decoded| now.saturating_duration_since(decoded) < trust) {
+            status.heard = Some(now);
+        }
+    };
+    Skip { rate, is_paused: Arc::new(move || viewed.is_viewed()), skipped: Arc::new(note) }
 }
 
 /// Notes every picture, and lets as many through as are to be counted.
@@ -211,7 +236,8 @@ fn thin(sink: &gst::Pad, camera: Arc<Camera>) {
         {
             let mut status = camera.status();
             status.received += 1;
-            status.heard = Some(Instant::now());
+            status.decoded = Some(Instant::now());
+            status.heard = status.decoded;
         }
         let is_viewed = camera.is_viewed();
         let time =

@@ -39,6 +39,7 @@ struct Seen {
     name: String,
     state: State,
     received: u64,
+    skipped: u64,
     counted: u64,
     stale: u64,
     dropped: u64,
@@ -57,7 +58,8 @@ struct Seen {
 impl Seen {
     fn new(camera: &Camera) -> Self {
         let status = camera.status();
-        let Status { state, received, counted, stale, dropped, failures, fps, .. } = *status;
+        let Status { state, received, skipped, counted, stale, dropped, failures, fps, .. } =
+            *status;
         let last = status.last.as_ref();
         let now = last.filter(|(instant, ..)| instant.elapsed() <= camera.hold);
         let regions = now.iter().flat_map(|(_, _, report)| &report.regions);
@@ -65,6 +67,7 @@ impl Seen {
             name: camera.settings.name.clone(),
             state,
             received,
+            skipped,
             counted,
             stale,
             dropped,
@@ -177,11 +180,16 @@ impl Collector for Metrics {
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
             }
         }
-        let counters: [(&str, &str, Series); 11] = [
+        let counters: [(&str, &str, Series); 12] = [
             (
                 "frames_received",
                 "Pictures that came from the camera",
                 of(|seen| seen.received as f64),
+            ),
+            (
+                "frames_skipped",
+                "Pictures that were not decoded, because no count needs them",
+                of(|seen| seen.skipped as f64),
             ),
             ("frames_counted", "Pictures that were counted", of(|seen| seen.counted as f64)),
             ("frames_stale", "Pictures with a stale count", of(|seen| seen.stale as f64)),

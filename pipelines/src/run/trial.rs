@@ -35,7 +35,7 @@ pub fn picture(settings: &config::Camera) -> Result<gst::Sample> {
         gst::PadProbeReturn::Ok
     });
     let begin = Instant::now();
-    let mut source = source(settings, &pipeline, sink);
+    let mut source = source(settings, &pipeline, sink, None);
     let bus = pipeline.bus().context("a pipeline has a bus")?;
     let _stop = StopLast(pipeline.clone());
     pipeline.set_state(gst::State::Playing)?;

@@ -21,6 +21,8 @@ use selection::{Picture, Selection};
 pub struct Skip {
     /// Pictures a second that are counted.
     pub rate: f64,
+    /// Asked for each picture: whether all are wanted for now.
+    pub is_paused: Arc<dyn Fn() -> bool + Send + Sync>,
     /// Called for each picture that came and is not decoded.
     pub skipped: Arc<dyn Fn() + Send + Sync>,
 }
@@ -62,7 +64,9 @@ impl Skip {
                     gst::PadProbeReturn::Ok
                 }
                 Some(gst::PadProbeData::Buffer(buffer)) => {
-                    if !*is_whole || selection.is_wanted(&picture(buffer, *codec)) {
+                    if !*is_whole
+                        || selection.is_wanted(&picture(buffer, *codec), (self.is_paused)())
+                    {
                         gst::PadProbeReturn::Ok
                     } else {
                         (self.skipped)();

@@ -53,8 +53,8 @@ impl Selection {
         *self = Self::new(1.0 / self.period);
     }
 
-    /// Whether the picture is decoded.
-    pub fn is_wanted(&mut self, picture: &Picture) -> bool {
+    /// Whether the picture is decoded. `all`: every one that can be is wanted.
+    pub fn is_wanted(&mut self, picture: &Picture, all: bool) -> bool {
         if picture.is_header && !picture.key {
             return true;
         }
@@ -76,7 +76,7 @@ impl Selection {
             // What was left out is missing to this one.
             self.skipping = skipping && !picture.key;
         }
-        if picture.key { self.key(time) } else { self.other(time, picture.is_reference) }
+        if picture.key { self.key(time, all) } else { self.other(time, picture.is_reference, all) }
     }
 
     /// Seconds between two key pictures, where they come steadily.
@@ -94,7 +94,7 @@ impl Selection {
         }
     }
 
-    fn key(&mut self, time: f64) -> bool {
+    fn key(&mut self, time: f64, all: bool) -> bool {
         if let Some(last) = self.last_key {
             if self.distances.len() == KEPT {
                 self.distances.remove(0);
@@ -102,17 +102,18 @@ impl Selection {
             self.distances.push(time - last);
         }
         self.last_key = Some(time);
-        self.skipping = self.due.is_some_and(|due| time < due - JITTER) && self.waits_for_key();
+        self.skipping =
+            !all && self.due.is_some_and(|due| time < due - JITTER) && self.waits_for_key();
         if !self.skipping {
             self.take(time);
         }
         !self.skipping
     }
 
-    fn other(&mut self, time: f64, is_reference: bool) -> bool {
-        self.skipping |= self.waits_for_key();
+    fn other(&mut self, time: f64, is_reference: bool, all: bool) -> bool {
+        self.skipping |= !all && self.waits_for_key();
         let due = self.due.is_none_or(|due| time >= due - JITTER);
-        if self.skipping || !(is_reference || due) {
+        if self.skipping || !(is_reference || due || all) {
             return false;
         }
         self.take(time);
@@ -148,7 +149,7 @@ mod tests {
                 is_reference: true,
                 is_header: false,
             };
-            let wanted = selection.is_wanted(&picture);
+            let wanted = selection.is_wanted(&picture, false);
             // A picture without those that it refers to cannot be decoded.
             assert!(!(wanted && broken && !picture.key), "{rate} {group}: {time}");
             broken = !wanted;
@@ -212,7 +213,7 @@ mod tests {
                 is_reference: number % 2 == 0,
                 is_header: false,
             };
-            if selection.is_wanted(&picture) {
+            if selection.is_wanted(&picture, false) {
                 decoded.push(number);
             }
         }
@@ -230,7 +231,7 @@ mod tests {
             let time = f64::from(number) / 25.0;
             let key = if number < 250 { number % 25 == 0 } else { (number - 250) % 100 == 60 };
             let picture = Picture { time: Some(time), key, is_reference: true, is_header: false };
-            let wanted = selection.is_wanted(&picture);
+            let wanted = selection.is_wanted(&picture, false);
             assert!(!(wanted && broken && !key), "{time}");
             broken = !wanted;
             if wanted && counted.last().is_none_or(|last| time >= last + 1.0 - 1e-3) {
@@ -244,6 +245,27 @@ mod tests {
     }
 
     #[test]
+    fn all_are_decoded_while_all_are_wanted_from_the_next_key_picture_on() {
+        let mut selection = Selection::new(1.0);
+        let mut decoded = Vec::new();
+        for number in 0..500 {
+            let time = f64::from(number) / 25.0;
+            let key = number % 25 == 0;
+            let picture = Picture { time: Some(time), key, is_reference: key, is_header: false };
+            let all = (255..355).contains(&number);
+            if selection.is_wanted(&picture, all) {
+                decoded.push(number);
+            }
+        }
+        let within = |range: std::ops::Range<i32>| {
+            decoded.iter().filter(|number| range.contains(number)).count()
+        };
+        assert_eq!(within(200..275), 3);
+        assert_eq!(within(275..355), 80);
+        assert_eq!(within(375..500), 5);
+    }
+
+    #[test]
     fn times_that_jump_or_are_missing_hold_nothing_up() {
         for jump in [-3600.0, 3600.0] {
             let mut selection = Selection::new(1.0);
@@ -253,13 +275,13 @@ mod tests {
                 let key = number % 25 == 0;
                 let picture =
                     Picture { time: Some(time), key, is_reference: true, is_header: false };
-                wanted += usize::from(selection.is_wanted(&picture) && number >= 250);
+                wanted += usize::from(selection.is_wanted(&picture, false) && number >= 250);
             }
             assert!(wanted >= 10, "{jump}: {wanted}");
         }
         let mut selection = Selection::new(1.0);
         let unknown = Picture { time: None, key: false, is_reference: false, is_header: false };
-        assert!((0..50).all(|_| selection.is_wanted(&unknown)));
+        assert!((0..50).all(|_| selection.is_wanted(&unknown, false)));
     }
 
     #[test]
