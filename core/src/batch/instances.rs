@@ -14,7 +14,7 @@ use crate::preprocess::{self, InputShapes, InputSize};
 pub type Reopen =
     Box<dyn Fn(InputSize, &ProgressSink) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync>;
 
-/// How often one that waits for another's opening is asked whether to go on.
+/// How often a caller that waits for another's opening is asked whether to go on.
 pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// See the module.

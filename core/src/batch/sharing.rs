@@ -33,14 +33,14 @@ pub struct SharedKey {
 
 /// The dispatchers that are shared, and those that are being opened.
 #[derive(Default)]
-struct Sharing {
+struct Dispatchers {
     open: HashMap<SharedKey, Weak<Dispatcher>>,
     opening: HashSet<SharedKey>,
 }
 
-static SHARED: LazyLock<Mutex<Sharing>> = LazyLock::new(Mutex::default);
+static SHARED: LazyLock<Mutex<Dispatchers>> = LazyLock::new(Mutex::default);
 
-/// An engine has been opened, or its opening was given up.
+/// An engine was opened, or its opening given up.
 static SETTLED: Condvar = Condvar::new();
 
 /// A dispatcher is being opened for this key; no more when this is dropped.
