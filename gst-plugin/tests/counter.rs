@@ -280,7 +280,7 @@ fn camera_comes_and_goes_while_another_plays() {
         rig.control.open_gate();
         let weak = pad.downgrade();
         drop((guest, pad));
-        assert!(weak.upgrade().is_none(), "the pad is leaked");
+        common::assert_gone(&weak, "the pad");
         rig.push(0, 51, round);
         assert!(!rig.pull(0).stale);
     }
@@ -395,7 +395,7 @@ fn file_is_counted_frame_by_frame_however_slow_the_engine() {
     }
     let weak = pipeline.downgrade();
     drop((pipeline, bus, end));
-    assert!(weak.upgrade().is_none(), "the pipeline is leaked");
+    common::assert_gone(&weak, "the pipeline");
 }
 
 #[test]

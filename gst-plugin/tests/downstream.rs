@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::fs;
 use std::path::Path;
 use std::sync::Once;
@@ -313,7 +315,7 @@ fn every_counted_frame_is_a_line_that_the_schema_takes() {
     assert_eq!(element.property::<u64>("published"), 20);
     let weak = element.downgrade();
     drop((publisher, element));
-    assert!(weak.upgrade().is_none(), "the element is leaked");
+    common::assert_gone(&weak, "the element");
 }
 
 #[test]

@@ -3,6 +3,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::fs::{self, OpenOptions};
 use std::io::{BufRead, BufReader, Read};
 use std::os::unix::fs::OpenOptionsExt;
@@ -113,7 +115,7 @@ impl Rig {
         drop(bus);
         let weak = element.downgrade();
         drop((harness, element));
-        assert!(weak.upgrade().is_none(), "the element is leaked");
+        common::assert_gone(&weak, "the element");
     }
 }
 

@@ -101,7 +101,7 @@ impl Stage {
         drop((counter, sources, sinks));
         let weak = pipeline.downgrade();
         drop(pipeline);
-        assert!(weak.upgrade().is_none(), "the pipeline is leaked");
+        common::assert_gone(&weak, "the pipeline");
     }
 }
 
@@ -294,6 +294,6 @@ fn camera_is_removed_while_downstream_ignores_the_flush_and_ends_when_that_lets_
         flushed.recv_timeout(BOUND).expect("the flush ends");
         let counter = stage.counter.downgrade();
         stage.end();
-        assert!(counter.upgrade().is_none(), "the counter is leaked");
+        common::assert_gone(&counter, "the counter");
     }
 }

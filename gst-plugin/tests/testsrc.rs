@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used)]
 
+mod common;
+
 use std::sync::Once;
 
 use gst::prelude::*;
@@ -134,7 +136,7 @@ fn seek_lands_on_the_frame_of_that_time() {
     pipeline.set_state(gst::State::Null).unwrap();
     let weak = pipeline.downgrade();
     drop(pipeline);
-    assert!(weak.upgrade().is_none(), "the pipeline is leaked");
+    common::assert_gone(&weak, "the pipeline");
 }
 
 #[test]

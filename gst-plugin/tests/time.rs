@@ -157,7 +157,7 @@ fn reports(launch: &str, feed: impl FnOnce(&gst::Pipeline)) -> Vec<FrameReport> 
     pipeline.set_state(gst::State::Null).unwrap();
     let weak = pipeline.downgrade();
     drop((pipeline, bus, pad, end));
-    assert!(weak.upgrade().is_none(), "the pipeline is leaked");
+    common::assert_gone(&weak, "the pipeline");
     receive.try_iter().collect()
 }
 

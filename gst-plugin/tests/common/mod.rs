@@ -4,7 +4,7 @@
 
 use std::ops::Deref;
 use std::sync::Once;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use gst::prelude::*;
 use gst_check::Harness;
@@ -139,11 +139,21 @@ impl Rig {
         element.set_bus(None);
         bus.set_flushing(true);
         drop(element);
-        assert!(weak.upgrade().is_none(), "the element is leaked");
+        assert_gone(&weak, "the element");
     }
 }
 
 /// The raw count.
 pub fn counted(report: &FrameReport) -> f64 {
     report.count.expect("counted").raw
+}
+
+/// Nothing holds what `weak` points to. A thread of GStreamer's that carried out the last change of
+/// state may let go a moment later.
+pub fn assert_gone(weak: &glib::WeakRef<impl IsA<glib::Object>>, what: &str) {
+    let begin = Instant::now();
+    while weak.upgrade().is_some() && begin.elapsed() < BOUND {
+        std::thread::yield_now();
+    }
+    assert!(weak.upgrade().is_none(), "{what} is leaked");
 }
