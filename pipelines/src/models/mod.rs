@@ -11,7 +11,7 @@ use anyhow::{Context, Result, bail};
 use serde::{Deserialize, Serialize};
 use vehiclecount_core::engine::EngineKind;
 use vehiclecount_core::model::{self, DEFAULT_MODEL, Model};
-use vehiclecount_core::preprocess::InputSize;
+use vehiclecount_core::preprocess::{InputChoice, InputSize};
 
 use crate::table::say;
 use speed::Speeds;
@@ -64,6 +64,8 @@ struct Line {
     input: InputSize,
     /// Whether the input is the manifest's own.
     preferred: bool,
+    /// Whether `input-size=auto` takes this input for some cameras.
+    is_auto: bool,
     error: Option<f64>,
     counted: Option<f64>,
     images: usize,
@@ -167,6 +169,7 @@ fn of_model(model: &Model) -> Result<Vec<Line>> {
             .with_context(|| format!("accuracy in the manifest of {}", manifest.name))?,
     };
     let own = InputSize { width: manifest.input.width, height: manifest.input.height };
+    let shapes = model.input_shapes(InputChoice::default())?;
     let mut lines = Vec::new();
     for file in &manifest.files {
         let path = model.folder.join(&file.file);
@@ -198,6 +201,7 @@ fn of_model(model: &Model) -> Result<Vec<Line>> {
                 size,
                 input,
                 preferred: input == own,
+                is_auto: shapes.sizes().contains(&input),
                 error: entry.and_then(|entry| entry.relative),
                 counted: entry.and_then(|entry| entry.counted),
                 images: entry.map_or(0, |entry| entry.images),

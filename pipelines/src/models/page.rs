@@ -25,6 +25,8 @@ pub(super) fn markdown(lines: &[Line], speeds: &Speeds) -> String {
          and where it fails, stands in its card.\n\n\
          - Error: mean absolute error as a share of the mean number of vehicles, on the validation\n  \
            pictures ([evaluation.md](evaluation.md)).\n\
+         - Input: those marked auto are taken by `input-size=auto`, the default, for cameras of their\n  \
+           aspect ratio ([engines.md](engines.md#size-and-shape-of-the-input)).\n\
          - Counted: vehicles counted as a share of those that are there.\n\
          - Images a second with all lanes at work, and milliseconds for one picture alone, on\n  \
            {}, {}. No GPU was measured.\n\n\
@@ -51,7 +53,7 @@ pub(super) fn markdown(lines: &[Line], speeds: &Speeds) -> String {
             line.precision,
             line.input.width,
             line.input.height,
-            if line.preferred { ", default" } else { "" },
+            if line.is_auto { ", auto" } else { "" },
             percent(line.error),
             percent(line.counted),
             megabytes(line.size),

@@ -93,7 +93,12 @@ pub struct Camera {
     status: Mutex<Status>,
     /// Requests for the next counted picture.
     viewers: Mutex<Vec<oneshot::Sender<gst::Sample>>>,
+    /// When a picture was last asked for.
+    viewed: Mutex<Option<Instant>>,
 }
+
+/// Who asks for a picture will soon ask for the next one.
+const LOOK: Duration = Duration::from_secs(3);
 
 impl Camera {
     /// Nothing is known of it yet.
@@ -115,7 +120,13 @@ impl Camera {
             heard: None,
             last: None,
         };
-        Self { settings, hold, status: Mutex::new(status), viewers: Mutex::default() }
+        Self {
+            settings,
+            hold,
+            status: Mutex::new(status),
+            viewers: Mutex::default(),
+            viewed: Mutex::default(),
+        }
     }
 
     /// What is known of it.
@@ -133,6 +144,7 @@ impl Camera {
     /// The next picture that is counted, with its count.
     pub fn view(&self) -> oneshot::Receiver<gst::Sample> {
         let (send, picture) = oneshot::channel();
+        *self.viewed.lock() = Some(Instant::now());
         let mut viewers = self.viewers.lock();
         // Where no picture comes, those who gave up do not gather.
         viewers.retain(|viewer| !viewer.is_closed());
@@ -140,8 +152,13 @@ impl Camera {
         picture
     }
 
-    /// Whether a picture is asked for.
+    /// Whether a picture is asked for, or was of late.
     pub fn is_viewed(&self) -> bool {
+        self.viewed.lock().is_some_and(|viewed| viewed.elapsed() < LOOK) || self.is_awaited()
+    }
+
+    /// Whether a picture is asked for.
+    pub fn is_awaited(&self) -> bool {
         self.viewers.lock().iter().any(|viewer| !viewer.is_closed())
     }
 

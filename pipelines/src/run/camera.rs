@@ -297,7 +297,7 @@ fn report(end: &gst::Pad, camera: Arc<Camera>, shared: &Shared) {
         if let Some(feed) = &feed {
             feed.count(&report);
         }
-        if let Some(caps) = pad.current_caps().filter(|_| camera.is_viewed()) {
+        if let Some(caps) = pad.current_caps().filter(|_| camera.is_awaited()) {
             camera.show(&gst::Sample::builder().buffer(buffer).caps(&caps).build());
         }
         let time = unix_time();

@@ -14,8 +14,9 @@ use super::error;
 use crate::run::board::{Board, State as CameraState};
 use crate::run::snapshot::{self, View};
 
-/// How long the next counted picture may be away.
-const PATIENCE: Duration = Duration::from_secs(3);
+/// How long the next counted picture may be away: of a camera whose pictures were not decoded, the
+/// next key frame.
+const PATIENCE: Duration = Duration::from_secs(8);
 
 /// Pictures that are made at once: counting goes first.
 const ROOM: usize = 2;
