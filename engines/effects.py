@@ -12,7 +12,6 @@ areas, as `evaluate.py` tells them.
 import argparse
 import json
 import pathlib
-import platform
 import tempfile
 import time
 import tomllib
@@ -20,7 +19,7 @@ import tomllib
 import numpy as np
 import torch
 
-from vcount import data, folding, metrics, networks
+from vcount import data, engines, folding, metrics, networks
 
 
 def main():
@@ -47,7 +46,7 @@ def main():
     for line in lines:
         print("| " + " | ".join(told(line[column]) for column in columns) + " |")
     if options.out:
-        machine = {"machine": platform.processor() or platform.machine(), "rounds": options.rounds}
+        machine = {"machine": engines.machine(), "rounds": options.rounds}
         options.out.write_text(json.dumps({**machine, "lines": lines}, indent=1) + "\n")
 
 
@@ -71,75 +70,39 @@ def taking_turns(runs, rounds):
     return {name: float(np.median(values)) for name, values in times.items()}
 
 
-def openvino(file, side, precision="f32"):
-    """A function from images [1, 3, H, W] to density, by OpenVINO on one core."""
-    import openvino as ov
-
-    core = ov.Core()
-    model = core.read_model(str(file))
-    model.reshape({model.input(0): [1, 3, *side]})
-    settings = {
-        "INFERENCE_NUM_THREADS": 1,
-        "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_PRECISION_HINT": precision,
-    }
-    request = core.compile_model(model, "CPU", settings).create_infer_request()
-    return lambda images: request.infer([images])[0]
-
-
-def onnxruntime(file):
-    """The same, by ONNX Runtime."""
-    import onnxruntime as ort
-
-    settings = ort.SessionOptions()
-    settings.intra_op_num_threads = 1
-    session = ort.InferenceSession(str(file), settings, providers=["CPUExecutionProvider"])
-    return lambda images: session.run(["density"], {"images": images})[0]
-
-
-def pytorch(network):
-    """The same, by PyTorch."""
-
-    def run(images):
-        with torch.inference_mode():
-            return network(torch.from_numpy(images)).numpy()
-
-    return run
-
-
 def optimisations(options):
     """A line for each way to run the model."""
     content = json.loads(options.model.read_text())
     files = {entry["precision"]: options.model.parent / entry["file"] for entry in content["files"]}
     network, _ = networks.load(options.checkpoint)
     fp32, int8 = files["fp32"], files["int8"]
+
+    def openvino(file, width, height, precision="f32"):
+        return engines.load(file, width, height, "openvino", 1, precision)
+
     ways = [
-        ("PyTorch, eager", (384, 384), pytorch(network)),
-        ("torch.compile", (384, 384), pytorch(torch.compile(network))),
-        ("ONNX Runtime FP32", (384, 384), onnxruntime(fp32)),
-        ("OpenVINO FP32", (384, 384), openvino(fp32, (384, 384))),
-        ("OpenVINO bfloat16, in place of FP16", (384, 384), openvino(fp32, (384, 384), "bf16")),
-        ("OpenVINO INT8", (384, 384), openvino(int8, (384, 384))),
-        ("OpenVINO INT8, 256x256", (256, 256), openvino(int8, (256, 256))),
-        ("OpenVINO INT8, 512x288", (288, 512), openvino(int8, (288, 512))),
-        ("OpenVINO INT8, 512x512", (512, 512), openvino(int8, (512, 512))),
+        ("PyTorch, eager", (384, 384), engines.of_network(network)),
+        ("torch.compile", (384, 384), engines.of_network(torch.compile(network))),
+        ("ONNX Runtime FP32", (384, 384), engines.load(fp32, 384, 384, "onnxruntime", 1)),
+        ("OpenVINO FP32", (384, 384), openvino(fp32, 384, 384)),
+        ("OpenVINO bfloat16, in place of FP16", (384, 384), openvino(fp32, 384, 384, "bf16")),
+        ("OpenVINO INT8", (384, 384), openvino(int8, 384, 384)),
+        ("OpenVINO INT8, 256x256", (256, 256), openvino(int8, 256, 256)),
+        ("OpenVINO INT8, 512x288", (512, 288), openvino(int8, 512, 288)),
+        ("OpenVINO INT8, 512x512", (512, 512), openvino(int8, 512, 512)),
     ]
-    random = np.random.default_rng(1)
-    shown = {
-        side: random.uniform(0, 255, (1, 3, *side)).astype(np.float32)
-        for side in {side for _, side, _ in ways}
-    }
+    shown = {size: picture(*size) for _, size, _ in ways}
     times = taking_turns(
-        {name: (lambda run=run, images=shown[side]: run(images)) for name, side, run in ways},
+        {name: (lambda run=run, images=shown[size]: run(images)) for name, size, run in ways},
         options.rounds,
     )
     samples = [sample for folder in options.data for sample in data.load(folder, "val", False)]
     lines, errors = [], {}
-    for name, side, run in ways:
+    for name, size, run in ways:
         # Of FP32, one is asked for all.
-        key = (name if "INT8" in name or "bfloat16" in name else "FP32", side)
+        key = (name if "INT8" in name or "bfloat16" in name else "FP32", size)
         if samples and key not in errors:
-            errors[key] = error(run, samples, side)
+            errors[key] = error(run, samples, *size)
         lines.append(
             {
                 "way": name,
@@ -152,27 +115,24 @@ def optimisations(options):
     return lines
 
 
-def error(run, samples, side):
-    """What `metrics.report` tells of `run` on the pictures, letterboxed to `side`, height first."""
-    counts = []
+def picture(width, height):
+    """A batch of one picture of noise."""
+    return np.random.default_rng(1).integers(0, 256, (1, height, width, 3), np.uint8)
+
+
+def error(run, samples, width, height):
+    """What `metrics.report` tells of `run` on the pictures, as `evaluate.py` letterboxes them."""
+    lines = []
     for sample in samples:
-        image, box = data.letterbox(data.read(sample), side[1], side[0])
-        density = run(np.ascontiguousarray(image.transpose(2, 0, 1)[None], np.float32))[0, 0]
-        counts.append(
-            {
-                "count": metrics.count(density, sample, box),
-                "truth": sample.truth(),
-                "kind": sample.kind,
-                "scene": sample.scene,
-            }
-        )
-    return metrics.report(counts)
+        image, box = data.letterbox_exact(data.read(sample), width, height)
+        lines.append(metrics.line(run(image[None])[0, 0], sample, box))
+    return metrics.report(lines)
 
 
 def decoders(options):
     """A line for each recipe and decoder, with weights at random: speed does not depend on them."""
     runs, sizes = {}, {}
-    images = np.random.default_rng(1).uniform(0, 255, (1, 3, 384, 384)).astype(np.float32)
+    image = picture(384, 384)
     with tempfile.TemporaryDirectory() as folder:
         for path in options.recipes:
             for decoder in networks.DECODERS:
@@ -181,18 +141,10 @@ def decoders(options):
                 name = f"{recipe['name']}, {decoder}"
                 sizes[name] = sum(each.numel() for each in network.parameters()) / 1e6
                 folding.fix_padding(folding.fold(network))
-                file = f"{folder}/network.onnx"
-                torch.onnx.export(
-                    network,
-                    (torch.from_numpy(images),),
-                    file,
-                    input_names=["images"],
-                    output_names=["density"],
-                    opset_version=17,
-                    dynamo=False,
-                )
-                run = openvino(file, (384, 384))
-                runs[name] = lambda run=run: run(images)
+                file = pathlib.Path(folder) / "network.onnx"
+                folding.write(network, torch.from_numpy(engines.planes(image)), file)
+                run = engines.load(file, 384, 384, "openvino", 1)
+                runs[name] = lambda run=run: run(image)
         times = taking_turns(runs, options.rounds)
     return [
         {

@@ -10,9 +10,7 @@ Pictures of all folders of `--data` are measured together.
 import argparse
 import datetime
 import json
-import os
 import pathlib
-import platform
 import shlex
 import sys
 
@@ -93,11 +91,8 @@ def main():
             density = run(image[None])[0, 0]
             line = {
                 "file": sample.name,
-                "scene": sample.scene,
-                "kind": sample.kind,
                 "size": f"{width}x{height}",
-                "count": metrics.count(density, sample, box),
-                "truth": sample.truth(),
+                **metrics.line(density, sample, box),
                 **{
                     f"game{level}": metrics.game(density, sample, box, level)
                     for level in (0, 1, 2, 3)
@@ -136,7 +131,7 @@ def main():
                 {
                     "command": shlex.join(["evaluate.py", *sys.argv[1:]]),
                     "date": datetime.date.today().isoformat(),
-                    "machine": machine(),
+                    "machine": engines.machine(),
                     "results": results,
                 },
                 indent=2,
@@ -155,21 +150,6 @@ def size(text):
             f"{text!r}: give the side of a square, or width x height as in 512x288, multiples of 32"
         )
     return sides[0], sides[-1]
-
-
-def machine():
-    name = platform.processor() or platform.machine()
-    cpuinfo = pathlib.Path("/proc/cpuinfo")
-    if cpuinfo.exists():
-        name = next(
-            (
-                line.split(":", 1)[1].strip()
-                for line in cpuinfo.read_text().splitlines()
-                if line.startswith("model name")
-            ),
-            name,
-        )
-    return f"{name}, {os.cpu_count()} cores"
 
 
 def show(result, per_scene):

@@ -105,17 +105,7 @@ def main():
     name = recipe["name"]
     path = options.models / f"{name}.onnx"
     temporary = path.with_suffix(".tmp")
-    axes = {0: "batch", 2: "height", 3: "width"}
-    torch.onnx.export(
-        network,
-        (probe,),
-        str(temporary),
-        input_names=["images"],
-        output_names=["density"],
-        opset_version=17,
-        dynamo=False,
-        dynamic_axes={"images": axes, "density": axes},
-    )
+    folding.write(network, probe, temporary)
     import onnxruntime
 
     session = onnxruntime.InferenceSession(str(temporary), providers=["CPUExecutionProvider"])

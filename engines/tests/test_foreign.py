@@ -2,6 +2,7 @@
 PyTorch and timm."""
 
 import json
+import pathlib
 import subprocess
 import sys
 
@@ -169,9 +170,7 @@ def test_resnet50_with_the_names_of_the_plan_becomes_a_model(tmp_path):
             *("--expected", tmp_path / "v2.npz", "--models", tmp_path, "--side", "96"),
             *("--attribution", "our own pictures", "--licence", "ours alone"),
         ],
-        cwd=str(
-            next(p for p in __import__("pathlib").Path(__file__).parents if p.name == "engines")
-        ),
+        cwd=pathlib.Path(__file__).parent.parent,
         capture_output=True,
         text=True,
         check=False,

@@ -1,6 +1,10 @@
 """Runs a model file or a checkpoint on batches of pictures: uint8 [N, H, W, 3] RGB in, float32 [N,
 1, H/8, W/8] out."""
 
+import os
+import pathlib
+import platform
+
 import numpy as np
 
 
@@ -9,13 +13,15 @@ def planes(images):
     return np.ascontiguousarray(images.transpose(0, 3, 1, 2).astype(np.float32))
 
 
-def load(path, width, height, engine="auto", threads=0):
+def load(path, width, height, engine="auto", threads=0, precision="f32"):
     """A function from pictures to density; its attribute `engine` says what runs it. Shapes are
-    static, but for the batch in ONNX Runtime and PyTorch."""
+    static, but for the batch in ONNX Runtime and PyTorch. `precision` is OpenVINO's hint."""
     if path.suffix == ".pt":
-        return _torch(path)
+        from . import networks
+
+        return of_network(networks.load(path)[0])
     if engine == "openvino" or engine == "auto" and there("openvino"):
-        return _openvino(path, width, height, threads)
+        return _openvino(path, width, height, threads, precision)
     return _onnxruntime(path, threads)
 
 
@@ -25,12 +31,9 @@ def there(module):
     return importlib.util.find_spec(module) is not None
 
 
-def _torch(path):
+def of_network(network):
+    """The same function of a network of PyTorch."""
     import torch
-
-    from . import networks
-
-    network, _ = networks.load(path)
 
     def run(images):
         with torch.inference_mode():
@@ -42,14 +45,14 @@ def _torch(path):
     return run
 
 
-def _openvino(path, width, height, threads):
+def _openvino(path, width, height, threads, precision):
     import openvino
 
     core = openvino.Core()
     model = core.read_model(str(path))
     model.reshape({"images": [1, 3, height, width]})
-    # bf16, its own choice on some processors, is slower and less exact.
-    settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "LATENCY"}
+    # Left to itself it takes bf16 on some processors, which is less exact.
+    settings = {"INFERENCE_PRECISION_HINT": precision, "PERFORMANCE_HINT": "LATENCY"}
     if threads:
         settings["INFERENCE_NUM_THREADS"] = threads
     request = core.compile_model(model, "CPU", settings).create_infer_request()
@@ -75,3 +78,19 @@ def _onnxruntime(path, threads):
 
     run.engine = "onnxruntime"
     return run
+
+
+def machine():
+    """The processor's name and the number of its cores."""
+    name = platform.processor() or platform.machine()
+    cpuinfo = pathlib.Path("/proc/cpuinfo")
+    if cpuinfo.exists():
+        name = next(
+            (
+                line.split(":", 1)[1].strip()
+                for line in cpuinfo.read_text().splitlines()
+                if line.startswith("model name")
+            ),
+            name,
+        )
+    return f"{name}, {os.cpu_count()} cores"

@@ -93,3 +93,18 @@ def fix_padding(module):
         else:
             fix_padding(child)
     return module
+
+
+def write(network, images, path):
+    """The network as an ONNX file, for any batch and size; it is traced with `images`."""
+    axes = {0: "batch", 2: "height", 3: "width"}
+    torch.onnx.export(
+        network,
+        (images,),
+        str(path),
+        input_names=["images"],
+        output_names=["density"],
+        opset_version=17,
+        dynamo=False,
+        dynamic_axes={"images": axes, "density": axes},
+    )

@@ -101,6 +101,16 @@ def summary(counts, truths):
     }
 
 
+def line(density, sample, box):
+    """What `report` asks of one picture."""
+    return {
+        "scene": sample.scene,
+        "kind": sample.kind,
+        "count": count(density, sample, box),
+        "truth": sample.truth(),
+    }
+
+
 def report(lines):
     """Summary over pictures, over the kinds of view and over the scenes that they come from; each
     line has count, truth, kind and scene, and game1 to game3 where those are wanted."""

@@ -165,12 +165,7 @@ def validate(network, samples, side=384):
     it."""
     return metrics.report(
         [
-            {
-                "count": metrics.count(density, sample, box),
-                "truth": sample.truth(),
-                "kind": sample.kind,
-                "scene": sample.scene,
-            }
+            metrics.line(density, sample, box)
             for sample, density, box in densities(network, samples, side)
         ]
     )
