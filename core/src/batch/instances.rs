@@ -2,20 +2,17 @@
 
 use std::collections::HashSet;
 use std::sync::Arc;
-use std::time::Duration;
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::instance::Instance;
-use crate::engine::{Engine, EngineError, Progress, ProgressSink};
+use super::openings::Openings;
+use crate::engine::{Engine, EngineError, ProgressSink};
 use crate::preprocess::{self, InputShapes, InputSize};
 
 /// Opens the engine once more, at another input size.
 pub type Reopen =
     Box<dyn Fn(InputSize, &ProgressSink) -> Result<Arc<dyn Engine>, EngineError> + Send + Sync>;
-
-/// How often a caller that waits for another's opening is asked whether to go on.
-pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// See the module.
 pub(super) struct Instances {
@@ -25,27 +22,15 @@ pub(super) struct Instances {
     threads: usize,
     first: Arc<Instance>,
     state: Mutex<State>,
-    /// An opening has ended.
-    settled: Condvar,
+    openings: Openings<InputSize>,
 }
 
 struct State {
     open: Vec<Arc<Instance>>,
-    opening: HashSet<InputSize>,
     /// Sizes that do not open. They are not tried again.
     refused: HashSet<InputSize>,
     /// Instances that were made, or are being made.
     count: usize,
-}
-
-/// A size is being opened; no more when this is dropped.
-struct SizeGuard<'a>(&'a Instances, InputSize);
-
-impl Drop for SizeGuard<'_> {
-    fn drop(&mut self) {
-        self.0.state.lock().opening.remove(&self.1);
-        self.0.settled.notify_all();
-    }
 }
 
 impl Instances {
@@ -57,19 +42,14 @@ impl Instances {
     ) -> Result<Self, EngineError> {
         let threads = engine.info().lanes.max(1);
         let first = Instance::new(0, engine, threads)?;
-        let state = State {
-            open: vec![first.clone()],
-            opening: HashSet::new(),
-            refused: HashSet::new(),
-            count: 1,
-        };
+        let state = State { open: vec![first.clone()], refused: HashSet::new(), count: 1 };
         Ok(Self {
             shapes,
             reopen,
             threads,
             first,
             state: Mutex::new(state),
-            settled: Condvar::new(),
+            openings: Openings::default(),
         })
     }
 
@@ -100,8 +80,8 @@ impl Instances {
             state.open.iter().find(|instance| instance.info().input == size).cloned()
         };
         let best = || {
-            let sizes: Vec<_> = state.open.iter().map(|instance| instance.info().input).collect();
-            preprocess::fit(&sizes, width, height).and_then(at)
+            let sizes = state.open.iter().map(|instance| &instance.info().input);
+            preprocess::fit(sizes, width, height).and_then(at)
         };
         at(size).or_else(|| state.refused.contains(&size).then(best).flatten())
     }
@@ -114,27 +94,16 @@ impl Instances {
         height: usize,
         watch: &ProgressSink,
     ) -> Result<(Arc<Instance>, bool), EngineError> {
+        let Some(reopen) = &self.reopen else { return Ok((self.first.clone(), false)) };
+        if let Some(instance) = self.fitting(width, height) {
+            return Ok((instance, false));
+        }
         let size = self.shapes.fit(width, height);
-        let guard = loop {
-            if let Some(instance) = self.fitting(width, height) {
-                return Ok((instance, false));
-            }
-            let mut state = self.state.lock();
-            if state.opening.insert(size) {
-                break SizeGuard(self, size);
-            }
-            self.settled.wait_for(&mut state, PATIENCE);
-            let is_opening = state.opening.contains(&size);
-            drop(state);
-            if is_opening && !watch.tell(Progress::Waiting) {
-                return Err(EngineError::Ended);
-            }
-        };
+        let claim = self.openings.claim(size, watch)?;
         // It may have been opened since it was looked for.
         if let Some(instance) = self.fitting(width, height) {
             return Ok((instance, false));
         }
-        let Some(reopen) = &self.reopen else { return Ok((self.first.clone(), false)) };
         let made = reopen(size, watch).and_then(|engine| {
             let index = {
                 let mut state = self.state.lock();
@@ -152,7 +121,7 @@ impl Instances {
             }
         }
         drop(state);
-        drop(guard);
+        drop(claim);
         made.map(|instance| (instance, true))
     }
 }

@@ -12,6 +12,7 @@
 mod dispatcher;
 mod instance;
 mod instances;
+mod openings;
 mod sharing;
 mod waiting;
 

@@ -1,14 +1,14 @@
 //! Dispatchers that elements of one process share.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashMap;
 use std::path::PathBuf;
 use std::sync::{Arc, LazyLock, Weak};
 
-use parking_lot::{Condvar, Mutex};
+use parking_lot::Mutex;
 
 use super::dispatcher::Dispatcher;
-use super::instances::PATIENCE;
-use crate::engine::{EngineError, EngineKind, Progress, ProgressSink};
+use super::openings::Openings;
+use crate::engine::{EngineError, EngineKind, ProgressSink};
 use crate::preprocess::InputChoice;
 use crate::tensorrt::Precision;
 
@@ -31,27 +31,11 @@ pub struct SharedKey {
     pub context: usize,
 }
 
-/// The dispatchers that are shared, and those that are being opened.
-#[derive(Default)]
-struct Dispatchers {
-    open: HashMap<SharedKey, Weak<Dispatcher>>,
-    opening: HashSet<SharedKey>,
-}
+/// The dispatchers that are shared.
+static SHARED: LazyLock<Mutex<HashMap<SharedKey, Weak<Dispatcher>>>> =
+    LazyLock::new(Mutex::default);
 
-static SHARED: LazyLock<Mutex<Dispatchers>> = LazyLock::new(Mutex::default);
-
-/// An engine was opened, or its opening given up.
-static SETTLED: Condvar = Condvar::new();
-
-/// A dispatcher is being opened for this key; no more when this is dropped.
-struct KeyGuard(SharedKey);
-
-impl Drop for KeyGuard {
-    fn drop(&mut self) {
-        SHARED.lock().opening.remove(&self.0);
-        SETTLED.notify_all();
-    }
-}
+static OPENINGS: LazyLock<Openings<SharedKey>> = LazyLock::new(Openings::default);
 
 impl Dispatcher {
     /// The dispatcher that others in this process already use for `key`, or the one that `start`
@@ -62,31 +46,17 @@ impl Dispatcher {
         watch: &ProgressSink,
         start: impl FnOnce() -> Result<Arc<Self>, EngineError>,
     ) -> Result<(Arc<Self>, bool), EngineError> {
+        // From here on the key is this caller's.
+        let claim = OPENINGS.claim(key, watch)?;
         let mut shared = SHARED.lock();
-        while !shared.opening.insert(key.clone()) {
-            // The lock is free while `watch` is asked.
-            SETTLED.wait_for(&mut shared, PATIENCE);
-            if !shared.opening.contains(&key) {
-                continue;
-            }
-            drop(shared);
-            if !watch.tell(Progress::Waiting) {
-                return Err(EngineError::Ended);
-            }
-            shared = SHARED.lock();
-        }
-        let found = shared.open.get(&key).and_then(Weak::upgrade);
-        shared.open.retain(|_, dispatcher| dispatcher.strong_count() > 0);
+        let found = shared.get(&claim.key).and_then(Weak::upgrade);
+        shared.retain(|_, dispatcher| dispatcher.strong_count() > 0);
         drop(shared);
-        // From here on the key is this caller's, until `guard` is dropped.
-        let guard = KeyGuard(key);
         if let Some(dispatcher) = found {
             return Ok((dispatcher, true));
         }
         let dispatcher = start()?;
-        let mut shared = SHARED.lock();
-        shared.open.insert(guard.0.clone(), Arc::downgrade(&dispatcher));
-        drop(shared);
+        SHARED.lock().insert(claim.key.clone(), Arc::downgrade(&dispatcher));
         Ok((dispatcher, false))
     }
 }

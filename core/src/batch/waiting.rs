@@ -56,7 +56,7 @@ struct Waiting<T> {
 impl<T> Line<T> {
     /// The frames that may go before the line's next change of shape: order is kept.
     fn head(&self) -> impl Iterator<Item = &Waiting<T>> {
-        let shape = self.frames.front().map(|first| first.shape);
+        let shape = self.shape();
         self.frames.iter().take_while(move |waiting| Some(waiting.shape) == shape)
     }
 

@@ -68,7 +68,7 @@ struct OnnxRuntime {
     first: Mutex<Option<Session>>,
 }
 
-/// Opens `file` of the model with a lane of one thread for each processor: measured to give twice
+/// Opens the model's file with a lane of one thread for each processor: measured to give twice
 /// the throughput of one lane with all of them, at the same latency (docs/engines.md).
 pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineError> {
     let file = file_for(request, KIND)?;

@@ -56,7 +56,7 @@ unsafe impl Sync for OpenVino {}
 // SAFETY: OpenVINO binds a compiled model to no thread.
 unsafe impl Send for OpenVino {}
 
-/// Opens `file` of the model with a lane of one thread for each processor: measured to give 1.4 to
+/// Opens the model's file with a lane of one thread for each processor: measured to give 1.4 to
 /// 1.7 times the throughput of one lane with all of them (docs/engines.md).
 pub(super) fn open(request: &EngineRequest) -> Result<Arc<dyn Engine>, EngineError> {
     let file = file_for(request, KIND)?;

@@ -19,6 +19,7 @@ mod reference;
 
 use std::sync::Arc;
 
+pub use agreement::processor;
 use agreement::{Agreement, State};
 pub use reference::{Comparison, Reference};
 

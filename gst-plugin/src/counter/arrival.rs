@@ -37,8 +37,8 @@ impl Camera {
         let clock = time::clock_of(imp.obj().upcast_ref());
         let came = clock.time();
         let link = match self.await_link(live)? {
-            Some(link) => self.fit_shape(imp, link, live)?,
-            None => None,
+            Some(link) if self.fit_shape(imp, &link, live)? => Some(link),
+            _ => None,
         };
         let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(counting.interval);
 

@@ -1,8 +1,8 @@
 //! One camera: its pair of pads, and the two threads that meet there.
 //!
-//! In the order in which a frame meets them: `arrival` takes it in, `input` makes the engine's
-//! input of it, `queue` holds it, `pusher` sends it on; `negotiation` answers what the neighbours
-//! ask, and `release` ends the camera. No camera waits for another.
+//! In the order in which a frame meets them: `arrival` takes it in, `shape` finds its input size,
+//! `input` makes the engine's input of it, `queue` holds it, `pusher` sends it on; `negotiation`
+//! answers what the neighbours ask, and `release` ends the camera. No camera waits for another.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -57,11 +57,11 @@ pub struct Camera {
     state: Ranked<CameraState, { rank::CAMERA_STATE }>,
     changed: Condvar,
     link: Ranked<Option<Link>, { rank::LINK }>,
-    /// Used by the streaming thread alone.
+    /// Used by the streaming thread, and reset by [`Camera::leave`].
     pub(super) preprocessor: Mutex<Option<Preprocessor>>,
-    /// Used by the streaming thread alone.
+    /// Used by the streaming thread, and reset by [`Camera::leave`].
     pub(super) shape: Mutex<Shape>,
-    /// Used by the streaming thread alone.
+    /// Used by the streaming thread, and reset by [`Camera::leave`].
     pub(super) device_regions: Mutex<DeviceRegions>,
     /// A function of this camera has panicked.
     broken: AtomicBool,

@@ -2,7 +2,6 @@
 
 use gst::prelude::*;
 use gst::subclass::prelude::*;
-use parking_lot::MutexGuard;
 
 use super::camera::{Camera, Link};
 use super::formats::StreamFormat;
@@ -18,29 +17,30 @@ pub struct Shape {
 
 impl Camera {
     /// Moves the camera's seat to the input size for its pictures. Where the engine must be opened
-    /// at that size first and that takes long, a live frame goes without a seat, and others wait.
+    /// at that size first and that takes long, a live frame goes without a seat, for which this is
+    /// `false`, and others wait.
     pub(super) fn fit_shape(
         &self,
         imp: &VehicleCounter,
-        link: Link,
+        link: &Link,
         live: bool,
-    ) -> Result<Option<Link>, gst::FlowError> {
+    ) -> Result<bool, gst::FlowError> {
         let Some(size) = self.with_state(|state| state.format.as_ref().map(StreamFormat::size))
         else {
-            return Ok(Some(link));
+            return Ok(true);
         };
-        if self.lock_shape().fitted == Some(size) {
-            return Ok(Some(link));
+        if self.shape.lock().fitted == Some(size) {
+            return Ok(true);
         }
         let dispatcher = link.seat.dispatcher();
         loop {
             let (is_opening, refused) = self.await_shape(live)?;
             let refused = refused == Some(size);
             if is_opening {
-                return Ok(None);
+                return Ok(false);
             }
             // Its thread has ended.
-            let ended = self.lock_shape().opening.take();
+            let ended = self.shape.lock().opening.take();
             drop(ended);
             if let Some(instance) = dispatcher.instance(size.0, size.1) {
                 gst::debug!(
@@ -52,13 +52,13 @@ impl Camera {
                     instance.info().input
                 );
                 link.seat.move_to(&instance);
-                self.lock_shape().fitted = Some(size);
-                return Ok(Some(link));
+                self.shape.lock().fitted = Some(size);
+                return Ok(true);
             }
             if refused {
                 // Not even tried: there is no thread for it.
-                self.lock_shape().fitted = Some(size);
-                return Ok(Some(link));
+                self.shape.lock().fitted = Some(size);
+                return Ok(true);
             }
             self.with_state(|state| state.shape_opening = true);
             let camera = self.me.clone();
@@ -69,19 +69,15 @@ impl Camera {
             };
             match open_shape(imp.obj().upcast_ref(), dispatcher, size, done) {
                 Ok(Start::Opened(())) => self.shape_opened(size, None),
-                Ok(Start::Later(opening)) => self.lock_shape().opening = Some(opening),
+                Ok(Start::Later(opening)) => self.shape.lock().opening = Some(opening),
                 Err(error) => self.shape_opened(size, Some(error)),
             }
         }
     }
 
-    fn lock_shape(&self) -> MutexGuard<'_, Shape> {
-        self.shape.lock()
-    }
-
     /// Forgets the input size, and ends an opening.
     pub(super) fn forget_shape(&self) {
-        let shape = std::mem::take(&mut *self.lock_shape());
+        let shape = std::mem::take(&mut *self.shape.lock());
         // Waits for the thread of an opening.
         drop(shape);
     }

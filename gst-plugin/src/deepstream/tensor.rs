@@ -212,7 +212,7 @@ pub struct TensorReader {
 
 impl TensorReader {
     /// The densities, in their order. Of those on a GPU, all are copied before one is waited for.
-    pub fn read(&mut self, unread: &[Unread<'_>]) -> Vec<Result<DensityMap, TensorError>> {
+    pub fn read(&mut self, unread: &[&Unread<'_>]) -> Vec<Result<DensityMap, TensorError>> {
         let mut by_gpu = BTreeMap::<u32, Vec<(u64, usize)>>::new();
         for tensor in unread {
             if let UnreadPlace::Device(gpu, address) = tensor.place {

@@ -33,9 +33,7 @@ impl State {
             .map(|Order { frame, departure, finding }| {
                 let finding = match finding {
                     FindingState::Here(finding) => finding,
-                    FindingState::Waiting(..) | FindingState::Unread(_) | FindingState::Read => {
-                        Finding::Missed
-                    }
+                    FindingState::Waiting(..) | FindingState::Unread(_) => Finding::Missed,
                 };
                 let inferred = matches!(finding, Finding::Counted(..));
                 let source = self.source(frame.source_id);

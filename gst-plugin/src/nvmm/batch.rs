@@ -69,8 +69,6 @@ pub enum FindingState<'a> {
     Waiting(u64, GridPlacement),
     /// In a tensor of nvinfer.
     Unread(Unread<'a>),
-    /// Among the densities that were read.
-    Read,
 }
 
 /// What ends the stream.
@@ -95,11 +93,11 @@ pub type UnopenedShape = (Arc<Dispatcher>, (usize, usize));
 
 impl State {
     /// Nothing has come yet.
-    pub fn new(api: &'static Api, config: Config, work: Option<Work>) -> Self {
+    pub fn new(api: &'static Api, config: Config) -> Self {
         Self {
             api,
             config,
-            work,
+            work: None,
             sources: BTreeMap::new(),
             batches: 0,
             tensors_seen: false,

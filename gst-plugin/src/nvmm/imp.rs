@@ -150,10 +150,10 @@ impl VehicleCounterNvmm {
             .iter()
             .filter_map(|order| match order.finding {
                 FindingState::Waiting(ticket, _) => Some(ticket),
-                FindingState::Here(_) | FindingState::Unread(_) | FindingState::Read => None,
+                FindingState::Here(_) | FindingState::Unread(_) => None,
             })
             .collect();
-        let maps = tensors::read(&mut orders, &mut lock(&self.reader));
+        let maps = tensors::read(&orders, &mut lock(&self.reader));
         let outcomes = self.results.wait(&tickets);
         let mut guard = lock(&self.state);
         let Some(state) = guard.as_mut() else { return Err(Fatal::Flushing) };
@@ -404,7 +404,7 @@ impl BaseTransformImpl for VehicleCounterNvmm {
             );
         }
         self.tell_shared_ids(&config);
-        *lock(&self.state) = Some(State::new(api, config, None));
+        *lock(&self.state) = Some(State::new(api, config));
         self.open_engine(&settings).inspect_err(|_| drop(lock(&self.state).take()))
     }
 

@@ -18,17 +18,14 @@ const PATIENCE: u64 = 100;
 
 /// Reads the densities of `orders` that have been found: in their order.
 pub(super) fn read(
-    orders: &mut [Order<'_>],
+    orders: &[Order<'_>],
     reader: &mut TensorReader,
 ) -> Vec<Result<DensityMap, TensorError>> {
     let unread: Vec<_> = orders
-        .iter_mut()
-        .filter_map(|order| match std::mem::replace(&mut order.finding, FindingState::Read) {
+        .iter()
+        .filter_map(|order| match &order.finding {
             FindingState::Unread(unread) => Some(unread),
-            other => {
-                order.finding = other;
-                None
-            }
+            _ => None,
         })
         .collect();
     reader.read(&unread)
@@ -77,7 +74,8 @@ impl State {
         settings: &Settings,
         notices: &mut Notices,
     ) -> Result<(), Fatal> {
-        let orders = orders.iter_mut().filter(|order| matches!(order.finding, FindingState::Read));
+        let orders =
+            orders.iter_mut().filter(|order| matches!(order.finding, FindingState::Unread(_)));
         for (order, map) in orders.zip(maps) {
             let source = self.source(order.frame.source_id);
             let finding = match map {

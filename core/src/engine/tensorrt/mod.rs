@@ -169,7 +169,7 @@ impl TensorRtOpener<'_> {
                 context.enter().map_err(|error| EngineError::Gpu { kind: KIND, error })?;
             cache::load(&wanted, &|at| request.watch.tell(at)).map_err(EngineError::from)?
         };
-        let engine = self.run(plan, &path, precision.name(), choice)?.of_plan(sha256);
+        let engine = self.run(plan, self.input, &path, precision.name(), choice)?.of_plan(sha256);
         Ok((engine, origin))
     }
 
@@ -192,21 +192,19 @@ impl TensorRtOpener<'_> {
             (Some(asked), _) => asked,
             (None, [_, height, width]) => InputSize { width, height },
         };
-        let Self { request, context, library, .. } = self;
-        let (context, library) = (context.clone(), library.clone());
-        let own = TensorRtOpener { request, context, library, input };
-        Ok(own.run(plan, path, "plan", None)?.of_plan(digest::sha256(&bytes)))
+        Ok(self.run(plan, input, path, "plan", None)?.of_plan(digest::sha256(&bytes)))
     }
 
     /// The engine of a plan that was made from `path`.
     fn run(
         &self,
         plan: Arc<Plan>,
+        input: InputSize,
         path: &Path,
         precision: &str,
         choice: Option<String>,
     ) -> Result<GpuEngine, EngineError> {
-        let Self { request, context, library, input } = self;
+        let Self { request, context, library, .. } = self;
         let plan = InContext::new(plan, context);
         if let Some(folder) = cache::folder() {
             let _entered =
@@ -235,7 +233,7 @@ impl TensorRtOpener<'_> {
             model: request.model.manifest.name.clone(),
             precision: precision.to_owned(),
             choice,
-            input: *input,
+            input,
             columns,
             rows,
             lanes: LANES,

@@ -165,9 +165,9 @@ type Parse = fn(&str, &SinkSettings) -> Result<Destination, LocationError>;
 const SCHEMES: &[(&str, Parse)] = &[
     ("file", file::from_url),
     #[cfg(feature = "mqtt")]
-    ("mqtt", mqtt::from_url),
+    ("mqtt", |rest, _| mqtt::from_url(&format!("mqtt://{rest}"))),
     #[cfg(feature = "mqtt")]
-    ("mqtts", mqtt::from_tls_url),
+    ("mqtts", |rest, _| mqtt::from_url(&format!("mqtts://{rest}"))),
 ];
 
 /// `location` without user name and password.

@@ -220,16 +220,17 @@ impl Stream {
 
     /// Waits a moment for the reader to read. `true` where there is none any more.
     fn reader_has_gone(&self) -> io::Result<bool> {
-        let mut wanted = [PollFd::new(self.file.as_fd(), PollFlags::empty())];
-        match poll(&mut wanted, PollTimeout::from(LOOK)) {
-            Err(nix::errno::Errno::EINTR) => Ok(false),
-            result => Ok(result? > 0),
-        }
+        self.poll(PollFlags::empty(), LOOK)
     }
 
     /// Waits for room, `milliseconds` at most. A stream that is broken has room: writing says why.
     fn has_room(&self, milliseconds: u16) -> io::Result<bool> {
-        let mut wanted = [PollFd::new(self.file.as_fd(), PollFlags::POLLOUT)];
+        self.poll(PollFlags::POLLOUT, milliseconds)
+    }
+
+    /// Waits for `wanted`, or for a stream that is broken, `milliseconds` at most.
+    fn poll(&self, wanted: PollFlags, milliseconds: u16) -> io::Result<bool> {
+        let mut wanted = [PollFd::new(self.file.as_fd(), wanted)];
         match poll(&mut wanted, PollTimeout::from(milliseconds)) {
             Err(nix::errno::Errno::EINTR) => Ok(false),
             result => Ok(result? > 0),

@@ -91,12 +91,9 @@ impl MqttConnection {
             let _ = end.send(());
         };
         thread::Builder::new().name("vehicle-mqtt".to_owned()).spawn(work)?;
-        match opened.recv_timeout(CONNECT + FAREWELL) {
-            Ok(()) => {}
-            Err(_) => {
-                let silent = || SinkError::temporary("the broker does not answer");
-                return Err(failure.lock().take().unwrap_or_else(silent));
-            }
+        if opened.recv_timeout(CONNECT + FAREWELL).is_err() {
+            let silent = || SinkError::temporary("the broker does not answer");
+            return Err(failure.lock().take().unwrap_or_else(silent));
         }
         let mut connection = Self {
             client,
@@ -118,7 +115,9 @@ impl MqttConnection {
     /// # Errors
     /// The connection has ended, or the broker refuses a message.
     pub fn send(&mut self, messages: &[MqttMessage], turn: Duration) -> Result<usize, SinkError> {
-        if let (true, Some(reason)) = (messages.is_empty(), self.failure.lock().clone()) {
+        if messages.is_empty()
+            && let Some(reason) = self.failure.lock().clone()
+        {
             return Err(reason);
         }
         let deadline = Instant::now() + turn;

@@ -4,22 +4,13 @@
 mod address;
 mod connection;
 
-use super::{Destination, LocationError, Report, Sent, Sink, SinkError, SinkSettings, TURN};
+use super::{Destination, LocationError, Report, Sent, Sink, SinkError, TURN};
 
 pub use address::{MqttAddress, level};
 pub use connection::{MqttConnection, MqttMessage};
 
-/// `mqtt://...`.
-pub fn from_url(rest: &str, settings: &SinkSettings) -> Result<Destination, LocationError> {
-    destination(&format!("mqtt://{rest}"), settings)
-}
-
-/// `mqtts://...`.
-pub fn from_tls_url(rest: &str, settings: &SinkSettings) -> Result<Destination, LocationError> {
-    destination(&format!("mqtts://{rest}"), settings)
-}
-
-fn destination(url: &str, _: &SinkSettings) -> Result<Destination, LocationError> {
+/// `mqtt://...` or `mqtts://...`.
+pub fn from_url(url: &str) -> Result<Destination, LocationError> {
     let address: MqttAddress = url
         .parse()
         .map_err(|reason| LocationError::Malformed { location: super::masked(url), reason })?;
