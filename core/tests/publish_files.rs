@@ -478,6 +478,9 @@ fn long_lines_flow_to_a_reader_and_to_the_next_one() {
         publisher.push(report(number, 40_000));
     }
     assert!(publisher.flush() > 0);
+    // Another process has the FIFO open, too, so that the second reader finds no end while the
+    // publisher opens it anew.
+    let _other = OpenOptions::new().write(true).open(&path).unwrap();
     drop(first);
     let mut second = reader(&path);
     let mut last = 49;
