@@ -41,7 +41,7 @@ fn processor_time() -> f64 {
 }
 
 /// Sorts, too.
-pub(super) fn median(values: &mut [f64]) -> f64 {
+pub(crate) fn median(values: &mut [f64]) -> f64 {
     values.sort_unstable_by(f64::total_cmp);
     values[values.len() / 2]
 }

@@ -9,6 +9,7 @@ mod resolve;
 mod secret;
 mod sink;
 mod table;
+mod value;
 
 use std::path::Path;
 
@@ -38,7 +39,7 @@ pub fn parse(text: &str, path: &Path) -> Result<Service, Vec<Problem>> {
     let file: File =
         toml::from_str(text).map_err(|error| vec![Problem::of_syntax(path, text, &error)])?;
     let folder = path.parent().unwrap_or(Path::new(""));
-    let wrong = |problems: Vec<(Vec<String>, String)>| {
+    let wrong = |problems: value::Problems| {
         problems.iter().map(|(key, what)| Problem::of_value(path, text, key, what)).collect()
     };
     resolve::resolve(&file, folder).map_err(wrong)

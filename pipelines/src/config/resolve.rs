@@ -14,6 +14,7 @@ use vehiclecount_core::region::{Levels, Regions, RegionsFile};
 use super::secret::Secret;
 use super::sink::{self, Sink};
 use super::table::{CameraTable, CounterTable, File, HistoryTable, Transport, Viewpoint};
+use super::value::{Problems, file_at, is_name, path};
 use crate::source::Address;
 
 /// How vehicles are counted.
@@ -107,9 +108,6 @@ pub enum Place {
     Simulated(Viewpoint),
 }
 
-/// Keys that lead to a value, and what is wrong with it.
-type Problems = Vec<(Vec<String>, String)>;
-
 pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
     let mut wrong = Problems::new();
     let listen = file.http.listen.parse::<SocketAddr>().map_err(|_| {
@@ -167,10 +165,6 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
     }
 }
 
-fn path(keys: &[&str]) -> Vec<String> {
-    keys.iter().map(|key| (*key).to_owned()).collect()
-}
-
 /// Reads one camera.
 struct Reader<'a> {
     name: &'a str,
@@ -182,9 +176,7 @@ struct Reader<'a> {
 
 impl Reader<'_> {
     fn camera(&mut self) -> Option<Camera> {
-        let bad = |letter: char| letter.is_control() || "/#+".contains(letter);
-        if self.name.trim().is_empty() || self.name.chars().count() > 64 || self.name.contains(bad)
-        {
+        if !is_name(self.name) {
             let what =
                 "a camera's name has 1 to 64 letters, among them no control character, no / # +";
             self.wrong.push((path(&["cameras", self.name]), what.to_owned()));
@@ -255,20 +247,12 @@ impl Reader<'_> {
             };
         }
         if let Some(file) = url.strip_prefix("file:") {
-            let file = if file.starts_with("//") {
-                match glib::filename_from_uri(&url) {
-                    Ok((file, _)) => file,
-                    Err(error) => {
-                        self.wrong(
-                            "url",
-                            true,
-                            format!("it is no URL of a file: {}", error.message()),
-                        );
-                        return None;
-                    }
+            let file = match file_at(&url, file, self.folder) {
+                Ok(file) => file,
+                Err(what) => {
+                    self.wrong("url", true, what);
+                    return None;
                 }
-            } else {
-                self.folder.join(file)
             };
             if !file.is_file() {
                 self.wrong("url", true, format!("there is no file {}", file.display()));

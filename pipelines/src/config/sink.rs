@@ -11,6 +11,7 @@ use vehiclecount_core::window::WINDOWS;
 
 use super::secret::Secret;
 use super::table::{RecordKind, SinkTable};
+use super::value::{Problems, file_at, is_name, path};
 
 /// Where records go, and which.
 #[derive(Clone, Debug, PartialEq)]
@@ -83,7 +84,7 @@ pub struct Reader<'a> {
     name: &'a str,
     table: &'a SinkTable,
     folder: &'a Path,
-    wrong: &'a mut Vec<(Vec<String>, String)>,
+    wrong: &'a mut Problems,
 }
 
 impl<'a> Reader<'a> {
@@ -92,7 +93,7 @@ impl<'a> Reader<'a> {
         name: &'a str,
         table: &'a SinkTable,
         folder: &'a Path,
-        wrong: &'a mut Vec<(Vec<String>, String)>,
+        wrong: &'a mut Problems,
     ) -> Self {
         Self { name, table, folder, wrong }
     }
@@ -100,11 +101,9 @@ impl<'a> Reader<'a> {
     /// The sink, where nothing is wrong with it.
     pub fn sink(&mut self) -> Option<Sink> {
         let before = self.wrong.len();
-        let bad = |letter: char| letter.is_control() || "/#+".contains(letter);
-        if self.name.trim().is_empty() || self.name.chars().count() > 64 || self.name.contains(bad)
-        {
+        if !is_name(self.name) {
             let what = "a sink's name has 1 to 64 letters, no control character, no / # +";
-            self.wrong.push((vec!["sinks".to_owned(), self.name.to_owned()], what.to_owned()));
+            self.wrong.push((path(&["sinks", self.name]), what.to_owned()));
         }
         let SinkTable { records, windows, keep_days, keep_megabytes, .. } = self.table;
         if records.is_empty() {
@@ -134,8 +133,7 @@ impl<'a> Reader<'a> {
     }
 
     fn wrong(&mut self, key: &str, what: impl Into<String>) {
-        let keys = ["sinks", self.name, key].map(str::to_owned);
-        self.wrong.push((keys.to_vec(), what.into()));
+        self.wrong.push((path(&["sinks", self.name, key]), what.into()));
     }
 
     fn secret(&mut self, key: &str, secret: Option<&Secret>) -> Option<String> {
@@ -150,8 +148,7 @@ impl<'a> Reader<'a> {
 
     fn place(&mut self) -> Option<SinkPlace> {
         if self.table.url.is_none() {
-            let keys = vec!["sinks".to_owned(), self.name.to_owned()];
-            self.wrong.push((keys, "the sink has no url".to_owned()));
+            self.wrong.push((path(&["sinks", self.name]), "the sink has no url".to_owned()));
             return None;
         }
         let url = self.secret("url", self.table.url.as_ref())?;
@@ -186,17 +183,13 @@ impl<'a> Reader<'a> {
                 ("home-assistant", table.home_assistant.is_some()),
             ],
         );
-        let path = url.strip_prefix("file:").unwrap_or_default();
-        let path = if path.starts_with("//") {
-            match glib::filename_from_uri(url) {
-                Ok((path, _)) => path,
-                Err(error) => {
-                    self.wrong("url", format!("it is no URL of a file: {}", error.message()));
-                    return None;
-                }
+        let rest = url.strip_prefix("file:").unwrap_or_default();
+        let path = match file_at(url, rest, self.folder) {
+            Ok(path) => path,
+            Err(what) => {
+                self.wrong("url", what);
+                return None;
             }
-        } else {
-            self.folder.join(path)
         };
         let path = std::path::absolute(&path).unwrap_or(path);
         if path.is_dir() || path.file_name().is_none() {

@@ -7,6 +7,8 @@ mod picture;
 mod plot;
 mod summary;
 
+pub(crate) use plot::COLORS;
+
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
 use std::fs::{self, File};

@@ -4,6 +4,7 @@ use std::fmt::Write;
 
 use super::Line;
 use super::speed::Speeds;
+use crate::eval::COLORS;
 
 /// "12 %", or "-" where it is not known.
 pub(super) fn percent(value: Option<f64>) -> String {
@@ -77,8 +78,11 @@ const HEIGHT: f64 = 460.0;
 /// Left, top, right and bottom of the plot itself.
 const AREA: [f64; 4] = [70.0, 68.0, 730.0, 400.0];
 
-/// Colours that are told apart by everybody (Okabe and Ito 2008).
-const COLORS: [&str; 6] = ["#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9"];
+/// The colour of the model of that number, in hexadecimal.
+fn color(number: usize) -> String {
+    let parts = COLORS[number % COLORS.len()].map(|part| (part * 255.0).round() as u8);
+    format!("#{:02x}{:02x}{:02x}", parts[0], parts[1], parts[2])
+}
 
 /// Error against images a second as SVG, with the files that no other beats in both joined.
 pub(super) fn plot(lines: &[Line], speeds: &Speeds) -> String {
@@ -155,10 +159,10 @@ pub(super) fn plot(lines: &[Line], speeds: &Speeds) -> String {
             models.push(&line.model);
             models.len() - 1
         });
-        let color = COLORS[number % COLORS.len()];
+        let color = color(number);
         let (at, height) = (x(rate), y(error));
         // A filled circle is INT8, an open one the others.
-        let fill = if line.precision == "int8" { color } else { "#fff" };
+        let fill = if line.precision == "int8" { color.as_str() } else { "#fff" };
         let (side, anchor) =
             if at > right - 70.0 { (at - 8.0, "end") } else { (at + 8.0, "start") };
         // Beside the point, at the first height where no other label stands.
@@ -185,7 +189,7 @@ pub(super) fn plot(lines: &[Line], speeds: &Speeds) -> String {
             text,
             "<text x=\"{right}\" y=\"{}\" text-anchor=\"end\" font-weight=\"bold\" fill=\"{}\">{}</text>",
             lower - 48.0 + 18.0 * number as f64,
-            COLORS[number % COLORS.len()],
+            color(number),
             escaped(model)
         );
     }

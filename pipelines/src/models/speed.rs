@@ -8,10 +8,12 @@ use std::time::{Duration, Instant};
 use anyhow::{Result, anyhow};
 use serde::{Deserialize, Serialize};
 use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::golden;
 use vehiclecount_core::model::Model;
 use vehiclecount_core::preprocess::InputSize;
 
 use super::{Line, Speed};
+use crate::bench::median;
 use crate::table::say;
 
 /// Rounds in which all files take turns: a machine that grows slower meanwhile favours none.
@@ -153,11 +155,6 @@ fn rate(engine: &Arc<dyn Engine>, window: Duration) -> Result<f64> {
     })
 }
 
-fn median(values: &mut [f64]) -> f64 {
-    values.sort_unstable_by(f64::total_cmp);
-    values[values.len() / 2]
-}
-
 /// Three digits, as the measurement has.
 fn rounded(value: f64) -> f64 {
     let scale = 10f64.powf(2.0 - value.abs().max(1e-9).log10().floor());
@@ -166,13 +163,8 @@ fn rounded(value: f64) -> f64 {
 
 /// The processor's name and its threads.
 fn machine() -> String {
-    let text = std::fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-    let name = text
-        .lines()
-        .find_map(|line| line.strip_prefix("model name")?.split_once(": "))
-        .map_or("a processor", |(_, name)| name.trim());
     let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    format!("{threads} threads of {name}")
+    format!("{threads} threads of {}", golden::processor())
 }
 
 fn today() -> String {

@@ -7,13 +7,13 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use parking_lot::{Mutex, MutexGuard, RwLock};
+use prometheus_client::metrics::histogram::Histogram;
 use serde::Serialize;
 use tokio::sync::oneshot;
 use vehiclecount_core::event::Event;
 use vehiclecount_core::report::FrameReport;
 
 use super::engine::{self, Engine, Load};
-use super::latency::Latency;
 use super::sinks::status::SinkStatus;
 use crate::config;
 
@@ -50,8 +50,11 @@ impl State {
     }
 }
 
+/// Upper bounds of the times that counts take, seconds.
+pub const LATENCY: [f64; 8] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
+
 /// What is known of one camera.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Status {
     /// How it is.
     pub state: State,
@@ -75,8 +78,8 @@ pub struct Status {
     pub fps: f64,
     /// Connections that failed or broke.
     pub failures: u64,
-    /// How long counts took.
-    pub latency: Latency,
+    /// How long counts took, seconds.
+    pub latency: Histogram,
     /// When the last picture came.
     pub heard: Option<Instant>,
     /// The last report with a count, and when it came.
@@ -116,7 +119,7 @@ impl Camera {
             dropped: 0,
             fps: 0.0,
             failures: 0,
-            latency: Latency::default(),
+            latency: Histogram::new(LATENCY),
             heard: None,
             last: None,
         };

@@ -189,11 +189,7 @@ pub fn source(
 ) -> Box<dyn Source> {
     let now = Instant::now();
     let local = |what| {
-        let source = LocalSource::new(what, pipeline, sink.clone(), now);
-        Box::new(match &skip {
-            Some(skip) => source.with_skip(skip.clone()),
-            None => source,
-        })
+        Box::new(LocalSource::new(what, pipeline, sink.clone(), now).with_skip(skip.clone()))
     };
     match &settings.place {
         Place::Rtsp(address) => {
@@ -201,10 +197,7 @@ pub fn source(
             let options = RtspOptions { insecure: settings.insecure, udp, ..Default::default() };
             let (name, address) = (settings.name.clone(), address.clone());
             let source = RtspSource::new(name, address, options, pipeline, sink, now);
-            Box::new(match skip {
-                Some(skip) => source.with_skip(skip),
-                None => source,
-            })
+            Box::new(source.with_skip(skip))
         }
         Place::File(path) => local(Local::File(path.clone())),
         Place::Simulated(view) => local(Local::Simulated(engine::word(view))),

@@ -2,15 +2,14 @@
 
 use std::collections::VecDeque;
 use std::path::Path;
-use std::time::Duration;
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use rusqlite::{Connection, OpenFlags, Row, named_params, params};
 use vehiclecount_core::event::Event;
 use vehiclecount_core::window::{LevelShares, WindowRecord};
 
-use super::log;
 use super::recorder::Store;
+use super::{database, log};
 
 /// Version of the tables, `user_version` of the file.
 const VERSION: i64 = 1;
@@ -42,9 +41,6 @@ const INSERT: &str = "
         jammed = (jammed * covered + excluded.jammed * excluded.covered) / (covered + excluded.covered),
         max = max(max, excluded.max), p95 = max(p95, excluded.p95),
         covered = min(length, covered + excluded.covered)";
-
-/// How long another user of the file is waited for.
-const BUSY: Duration = Duration::from_secs(2);
 
 /// Records and events that wait while the file cannot be written. The oldest go first.
 const ROOM: usize = 50_000;
@@ -82,28 +78,8 @@ impl History {
     /// The file cannot be made, is none of ours, or is of a later version.
     pub fn open(path: &Path, keep_days: u32) -> Result<Self> {
         let remedy = "choose another file with [history] file, or none with \"\"";
-        let open = || -> Result<Connection> {
-            let connection = Connection::open(path)?;
-            connection.busy_timeout(BUSY)?;
-            let version: i64 =
-                connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-            ensure!(version <= VERSION, "it was written by a later version");
-            let is_new = version == 0;
-            if is_new {
-                let tables: i64 =
-                    connection
-                        .query_row("SELECT count(*) FROM sqlite_schema", [], |row| row.get(0))?;
-                ensure!(tables == 0, "it is a database of something else");
-            }
-            connection.pragma_update(None, "journal_mode", "WAL")?;
-            connection.pragma_update(None, "synchronous", "NORMAL")?;
-            if is_new {
-                connection.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?;
-            }
-            Ok(connection)
-        };
-        let connection =
-            open().with_context(|| format!("the history {}: {remedy}", path.display()))?;
+        let connection = database::open(path, VERSION, TABLES, |_, _| Ok(()))
+            .with_context(|| format!("the history {}: {remedy}", path.display()))?;
         let waiting = VecDeque::new();
         Ok(Self { connection, keep_days, waiting, pruned: 0.0, is_failing: false, lost: 0 })
     }
@@ -239,7 +215,7 @@ pub struct Question {
 /// The file cannot be read.
 pub fn read(path: &Path, question: &Question) -> Result<Vec<WindowRecord>> {
     let connection = Connection::open_with_flags(path, OpenFlags::SQLITE_OPEN_READ_ONLY)?;
-    connection.busy_timeout(BUSY)?;
+    connection.busy_timeout(database::BUSY)?;
     let mut query = connection.prepare(
         "SELECT camera, region, length, start, covered, stale, mean, max, p95, free, moderate, dense, jammed
          FROM record WHERE camera = ?1 AND length = ?2 AND region = ?3 AND start >= ?4 AND start < ?5
@@ -275,6 +251,8 @@ fn record(row: &Row) -> rusqlite::Result<WindowRecord> {
 #[cfg(test)]
 mod tests {
     use vehiclecount_core::event::EventKind;
+
+    use std::time::Duration;
 
     use super::*;
 

@@ -4,10 +4,11 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, NoLabelSet, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
+use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use super::board::{Board, Camera, State, Status};
@@ -45,7 +46,7 @@ struct Seen {
     dropped: u64,
     failures: u64,
     fps: f64,
-    latency: super::latency::Latency,
+    latency: Histogram,
     /// Seconds.
     age: Option<f64>,
     inference: Option<f64>,
@@ -103,6 +104,11 @@ fn states(cameras: &[Seen]) -> Series {
     cameras.iter().flat_map(of).collect()
 }
 
+/// A series for each sink.
+fn by_sink(sinks: &[SinkFigures], value: impl Fn(&SinkFigures) -> f64) -> Series {
+    sinks.iter().map(|sink| (vec![("sink", sink.name.clone())], value(sink))).collect()
+}
+
 fn region_vehicles(cameras: &[Seen]) -> Series {
     let of = |camera: &Seen| {
         let name = camera.name.clone();
@@ -120,12 +126,6 @@ fn one(value: f64) -> Series {
 }
 
 impl Metrics {
-    /// A series for each sink.
-    fn sinks(&self, value: impl Fn(&SinkFigures) -> f64) -> Series {
-        let figures = self.0.sinks.iter().map(|sink| sink.figures());
-        figures.map(|sink| (vec![("sink", sink.name.clone())], value(&sink))).collect()
-    }
-
     fn engine(&self) -> Series {
         let labels = |engine: super::engine::Engine| {
             vec![
@@ -144,6 +144,7 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let cameras: Vec<_> = self.0.cameras().iter().map(|camera| Seen::new(camera)).collect();
         let of = |value: fn(&Seen) -> f64| by_camera(&cameras, |camera| Some(value(camera)));
+        let sinks: Vec<_> = self.0.sinks.iter().map(|sink| sink.figures()).collect();
         let load = self.0.load();
         let gauges: [(&str, &str, Series); 11] = [
             ("camera_state", "1 for the state that the camera is in", states(&cameras)),
@@ -166,12 +167,12 @@ impl Collector for Metrics {
             (
                 "sink_up",
                 "1 where the sink takes records",
-                self.sinks(|sink| f64::from(u8::from(sink.state == SinkState::Live))),
+                by_sink(&sinks, |sink| f64::from(u8::from(sink.state == SinkState::Live))),
             ),
             (
                 "sink_records_waiting",
                 "Records that wait for the sink",
-                self.sinks(|sink| sink.waiting as f64),
+                by_sink(&sinks, |sink| sink.waiting as f64),
             ),
         ];
         for (name, help, series) in gauges {
@@ -213,12 +214,12 @@ impl Collector for Metrics {
             (
                 "sink_records_delivered",
                 "Records that the sink has taken",
-                self.sinks(|sink| sink.delivered as f64),
+                by_sink(&sinks, |sink| sink.delivered as f64),
             ),
             (
                 "sink_records_dropped",
                 "Records that the sink never got: too many or too old",
-                self.sinks(|sink| sink.dropped as f64),
+                by_sink(&sinks, |sink| sink.dropped as f64),
             ),
             ("engine_busy_seconds", "Time that all lanes worked on batches", one(load.busy)),
         ];
@@ -232,13 +233,36 @@ impl Collector for Metrics {
         let mut family =
             encoder.encode_descriptor("latency_seconds", help, None, MetricType::Histogram)?;
         for Seen { name, latency, .. } in &cameras {
-            family.encode_family(&[("camera", name)])?.encode_histogram::<NoLabelSet>(
-                latency.sum,
-                latency.count(),
-                &latency.buckets(),
-                None,
-            )?;
+            latency.encode(family.encode_family(&[("camera", name)])?)?;
         }
         Ok(())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::board::LATENCY;
+    use super::*;
+
+    #[test]
+    fn each_time_lies_in_one_bucket() {
+        let latency = Histogram::new(LATENCY);
+        for seconds in [0.0, 0.01, 0.011, 2.5, 2.6, 100.0] {
+            latency.observe(seconds);
+        }
+        let mut registry = Registry::default();
+        registry.register("latency", "Times", latency);
+        let mut text = String::new();
+        text::encode(&mut text, &registry).unwrap();
+        let value = |name: &str| -> f64 {
+            let line = text.lines().find_map(|line| line.strip_prefix(name));
+            line.unwrap_or_else(|| panic!("{name}: {text}")).trim().parse().unwrap()
+        };
+        // Those of the smaller buckets are counted, too.
+        let bounds = ["0.01", "0.025", "0.05", "0.1", "0.25", "0.5", "1.0", "2.5", "+Inf"];
+        let counts = bounds.map(|bound| value(&format!("latency_bucket{{le=\"{bound}\"}}")));
+        assert_eq!(counts, [2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 4.0, 6.0]);
+        assert_eq!(value("latency_count"), 6.0);
+        assert!((value("latency_sum") - 105.121).abs() < 1e-9);
     }
 }

@@ -50,8 +50,8 @@ impl LocalSource {
     }
 
     /// Pictures of a file that `skip` does not want are not decoded.
-    pub fn with_skip(self, skip: Skip) -> Self {
-        Self { skip: Some(skip), ..self }
+    pub fn with_skip(self, skip: Option<Skip>) -> Self {
+        Self { skip, ..self }
     }
 
     fn connect(&mut self) -> Result<()> {

@@ -123,8 +123,8 @@ impl RtspSource {
     }
 
     /// Pictures that `skip` does not want are not decoded.
-    pub fn with_skip(self, skip: Skip) -> Self {
-        Self { skip: Some(skip), ..self }
+    pub fn with_skip(self, skip: Option<Skip>) -> Self {
+        Self { skip, ..self }
     }
 
     /// Where it is.

@@ -17,7 +17,7 @@ use super::annotations::Sample;
 
 /// Colours that colour-blind readers can tell apart (Okabe and Ito 2008), without the yellow, which
 /// cannot be seen on white.
-const COLORS: [[f64; 3]; 7] = [
+pub(crate) const COLORS: [[f64; 3]; 7] = [
     [0.0, 0.447, 0.698],
     [0.835, 0.369, 0.0],
     [0.0, 0.62, 0.451],

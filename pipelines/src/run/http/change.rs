@@ -12,7 +12,7 @@ use serde::Deserialize;
 use serde_json::{Value, json};
 
 use super::Failed;
-use super::show::Shown;
+use super::show::shown;
 use super::snapshot::Studio;
 use crate::run::board::Board;
 use crate::run::cameras::{Cameras, Keys, Refusal};
@@ -60,14 +60,6 @@ async fn wait<T: Send + 'static>(
     match tokio::task::spawn_blocking(work).await {
         Ok(done) => done.map_err(|refusal| refused(&refusal)),
         Err(_) => Err(Failed::new(StatusCode::INTERNAL_SERVER_ERROR, "the change has failed")),
-    }
-}
-
-/// The camera as it is now.
-fn shown(board: &Board, name: &str) -> Response {
-    match board.camera(name) {
-        Some(camera) => Json(Shown::with_settings(&camera)).into_response(),
-        None => refused(&Refusal::Unknown).into_response(),
     }
 }
 

@@ -12,7 +12,7 @@ use serde_json::{Value, json};
 use vehiclecount_core::window::WINDOWS;
 
 use super::error;
-use super::show::{Now, Shown};
+use super::show::{Now, Shown, shown};
 use crate::run::board::{Board, unix_time};
 use crate::run::history::{self, Question};
 use crate::run::metrics::{self, CONTENT_TYPE};
@@ -35,10 +35,7 @@ pub async fn cameras(State(board): State<Arc<Board>>) -> Json<Value> {
 
 /// One camera, and what is set for it.
 pub async fn camera(State(board): State<Arc<Board>>, Path(name): Path<String>) -> Response {
-    match board.camera(&name) {
-        Some(camera) => Json(Shown::with_settings(&camera)).into_response(),
-        None => error(StatusCode::NOT_FOUND, "there is no camera of that name"),
-    }
+    shown(&board, &name)
 }
 
 /// The engine and its load, since the service was started.

@@ -1,11 +1,16 @@
 //! Cameras and counts as they are shown: without secrets.
 
+use axum::Json;
+use axum::http::StatusCode;
+use axum::response::{IntoResponse, Response};
 use serde::Serialize;
 use vehiclecount_core::region::{Level, Levels, Polygon, Region};
 use vehiclecount_core::report::{FrameCount, FrameReport};
 
+use super::error;
 use crate::config::{Place, Transport};
-use crate::run::board::{Camera, State};
+use crate::run::board::{Board, Camera, State};
+use crate::run::cameras::Refusal;
 use crate::run::engine::word;
 
 /// A camera: how it is, and what it counts.
@@ -156,4 +161,17 @@ impl Shown {
         };
         Self { settings: Some(settings), ..Self::new(camera) }
     }
+}
+
+/// The camera as it is now, and what is set for it.
+pub fn shown(board: &Board, name: &str) -> Response {
+    match board.camera(name) {
+        Some(camera) => Json(Shown::with_settings(&camera)).into_response(),
+        None => unknown(),
+    }
+}
+
+/// There is no camera of that name.
+pub fn unknown() -> Response {
+    error(StatusCode::NOT_FOUND, &Refusal::Unknown.to_string())
 }

@@ -11,6 +11,7 @@ use serde::Deserialize;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 use super::error;
+use super::show::unknown;
 use crate::run::board::{Board, State as CameraState};
 use crate::run::snapshot::{self, View};
 
@@ -79,7 +80,7 @@ pub async fn snapshot(
         return error(StatusCode::BAD_REQUEST, "width is from 64 to 4096");
     }
     let Some(camera) = board.camera(&name) else {
-        return error(StatusCode::NOT_FOUND, "there is no camera of that name");
+        return unknown();
     };
     if matches!(camera.status().state, CameraState::Waiting | CameraState::Refused) {
         return error(StatusCode::SERVICE_UNAVAILABLE, "the camera is away, and sends no picture");

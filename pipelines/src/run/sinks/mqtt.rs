@@ -1,7 +1,7 @@
 //! An MQTT broker. Records go to it one by one. Beside them it keeps what holds at the moment: the
 //! state of each camera and whether it is there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -98,9 +98,9 @@ impl Target for MqttTarget {
             present.push(format!("{topic}/"));
         }
         // Of a camera that was removed, or a region, nothing is kept.
+        let told: BTreeSet<&String> = messages.iter().map(|(topic, _)| topic).collect();
         let is_gone = |topic: &&String| {
-            !messages.iter().any(|(other, _)| other == *topic)
-                && !present.iter().any(|camera| topic.starts_with(camera))
+            !told.contains(topic) && !present.iter().any(|camera| topic.starts_with(camera))
         };
         let gone: Vec<_> = self.kept.keys().filter(is_gone).cloned().collect();
         messages.extend(gone.into_iter().map(|topic| (topic, String::new())));

@@ -6,14 +6,14 @@ use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, ensure};
+use anyhow::{Context, Result};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::{Connection, params};
 
 use super::record::Record;
 use super::status::SinkStatus;
 use crate::config::Sink;
-use crate::run::log;
+use crate::run::{database, log};
 
 /// Version of the tables, `user_version` of the file.
 const VERSION: i64 = 1;
@@ -25,9 +25,6 @@ const TABLES: &str = "
         PRIMARY KEY (sink, seq)
     ) WITHOUT ROWID;
     PRAGMA user_version = 1;";
-
-/// How long another user of the file is waited for.
-const BUSY: Duration = Duration::from_secs(2);
 
 /// Records of a sink that wait in memory while the file cannot be written. The oldest of them go
 /// first.
@@ -178,16 +175,17 @@ impl Outbox {
         }
     }
 
-    /// The sink has all records up to `seq`.
-    pub fn acknowledge(&self, sink: usize, seq: i64, records: &[Waiting]) {
+    /// The sink has these records, and all before them.
+    pub fn acknowledge(&self, sink: usize, records: &[Waiting]) {
+        let Some(last) = records.last() else { return };
         let mut state = self.state.lock();
         let Some(ledger) = state.sinks.get_mut(sink) else { return };
         // Those that were dropped meanwhile were counted as that.
-        let counted = records.iter().filter(|record| record.seq > ledger.gone && record.seq <= seq);
+        let counted = records.iter().filter(|record| record.seq > ledger.gone);
         let (count, bytes) =
             counted.fold((0, 0), |(count, bytes), record| (count + 1, bytes + record.bytes()));
         ledger.status.deliver(count);
-        ledger.forget(seq, bytes);
+        ledger.forget(last.seq, bytes);
         state.delete(sink);
     }
 
@@ -363,24 +361,13 @@ impl State {
 }
 
 fn connect(path: &Path) -> Result<Connection> {
-    let connection = Connection::open(path)?;
-    connection.busy_timeout(BUSY)?;
-    let version: i64 = connection.pragma_query_value(None, "user_version", |row| row.get(0))?;
-    ensure!(version <= VERSION, "it was written by a later version");
-    if version == 0 {
-        let count = "SELECT count(*) FROM sqlite_schema";
-        let tables: i64 = connection.query_row(count, [], |row| row.get(0))?;
-        ensure!(tables == 0, "it is a database of something else");
-        connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
-    }
-    // Two services would deliver each other's records.
-    connection.pragma_update(None, "locking_mode", "EXCLUSIVE")?;
-    connection.pragma_update(None, "journal_mode", "WAL")?;
-    connection.pragma_update(None, "synchronous", "NORMAL")?;
-    if version == 0 {
-        connection.execute_batch(&format!("BEGIN; {TABLES} COMMIT;"))?;
-    }
-    Ok(connection)
+    database::open(path, VERSION, TABLES, |connection, is_new| {
+        if is_new {
+            connection.pragma_update(None, "auto_vacuum", "INCREMENTAL")?;
+        }
+        // Two services would deliver each other's records.
+        connection.pragma_update(None, "locking_mode", "EXCLUSIVE")
+    })
 }
 
 #[cfg(test)]

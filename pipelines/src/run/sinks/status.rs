@@ -1,12 +1,12 @@
 //! How a sink is, for the log, the API and metrics.
 
-use std::time::{Duration, Instant, SystemTime};
+use std::time::{Duration, Instant};
 
 use parking_lot::Mutex;
 use serde::Serialize;
-use vehiclecount_core::report::unix_nanoseconds;
 
 use crate::config::Sink;
+use crate::run::board::unix_time;
 use crate::run::log;
 
 /// How a sink is.
@@ -54,11 +54,6 @@ struct Told {
     dropped: u64,
 }
 
-/// Seconds since 1970.
-fn now() -> f64 {
-    unix_nanoseconds(SystemTime::now()) as f64 / 1e9
-}
-
 /// At most so often the log is told of records that were dropped.
 const PAUSE: Duration = Duration::from_secs(60);
 
@@ -70,7 +65,7 @@ impl SinkStatus {
             url: sink.place.to_string(),
             state: SinkState::Connecting,
             reason: None,
-            since: now(),
+            since: unix_time(),
             delivered: 0,
             waiting: 0,
             dropped: 0,
@@ -91,7 +86,7 @@ impl SinkStatus {
             return;
         }
         if figures.state != state {
-            figures.since = now();
+            figures.since = unix_time();
         }
         (figures.state, figures.reason) = (state, reason);
         let what = match (&figures.reason, state) {

@@ -102,8 +102,8 @@ impl Worker {
                     Ok(count) => *count,
                     Err(error) => error.delivered,
                 };
-                if let Some(last) = (delivered + count).checked_sub(1).filter(|_| count > 0) {
-                    self.outbox.acknowledge(self.index, waiting[last].seq, &waiting);
+                if count > 0 {
+                    self.outbox.acknowledge(self.index, &waiting[delivered..delivered + count]);
                     self.prove(&mut proven);
                 }
                 delivered += count;

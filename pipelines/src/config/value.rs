@@ -1,0 +1,28 @@
+//! What the tables of cameras and of sinks have in common: names, files, and what is wrong.
+
+use std::path::{Path, PathBuf};
+
+/// Keys that lead to a value, and what is wrong with it.
+pub type Problems = Vec<(Vec<String>, String)>;
+
+/// Keys that lead to a value.
+pub fn path(keys: &[&str]) -> Vec<String> {
+    keys.iter().map(|key| (*key).to_owned()).collect()
+}
+
+/// Whether a camera or a sink may be called so.
+pub fn is_name(name: &str) -> bool {
+    let bad = |letter: char| letter.is_control() || "/#+".contains(letter);
+    !name.trim().is_empty() && name.chars().count() <= 64 && !name.contains(bad)
+}
+
+/// The file that `url` means, of which `rest` follows `file:`; relative to `folder`.
+pub fn file_at(url: &str, rest: &str, folder: &Path) -> Result<PathBuf, String> {
+    if !rest.starts_with("//") {
+        return Ok(folder.join(rest));
+    }
+    match glib::filename_from_uri(url) {
+        Ok((path, _)) => Ok(path),
+        Err(error) => Err(format!("it is no URL of a file: {}", error.message())),
+    }
+}
