@@ -14,13 +14,7 @@ use rumqttc::mqttbytes::QoS;
 use rumqttc::mqttbytes::v5::Packet;
 use rumqttc::{Client, Event, MqttOptions};
 
-use crate::BOUND;
-
-/// A port that is free at the moment.
-fn free_port() -> u16 {
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    listener.local_addr().expect("it has an address").port()
-}
+use crate::{BOUND, free_port};
 
 /// What the broker asks of its clients.
 #[derive(Clone, Debug, Default)]

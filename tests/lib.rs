@@ -1,6 +1,7 @@
 //! What the whole-system tests share.
 
 use std::collections::BTreeMap;
+use std::net::TcpListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
@@ -191,4 +192,47 @@ pub fn assert_no_leak(pipeline: gst::Pipeline) {
         .map(|object| object.name().to_string())
         .collect();
     assert!(left.is_empty(), "still held: {}", left.join(", "));
+}
+
+/// Waits for the error that ends `pipeline`, and returns its text.
+///
+/// # Panics
+/// When none comes within [`BOUND`].
+pub fn error_of(pipeline: &gst::Pipeline) -> String {
+    let mut text = String::new();
+    drive(pipeline, "an error", |message, _| match message.map(|message| message.view()) {
+        Some(gst::MessageView::Error(error)) => {
+            text = error.error().to_string();
+            true
+        }
+        _ => false,
+    });
+    text
+}
+
+/// Waits for a progress message of that type, and returns its text.
+///
+/// # Panics
+/// On an error, and when none comes within [`BOUND`].
+pub fn progress(pipeline: &gst::Pipeline, wanted: gst::ProgressType) -> String {
+    let mut found = String::new();
+    drive(pipeline, "progress", |message, _| match message.map(|message| message.view()) {
+        Some(gst::MessageView::Progress(progress)) if progress.type_() == wanted => {
+            assert_eq!(progress.code(), "vehiclecount-engine");
+            found = progress.text().to_string();
+            true
+        }
+        Some(gst::MessageView::Error(error)) => panic!("{}", error.error()),
+        _ => false,
+    });
+    found
+}
+
+/// A port of the loopback address that is free at the moment.
+///
+/// # Panics
+/// When there is none.
+pub fn free_port() -> u16 {
+    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
+    listener.local_addr().expect("it has an address").port()
 }

@@ -7,7 +7,10 @@ use std::process::Command;
 use std::ptr;
 
 use glib::translate::ToGlibPtr;
+use gstvehiclecount::deepstream::batch::Batch;
+use gstvehiclecount::deepstream::{Api, meta};
 use libloading::Library;
+use vehiclecount_core::report::FrameReport;
 
 /// Names a folder with NVIDIA's own libraries of metadata, which then take the place of the ones
 /// stood in for.
@@ -428,4 +431,22 @@ impl StandIn {
             set.expect("it is in the library")(driver);
         }
     }
+}
+
+/// The reports of the frames of a batch, in their order.
+///
+/// # Panics
+/// When `buffer` is no batch, or a frame has no report.
+pub fn reports(buffer: &gst::BufferRef) -> Vec<FrameReport> {
+    let api = Api::get().expect("DeepStream is there");
+    let batch = Batch::of(api, buffer).expect("it is a batch");
+    let locked = batch.lock();
+    let reports = locked.frames().into_iter().map(|frame| {
+        let metas = locked.user_metas(&frame);
+        let data = metas.iter().find(|(kind, _)| *kind == api.count_type);
+        let (_, data) = data.expect("every frame carries a report");
+        // SAFETY: the data of our type is ours, and the lock is held.
+        unsafe { meta::read(*data) }.expect("it can be read").1
+    });
+    reports.collect()
 }

@@ -6,8 +6,8 @@ use std::net::TcpListener;
 
 use vehicle_count::source::{Health, RtspOptions, RtspSource};
 use vehiclecount_tests::camera::{Access, Cameras, H264, H265, MJPEG, SOUND, has_h265, pictures};
-use vehiclecount_tests::init;
 use vehiclecount_tests::system::System;
+use vehiclecount_tests::{free_port, init};
 
 /// A part of a test's pipelines: pictures of this form, through this encoder.
 fn camera(caps: &str, end: &str) -> String {
@@ -103,7 +103,7 @@ fn why_a_camera_fails_is_told_in_its_own_words() {
     );
     let silent = TcpListener::bind("127.0.0.1:0").unwrap();
     let silent_port = silent.local_addr().unwrap().port();
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let gone = free_port();
     for (url, said) in [
         (open.url("", "nothing"), "it has no stream of that path (404)"),
         (open.url("", "sound"), "it sends no video, only audio PCMU"),

@@ -4,13 +4,14 @@
 
 use std::fs;
 use std::io::Read;
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use vehiclecount_tests::BOUND;
+use vehiclecount_tests::free_port;
 use vehiclecount_tests::service::Service;
 
 const TOKEN: &str = "token-for-prometheus";
@@ -30,7 +31,7 @@ impl Prometheus {
              authorization: {{ credentials: {TOKEN} }}\n  static_configs: [ {{ targets: [ \"{target}\" ] }} ]\n"
         );
         fs::write(folder.join("prometheus.yml"), configuration).unwrap();
-        let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+        let port = free_port();
         let host = format!("127.0.0.1:{port}");
         let started = Command::new("prometheus")
             .arg(format!("--config.file={}", folder.join("prometheus.yml").display()))

@@ -8,14 +8,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use gst::prelude::*;
-use gstvehiclecount::deepstream::batch::Batch;
-use gstvehiclecount::deepstream::{Api, meta};
+use gstvehiclecount::deepstream::meta;
 use vehiclecount_core::cuda::{Context, DeviceBuffer, Driver};
 use vehiclecount_core::report::FrameReport;
 use vehiclecount_gpu_sim::{Figure, Sim};
 use vehiclecount_tensorrt_sim::Family;
-use vehiclecount_tests::standin::{BatchSpec, FrameSpec, StandIn};
-use vehiclecount_tests::{BOUND, assert_no_leak, init};
+use vehiclecount_tests::standin::{self, BatchSpec, FrameSpec, StandIn};
+use vehiclecount_tests::{BOUND, assert_no_leak, error_of, init};
 
 /// NVBUF_MEM_CUDA_DEVICE, _UNIFIED, _SURFACE_ARRAY and _SYSTEM.
 const DEVICE: i32 = 2;
@@ -50,15 +49,7 @@ impl Stage {
     }
 
     fn error(&self) -> String {
-        let bound = gst::ClockTime::from_seconds(BOUND.as_secs());
-        let message = self
-            .pipeline
-            .bus()
-            .unwrap()
-            .timed_pop_filtered(bound, &[gst::MessageType::Error])
-            .unwrap();
-        let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };
-        error.error().to_string()
+        error_of(&self.pipeline)
     }
 
     /// Waits for the message that a build has begun.
@@ -78,18 +69,7 @@ impl Stage {
         self.source.push_buffer(buffer).unwrap();
         let sample = self.sink.try_pull_sample(gst::ClockTime::from_seconds(BOUND.as_secs()));
         let Some(sample) = sample else { panic!("nothing came out: {}", self.error()) };
-        let buffer = sample.buffer_owned().unwrap();
-        drop(sample);
-        let api = Api::get().unwrap();
-        let batch = Batch::of(api, &buffer).unwrap();
-        let locked = batch.lock();
-        let reports = locked.frames().into_iter().map(|frame| {
-            let metas = locked.user_metas(&frame);
-            let (_, data) = metas.iter().find(|(kind, _)| *kind == api.count_type).unwrap();
-            // SAFETY: the data of our type is ours, and the lock is held.
-            unsafe { meta::read(*data) }.unwrap().1
-        });
-        reports.collect()
+        standin::reports(&sample.buffer_owned().unwrap())
     }
 
     fn end(self) {

@@ -8,11 +8,9 @@
 use std::path::Path;
 
 use gst::prelude::*;
-use gstvehiclecount::deepstream::batch::Batch;
-use gstvehiclecount::deepstream::{Api, meta};
 use vehiclecount_core::engine::scripted::Control;
 use vehiclecount_core::report::FrameReport;
-use vehiclecount_tests::standin::{BatchSpec, FrameSpec, StandIn};
+use vehiclecount_tests::standin::{self, BatchSpec, FrameSpec, StandIn};
 use vehiclecount_tests::{BOUND, assert_no_leak, init};
 
 struct Stage {
@@ -55,17 +53,7 @@ impl Stage {
 
     fn pull(&self) -> Vec<FrameReport> {
         let bound = gst::ClockTime::from_seconds(BOUND.as_secs());
-        let buffer = self.sink.try_pull_sample(bound).unwrap().buffer_owned().unwrap();
-        let api = Api::get().unwrap();
-        let batch = Batch::of(api, &buffer).unwrap();
-        let locked = batch.lock();
-        let reports = locked.frames().into_iter().map(|frame| {
-            let metas = locked.user_metas(&frame);
-            let (_, data) = metas.iter().find(|(kind, _)| *kind == api.count_type).unwrap();
-            // SAFETY: the data of our type is ours, and the lock is held.
-            unsafe { meta::read(*data) }.unwrap().1
-        });
-        reports.collect()
+        standin::reports(&self.sink.try_pull_sample(bound).unwrap().buffer_owned().unwrap())
     }
 
     fn pass(&self, buffer: gst::Buffer) -> Vec<FrameReport> {

@@ -11,7 +11,7 @@ use gst::prelude::*;
 use vehiclecount_core::report::FrameReport;
 use vehiclecount_gpu_sim::{Turn, turn};
 use vehiclecount_tensorrt_sim::{Family, Figure};
-use vehiclecount_tests::{Reports, assert_no_leak, drive, init, run_to_end};
+use vehiclecount_tests::{Reports, assert_no_leak, drive, init, progress, run_to_end};
 
 fn family() -> Option<Family> {
     let families = [Family::TensorRt10, Family::TensorRt11, Family::TensorRtRtx];
@@ -146,20 +146,6 @@ fn cameras_of_several_shapes_count_on_the_gpu_as_on_the_processor() {
             }
         }
     }
-}
-
-/// Waits for a progress message of that type, and returns its text.
-fn progress(pipeline: &gst::Pipeline, wanted: gst::ProgressType) -> String {
-    let mut found = String::new();
-    drive(pipeline, "progress", |message, _| match message.map(|message| message.view()) {
-        Some(gst::MessageView::Progress(progress)) if progress.type_() == wanted => {
-            found = progress.text().to_string();
-            true
-        }
-        Some(gst::MessageView::Error(error)) => panic!("{}", error.error()),
-        _ => false,
-    });
-    found
 }
 
 #[test]

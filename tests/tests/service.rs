@@ -10,9 +10,9 @@ use std::path::Path;
 use gst::prelude::*;
 use vehiclecount_tests::BOUND;
 use vehiclecount_tests::camera::{Access, Cameras, H264, MJPEG};
-use vehiclecount_tests::init;
 use vehiclecount_tests::service::Service;
 use vehiclecount_tests::system::command;
+use vehiclecount_tests::{free_port, init};
 
 /// Red pictures, which the scripted engine counts many vehicles in.
 fn red(end: &str) -> String {
@@ -45,7 +45,7 @@ fn cameras_of_every_kind_are_counted_and_those_that_fail_say_why() {
         &[("h264", &red(H264))],
         Access { login: Some(("me", "s3cret/1")), ..Access::default() },
     );
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let gone = free_port();
     std::fs::write(folder.path().join("password"), "s3cret/1\n").unwrap();
     let mut service = Service::start(
         folder.path(),

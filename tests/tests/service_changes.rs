@@ -3,13 +3,12 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::net::TcpListener;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use vehiclecount_tests::camera::{Access, Cameras, H264};
-use vehiclecount_tests::init;
 use vehiclecount_tests::service::Service;
+use vehiclecount_tests::{free_port, init};
 
 const RED: &str = "videotestsrc is-live=true pattern=red ! video/x-raw,format=I420,width=160,height=120,framerate=10/1 ! ";
 
@@ -223,7 +222,7 @@ fn an_address_is_tried_before_it_is_saved() {
     let folder = tempfile::tempdir().unwrap();
     let open = cameras(Access::default());
     let locked = cameras(Access { login: Some(("me", "s3cret/1")), ..Access::default() });
-    let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let gone = free_port();
     let mut service = Service::start(
         folder.path(),
         &format!(

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 use vehiclecount_tests::BOUND;
 use vehiclecount_tests::broker::{Broker, Gate, Listener, Rules};
+use vehiclecount_tests::free_port;
 use vehiclecount_tests::receiver::{self, Receiving};
 use vehiclecount_tests::service::Service;
 use vehiclecount_tests::system::command;
@@ -326,10 +327,7 @@ fn login_and_certificates_are_checked_and_secrets_told_nowhere() {
 #[test]
 fn webhook_is_sent_again_until_the_server_takes_it() {
     let folder = tempfile::tempdir().unwrap();
-    let port = {
-        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-        listener.local_addr().unwrap().port()
-    };
+    let port = free_port();
     let text = format!(
         "{CAMERAS}[sinks.hook]\nurl = \"http://127.0.0.1:{port}/hook/a\"\nrecords = [\"count\"]\n\
          secret = \"whsec_MfKQ9r8GKYqrTwjUPD8ILPZIo2LaLaSw\"\n"

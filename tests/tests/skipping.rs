@@ -12,7 +12,7 @@ use gst::prelude::*;
 
 use vehicle_count::source::{Skip, file};
 use vehiclecount_tests::camera::has_h265;
-use vehiclecount_tests::{assert_no_leak, init};
+use vehiclecount_tests::{assert_no_leak, init, run_to_end};
 
 /// Writes a clip of 8 seconds, 25 pictures a second.
 fn write(path: &Path, encoder: &str) {
@@ -22,17 +22,8 @@ fn write(path: &Path, encoder: &str) {
     );
     let pipeline = gst::parse::launch(&line).unwrap().downcast::<gst::Pipeline>().unwrap();
     pipeline.by_name("end").unwrap().set_property("location", path);
-    until_end(&pipeline);
+    run_to_end(&pipeline);
     assert_no_leak(pipeline);
-}
-
-fn until_end(pipeline: &gst::Pipeline) {
-    pipeline.set_state(gst::State::Playing).unwrap();
-    let bus = pipeline.bus().unwrap();
-    let kinds = [gst::MessageType::Eos, gst::MessageType::Error];
-    let message = bus.timed_pop_filtered(gst::ClockTime::from_seconds(60), &kinds).unwrap();
-    assert_eq!(message.type_(), gst::MessageType::Eos, "{message:?}");
-    pipeline.set_state(gst::State::Null).unwrap();
 }
 
 /// What is decoded of the clip, by its time in milliseconds, as a digest of the picture; and how
@@ -60,7 +51,7 @@ fn decoded(path: &Path, rate: Option<f64>) -> (BTreeMap<u64, u64>, usize) {
         told.lock().unwrap().insert(buffer.pts().unwrap().mseconds(), digest.finish());
         gst::PadProbeReturn::Ok
     });
-    until_end(&pipeline);
+    run_to_end(&pipeline);
     drop((source, sink));
     assert_no_leak(pipeline);
     let pictures = std::mem::take(&mut *pictures.lock().unwrap());

@@ -26,7 +26,7 @@ use gstvehiclecount::deepstream::{Api, abi, doctor, meta};
 use vehiclecount_core::engine::scripted::Control;
 use vehiclecount_core::report::{FrameReport, JsonReport};
 use vehiclecount_tests::standin::{self, BatchSpec, FrameSpec, StandIn};
-use vehiclecount_tests::{BOUND, assert_no_leak, init};
+use vehiclecount_tests::{BOUND, assert_no_leak, error_of, init};
 
 /// Which version the process stands in for.
 const VARIABLE: &str = "VEHICLECOUNT_STANDIN";
@@ -104,15 +104,7 @@ impl Stage {
     /// Sends a buffer that ends the stream, and tells the error.
     fn fail(&self, buffer: gst::Buffer) -> String {
         self.source.push_buffer(buffer).unwrap();
-        let bound = gst::ClockTime::from_seconds(BOUND.as_secs());
-        let message = self
-            .pipeline
-            .bus()
-            .unwrap()
-            .timed_pop_filtered(bound, &[gst::MessageType::Error])
-            .unwrap();
-        let gst::MessageView::Error(error) = message.view() else { panic!("{message:?}") };
-        error.error().to_string()
+        error_of(&self.pipeline)
     }
 
     fn figure(&self, source: u32, name: &str) -> u64 {

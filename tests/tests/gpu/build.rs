@@ -55,21 +55,6 @@ fn add_camera(
     counter.link_pads(Some(&format!("src_{index}")), &sink, Some("sink")).unwrap();
 }
 
-/// Waits for a progress message of that type, and returns its text.
-fn progress(pipeline: &gst::Pipeline, wanted: gst::ProgressType) -> String {
-    let mut found = String::new();
-    drive(pipeline, "progress", |message, _| match message.map(|message| message.view()) {
-        Some(gst::MessageView::Progress(progress)) if progress.type_() == wanted => {
-            assert_eq!(progress.code(), "vehiclecount-engine");
-            found = progress.text().to_string();
-            true
-        }
-        Some(gst::MessageView::Error(error)) => panic!("{}", error.error()),
-        _ => false,
-    });
-    found
-}
-
 #[test]
 fn first_use_builds_while_live_cameras_pass_and_files_wait() {
     let Some(_device) = device() else { return };

@@ -21,7 +21,7 @@ use vehiclecount_core::cuda::{Driver, PinnedBuffer, Stream};
 use vehiclecount_core::report::FrameReport;
 use vehiclecount_gpu_sim::{Figure, GstCuda, Turn, turn};
 use vehiclecount_tensorrt_sim::Family;
-use vehiclecount_tests::{Reports, assert_no_leak, drive, init, run_to_end};
+use vehiclecount_tests::{Reports, assert_no_leak, drive, init, progress, run_to_end};
 
 /// `None` where TensorRT's headers were not at hand.
 fn device() -> Option<Turn> {
