@@ -216,7 +216,8 @@ def from_imagenet(network, recipe, samples, pictures):
 
 def take(network, before, samples, pictures):
     """Takes the weights of another. Squeeze-and-excitation that it has and the network has not is
-    folded into its convolutions."""
+    folded into its convolutions; what the network has and the other has not begins with open
+    gates."""
     if networks.gated(before.backbone) and not networks.gated(network.backbone):
         chosen = np.random.default_rng(1).permutation(len(samples))[:60]
         networks.fold_gates(
@@ -229,7 +230,12 @@ def take(network, before, samples, pictures):
                 for i in chosen
             ),
         )
-    network.load_state_dict(before.state_dict())
+    weights = before.state_dict()
+    if networks.gated(network.backbone) and not networks.gated(before.backbone):
+        networks.open_gates(network)
+        gates = {name: value for name, value in network.state_dict().items() if ".se." in name}
+        weights = {**weights, **gates}
+    network.load_state_dict(weights)
 
 
 class Teacher(torch.nn.Module):

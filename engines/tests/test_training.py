@@ -48,6 +48,17 @@ def test_training_starts_from_a_checkpoint_with_gates_and_one_without(tmp_path):
     )
     # The stem has no gate behind it.
     assert (plain.backbone.conv_stem.weight == gated.backbone.conv_stem.weight).all()
+    # Back with gates: they are open, and nothing else has changed.
+    torch.save(
+        {"network": plain.state_dict(), "recipe": {**RECIPE, "squeeze-excitation": False}},
+        tmp_path / "plain.pt",
+    )
+    start, _ = networks.load(tmp_path / "plain.pt")
+    train.take(again, start, [types.SimpleNamespace()], pictures)
+    image = torch.rand(1, 3, 64, 64) * 255
+    with torch.inference_mode():
+        one, other = (network.eval()(image) for network in (again, start))
+    assert networks.gated(again.backbone) and torch.allclose(one, other, atol=1e-5)
 
 
 def test_a_network_without_gates_starts_from_imagenet_weights_with_them(

@@ -178,6 +178,15 @@ def gated(backbone):
     return [module for module in backbone.modules() if hasattr(getattr(module, "se", None), "gate")]
 
 
+@torch.no_grad()
+def open_gates(network):
+    """Sets each channel's gate to 0.95 (1 where the sigmoid is a hard one), whatever the input: a
+    start for training with gates from the weights of a network without."""
+    for block in gated(network.backbone):
+        block.se.conv_expand.weight.zero_()
+        block.se.conv_expand.bias.fill_(3.0)
+
+
 @torch.inference_mode()
 def fold_gates(network, batches):
     """Takes squeeze-and-excitation out of a trained network: each channel's gate becomes its mean
