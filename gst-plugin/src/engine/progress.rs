@@ -5,6 +5,7 @@
 //! on the bus how far the build has come (progress messages, which gst-launch-1.0 prints) and hands
 //! the engine over when it is there. Ending the element ends the build.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc::{self, RecvTimeoutError, Sender};
@@ -87,7 +88,10 @@ pub fn start<T: Send + 'static>(
             let teller = teller.clone();
             move |progress| teller.tell(progress)
         });
-        let result = open(&watch);
+        // A panic has told its reason already; the element must hear that nothing more comes.
+        let result = catch_unwind(AssertUnwindSafe(|| open(&watch))).unwrap_or_else(|_| {
+            Err(gst::error_msg!(gst::LibraryError::Init, ("opening the engine ended in a panic")))
+        });
         let waited_for = teller.takes_long.lock().take().is_some();
         if waited_for {
             // Where the element is gone, the receiver is gone too.
@@ -116,9 +120,7 @@ pub fn start<T: Send + 'static>(
     match told {
         Some(ThreadMessage::TakesLong) => Ok(Start::Later(opening)),
         Some(ThreadMessage::Done(result)) => result.map(Start::Opened),
-        None => {
-            Err(gst::error_msg!(gst::LibraryError::Init, ("opening the engine ended in a panic")))
-        }
+        None => Err(gst::error_msg!(gst::LibraryError::Init, ("opening the engine ended early"))),
     }
 }
 
@@ -271,5 +273,33 @@ impl BuildState {
             .collect();
         (!phases.is_empty())
             .then(|| format!("{}, {:.0} s", phases.join(" > "), self.since.elapsed().as_secs_f64()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn panic_of_an_opening_is_its_end_whether_it_is_waited_for_or_not() {
+        gst::init().unwrap();
+        let element = gst::Bin::new().upcast::<gst::Element>();
+        let open = |_: &ProgressSink| -> Result<(), _> { panic!("a driver's fault") };
+        let done = |_| panic!("the caller waits");
+        let error = start(&element, None, open, done).err().expect("it does not open");
+        assert!(error.to_string().contains("panic"), "{error}");
+
+        let (sender, end) = mpsc::channel();
+        let (go, gone) = mpsc::channel();
+        let open = move |sink: &ProgressSink| -> Result<(), _> {
+            sink.tell(Progress::Waiting);
+            gone.recv().unwrap();
+            panic!("a driver's fault")
+        };
+        let started = start(&element, None, open, move |result| sender.send(result).unwrap());
+        let Ok(Start::Later(_opening)) = started else { panic!("it takes long") };
+        go.send(()).unwrap();
+        let error = end.recv().unwrap().expect_err("it does not open");
+        assert!(error.to_string().contains("panic"), "{error}");
     }
 }
