@@ -196,7 +196,11 @@ def go_by_keyboard(viewer):
     page.get_by_role("link", name="bridge").focus()
     page.keyboard.press("Enter")
     expect(page.get_by_role("heading", name="bridge", exact=True)).to_be_visible()
-    expect(page.get_by_label("Name of region 1")).to_have_value("lane")
+    name = page.get_by_label("Name of region 1")
+    expect(name).to_have_value("lane")
+    name.fill("bus lane")
+    page.get_by_role("button", name="Cancel").click()
+    expect(name).to_have_value("lane")
     expect(page.locator(".chart svg").first).to_be_visible(timeout=30000)
     viewer.check("chart")
 

@@ -31,14 +31,15 @@ export const cameraView = name => {
     painted = history.clientWidth;
   });
   resized.observe(history);
-  let live = false, editor = null, charted = 0, ended = false;
+  let live = false, editor = null, regions = [], charted = 0, ended = false;
   const stop = follow(image, () => snapshot(name, false, 1280), () => live);
 
   const setUp = async () => {
     const camera = await ask(cameraPath(name));
     if (ended) return;
     editor?.end();
-    editor = regionEditor(camera.settings.regions, place, regionPlace, async regions => {
+    regions = camera.settings.regions;
+    editor = regionEditor(regions, place, regionPlace, async regions => {
       await ask(cameraPath(name), "PUT", { regions }, 30000);
       await setUp();
     });
@@ -48,8 +49,8 @@ export const cameraView = name => {
   const drawChart = async () => {
     charted = Date.now();
     const to = Math.floor(charted / 1000), from = (Math.floor((to - DAY) / WINDOW) + 1) * WINDOW;
-    const regions = (await ask(cameraPath(name))).regions.map(region => region.name);
-    const series = await Promise.all([null, ...regions].map(async region => {
+    const names = regions.map(region => region.name);
+    const series = await Promise.all([null, ...names].map(async region => {
       const read = async (window, from) => {
         const query = new URLSearchParams({ camera: name, window, from, to });
         if (region !== null) query.set("region", region);

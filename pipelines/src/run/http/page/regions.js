@@ -110,6 +110,8 @@ export const regionEditor = (regions, place, list, save) => {
   const close = make("button", { type: "button", class: "main", click: () => add(drawing) }, "Close the region");
   const cancel = make("button", { type: "button", click() {
     [now, chosen, drawing] = [structuredClone(regions), null, null];
+    // The fields belong to the regions that are given up.
+    shown = "";
     tell(said, "");
     refresh();
   } }, "Cancel");
