@@ -8,6 +8,9 @@
 //! * A frame that was due and was not counted carries the last count: `stale` is true.
 //! * A frame that was not due carries the last count. It is stale where that is not the count of
 //!   the last frame that was due.
+//! * A frame that was due and does not differ from the picture that was handed to the engine last
+//!   carries the count of that one, as if it had been counted anew: `confirmed` is true and `stale`
+//!   false, unless that picture was not counted.
 //! * Before the first count there is none, and `stale` is true.
 //! * A count that comes after its frame has left ([`Account::late`]) becomes the last count, unless
 //!   a later frame has been counted.
@@ -26,18 +29,21 @@ use crate::density::Grid;
 use crate::region::Coverage;
 use crate::report::{FrameReport, RegionReport};
 
+mod confirmation;
 mod device;
 mod failures;
 mod measurement;
 mod statistics;
 mod timeline;
 
+pub use confirmation::CONFIRMED_FOR;
 pub use device::DeviceRegions;
 pub use failures::FailureEdge;
 pub use measurement::{Density, GridPlacement, Measurement};
 pub use statistics::Statistics;
 pub use timeline::FrameTime;
 
+use confirmation::Reference;
 use failures::Failures;
 use timeline::{Moment, Timeline};
 
@@ -103,11 +109,17 @@ pub enum Finding {
     },
     /// It was counted.
     Counted(Measurement),
+    /// It was due and does not differ from the frame with this number
+    /// ([`Account::confirmable`]).
+    Confirmed(u64),
 }
 
 /// The last picture that was counted.
 struct Latest {
     stamp: FrameStamp,
+    /// Number of the last frame that was due and that the count holds for: its own, or one that
+    /// does not differ.
+    holds_for: u64,
     density: Density,
     counts: Counts,
     inference_time: Duration,
@@ -140,6 +152,8 @@ pub struct Account {
     /// Number of the last frame that left and was due.
     last_due: Option<u64>,
     late: VecDeque<LateFrame>,
+    /// The picture that was handed to the engine last.
+    reference: Option<Reference>,
 }
 
 impl Default for Account {
@@ -164,6 +178,7 @@ impl Account {
             latest: None,
             last_due: None,
             late: VecDeque::new(),
+            reference: None,
         }
     }
 
@@ -258,8 +273,10 @@ impl Account {
         if !matches!(finding, Finding::NotDue) {
             self.last_due = Some(stamp.sequence);
         }
+        let mut confirmed = false;
         match finding {
             Finding::NotDue | Finding::Missed => {}
+            Finding::Confirmed(of) => confirmed = self.confirm(of, stamp),
             Finding::Late { ticket, placement } => {
                 if self.late.len() == LATE_LIMIT {
                     self.late.pop_front();
@@ -272,7 +289,7 @@ impl Account {
         }
         let latest =
             self.latest.as_ref().filter(|latest| latest.stamp.moment.epoch == stamp.moment.epoch);
-        let stale = latest.is_none_or(|latest| Some(latest.stamp.sequence) != self.last_due);
+        let stale = latest.is_none_or(|latest| Some(latest.holds_for) != self.last_due);
         self.statistics.stale += u64::from(stale);
         let regions = self.counter.settings().regions.regions.iter().enumerate();
         let regions = regions.map(|(index, region)| RegionReport {
@@ -289,6 +306,7 @@ impl Account {
             received_time: frame.received_time,
             count: latest.map(|latest| latest.counts.total),
             stale,
+            confirmed,
             age: latest.map_or(0, |latest| age(&stamp, &latest.stamp)),
             regions: regions.collect(),
             density: latest.filter(|_| settings.density).and_then(|latest| match &latest.density {
@@ -332,7 +350,8 @@ impl Account {
         }
         let Measurement { density, inference_time } = measurement;
         let counts = self.count(&density, stamp.moment);
-        self.latest = Some(Latest { stamp, density, counts, inference_time });
+        let holds_for = stamp.sequence;
+        self.latest = Some(Latest { stamp, holds_for, density, counts, inference_time });
     }
 
     /// Counts `density`. Sums in regions of other settings say nothing of the present regions,

@@ -6,6 +6,7 @@
 //! 1. [`frame`]: a borrowed view of a decoded picture.
 //! 2. [`preprocess`]: picture to model input, colour conversion and resize in one pass, and where
 //!    the picture lies in that input.
+//!    [`change`]: whether it differs from the picture that was counted last.
 //! 3. [`batch`]: frames of different cameras meet in batches; who goes next, who is dropped.
 //! 4. [`model`] and [`engine`]: which network, and what runs it.
 //!    [`golden`]: whether that counts what it must.
@@ -24,6 +25,7 @@
 pub mod account;
 pub mod batch;
 pub mod cache;
+pub mod change;
 pub mod count;
 pub mod cuda;
 pub mod density;

@@ -30,6 +30,9 @@ pub struct FrameReport {
     /// The count is not the one that this frame should carry, or there is none:
     /// [`account`](crate::account) has the rule.
     pub stale: bool,
+    /// The frame was compared with the counted picture and does not differ from it: its own count
+    /// would be the same. Never set where `stale` is.
+    pub confirmed: bool,
     /// How much older than this frame the counted picture is, nanoseconds: 0 for a frame's own
     /// count and for no other; 0 also where there is no count.
     pub age: u64,
@@ -94,6 +97,8 @@ pub struct JsonReport {
     pub level: Option<Level>,
     /// See [`FrameReport::stale`].
     pub stale: bool,
+    /// See [`FrameReport::confirmed`].
+    pub confirmed: bool,
     /// Seconds.
     pub age: f64,
     /// Counts inside polygons.
@@ -137,8 +142,8 @@ pub struct JsonDensity {
     pub cells: Vec<f32>,
 }
 
-/// Version of [`JsonReport`]. 2 added [`JsonReport::received`].
-pub const JSON_SCHEMA: u32 = 2;
+/// Version of [`JsonReport`]. 2 added [`JsonReport::received`], 3 [`JsonReport::confirmed`].
+pub const JSON_SCHEMA: u32 = 3;
 
 const NANOSECONDS: f64 = 1e9;
 
@@ -177,6 +182,7 @@ impl FrameReport {
             smoothed: self.count.map(|count| rounded(count.smoothed)),
             level: self.count.map(|count| count.level),
             stale: self.stale,
+            confirmed: self.confirmed,
             age: seconds(self.age),
             regions: self.regions.iter().map(RegionReport::to_json).collect(),
             density: self.density.as_ref().filter(|_| with_density).map(|map| JsonDensity {

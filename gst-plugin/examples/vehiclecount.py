@@ -59,6 +59,7 @@ class Count:
     smoothed: Optional[float]
     level: Optional[str]
     stale: bool  # the count should have been this frame's own and is an older one
+    confirmed: bool  # the frame does not differ from the counted picture and keeps its count
     age: float  # how much older
     regions: List[Region]
     density: Optional[Density]
@@ -127,6 +128,7 @@ def _count(structure):
         capture_time=_seconds(structure, "capture-time"),
         received_time=_seconds(structure, "received-time"),
         stale=structure.get_value("stale"),
+        confirmed=structure.get_value("confirmed"),
         age=_seconds(structure, "age"),
         regions=[_region(region) for region in _array(structure, "regions")],
         density=_density(structure),

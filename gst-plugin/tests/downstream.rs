@@ -41,6 +41,7 @@ fn report() -> FrameReport {
         received_time: 1_700_000_000_250_000_000,
         count: Some(counted),
         stale: false,
+        confirmed: false,
         age: 0,
         regions: vec![RegionReport {
             name: "right".to_owned(),

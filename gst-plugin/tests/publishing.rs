@@ -129,6 +129,7 @@ fn report(unique_id: u32, sequence: u64, pts: Option<u64>) -> FrameReport {
         received_time: 1_700_000_000_250_000_000,
         count: None,
         stale: true,
+        confirmed: false,
         age: 0,
         regions: Vec::new(),
         density: None,

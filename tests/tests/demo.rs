@@ -231,3 +231,76 @@ fn passwords_are_printed_nowhere() {
         );
     }
 }
+
+/// Frames that were not decoded, and all that came, by the summary's last word on them.
+fn not_decoded(output: &Output) -> Option<(u32, u32)> {
+    let text = said(output);
+    let line = text.lines().find(|line| line.ends_with("frames were not decoded"))?.to_owned();
+    let mut numbers = line.split(' ').filter_map(|word| word.parse().ok());
+    numbers.next().zip(numbers.next())
+}
+
+#[test]
+fn pictures_that_no_count_needs_are_not_decoded_and_not_lost() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let camera = |end: &str| format!("{} ! {end}", pictures("format=I420,width=160,height=120"));
+    let (h264, mjpeg) = (camera(H264), camera(MJPEG));
+    let h265 = camera(vehiclecount_tests::camera::H265);
+    let mut cameras = vec![("h264", h264.as_str()), ("mjpeg", &mjpeg)];
+    if has_h265() {
+        cameras.push(("h265", &h265));
+    }
+    let server = Cameras::start(&cameras, Access::default());
+    let clip = folder.path().join("clip.mp4");
+    write_clip(&clip, 50, 1);
+    // At the same time: cameras, and a file that the demo serves itself.
+    let (rtsp, file) = (folder.path().join("rtsp"), folder.path().join("file"));
+    let of_file = demo(&file, 14, &["--no-video", "--rate", "1", "--input"])
+        .arg(&clip)
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let mut of_rtsp = demo(&rtsp, 14, &["--no-video", "--rate", "1", "--rtsp"]);
+    for (path, _) in &cameras {
+        of_rtsp.arg(format!("{path}={}", server.url("", path)));
+    }
+    for (output, out, names) in [
+        (
+            of_rtsp.output().unwrap(),
+            rtsp,
+            cameras.iter().map(|(path, _)| *path).collect::<Vec<_>>(),
+        ),
+        (of_file.wait_with_output().unwrap(), file, vec!["clip"]),
+    ] {
+        let said = said(&output);
+        assert!(output.status.success(), "{said}");
+        for name in &names {
+            // Once a second, and what is not counted is no line without a count.
+            let counted = counts(&out, name);
+            assert!((4..=16).contains(&counted), "{name}: {counted}: {said}");
+            let text = fs::read_to_string(out.join("demo.jsonl")).unwrap();
+            let lines = text.lines().map(|line| serde_json::from_str::<JsonReport>(line).unwrap());
+            let numbers: Vec<_> =
+                lines.filter(|line| line.camera == *name).map(|line| line.sequence).collect();
+            assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>(), "{name}");
+        }
+        let (skipped, came) = not_decoded(&output).expect(&said);
+        assert!(3 * skipped >= came && skipped < came, "{said}");
+    }
+}
+
+#[test]
+fn rate_without_a_meaning_is_refused() {
+    let folder = tempfile::tempdir().unwrap();
+    for (arguments, reason) in [
+        (&["--rate", "1"][..], "--no-video"),
+        (&["--no-video", "--rate", "0"], "0.01 to 60"),
+        (&["--no-video", "--rate", "often"], "0.01 to 60"),
+    ] {
+        let output = demo(folder.path(), 1, arguments).output().unwrap();
+        assert_eq!(output.status.code(), Some(2), "{arguments:?}");
+        assert!(said(&output).contains(reason), "{arguments:?}: {}", said(&output));
+    }
+}

@@ -13,6 +13,8 @@ pub struct Statistics {
     pub received: u64,
     /// Frames that the engine counted.
     pub inferred: u64,
+    /// Frames that did not differ from a counted one and carried its count.
+    pub confirmed: u64,
     /// Frames that left with an older count than they should have had, or with none.
     pub stale: u64,
     /// Frames that the engine never saw, because a newer one took their place.

@@ -139,6 +139,16 @@ vehicle_count_stale (const GstStructure *count)
   return stale;
 }
 
+/* Whether the frame does not differ from the counted picture and keeps its count. */
+static inline gboolean
+vehicle_count_confirmed (const GstStructure *count)
+{
+  gboolean confirmed = FALSE;
+
+  gst_structure_get_boolean (count, "confirmed", &confirmed);
+  return confirmed;
+}
+
 /* How much older than the frame the counted picture is. */
 static inline GstClockTime
 vehicle_count_age (const GstStructure *count)

@@ -9,6 +9,7 @@ use vehiclecount_core::report::unix_nanoseconds;
 
 use super::VehicleCounterPad;
 use super::camera::{Camera, Link};
+use super::confirmation::Confirmation;
 use super::formats::StreamFormat;
 use super::holding::HoldLimits;
 use super::imp::{CAT, VehicleCounter};
@@ -41,6 +42,7 @@ impl Camera {
             _ => None,
         };
         let interval = u32::try_from(self.sinkpad.imp().interval()).unwrap_or(counting.interval);
+        let skips = self.sinkpad.imp().skip_unchanged().unwrap_or_else(|| imp.skip_unchanged());
 
         let holding = live.then(|| self.holding(imp, imp.max_latency()));
         let limit = holding.map_or_else(
@@ -57,11 +59,13 @@ impl Camera {
             return Err(gst::FlowError::NotNegotiated);
         };
         let stamp = state.begin(&buffer, &clock, interval);
+        let compared = skips
+            .then(|| Confirmation { number: stamp.sequence, of: state.account.confirmable(stamp) });
         drop(state);
 
         // The picture is read here and nowhere else: what is queued is never mapped again.
         let number = stamp.sequence;
-        let mut input = None;
+        let (mut input, mut confirmed) = (None, None);
         match &link {
             _ if !stamp.due => {
                 gst::log!(CAT, obj = self.sinkpad, "Frame {number}: skipped, interval={interval}")
@@ -71,10 +75,13 @@ impl Camera {
                 obj = self.sinkpad,
                 "Frame {number}: uncounted, the engine is not open for it yet"
             ),
-            Some(link) => match self.input(imp, link, &format, &buffer, counting.density_map) {
-                Ok(made) => input = Some(made),
-                Err(reason) => self.complain(imp, number, &reason),
-            },
+            Some(link) => {
+                match self.input(imp, link, &format, &buffer, compared, counting.density_map) {
+                    Ok(Some(made)) => input = Some(made),
+                    Ok(None) => confirmed = compared.and_then(|compared| compared.of),
+                    Err(reason) => self.complain(imp, number, &reason),
+                }
+            }
         }
 
         let mut state = self.lock();
@@ -85,9 +92,12 @@ impl Camera {
         let (found, order) = match input {
             Some((slot, placement)) => {
                 let ticket = state.ticket();
+                state.account.hand_over(stamp, placement.generation);
                 (FrameState::Waiting(ticket, placement), Some((ticket, slot)))
             }
-            None if stamp.due => (FrameState::Missed, None),
+            None if stamp.due => {
+                (confirmed.map_or(FrameState::Missed, FrameState::Confirmed), None)
+            }
             None => (FrameState::NotDue, None),
         };
         let frame = Frame { buffer, stamp, arrival, received_time, deadline, state: found };

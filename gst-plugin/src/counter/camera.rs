@@ -1,7 +1,7 @@
 //! One camera: its pair of pads, and the two threads that meet there.
 //!
 //! In the order in which a frame meets them: `arrival` takes it in, `shape` finds its input size,
-//! `input` makes the engine's input of it, `queue` holds it, `pusher` sends it on; `negotiation`
+//! `confirmation` compares it, `input` makes the engine's input of it, `queue` holds it, `pusher` sends it on; `negotiation`
 //! answers what the neighbours ask, and `release` ends the camera. No camera waits for another.
 
 use std::panic::{self, AssertUnwindSafe};
@@ -14,6 +14,7 @@ use gst::subclass::prelude::*;
 use parking_lot::{Condvar, Mutex};
 use vehiclecount_core::account::{DeviceRegions, Labels};
 use vehiclecount_core::batch::Seat;
+use vehiclecount_core::change::ChangeDetector;
 use vehiclecount_core::preprocess::{Preprocessor, Resize};
 
 use super::VehicleCounterPad;
@@ -59,6 +60,8 @@ pub struct Camera {
     link: Ranked<Option<Link>, { rank::LINK }>,
     /// Used by the streaming thread, and reset by [`Camera::leave`].
     pub(super) preprocessor: Mutex<Option<Preprocessor>>,
+    /// Used by the streaming thread, and reset by [`Camera::leave`].
+    pub(super) changes: Mutex<Option<ChangeDetector>>,
     /// Used by the streaming thread, and reset by [`Camera::leave`].
     pub(super) shape: Mutex<Shape>,
     /// Used by the streaming thread, and reset by [`Camera::leave`].
@@ -108,6 +111,7 @@ impl Camera {
             changed: Condvar::new(),
             link: Ranked::new(None),
             preprocessor: Mutex::new(None),
+            changes: Mutex::new(None),
             shape: Mutex::default(),
             device_regions: Mutex::default(),
             broken: AtomicBool::new(false),
@@ -305,6 +309,7 @@ impl Camera {
             state.opening = false;
         }
         *self.preprocessor.lock() = None;
+        *self.changes.lock() = None;
         *self.device_regions.lock() = DeviceRegions::default();
     }
 

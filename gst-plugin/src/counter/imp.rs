@@ -102,6 +102,11 @@ impl VehicleCounter {
         lock(&self.settings).max_latency
     }
 
+    /// Whether frames that do not differ from the last counted one keep its count.
+    pub(super) fn skip_unchanged(&self) -> bool {
+        lock(&self.settings).skip_unchanged
+    }
+
     #[cfg(test)]
     pub(super) fn camera(&self, index: u32) -> Option<Arc<Camera>> {
         lock(&self.cameras).get(&index).cloned()
@@ -123,6 +128,7 @@ impl VehicleCounter {
                 .field("live", live.unwrap_or(false))
                 .field("received", figures.received)
                 .field("inferred", figures.inferred)
+                .field("confirmed", figures.confirmed)
                 .field("stale", figures.stale)
                 .field("dropped", figures.dropped)
                 .field("failed", figures.failed);

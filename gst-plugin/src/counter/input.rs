@@ -13,6 +13,7 @@ use vehiclecount_core::frame::{FrameFormat, FrameView, Plane};
 use vehiclecount_core::preprocess::{Placement, Preprocessor};
 
 use super::camera::{Camera, Link};
+use super::confirmation::Confirmation;
 use super::formats::StreamFormat;
 use super::imp::{CAT, VehicleCounter};
 use super::state::CameraState;
@@ -20,20 +21,24 @@ use crate::crop::Crop;
 use crate::cuda::FrameLoan;
 
 impl Camera {
-    /// The input that `buffer` makes, and where the density will lie in the frame; the error says
-    /// why it cannot be read. `with_map`: the density map is asked for.
+    /// The input that `buffer` makes, and where the density will lie in the frame; `None` where it
+    /// needs none, as `compared` with an earlier frame it does not differ. The error says why it
+    /// cannot be read. `with_map`: the density map is asked for.
     pub(super) fn input(
         &self,
         imp: &VehicleCounter,
         link: &Link,
         format: &StreamFormat,
         buffer: &gst::Buffer,
+        compared: Option<Confirmation>,
         with_map: bool,
-    ) -> Result<(Lease, GridPlacement), String> {
-        let (mut slot, grid) = self.preprocess(imp, link, format, buffer)?;
+    ) -> Result<Option<(Lease, GridPlacement)>, String> {
+        let Some((mut slot, grid)) = self.preprocess(imp, link, format, buffer, compared)? else {
+            return Ok(None);
+        };
         let (weights, generation) = self.weights(link, &grid, with_map);
         slot.weights = weights;
-        Ok((slot, GridPlacement { grid, generation }))
+        Ok(Some((slot, GridPlacement { grid, generation })))
     }
 
     fn preprocess(
@@ -42,7 +47,8 @@ impl Camera {
         link: &Link,
         format: &StreamFormat,
         buffer: &gst::Buffer,
-    ) -> Result<(Lease, Grid), String> {
+        compared: Option<Confirmation>,
+    ) -> Result<Option<(Lease, Grid)>, String> {
         let crop = Crop::of(buffer);
         let StreamFormat { info, frame: shown, .. } = format;
         let whole = match crop.and_then(|crop| crop.of) {
@@ -53,7 +59,7 @@ impl Camera {
         };
         if let Some(cuda) = link.cuda.as_ref().filter(|_| format.in_gpu_memory) {
             match cuda.map(buffer, info, whole.pixels.planes()) {
-                Ok(lent) => return Self::lend(link, whole, crop, lent),
+                Ok(lent) => return Self::lend(link, whole, crop, lent).map(Some),
                 // Mapped below, it is copied to the host.
                 Err(reason) => {
                     let told =
@@ -97,7 +103,11 @@ impl Camera {
                 view.crop(x as usize, y as usize, width as usize, height as usize)
             }
         });
-        self.fill(link, &view.map_err(|error| error.to_string())?)
+        let view = view.map_err(|error| error.to_string())?;
+        if compared.is_some_and(|compared| self.is_unchanged(link, &view, compared)) {
+            return Ok(None);
+        }
+        self.fill(link, &view).map(Some)
     }
 
     /// A picture that the processor reads.

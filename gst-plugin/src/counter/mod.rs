@@ -17,6 +17,17 @@
 //! Where that does not suffice, a warning says so, and frames leave earlier. LATENCY tells how long
 //! frames are held, ALLOCATION how many.
 //!
+//! ## Frames that do not differ
+//!
+//! With `skip-unchanged`, a frame that is due is compared with the last one that went to the
+//! engine. Where it does not differ, it keeps that one's count: `confirmed` is true and `stale`
+//! false in the metadata, smoothing goes on as if it had been counted, and the engine has the time
+//! for other cameras. A small vehicle that comes into the picture is a difference, as is light that
+//! changes; the noise of a sensor is none (`vehiclecount_core::change`). After 10 seconds, measured
+//! as `age` is, a frame is counted in any case; so is one after new regions or other settings of
+//! the counts, another format or a seek. Each sink pad has the property, too. Frames in GPU memory
+//! are always counted: to compare them, they would have to be copied.
+//!
 //! ## Cropped pictures
 //!
 //! Of a picture with `GstVideoCropMeta`, the part that is shown is counted: regions and density lie
@@ -70,6 +81,7 @@ use crate::engine;
 mod arrival;
 mod camera;
 mod configuration;
+mod confirmation;
 mod formats;
 mod holding;
 mod imp;
@@ -94,9 +106,28 @@ glib::wrapper! {
     pub struct VehicleCounterPad(ObjectSubclass<pad::VehicleCounterPad>) @extends gst::Pad, gst::Object;
 }
 
+/// Whether frames of one camera that do not differ from the last counted one keep its count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVehicleCounterSkipUnchanged")]
+#[repr(i32)]
+pub enum SkipUnchanged {
+    /// As the element says.
+    #[default]
+    #[enum_value(name = "As the element's skip-unchanged", nick = "element")]
+    Element,
+    /// They are counted.
+    #[enum_value(name = "They are counted", nick = "false")]
+    No,
+    /// They keep the count.
+    #[enum_value(name = "They keep the count", nick = "true")]
+    Yes,
+}
+
 /// Makes the element known to GStreamer.
 pub fn register(plugin: Option<&gst::Plugin>) -> Result<(), glib::BoolError> {
     engine::register();
-    VehicleCounterPad::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    for own in [VehicleCounterPad::static_type(), SkipUnchanged::static_type()] {
+        own.mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    }
     gst::Element::register(plugin, "vehiclecounter", gst::Rank::NONE, VehicleCounter::static_type())
 }

@@ -5,6 +5,7 @@ use std::sync::LazyLock;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 
+use super::SkipUnchanged;
 use super::imp::rank;
 use crate::ranked::{Guard, Ranked};
 
@@ -19,11 +20,19 @@ pub struct Settings {
     pub regions: String,
     /// Every count is multiplied by this.
     pub scale_factor: f64,
+    /// Whether frames that do not differ from the last counted one keep its count.
+    pub skip_unchanged: SkipUnchanged,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { camera_id: String::new(), interval: -1, regions: String::new(), scale_factor: 1.0 }
+        Self {
+            camera_id: String::new(),
+            interval: -1,
+            regions: String::new(),
+            scale_factor: 1.0,
+            skip_unchanged: SkipUnchanged::default(),
+        }
     }
 }
 
@@ -43,9 +52,18 @@ impl VehicleCounterPad {
         self.lock().clone()
     }
 
-    /// The setting that is read for every frame.
+    /// One of the settings that are read for every frame.
     pub fn interval(&self) -> i32 {
         self.lock().interval
+    }
+
+    /// As [`interval`](Self::interval); `None`: as the element says.
+    pub fn skip_unchanged(&self) -> Option<bool> {
+        match self.lock().skip_unchanged {
+            SkipUnchanged::Element => None,
+            SkipUnchanged::No => Some(false),
+            SkipUnchanged::Yes => Some(true),
+        }
     }
 }
 
@@ -88,6 +106,11 @@ impl ObjectImpl for VehicleCounterPad {
                     .default_value(defaults.scale_factor)
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecEnum::builder_with_default("skip-unchanged", defaults.skip_unchanged)
+                    .nick("Skip unchanged frames")
+                    .blurb("Frames of this camera that do not differ from the last counted one keep its count, marked confirmed")
+                    .mutable_playing()
+                    .build(),
             ]
         });
         &PROPERTIES
@@ -102,14 +125,17 @@ impl ObjectImpl for VehicleCounterPad {
                 "camera-id" => settings.camera_id = text(),
                 "interval" => settings.interval = value.get().expect("type checked upstream"),
                 "regions" => settings.regions = text(),
+                "skip-unchanged" => {
+                    settings.skip_unchanged = value.get().expect("type checked upstream")
+                }
                 "scale-factor" => {
                     settings.scale_factor = value.get().expect("type checked upstream")
                 }
                 _ => unimplemented!("property {}", pspec.name()),
             }
         }
-        // It is read for every frame: nothing else depends on it.
-        if pspec.name() == "interval" {
+        // They are read for every frame: nothing else depends on them.
+        if ["interval", "skip-unchanged"].contains(&pspec.name()) {
             return;
         }
         // A pad that is being made has no element yet; it is configured when it is added.
@@ -125,6 +151,7 @@ impl ObjectImpl for VehicleCounterPad {
             "interval" => settings.interval.to_value(),
             "regions" => settings.regions.to_value(),
             "scale-factor" => settings.scale_factor.to_value(),
+            "skip-unchanged" => settings.skip_unchanged.to_value(),
             _ => unimplemented!("property {}", pspec.name()),
         }
     }

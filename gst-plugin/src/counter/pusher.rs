@@ -137,7 +137,7 @@ impl Camera {
                 continue;
             }
             let deadline = match state.queue.front() {
-                Some(Item::Frame(frame)) if frame.is_waiting() && !state.hurry => {
+                Some(Item::Frame(frame)) if state.is_awaited(frame) && !state.hurry => {
                     frame.deadline.clone()
                 }
                 Some(_) => break,
@@ -176,6 +176,7 @@ impl Camera {
             (FrameState::Waiting(..), true) => "uncounted, the queue is full",
             (FrameState::Waiting(..), false) => "uncounted, its deadline has come",
             (FrameState::Missed, _) => "uncounted",
+            (FrameState::Confirmed(_), _) => "unchanged",
         };
         // In one with taking it from the queue: its count may come at any time.
         let report = state.leave(&mut frame, settings, Instant::now());
@@ -202,7 +203,11 @@ impl Camera {
 
     fn log_departure(&self, report: &FrameReport, why: &str) {
         let (number, age) = (report.sequence, gst::ClockTime::from_nseconds(report.age));
-        let stale = if report.stale { ", stale" } else { "" };
+        let stale = match (report.stale, report.confirmed) {
+            (true, _) => ", stale",
+            (false, true) => ", confirmed",
+            (false, false) => "",
+        };
         match report.count {
             Some(count) => {
                 let (raw, smoothed) = (count.raw, count.smoothed);

@@ -42,13 +42,8 @@ pub enum FrameState {
     Missed,
     /// Counted.
     Counted(Measurement),
-}
-
-impl Frame {
-    /// Whether its count may still come.
-    pub fn is_waiting(&self) -> bool {
-        matches!(self.state, FrameState::Waiting(..))
-    }
+    /// It takes the count of the frame with this number, from which it does not differ.
+    Confirmed(u64),
 }
 
 /// What goes through the queue, in order.

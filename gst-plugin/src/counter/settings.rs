@@ -18,6 +18,8 @@ pub struct Settings {
     pub counting: CountingSettings,
     /// How long a live frame is held.
     pub max_latency: Duration,
+    /// Whether frames that do not differ from the last counted one keep its count.
+    pub skip_unchanged: bool,
 }
 
 impl Default for Settings {
@@ -27,6 +29,7 @@ impl Default for Settings {
             regions: String::new(),
             counting: CountingSettings::default(),
             max_latency: Duration::from_millis(200),
+            skip_unchanged: false,
         }
     }
 }
@@ -64,6 +67,12 @@ impl Settings {
                 .blurb("Regions of all cameras, as a JSON file's path or inline JSON")
                 .mutable_playing()
                 .build(),
+            glib::ParamSpecBoolean::builder("skip-unchanged")
+                .nick("Skip unchanged frames")
+                .blurb("Frames that do not differ from the last counted one keep its count for 10 seconds, marked confirmed; frames in GPU memory are always counted")
+                .default_value(defaults.skip_unchanged)
+                .mutable_playing()
+                .build(),
             glib::ParamSpecString::builder("active-engine")
                 .nick("Active engine")
                 .blurb("The engine that runs (null: none)")
@@ -71,7 +80,7 @@ impl Settings {
                 .build(),
             glib::ParamSpecBoxed::builder::<gst::Structure>("statistics")
                 .nick("Statistics")
-                .blurb("Per camera: frames received, inferred, stale, dropped, failed; latency percentiles (ns) of the last frames")
+                .blurb("Per camera: frames received, inferred, confirmed, stale, dropped, failed; latency percentiles (ns) of the last frames")
                 .read_only()
                 .build(),
         ]);
@@ -89,6 +98,7 @@ impl Settings {
                 let milliseconds = value.get::<u32>().expect(TYPED);
                 self.max_latency = Duration::from_millis(milliseconds.into());
             }
+            "skip-unchanged" => self.skip_unchanged = value.get().expect(TYPED),
             "regions" => {
                 self.regions = value.get::<Option<String>>().expect(TYPED).unwrap_or_default()
             }
@@ -104,6 +114,7 @@ impl Settings {
         match name {
             "max-latency" => (self.max_latency.as_millis() as u32).to_value(),
             "regions" => self.regions.to_value(),
+            "skip-unchanged" => self.skip_unchanged.to_value(),
             _ => unimplemented!("property {}", name),
         }
     }

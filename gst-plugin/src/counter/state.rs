@@ -150,6 +150,15 @@ impl CameraState {
         ticket
     }
 
+    /// Whether the count of `frame`, which leaves next, may still come.
+    pub fn is_awaited(&self, frame: &Frame) -> bool {
+        match frame.state {
+            FrameState::Waiting(..) => true,
+            FrameState::Confirmed(of) => self.account.is_late(of),
+            FrameState::NotDue | FrameState::Missed | FrameState::Counted(_) => false,
+        }
+    }
+
     /// The engine says what became of the frame with `ticket`.
     pub fn report(&mut self, ticket: u64, outcome: &Outcome<'_>, now: Instant) -> Return {
         if ticket < self.first_ticket {
@@ -163,6 +172,7 @@ impl CameraState {
             }
             Outcome::Failed(_) => self.account.note_failed(),
         };
+        let is_counted = matches!(outcome, Outcome::Counted { .. });
         let measured = |placement| match outcome {
             Outcome::Counted { output, inference_time } => {
                 Some(Measurement::new(output, *inference_time, placement))
@@ -170,12 +180,19 @@ impl CameraState {
             Outcome::Dropped | Outcome::Failed(_) => None,
         };
         let Some((frame, placement)) = self.queue.waiting(ticket) else {
-            return Return { sequence: self.account.late(ticket, measured), late: true, edge };
+            let sequence = self.account.late(ticket, measured);
+            if let Some(sequence) = sequence.filter(|_| !is_counted) {
+                self.account.forget_reference(sequence);
+            }
+            return Return { sequence, late: true, edge };
         };
         frame.state = measured(placement).map_or(FrameState::Missed, FrameState::Counted);
-        let (sequence, latency) = (Some(frame.stamp.sequence), now - frame.arrival);
+        let (sequence, latency) = (frame.stamp.sequence, now - frame.arrival);
         self.account.statistics.note_latency(latency);
-        Return { sequence, late: false, edge }
+        if !is_counted {
+            self.account.forget_reference(sequence);
+        }
+        Return { sequence: Some(sequence), late: false, edge }
     }
 
     /// What is said of a frame that leaves now.
@@ -195,6 +212,7 @@ impl CameraState {
             }
             FrameState::Missed => Finding::Missed,
             FrameState::Counted(measurement) => Finding::Counted(measurement),
+            FrameState::Confirmed(of) => Finding::Confirmed(of),
         };
         let departure = Departure {
             stamp: frame.stamp,

@@ -225,6 +225,7 @@ fn report() -> FrameReport {
         received_time: 1_700_000_000_000_000_000,
         count: counted,
         stale: false,
+        confirmed: false,
         age: 0,
         regions: vec![RegionReport {
             name: "region".to_owned(),

@@ -403,6 +403,8 @@ pub unsafe fn read(data: *const c_void) -> Option<(u32, FrameReport)> {
             received_time: count.received_time,
             count: counted(count.flags, count.count, count.smoothed, count.level),
             stale: count.flags & STALE != 0,
+            // Frames in GPU memory are not compared.
+            confirmed: false,
             age: count.age,
             regions: regions.collect(),
             density,

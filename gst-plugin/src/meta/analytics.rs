@@ -133,6 +133,7 @@ mod tests {
             received_time: 0,
             count: Some(FrameCount { raw: 4.5, smoothed: 4.25, level: Level::Moderate }),
             stale: false,
+            confirmed: false,
             age: 0,
             regions: vec![RegionReport {
                 name: "left lane".to_owned(),

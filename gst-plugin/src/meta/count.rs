@@ -55,6 +55,7 @@ fn write(structure: &mut gst::StructureRef, report: &FrameReport) {
     structure.set("received-time", report.received_time);
     write_count(structure, report.count);
     structure.set("stale", report.stale);
+    structure.set("confirmed", report.confirmed);
     structure.set("age", report.age);
     let regions = report.regions.iter().map(|region| {
         let mut entry = gst::Structure::new_empty("region");
@@ -109,6 +110,7 @@ fn parse(structure: &gst::StructureRef) -> Option<FrameReport> {
         received_time: structure.get("received-time").ok()?,
         count: parse_count(structure),
         stale: structure.get("stale").ok()?,
+        confirmed: structure.get("confirmed").ok()?,
         age: structure.get("age").ok()?,
         regions: regions.collect::<Option<_>>()?,
         density: parse_density(structure),
@@ -165,6 +167,7 @@ mod tests {
             received_time: 1_700_000_000_250_000_000,
             count: Some(FrameCount { raw: 4.5, smoothed: 4.25, level: Level::Moderate }),
             stale: true,
+            confirmed: false,
             age: 80_000_000,
             regions: vec![RegionReport {
                 name: "left".to_owned(),
@@ -193,6 +196,8 @@ mod tests {
         let mut buffer = gst::Buffer::new();
         let second = FrameReport {
             unique_id: 4,
+            stale: false,
+            confirmed: true,
             density: None,
             capture_time: None,
             count: None,

@@ -124,7 +124,7 @@ fn copy(
 
 /// Keys whose values are shown. What is not named here may hold a secret, as under a key that is
 /// misspelt.
-const SHOWN: [&str; 30] = [
+const SHOWN: [&str; 31] = [
     "listen",
     "model",
     "engine",
@@ -136,6 +136,7 @@ const SHOWN: [&str; 30] = [
     "rate",
     "scale",
     "smoothing",
+    "skip-unchanged",
     "levels",
     "moderate",
     "dense",

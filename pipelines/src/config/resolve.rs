@@ -93,6 +93,8 @@ pub struct Camera {
     pub scale: f64,
     /// Time constant of the smoothing.
     pub smoothing: Duration,
+    /// Whether pictures that do not differ from the last counted one keep its count.
+    pub skip_unchanged: bool,
     /// Polygons, and levels.
     pub regions: Regions,
 }
@@ -195,6 +197,7 @@ impl Reader<'_> {
             rate: rate?,
             scale: scale?,
             smoothing: Duration::from_secs_f64(smoothing?),
+            skip_unchanged: table.skip_unchanged?,
             regions: regions?,
         })
     }

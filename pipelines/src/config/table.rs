@@ -194,6 +194,8 @@ pub struct CameraTable {
     pub scale: Option<f64>,
     /// Time constant of the smoothing, in seconds: from 0 (none) to 3600.
     pub smoothing: Option<f64>,
+    /// Pictures that do not differ from the last counted one keep its count, for up to 10 s.
+    pub skip_unchanged: Option<bool>,
     /// From how many vehicles in the whole frame on a level holds.
     pub levels: Option<LevelsTable>,
     /// Polygons whose vehicles are counted apart.
@@ -261,6 +263,7 @@ impl CameraTable {
             rate: Some(1.0),
             scale: Some(1.0),
             smoothing: Some(1.0),
+            skip_unchanged: Some(false),
             levels: Some(LevelsTable::default()),
             ..Self::default()
         }
@@ -280,6 +283,7 @@ impl CameraTable {
             rate: own.rate.or(other.rate),
             scale: own.scale.or(other.scale),
             smoothing: own.smoothing.or(other.smoothing),
+            skip_unchanged: own.skip_unchanged.or(other.skip_unchanged),
             levels: own.levels.or(other.levels),
             regions: own.regions.or(other.regions.filter(|_| !regions)),
             regions_file: own.regions_file.or(other.regions_file.filter(|_| !regions)),

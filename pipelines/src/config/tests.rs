@@ -33,6 +33,7 @@ fn one_camera_with_its_url_is_enough() {
     assert_eq!(camera.name, "north");
     assert_eq!(camera.place, Place::Rtsp("rtsp://10.0.0.5/stream1".parse().unwrap()));
     assert_eq!((camera.rate, camera.scale, camera.smoothing), (1.0, 1.0, Duration::from_secs(1)));
+    assert!(!camera.skip_unchanged);
     assert_eq!(service.history, Some(History { path: "counter.db".into(), keep_days: 400 }));
     assert_eq!(camera.regions, Default::default());
 }
@@ -65,10 +66,10 @@ fn the_reference_says_what_the_defaults_are() {
 #[test]
 fn a_camera_overrides_the_defaults_and_the_defaults_the_rest() {
     let service = service(
-        "[defaults]\nrate = 5\nsmoothing = 0\nlevels = { moderate = 2 }\nuser = \"viewer\"\npassword = \"pw\"\n\
+        "[defaults]\nrate = 5\nsmoothing = 0\nskip-unchanged = true\nlevels = { moderate = 2 }\nuser = \"viewer\"\npassword = \"pw\"\n\
          regions = [{ name = \"all\", polygon = [[0, 0], [1, 0], [1, 1]] }]\n\
          [cameras.a]\nurl = \"rtsp://a/\"\n\
-         [cameras.b]\nurl = \"rtsp://me:mine@b/\"\nrate = 0.5\nregions = []\nlevels = { jammed = 50 }\n\
+         [cameras.b]\nurl = \"rtsp://me:mine@b/\"\nrate = 0.5\nregions = []\nskip-unchanged = false\nlevels = { jammed = 50 }\n\
          [cameras.c]\nurl = \"rtsp://c/\"\npassword = \"other\"\ntransport = \"udp\"\n",
     );
     let [a, b, c] = &service.cameras[..] else { panic!("{:?}", service.cameras) };
@@ -90,6 +91,7 @@ fn a_camera_overrides_the_defaults_and_the_defaults_the_rest() {
         (2.0, 5.0, 50.0)
     );
     assert!(a.smoothing.is_zero());
+    assert_eq!([a, b, c].map(|camera| camera.skip_unchanged), [true, false, true]);
 }
 
 #[test]

@@ -14,6 +14,7 @@ use super::Options;
 use super::recorder::{Feed, Recorder, Recording};
 use super::summary;
 use super::tally::SharedTally;
+use super::thinning;
 use crate::server::{Fault, Truths};
 use crate::source::{Address, Health, Reason, RtspOptions, RtspSource, redact};
 use crate::table::{Table, say};
@@ -181,7 +182,12 @@ impl<'a> Demo<'a> {
             feed_from(&pad, feed);
         }
         let options = RtspOptions { insecure: self.options.insecure, ..Default::default() };
-        let source = RtspSource::new(name.to_owned(), address, options, &self.pipeline, sink, now);
+        let skip = self.options.rate.map(|rate| {
+            thinning::thin(&sink, rate, &seen);
+            thinning::skip(rate, &seen)
+        });
+        let source = RtspSource::new(name.to_owned(), address, options, &self.pipeline, sink, now)
+            .with_skip(skip);
         self.cameras.push(Camera { source, seen, fault, said: None });
         Ok(())
     }

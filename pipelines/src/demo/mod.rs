@@ -4,6 +4,7 @@ mod count;
 mod recorder;
 mod summary;
 mod tally;
+mod thinning;
 
 pub(crate) use count::is_inside;
 
@@ -64,6 +65,9 @@ pub struct Options {
     /// Record no video: count alone
     #[arg(long, conflicts_with = "segment")]
     no_video: bool,
+    /// Count so many pictures a second of each camera at most, and decode no other than those need
+    #[arg(long, requires = "no_video", value_parser = rate)]
+    rate: Option<f64>,
     /// Port of the RTSP server on 127.0.0.1 (0: any that is free)
     #[arg(long, default_value_t = 0)]
     port: u16,
@@ -128,6 +132,12 @@ pub fn run(options: &Options) -> Result<()> {
     summary
 }
 
+/// Counts a second.
+fn rate(text: &str) -> Result<f64, String> {
+    let rate = text.parse().ok().filter(|rate| (0.01..=60.0).contains(rate));
+    rate.ok_or_else(|| "it is a number from 0.01 to 60".to_owned())
+}
+
 /// Names with a number where two would be the same.
 fn unique(names: Vec<String>) -> Vec<String> {
     let mut taken: Vec<String> = Vec::with_capacity(names.len());
@@ -142,6 +152,14 @@ fn unique(names: Vec<String>) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn rate_is_a_number_of_counts_that_a_camera_can_have() {
+        assert_eq!(["0.01", "1", "60"].map(rate), [Ok(0.01), Ok(1.0), Ok(60.0)]);
+        for text in ["", "0", "0.009", "61", "-1", "inf", "NaN", "1/2"] {
+            assert!(rate(text).is_err(), "{text}");
+        }
+    }
 
     #[test]
     fn files_of_one_name_are_told_apart() {

@@ -79,13 +79,13 @@ pub fn summarise(cameras: &[Camera], statistics: &gst::StructureRef, elapsed: Du
         "error against the truth",
     ));
     let mut total = (0u64, 0.0, 0.0, 0.0);
+    let (mut frames_that_came, mut skipped) = (0, 0);
     for camera in cameras {
         let seen = camera.seen.lock();
         let name = &camera.source.name;
         let figures = statistics.get(name);
-        let figure = |name: &str| {
-            figures.and_then(|figures| figures.get::<u64>(name).ok()).unwrap_or(0).to_string()
-        };
+        let figure =
+            |name: &str| figures.and_then(|figures| figures.get::<u64>(name).ok()).unwrap_or(0);
         let latency = |name: &str| {
             milliseconds(figures, name).map_or("–".to_owned(), |ms| format!("{ms:.0}"))
         };
@@ -104,7 +104,14 @@ pub fn summarise(cameras: &[Camera], statistics: &gst::StructureRef, elapsed: Du
             "not known".to_owned()
         };
         let [received, inferred, stale] = ["received", "inferred", "stale"].map(figure);
-        say(summary_line(wide, name, [&received, &inferred, &stale], &latencies, &error));
+        let came = received + seen.skipped + seen.thinned;
+        frames_that_came += came;
+        skipped += seen.skipped;
+        let numbers = [came, inferred, stale].map(|number| number.to_string());
+        say(summary_line(wide, name, numbers.each_ref().map(String::as_str), &latencies, &error));
+    }
+    if skipped > 0 {
+        say(format_args!("  all: {skipped} of {frames_that_came} frames were not decoded"));
     }
     if total.0 > 0 {
         let n = total.0 as f64;

@@ -16,13 +16,19 @@ use crate::server::Truths;
 pub struct Tally {
     /// When the last frame came.
     pub last: Option<Instant>,
+    /// When the last frame came that was decoded, where not all are.
+    pub decoded: Option<Instant>,
     /// What the last frame said.
     pub report: Option<FrameReport>,
     /// Frames, and those of them that carried a count, and those without one of their own.
     pub frames: u64,
     pub counted: u64,
     pub stale: u64,
-    /// Frames since the table was last drawn.
+    /// Frames that came and were not to be counted (`--rate`), not decoded and decoded; they are
+    /// not among `frames`.
+    pub skipped: u64,
+    pub thinned: u64,
+    /// Frames since the table was last drawn, those that were left out among them.
     pub recent: u64,
     /// Sums over frames whose truth is known: frames, absolute error, error, truth.
     pub errors: (u64, f64, f64, f64),

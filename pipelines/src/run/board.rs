@@ -68,8 +68,10 @@ pub struct Status {
     pub skipped: u64,
     /// When the last picture was decoded.
     pub decoded: Option<Instant>,
-    /// Pictures that were counted themselves.
+    /// Pictures with a count of their own, or a confirmed one.
     pub counted: u64,
+    /// Those of them that did not differ from a counted one and kept its count.
+    pub confirmed: u64,
     /// Pictures whose count was stale.
     pub stale: u64,
     /// Pictures that were to be counted, and of which the engine had no time for a count.
@@ -115,6 +117,7 @@ impl Camera {
             skipped: 0,
             decoded: None,
             counted: 0,
+            confirmed: 0,
             stale: 0,
             dropped: 0,
             fps: 0.0,

@@ -24,6 +24,7 @@ use crate::config::{self, Counter, Place, Transport};
 use crate::demo::is_inside;
 use crate::source::{
     Backoff, Health, Local, LocalSource, Reason, RtspOptions, RtspSource, SILENCE, Skip, Source,
+    Turns,
 };
 
 /// A live camera without a picture for this long is stalled. After
@@ -174,6 +175,8 @@ fn counting(pipeline: &gst::Pipeline, camera: &Camera, counter: &Counter) -> Res
     let sink = element.request_pad_simple("sink_0").context("the counter gives a pad")?;
     sink.set_property("camera-id", &settings.name);
     sink.set_property("scale-factor", settings.scale);
+    let skips = if settings.skip_unchanged { "true" } else { "false" };
+    sink.set_property_from_str("skip-unchanged", skips);
     sink.set_property("regions", serde_json::to_string(&settings.regions)?);
     element.link_pads(Some("src_0"), &end, Some("sink"))?;
     let end = element.static_pad("src_0").context("a sink pad has its source pad")?;
@@ -244,43 +247,6 @@ fn thin(sink: &gst::Pad, camera: Arc<Camera>) {
     });
 }
 
-/// Which pictures are counted, so many a second on the average.
-#[derive(Debug)]
-struct Turns {
-    period: f64,
-    next: Option<f64>,
-    last: f64,
-}
-
-impl Turns {
-    fn new(rate: f64) -> Self {
-        Self { period: 1.0 / rate, next: None, last: f64::NEG_INFINITY }
-    }
-
-    /// Whether the picture of that time, seconds, is counted. One that `is_viewed` is counted where
-    /// the last one lies a second back, too.
-    fn is_due(&mut self, time: f64, is_viewed: bool) -> bool {
-        // Times of cameras jitter by less than a millisecond where they are meant to be equal.
-        let early = self.next.map_or(0.0, |next| next - time - 1e-3);
-        // A time that lies further ahead than a turn is one of before a jump.
-        if early > 0.0 && early <= self.period {
-            if !is_viewed || (time - self.last).abs() < 1.0 {
-                return false;
-            }
-            self.last = time;
-            return true;
-        }
-        self.last = time;
-        let late = self.next.map_or(f64::INFINITY, |next| time - next);
-        self.next = Some(if late.abs() < self.period {
-            time - late + self.period
-        } else {
-            time + self.period
-        });
-        true
-    }
-}
-
 /// Hands what was counted to the board and to the recorder.
 fn report(end: &gst::Pad, camera: Arc<Camera>, shared: &Shared) {
     let Shared { board, samples, feed, .. } = shared.clone();
@@ -304,7 +270,10 @@ fn report(end: &gst::Pad, camera: Arc<Camera>, shared: &Shared) {
             let mut status = camera.status();
             if report.count.is_some() && !report.stale {
                 status.counted += 1;
-                status.latency.observe((time - report.received_time as f64 / 1e9).max(0.0));
+                status.confirmed += u64::from(report.confirmed);
+                if !report.confirmed {
+                    status.latency.observe((time - report.received_time as f64 / 1e9).max(0.0));
+                }
             }
             status.stale += u64::from(report.stale);
             if sample.is_some() {
@@ -320,9 +289,11 @@ fn report(end: &gst::Pad, camera: Arc<Camera>, shared: &Shared) {
     });
 }
 
-/// What was counted, where there is a count that is not too old.
+/// What was counted, where there is a count that is not too old. One that is confirmed says
+/// something about the moment, however old it is.
 fn counts(report: &FrameReport, hold: Duration) -> Option<Counts> {
-    let total = report.count.filter(|_| Duration::from_nanos(report.age) <= hold)?;
+    let age = Duration::from_nanos(report.age);
+    let total = report.count.filter(|_| report.confirmed || age <= hold)?;
     let regions = report.regions.iter().map(|region| region.count).collect();
     Some(Counts { total, regions })
 }
@@ -359,61 +330,4 @@ pub fn tell(camera: &Camera, state: State, reason: Option<String>) {
     (status.state, status.reason) = (state, reason);
     let reason = status.reason.as_ref().map(|reason| format!(": {reason}")).unwrap_or_default();
     log(&format!("{}: {}{reason}", camera.settings.name, state.name()));
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// How many of the pictures of these times are counted.
-    fn due(turns: &mut Turns, times: impl Iterator<Item = f64>) -> usize {
-        times.filter(|time| turns.is_due(*time, false)).count()
-    }
-
-    #[test]
-    fn as_many_pictures_are_counted_as_were_asked_for() {
-        for (fps, rate, expected) in [
-            (25.0, 1.0, 100),
-            (25.0, 25.0, 2500),
-            (25.0, 60.0, 2500),
-            (10.0, 3.0, 300),
-            (30.0, 0.1, 10),
-            (12.5, 5.0, 500),
-        ] {
-            let jitter = [0.0, 0.0004, -0.0004];
-            let times =
-                (0..(100.0 * fps) as usize).map(|frame| frame as f64 / fps + jitter[frame % 3]);
-            let counted = due(&mut Turns::new(rate), times);
-            assert!(counted.abs_diff(expected) <= 1, "{counted} of {fps} a second at {rate}");
-        }
-    }
-
-    #[test]
-    fn pictures_that_are_viewed_are_counted_once_a_second_and_the_turns_stay() {
-        let mut turns = Turns::new(0.1);
-        let counted: Vec<_> = (0..30)
-            .filter(|&second| {
-                let is_viewed = (5..8).contains(&second);
-                let time = f64::from(second);
-                let is_due = turns.is_due(time, is_viewed);
-                assert!(!turns.is_due(time + 0.5, is_viewed));
-                is_due
-            })
-            .collect();
-        assert_eq!(counted, [0, 5, 6, 7, 10, 20]);
-    }
-
-    #[test]
-    fn times_that_jump_hold_nothing_back_for_long() {
-        let mut turns = Turns::new(1.0);
-        assert_eq!(due(&mut turns, (0..100).map(|frame| f64::from(frame) / 10.0)), 10);
-        // A new connection begins at zero, or an hour later.
-        assert!(
-            (10..=11).contains(&due(&mut turns, (0..100).map(|frame| f64::from(frame) / 10.0)))
-        );
-        assert!(
-            (10..=11)
-                .contains(&due(&mut turns, (0..100).map(|frame| 3600.0 + f64::from(frame) / 10.0)))
-        );
-    }
 }

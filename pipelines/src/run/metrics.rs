@@ -42,6 +42,7 @@ struct Seen {
     received: u64,
     skipped: u64,
     counted: u64,
+    confirmed: u64,
     stale: u64,
     dropped: u64,
     failures: u64,
@@ -59,8 +60,18 @@ struct Seen {
 impl Seen {
     fn new(camera: &Camera) -> Self {
         let status = camera.status();
-        let Status { state, received, skipped, counted, stale, dropped, failures, fps, .. } =
-            *status;
+        let Status {
+            state,
+            received,
+            skipped,
+            counted,
+            confirmed,
+            stale,
+            dropped,
+            failures,
+            fps,
+            ..
+        } = *status;
         let last = status.last.as_ref();
         let now = last.filter(|(instant, ..)| instant.elapsed() <= camera.hold);
         let regions = now.iter().flat_map(|(_, _, report)| &report.regions);
@@ -70,13 +81,16 @@ impl Seen {
             received,
             skipped,
             counted,
+            confirmed,
             stale,
             dropped,
             failures,
             fps,
             latency: status.latency.clone(),
             age: last.map(|(instant, _, report)| {
-                instant.elapsed().as_secs_f64() + report.age as f64 / 1e9
+                // One that is confirmed says something about its own picture.
+                let age = if report.confirmed { 0.0 } else { report.age as f64 / 1e9 };
+                instant.elapsed().as_secs_f64() + age
             }),
             inference: last.map(|(_, _, report)| report.inference_time as f64 / 1e9),
             vehicles: now.and_then(|(_, _, report)| Some(report.count?.raw)),
@@ -181,7 +195,7 @@ impl Collector for Metrics {
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
             }
         }
-        let counters: [(&str, &str, Series); 12] = [
+        let counters: [(&str, &str, Series); 13] = [
             (
                 "frames_received",
                 "Pictures that came from the camera",
@@ -193,6 +207,11 @@ impl Collector for Metrics {
                 of(|seen| seen.skipped as f64),
             ),
             ("frames_counted", "Pictures that were counted", of(|seen| seen.counted as f64)),
+            (
+                "frames_confirmed",
+                "Pictures among them that did not differ from a counted one and kept its count",
+                of(|seen| seen.confirmed as f64),
+            ),
             ("frames_stale", "Pictures with a stale count", of(|seen| seen.stale as f64)),
             (
                 "frames_dropped",

@@ -16,6 +16,7 @@ mod reason;
 pub mod redact;
 mod rtsp;
 mod skip;
+mod turns;
 
 pub use address::{Address, AddressError, NamedAddress, names};
 pub use local::{Local, LocalSource};
@@ -23,6 +24,7 @@ pub use mount::Backoff;
 pub use reason::Reason;
 pub use rtsp::{Health, RtspOptions, RtspSource, SILENCE};
 pub use skip::Skip;
+pub use turns::Turns;
 
 /// A source that is connected, watched, taken out and put back.
 pub trait Source {

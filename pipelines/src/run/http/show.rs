@@ -24,6 +24,7 @@ pub struct Shown {
     since: f64,
     received: u64,
     counted: u64,
+    confirmed_frames: u64,
     stale_frames: u64,
     dropped: u64,
     fps: f64,
@@ -42,6 +43,8 @@ struct Settings {
     rate: f64,
     scale: f64,
     smoothing: f64,
+    #[serde(rename = "skip-unchanged")]
+    skip_unchanged: bool,
     levels: Levels,
     regions: Vec<RegionSettings>,
 }
@@ -72,6 +75,7 @@ pub struct Now {
     #[serde(flatten)]
     count: Count,
     stale: Option<bool>,
+    confirmed: Option<bool>,
     age: Option<f64>,
     regions: Vec<RegionNow>,
 }
@@ -113,6 +117,7 @@ impl From<Option<(f64, FrameReport)>> for Now {
             time: Some(three(time)),
             count: report.count.into(),
             stale: Some(report.stale),
+            confirmed: Some(report.confirmed),
             age: Some(three(report.age as f64 / 1e9)),
             regions: regions
                 .map(|region| RegionNow { name: region.name, count: region.count.into() })
@@ -138,6 +143,7 @@ impl Shown {
             since: status.since,
             received: status.received,
             counted: status.counted,
+            confirmed_frames: status.confirmed,
             stale_frames: status.stale,
             dropped: status.dropped,
             fps: three(status.fps),
@@ -156,6 +162,7 @@ impl Shown {
             rate: settings.rate,
             scale: settings.scale,
             smoothing: settings.smoothing.as_secs_f64(),
+            skip_unchanged: settings.skip_unchanged,
             levels: settings.regions.levels,
             regions: settings.regions.regions.iter().map(Into::into).collect(),
         };

@@ -72,7 +72,7 @@ export const words = camera => {
   const since = span(Date.now() / 1000 - camera.since);
   if (camera.state !== "live") return `${camera.state} for ${since}`;
   if (camera.time === null) return "live, not counted yet";
-  const age = Date.now() / 1000 - camera.time + camera.age;
+  const age = Date.now() / 1000 - camera.time + (camera.confirmed ? 0 : camera.age);
   return camera.stale || age > 3 ? `live, counted ${span(age)} ago` : "live";
 };
 
