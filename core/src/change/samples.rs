@@ -110,17 +110,23 @@ impl Sampler {
 
     /// Writes the samples of `frame`, row by row, in 16ths of a level.
     pub fn read(&mut self, frame: &FrameView<'_>, samples: &mut [u16]) {
-        let ((columns, _), (width, height)) = (self.size(), self.sample);
+        let ((columns, rows), (width, height)) = (self.size(), self.sample);
         let units = width * self.bytes / 4;
         let whole = self.picture.0 / width;
         let end = self.picture.0 * self.bytes;
-        for (number, samples) in samples.chunks_exact_mut(columns).enumerate() {
+        let row = |number: usize, (plane, begin): (usize, usize), turn: usize| {
             let first = (number * height).min(self.picture.1 - height);
+            let y = first + (2 * turn + 1) * height / (2 * self.taken);
+            &frame.row(plane, y)[begin..][..end]
+        };
+        for (number, samples) in samples.chunks_exact_mut(columns).enumerate() {
             let (mut last, mut is_first) = (0, true);
-            for &(plane, begin) in &self.planes {
+            for &plane in &self.planes {
                 for turn in 0..self.taken {
-                    let y = first + (2 * turn + 1) * height / (2 * self.taken);
-                    let row = &frame.row(plane, y)[begin..][..end];
+                    if number + AHEAD < rows {
+                        ask_for(row(number + AHEAD, plane, turn));
+                    }
+                    let row = row(number, plane, turn);
                     sum(row, self.lanes, is_first, &mut self.sums);
                     is_first = false;
                     // The picture may end inside a sample.
@@ -143,6 +149,21 @@ pub(super) const PARTS: i16 = 16;
 
 /// Differences are added up over a block in so many parts of a level.
 pub(super) const BLOCK_PARTS: i16 = 4;
+
+/// Rows of samples that are asked for before they are read.
+const AHEAD: usize = 4;
+
+/// Asks for the memory of `row`, which is read soon.
+fn ask_for(row: &[u8]) {
+    #[cfg(target_arch = "x86_64")]
+    for line in row.chunks(64) {
+        use std::arch::x86_64::{_MM_HINT_T1, _mm_prefetch};
+        // SAFETY: every x86-64 has SSE, and asking for memory reads none.
+        unsafe { _mm_prefetch::<_MM_HINT_T1>(line.as_ptr().cast()) };
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = row;
+}
 
 /// A sample: the sum of both lanes, of values of 0 to 255, times `factor` / 65536.
 #[inline(always)]
@@ -205,11 +226,11 @@ pub(super) fn differences(
     before: &[i16],
     block: &mut [i16],
 ) -> u16 {
-    const ROUND: i16 = PARTS / BLOCK_PARTS;
+    const BITS: u32 = (PARTS / BLOCK_PARTS).trailing_zeros();
     for (((current, kept), to), block) in current.iter().zip(kept).zip(&mut *row).zip(block) {
         let difference = *current as i16 - *kept as i16;
         *to = difference;
-        *block += (difference + ROUND / 2) / ROUND;
+        *block += (difference + (1 << BITS) / 2) >> BITS;
     }
     let mut most = 0;
     for (((left, right), pair), before) in row.iter().zip(&row[1..]).zip(pairs).zip(before) {

@@ -8,8 +8,7 @@ use crate::preprocess::{InputShapes, InputSize, Resize};
 type Planes = Vec<(Vec<u8>, usize)>;
 
 /// Pictures of common cameras.
-const SIZES: [(usize, usize); 6] =
-    [(320, 240), (640, 360), (704, 576), (1280, 720), (1920, 1080), (1080, 1920)];
+const SIZES: [(usize, usize); 5] = [(320, 240), (640, 360), (704, 576), (1280, 720), (1920, 1080)];
 
 /// Where pictures of `format` lie in the inputs of the usual model.
 fn placement(format: FrameFormat) -> Placement {
@@ -121,7 +120,7 @@ fn vehicle_of_three_pixels_of_the_input_is_a_change_wherever_it_lies() {
         let again = picture(format, 0, |x, y| road(x, y) + noise.at(1, x, y));
         assert_eq!(detector.compare(&view(format, &again)), Some(0));
         let mut place = 0;
-        for step in 0..40 {
+        for step in 0..24 {
             // All positions against the samples, in the middle and at every edge.
             place = (place + 7919) % (width * height);
             let (mut left, mut top) = (place % (width - side), place / width % (height - side));
@@ -169,7 +168,7 @@ fn light_that_changes_slowly_is_a_change_as_soon_as_it_adds_up() {
 
 #[test]
 fn exposure_and_light_on_a_part_of_the_picture_are_changes() {
-    for (width, height) in SIZES {
+    for (width, height) in [SIZES[0], SIZES[2], SIZES[3]] {
         let format = FrameFormat::new(PixelFormat::Nv12, width, height);
         let before = picture(format, 128, road);
         let change = |after: &dyn Fn(usize, usize) -> f64| {
@@ -220,25 +219,25 @@ fn formats_agree_on_noise_and_vehicles_and_fillers_do_not_matter() {
 #[test]
 fn part_of_a_picture_is_compared_alone() {
     for pixels in [PixelFormat::I420, PixelFormat::Yuy2, PixelFormat::Uyvy, PixelFormat::Rgb] {
-        let format = FrameFormat::new(pixels, 801, 601);
+        let format = FrameFormat::new(pixels, 401, 301);
         let with_vehicle = |left: usize, top: usize| {
             picture(format, 128, |x, y| {
                 let inside = (left..left + 12).contains(&x) && (top..top + 12).contains(&y);
                 if inside { 20.0 } else { road(x, y) }
             })
         };
-        let (x, y, width, height) = (101, 77, 501, 333);
+        let (x, y, width, height) = (51, 37, 251, 167);
         let compared = |detector: &mut ChangeDetector, held: &Planes| {
             detector.compare(&view(format, held).crop(x, y, width, height).unwrap())
         };
         let mut detector = detector(format.crop(x, y, width, height).unwrap().0);
         assert_eq!(compared(&mut detector, &with_vehicle(0, 0)), None);
         detector.keep(0);
-        for outside in [(89, 200), (602, 200), (300, 65), (300, 410)] {
+        for outside in [(39, 100), (302, 100), (150, 25), (150, 204)] {
             let held = with_vehicle(outside.0, outside.1);
             assert_eq!(compared(&mut detector, &held), Some(0), "{pixels:?}, {outside:?}");
         }
-        for inside in [(101, 77), (590, 77), (101, 398), (590, 398), (300, 200)] {
+        for inside in [(51, 37), (290, 37), (51, 192), (290, 192), (150, 100)] {
             let held = with_vehicle(inside.0, inside.1);
             assert_eq!(compared(&mut detector, &held), None, "{pixels:?}, {inside:?}");
         }
