@@ -131,6 +131,46 @@ fn cameras_of_every_kind_are_counted_and_those_that_fail_say_why() {
 }
 
 #[test]
+fn pictures_that_do_not_differ_keep_their_count_for_as_long_as_they_are_seen() {
+    init();
+    let folder = tempfile::tempdir().unwrap();
+    let server = Cameras::start(&[("still", &red(MJPEG))], Access::default());
+    let url = server.url("", "still");
+    let mut service = Service::start(
+        folder.path(),
+        &format!(
+            "[defaults]\nrate = 4\nskip-unchanged = true\n\
+             [cameras.still]\nurl = {url:?}\n[cameras.counted]\nurl = {url:?}\nskip-unchanged = false\n"
+        ),
+    );
+    // Longer than a count holds that is not confirmed.
+    service.until("a confirmed count is older than 3 s", |camera| {
+        let still = camera("still");
+        still["confirmed"] == true && still["age"].as_f64() > Some(3.0)
+    });
+    let still = service.json("/api/v1/cameras/still");
+    assert!(still["count"].is_number() && still["settings"]["skip-unchanged"] == true, "{still:#}");
+    let (all, confirmed) = (still["counted"].as_u64(), still["confirmed-frames"].as_u64());
+    assert!(confirmed > Some(6) && all > confirmed, "{still:#}");
+    let counted = service.json("/api/v1/cameras/counted");
+    assert!(counted["counted"].as_u64() > Some(6), "{counted:#}");
+    assert_eq!((&counted["confirmed-frames"], &counted["confirmed"]), (&0.into(), &false.into()));
+    let metrics = service.ask("/metrics").1;
+    let line = "vehiclecount_frames_confirmed_total{camera=\"still\"} ";
+    assert!(metrics.contains(line), "{line} is missing in\n{metrics}");
+    // The count covers the time in which it was confirmed.
+    let (host, mut covered) = (service.host.clone(), 0.0);
+    service.until("a whole window is covered", |_| {
+        let records = Service::json_of(&host, "/api/v1/history?camera=still&window=10");
+        let records = records["records"].as_array().unwrap().clone();
+        let last = records.last().and_then(|record| record["covered"].as_f64());
+        covered = f64::max(covered, last.unwrap_or(0.0));
+        covered > 9.0
+    });
+    assert!(service.terminate(), "{}", service.said);
+}
+
+#[test]
 fn camera_that_dies_comes_back_and_the_others_do_not_notice() {
     init();
     let folder = tempfile::tempdir().unwrap();

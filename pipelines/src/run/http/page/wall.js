@@ -88,6 +88,7 @@ export const cameraFields = camera => {
     make("option", { value: "tcp", selected: settings?.transport === "tcp" }, "TCP"),
     make("option", { value: "udp", selected: settings?.transport === "udp" }, "UDP"));
   const insecure = make("input", { type: "checkbox", name: "insecure", checked: settings?.insecure });
+  const skip = make("input", { type: "checkbox", name: "skip-unchanged", checked: settings?.["skip-unchanged"] });
   const levels = ["moderate", "dense", "jammed"].map(level =>
     field(level, `${level[0].toUpperCase()}${level.slice(1)} from`, { type: "number", min: 0, step: "any", value: settings?.levels[level], placeholder: "default" }));
   const element = make("div", { class: "fields" },
@@ -97,6 +98,7 @@ export const cameraFields = camera => {
     make("details", {}, make("summary", {}, "More settings"),
       make("div", { class: "pair" }, rate.label, scale.label, smoothing.label, make("label", {}, "Transport", transport)),
       make("div", { class: "pair" }, ...levels.map(level => level.label)),
+      make("label", { class: "check" }, skip, "Pictures that do not change keep their count"),
       make("label", { class: "check" }, insecure, "Take every certificate of an rtsps camera")));
   return {
     element,
@@ -110,6 +112,7 @@ export const cameraFields = camera => {
       }
       if (transport.value !== (settings?.transport ?? "")) keys.transport = transport.value || null;
       if (insecure.checked !== (settings?.insecure ?? false)) keys.insecure = insecure.checked;
+      if (skip.checked !== (settings?.["skip-unchanged"] ?? false)) keys["skip-unchanged"] = skip.checked;
       const numbers = levels.map(({ input }) => input.value);
       const are = settings ? levels.map(({ input }) => `${settings.levels[input.name]}`) : ["", "", ""];
       if (`${numbers}` !== `${are}`) {
