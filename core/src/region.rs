@@ -10,10 +10,12 @@ use thiserror::Error;
 use crate::density::{DensityMap, Grid, Rect};
 
 mod crossing;
+mod detail;
 mod level;
 pub mod nvdsanalytics;
 
 pub use crossing::Crossings;
+pub use detail::{Detail, MAX_DETAIL};
 pub use level::{HYSTERESIS, Level, Levels};
 
 /// A point of the frame, which spans 0..1 both ways.
@@ -33,6 +35,9 @@ pub struct Region {
     /// When it is moderate, dense, jammed.
     #[serde(default)]
     pub levels: Levels,
+    /// Whether it is looked at more closely than the rest of the picture.
+    #[serde(default, skip_serializing_if = "Detail::is_off")]
+    pub detail: Detail,
 }
 
 /// The regions of one camera, and the levels of its whole frame.
@@ -89,6 +94,16 @@ pub enum RegionError {
     /// Two regions of the same name, or none.
     #[error("region {region:?}: {what}; every region of a camera needs a name of its own")]
     Name {
+        /// The region.
+        region: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// An enlargement that cannot be.
+    #[error(
+        "region {region:?}: {what}; give true, false, or a number above 1 and at most {MAX_DETAIL}"
+    )]
+    Detail {
         /// The region.
         region: String,
         /// What is wrong.
@@ -167,9 +182,22 @@ impl RegionsFile {
         Regions { levels: self.levels, regions: self.regions.clone() }
     }
 
+    /// The first region that has `detail`; `None` where none has.
+    pub fn first_detail(&self) -> Option<&str> {
+        let all = self.regions.iter().chain(self.cameras.values().flat_map(|own| &own.regions));
+        all.filter(|region| !region.detail.is_off()).map(|region| region.name.as_str()).next()
+    }
+
     /// What holds for the camera of that id.
     pub fn for_camera(&self, id: &str) -> Regions {
         self.cameras.get(id).cloned().unwrap_or_else(|| self.common())
+    }
+}
+
+impl Region {
+    /// A region that is counted in the whole picture.
+    pub fn new(name: String, polygon: Polygon, levels: Levels) -> Self {
+        Self { name, polygon, levels, detail: Detail::Off }
     }
 }
 
@@ -201,6 +229,9 @@ impl Regions {
             }
             if area(&region.polygon).abs() < 1e-9 {
                 return wrong("it covers no area".to_owned());
+            }
+            if let Some(what) = region.detail.fault() {
+                return Err(RegionError::Detail { region: name.clone(), what });
             }
             region.levels.check(&format!("region {name:?}"))?;
         }
@@ -249,14 +280,19 @@ impl Coverage {
 }
 
 /// Signed area by the shoelace formula.
-fn area(polygon: &[Point]) -> f64 {
+pub(crate) fn area(polygon: &[Point]) -> f64 {
     let next = polygon.iter().cycle().skip(1);
     polygon.iter().zip(next).map(|(a, b)| a[0] * b[1] - b[0] * a[1]).sum::<f64>() / 2.0
 }
 
 /// Leaves in `clipped` the part of `polygon` inside `cell`. Where a concave polygon falls apart,
 /// the pieces stay joined by edges of no area, which the shoelace formula does not see.
-fn clip(polygon: &[Point], cell: &Rect, clipped: &mut Vec<Point>, scratch: &mut Vec<Point>) {
+pub(crate) fn clip(
+    polygon: &[Point],
+    cell: &Rect,
+    clipped: &mut Vec<Point>,
+    scratch: &mut Vec<Point>,
+) {
     clipped.clear();
     clipped.extend_from_slice(polygon);
     let sides = [

@@ -19,6 +19,7 @@ use vehiclecount_core::preprocess::{Preprocessor, Resize};
 use super::VehicleCounterPad;
 use super::arrival::MAX_FRAMES;
 use super::imp::{CAT, State, rank};
+use super::looks::CloserLooks;
 use super::shape::Shape;
 use super::state::CameraState;
 use crate::cuda::SharedContext;
@@ -59,6 +60,8 @@ pub struct Camera {
     link: Ranked<Option<Link>, { rank::LINK }>,
     /// Used by the streaming thread, and reset by [`Camera::leave`].
     pub(super) preprocessor: Mutex<Option<Preprocessor>>,
+    /// Used by the streaming thread, and reset by [`Camera::leave`].
+    pub(super) looks: Mutex<CloserLooks>,
     /// Used by the streaming thread, and reset by [`Camera::leave`].
     pub(super) shape: Mutex<Shape>,
     /// Used by the streaming thread, and reset by [`Camera::leave`].
@@ -108,6 +111,7 @@ impl Camera {
             changed: Condvar::new(),
             link: Ranked::new(None),
             preprocessor: Mutex::new(None),
+            looks: Mutex::default(),
             shape: Mutex::default(),
             device_regions: Mutex::default(),
             broken: AtomicBool::new(false),
@@ -305,6 +309,7 @@ impl Camera {
             state.opening = false;
         }
         *self.preprocessor.lock() = None;
+        *self.looks.lock() = CloserLooks::default();
         *self.device_regions.lock() = DeviceRegions::default();
     }
 

@@ -7,6 +7,7 @@ use gst_video::prelude::*;
 use vehiclecount_core::account::GridPlacement;
 use vehiclecount_core::batch::Lease;
 use vehiclecount_core::density::Grid;
+use vehiclecount_core::detail;
 use vehiclecount_core::engine::Input;
 use vehiclecount_core::engine::gpu::RegionWeights;
 use vehiclecount_core::frame::{FrameFormat, FrameView, Plane};
@@ -15,6 +16,7 @@ use vehiclecount_core::preprocess::{Placement, Preprocessor};
 use super::camera::{Camera, Link};
 use super::formats::StreamFormat;
 use super::imp::{CAT, VehicleCounter};
+use super::looks::FrameInput;
 use super::state::CameraState;
 use crate::crop::Crop;
 use crate::cuda::FrameLoan;
@@ -29,11 +31,15 @@ impl Camera {
         format: &StreamFormat,
         buffer: &gst::Buffer,
         with_map: bool,
-    ) -> Result<(Lease, GridPlacement), String> {
-        let (mut slot, grid) = self.preprocess(imp, link, format, buffer)?;
+    ) -> Result<(FrameInput, GridPlacement), String> {
+        let (mut input, grid) = self.preprocess(imp, link, format, buffer)?;
+        // Looks are blended as maps.
+        let with_map = with_map || input.only().is_none();
         let (weights, generation) = self.weights(link, &grid, with_map);
-        slot.weights = weights;
-        Ok((slot, GridPlacement { grid, generation }))
+        if let Some(slot) = input.only() {
+            slot.weights = weights;
+        }
+        Ok((input, GridPlacement { grid, generation }))
     }
 
     fn preprocess(
@@ -42,7 +48,7 @@ impl Camera {
         link: &Link,
         format: &StreamFormat,
         buffer: &gst::Buffer,
-    ) -> Result<(Lease, Grid), String> {
+    ) -> Result<(FrameInput, Grid), String> {
         let crop = Crop::of(buffer);
         let StreamFormat { info, frame: shown, .. } = format;
         let whole = match crop.and_then(|crop| crop.of) {
@@ -52,8 +58,16 @@ impl Camera {
             None => *shown,
         };
         if let Some(cuda) = link.cuda.as_ref().filter(|_| format.in_gpu_memory) {
-            match cuda.map(buffer, info, whole.pixels.planes()) {
-                Ok(lent) => return Self::lend(link, whole, crop, lent),
+            let map = || cuda.map(buffer, info, whole.pixels.planes());
+            match map() {
+                Ok(lent) => {
+                    let (slot, grid, size) =
+                        Self::lend(link, whole, &[crop.map(Into::into)], lent)?;
+                    return self.look_closer(imp, link, size, (slot, grid), |look, _| {
+                        let parts = [crop.map(Into::into), Some(look)];
+                        Ok(Self::lend(link, whole, &parts, map()?)?.0)
+                    });
+                }
                 // Mapped below, it is copied to the host.
                 Err(reason) => {
                     let told =
@@ -97,11 +111,22 @@ impl Camera {
                 view.crop(x as usize, y as usize, width as usize, height as usize)
             }
         });
-        self.fill(link, &view.map_err(|error| error.to_string())?)
+        let view = view.map_err(|error| error.to_string())?;
+        let shown = view.format();
+        let whole = Self::fill(link, &view, &mut self.preprocessor.lock())?;
+        self.look_closer(imp, link, (shown.width, shown.height), whole, |look, held| {
+            let detail::Crop { x, y, width, height } = look;
+            let part = view.crop(x, y, width, height).map_err(|error| error.to_string())?;
+            Ok(Self::fill(link, &part, held)?.0)
+        })
     }
 
     /// A picture that the processor reads.
-    fn fill(&self, link: &Link, view: &FrameView<'_>) -> Result<(Lease, Grid), String> {
+    fn fill(
+        link: &Link,
+        view: &FrameView<'_>,
+        held: &mut Option<Preprocessor>,
+    ) -> Result<(Lease, Grid), String> {
         let (instance, format) = (link.seat.instance(), view.format());
         let info = instance.info();
         let mut slot = link.seat.slot();
@@ -114,22 +139,22 @@ impl Camera {
                 return Ok((slot, placement.grid(info.columns, info.rows)));
             }
         };
-        let mut held = self.preprocessor.lock();
-        let preprocessor = Preprocessor::held(&mut held, format, link.resize, info.input);
+        let preprocessor = Preprocessor::held(held, format, link.resize, info.input);
         preprocessor.run(view, values);
         Ok((slot, preprocessor.placement().grid(info.columns, info.rows)))
     }
 
-    /// A picture that lies on the GPU already.
+    /// A picture that lies on the GPU already: the part of it that is left by `crops`, one inside
+    /// the other. Says how large that is, too.
     fn lend(
         link: &Link,
         whole: FrameFormat,
-        crop: Option<Crop>,
+        crops: &[Option<detail::Crop>],
         mut lent: FrameLoan,
-    ) -> Result<(Lease, Grid), String> {
+    ) -> Result<(Lease, Grid, (usize, usize)), String> {
         let mut format = whole;
-        if let Some(Crop { x, y, width, height, .. }) = crop {
-            let part = whole.crop(x as usize, y as usize, width as usize, height as usize);
+        for detail::Crop { x, y, width, height } in crops.iter().flatten().copied() {
+            let part = format.crop(x, y, width, height);
             let (shown, begins) = part.map_err(|error| error.to_string())?;
             format = shown;
             for ((address, stride, bytes), (row, byte)) in lent.planes.iter_mut().zip(begins) {
@@ -149,7 +174,8 @@ impl Camera {
         // context.
         unsafe { picture.lend(format, placement, &lent.planes, lent.producer, lent.keep) }
             .map_err(|error| error.to_string())?;
-        Ok((slot, placement.grid(info.columns, info.rows)))
+        let grid = placement.grid(info.columns, info.rows);
+        Ok((slot, grid, (format.width, format.height)))
     }
 
     /// The regions for an engine that sums the density by itself, where no map is asked for; and

@@ -69,6 +69,12 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl VehicleCounterNvmm {
     fn parse(settings: &Settings) -> Result<Config, String> {
         let regions = RegionsFile::parse(&settings.regions).map_err(|error| error.to_string())?;
+        if let Some(region) = regions.first_detail() {
+            return Err(format!(
+                "region {region:?}: detail: vehiclecounternvmm counts whole pictures alone; leave it \
+                 out, or count this camera with vehiclecounter"
+            ));
+        }
         let sources = match settings.config_file_path.as_str() {
             "" => SourcesFile::default(),
             path => SourcesFile::read(Path::new(path)).map_err(|error| error.to_string())?,

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use vehiclecount_core::preprocess::InputChoice;
-use vehiclecount_core::region::{Levels, Point, Region};
+use vehiclecount_core::region::{Detail, Levels, Point, Region};
 
 use super::secret::Secret;
 
@@ -240,6 +240,30 @@ pub struct RegionTable {
     /// From how many vehicles in the region on a level holds.
     #[serde(default)]
     pub levels: LevelsTable,
+    /// Whether the region is shown to the network enlarged, in crops beside the whole picture, each
+    /// of which costs as much: `true` up to 4 times, or how many times at most, above 1 and up to 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<DetailValue>,
+}
+
+/// Whether a region is shown enlarged, or how many times at most.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged, expecting = "true, false or a number above 1 and up to 8")]
+pub enum DetailValue {
+    /// Up to 4 times.
+    Flag(bool),
+    /// Up to so many times.
+    Times(f64),
+}
+
+impl From<DetailValue> for Detail {
+    fn from(value: DetailValue) -> Self {
+        match value {
+            DetailValue::Flag(true) => Self::On,
+            DetailValue::Flag(false) => Self::Off,
+            DetailValue::Times(factor) => Self::Times(factor),
+        }
+    }
 }
 
 impl From<&RegionTable> for Region {
@@ -248,6 +272,7 @@ impl From<&RegionTable> for Region {
             name: table.name.clone(),
             polygon: table.polygon.clone(),
             levels: table.levels.into(),
+            detail: table.detail.map(Detail::from).unwrap_or_default(),
         }
     }
 }
