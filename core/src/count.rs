@@ -145,6 +145,7 @@ mod tests {
         Regions {
             levels: Levels { moderate: 2.0, dense: 10.0, jammed: 20.0 },
             regions: vec![Region::new("left".to_owned(), polygon, Levels::default())],
+            ..Regions::default()
         }
     }
 

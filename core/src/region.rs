@@ -8,6 +8,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::density::{DensityMap, Grid, Rect};
+use crate::preprocess::InputScale;
 
 mod crossing;
 mod detail;
@@ -50,6 +51,12 @@ pub struct Regions {
     /// The polygons; they may overlap.
     #[serde(default)]
     pub regions: Vec<Region>,
+    /// How large its pictures are shown to the network.
+    #[serde(default, rename = "input-scale", skip_serializing_if = "InputScale::is_normal")]
+    pub input_scale: InputScale,
+    /// Every count is multiplied by this, where the camera's own setting does not say otherwise.
+    #[serde(default, rename = "scale-factor", skip_serializing_if = "Option::is_none")]
+    pub scale_factor: Option<f64>,
 }
 
 /// Why a region cannot be used.
@@ -109,6 +116,9 @@ pub enum RegionError {
         /// What is wrong.
         what: String,
     },
+    /// A factor that cannot be.
+    #[error("scale-factor is {0}; give a number above 0 and at most 100")]
+    Factor(f64),
     /// Thresholds out of order.
     #[error("{region}: levels {moderate}, {dense}, {jammed}: they must rise, from above 0")]
     Levels {
@@ -141,6 +151,12 @@ pub struct RegionsFile {
     /// The polygons; they may overlap.
     #[serde(default)]
     regions: Vec<Region>,
+    /// How large its pictures are shown to the network.
+    #[serde(default, rename = "input-scale", skip_serializing_if = "InputScale::is_normal")]
+    input_scale: InputScale,
+    /// Every count is multiplied by this, where the camera's own setting does not say otherwise.
+    #[serde(default, rename = "scale-factor", skip_serializing_if = "Option::is_none")]
+    scale_factor: Option<f64>,
     /// By camera id.
     #[serde(default)]
     cameras: BTreeMap<String, Regions>,
@@ -179,13 +195,17 @@ impl RegionsFile {
     }
 
     fn common(&self) -> Regions {
-        Regions { levels: self.levels, regions: self.regions.clone() }
+        Regions {
+            levels: self.levels,
+            regions: self.regions.clone(),
+            input_scale: self.input_scale,
+            scale_factor: self.scale_factor,
+        }
     }
 
-    /// The first region that has `detail`; `None` where none has.
-    pub fn first_detail(&self) -> Option<&str> {
-        let all = self.regions.iter().chain(self.cameras.values().flat_map(|own| &own.regions));
-        all.filter(|region| !region.detail.is_off()).map(|region| region.name.as_str()).next()
+    /// What holds for all cameras, and for each that has an entry.
+    pub fn all(&self) -> impl Iterator<Item = Regions> {
+        std::iter::once(self.common()).chain(self.cameras.values().cloned())
     }
 
     /// What holds for the camera of that id.
@@ -205,6 +225,11 @@ impl Regions {
     /// Checks names, corners and thresholds.
     pub fn check(&self) -> Result<(), RegionError> {
         self.levels.check("the whole frame")?;
+        if let Some(factor) =
+            self.scale_factor.filter(|factor| !(*factor > 0.0 && *factor <= 100.0))
+        {
+            return Err(RegionError::Factor(factor));
+        }
         for (index, region) in self.regions.iter().enumerate() {
             let name = &region.name;
             let wrong_name =

@@ -17,7 +17,7 @@ use crate::detail::Blend;
 use crate::engine::{
     self, Engine, EngineError, EngineInfo, EngineKind, Lane, Output, ProgressSink, Slot,
 };
-use crate::preprocess::InputShapes;
+use crate::preprocess::{InputScale, InputShapes};
 
 /// How frames are batched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -172,7 +172,22 @@ impl Dispatcher {
     /// opened at that size first ([`open`](Self::open)). Where it does not open at that size, it is
     /// the best of those at which it is open.
     pub fn instance(&self, width: usize, height: usize) -> Option<Arc<Instance>> {
-        self.shared.instances.fitting(width, height)
+        self.instance_at(InputScale::NORMAL, width, height)
+    }
+
+    /// As [`instance`](Self::instance), for a camera of that scale.
+    pub fn instance_at(
+        &self,
+        scale: InputScale,
+        width: usize,
+        height: usize,
+    ) -> Option<Arc<Instance>> {
+        self.shared.instances.fitting(scale, width, height)
+    }
+
+    /// Whether every picture goes into one input size, whatever its shape and scale.
+    pub fn is_fixed(&self) -> bool {
+        self.shared.instances.is_fixed()
     }
 
     /// As [`instance`](Self::instance), and opens it, which may take as long as opening an engine
@@ -184,7 +199,18 @@ impl Dispatcher {
         height: usize,
         watch: &ProgressSink,
     ) -> Result<(Arc<Instance>, bool), EngineError> {
-        self.shared.instances.open(width, height, watch)
+        self.open_at(InputScale::NORMAL, width, height, watch)
+    }
+
+    /// As [`open`](Self::open), for a camera of that scale.
+    pub fn open_at(
+        &self,
+        scale: InputScale,
+        width: usize,
+        height: usize,
+        watch: &ProgressSink,
+    ) -> Result<(Arc<Instance>, bool), EngineError> {
+        self.shared.instances.open(scale, width, height, watch)
     }
 
     /// How frames are batched.

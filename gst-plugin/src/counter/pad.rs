@@ -19,11 +19,19 @@ pub struct Settings {
     pub regions: String,
     /// Every count is multiplied by this.
     pub scale_factor: f64,
+    /// Empty: that of the regions.
+    pub input_scale: String,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { camera_id: String::new(), interval: -1, regions: String::new(), scale_factor: 1.0 }
+        Self {
+            camera_id: String::new(),
+            interval: -1,
+            regions: String::new(),
+            scale_factor: 1.0,
+            input_scale: String::new(),
+        }
     }
 }
 
@@ -66,6 +74,11 @@ impl ObjectImpl for VehicleCounterPad {
                     .blurb("Name of the camera in metadata and reports (empty: camera-N, N being the pad's number)")
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecString::builder("input-scale")
+                    .nick("Input scale")
+                    .blurb("How large this camera's pictures are shown to the network, with input-size=auto: small, normal, large, larger, or 256, 320, 384, 448, 512, 640, the side of a square of the input's area (empty: as its regions say, else normal, the size of input-size)")
+                    .mutable_playing()
+                    .build(),
                 glib::ParamSpecInt::builder("interval")
                     .nick("Interval")
                     .blurb("Frames skipped between two counted ones (-1: the element's interval)")
@@ -82,7 +95,7 @@ impl ObjectImpl for VehicleCounterPad {
                     .build(),
                 glib::ParamSpecDouble::builder("scale-factor")
                     .nick("Scale factor")
-                    .blurb("Every count of this camera is multiplied by this, to correct a known over- or under-count")
+                    .blurb("Every count of this camera is multiplied by this, to correct a known over- or under-count (1: as its regions say)")
                     .minimum(0.0)
                     .maximum(1000.0)
                     .default_value(defaults.scale_factor)
@@ -100,6 +113,7 @@ impl ObjectImpl for VehicleCounterPad {
             let mut settings = self.lock();
             match pspec.name() {
                 "camera-id" => settings.camera_id = text(),
+                "input-scale" => settings.input_scale = text(),
                 "interval" => settings.interval = value.get().expect("type checked upstream"),
                 "regions" => settings.regions = text(),
                 "scale-factor" => {
@@ -122,6 +136,7 @@ impl ObjectImpl for VehicleCounterPad {
         let settings = self.lock();
         match pspec.name() {
             "camera-id" => settings.camera_id.to_value(),
+            "input-scale" => settings.input_scale.to_value(),
             "interval" => settings.interval.to_value(),
             "regions" => settings.regions.to_value(),
             "scale-factor" => settings.scale_factor.to_value(),

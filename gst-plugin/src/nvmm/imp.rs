@@ -10,6 +10,7 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use parking_lot::{Mutex, MutexGuard};
 use vehiclecount_core::account::FrameTime;
+use vehiclecount_core::preprocess::InputScale;
 use vehiclecount_core::region::RegionsFile;
 use vehiclecount_core::region::nvdsanalytics::SourcesFile;
 
@@ -69,10 +70,16 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl VehicleCounterNvmm {
     fn parse(settings: &Settings) -> Result<Config, String> {
         let regions = RegionsFile::parse(&settings.regions).map_err(|error| error.to_string())?;
-        if let Some(region) = regions.first_detail() {
+        for camera in regions.all() {
+            let detail = camera.regions.iter().find(|region| !region.detail.is_off());
+            let key = match detail {
+                Some(region) => format!("region {:?}: detail", region.name),
+                None if !camera.input_scale.is_normal() => "regions: input-scale".to_owned(),
+                None => continue,
+            };
             return Err(format!(
-                "region {region:?}: detail: vehiclecounternvmm counts whole pictures alone; leave it \
-                 out, or count this camera with vehiclecounter"
+                "{key}: vehiclecounternvmm counts whole pictures at one scale alone; leave it out, \
+                 or count this camera with vehiclecounter"
             ));
         }
         let sources = match settings.config_file_path.as_str() {
@@ -252,17 +259,19 @@ impl VehicleCounterNvmm {
                 }
             };
             let element = self.obj();
-            let before = match open_shape(element.upcast_ref(), &dispatcher, size, done) {
-                Ok(Start::Later(opening)) => lock(&self.opening).replace(opening),
-                Ok(Start::Opened(())) => {
-                    self.shape_opened(size, Ok(()));
-                    None
-                }
-                Err(error) => {
-                    self.shape_opened(size, Err(error));
-                    None
-                }
-            };
+            let before =
+                match open_shape(element.upcast_ref(), &dispatcher, InputScale::NORMAL, size, done)
+                {
+                    Ok(Start::Later(opening)) => lock(&self.opening).replace(opening),
+                    Ok(Start::Opened(())) => {
+                        self.shape_opened(size, Ok(()));
+                        None
+                    }
+                    Err(error) => {
+                        self.shape_opened(size, Err(error));
+                        None
+                    }
+                };
             // Its thread has ended.
             drop(before);
             if !self.results.wait_for_engine() {

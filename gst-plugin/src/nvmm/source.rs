@@ -45,7 +45,7 @@ impl Config {
         let entry = self.sources.sources.get(&id).cloned().unwrap_or_default();
         let camera = entry.camera.clone().unwrap_or_else(|| format!("camera-{id}"));
         let regions = entry.regions(self.regions.for_camera(&camera));
-        let scale = entry.scale.unwrap_or(1.0);
+        let scale = entry.scale.or(regions.scale_factor).unwrap_or(1.0);
         let settings = CountSettings { regions, scale, smoothing: self.smoothing };
         (camera, entry.interval.unwrap_or(self.interval), settings)
     }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vehiclecount_core::preprocess::InputChoice;
+use vehiclecount_core::preprocess::{InputChoice, InputScale};
 use vehiclecount_core::region::{Detail, Levels, Point, Region};
 
 use super::secret::Secret;
@@ -192,6 +192,11 @@ pub struct CameraTable {
     pub rate: Option<f64>,
     /// Every count is multiplied by this: from 0.01 to 100.
     pub scale: Option<f64>,
+    /// How large the camera's pictures are shown to the network, where `input-size` is `auto`:
+    /// `small`, `normal`, `large`, `larger`, or 256, 320, 384, 448, 512 or 640, the side of a square
+    /// of the input's area.
+    #[schemars(with = "Option<ScaleName>")]
+    pub input_scale: Option<InputScale>,
     /// Time constant of the smoothing, in seconds: from 0 (none) to 3600.
     pub smoothing: Option<f64>,
     /// From how many vehicles in the whole frame on a level holds.
@@ -202,6 +207,15 @@ pub struct CameraTable {
     /// A JSON file of regions instead, relative to the configuration's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub regions_file: Option<PathBuf>,
+}
+
+/// An input scale in the schema.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the schema alone is made of it")]
+enum ScaleName {
+    Name(String),
+    Side(u64),
 }
 
 /// From how many vehicles on a level holds. The values rise.
@@ -304,6 +318,7 @@ impl CameraTable {
             transport: own.transport.or(other.transport),
             rate: own.rate.or(other.rate),
             scale: own.scale.or(other.scale),
+            input_scale: own.input_scale.or(other.input_scale),
             smoothing: own.smoothing.or(other.smoothing),
             levels: own.levels.or(other.levels),
             regions: own.regions.or(other.regions.filter(|_| !regions)),

@@ -1,10 +1,10 @@
 //! `vehicle-count eval`: the error of a model on pictures whose vehicles are known, with any
 //! engine.
 
-mod annotations;
-mod look;
-mod metrics;
-mod picture;
+pub(crate) mod annotations;
+pub(crate) mod look;
+pub(crate) mod metrics;
+pub(crate) mod picture;
 mod plot;
 mod summary;
 
@@ -19,8 +19,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use anyhow::{Context, Result, bail, ensure};
-use image::RgbImage;
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use vehiclecount_core::density::DensityMap;
 use vehiclecount_core::engine::{self, Engine, EngineInfo, EngineKind, EngineRequest};
@@ -251,22 +250,6 @@ fn write_lines(path: &Path, counted: &[SampleCount]) -> Result<()> {
     file.flush().with_context(context)
 }
 
-/// The picture of `sample`.
-fn read(sample: &Sample) -> Result<RgbImage> {
-    let size = (sample.width, sample.height);
-    let picture = picture::read(&sample.path, size).with_context(|| sample.place.clone())?;
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    ensure!(
-        (width, height) == size,
-        "{}: {} is {width}x{height}, the line says {}x{}",
-        sample.place,
-        sample.path.display(),
-        sample.width,
-        sample.height
-    );
-    Ok(picture)
-}
-
 /// Counts on every lane of the engine at the same time; each takes the next picture, to the engine
 /// at its input size. The result is in the samples' order.
 fn count(
@@ -289,7 +272,7 @@ fn count(
                 return Ok(done);
             };
             let mut one = || -> Result<SampleCount> {
-                let rgb = read(sample)?;
+                let rgb = picture::of(sample)?;
                 let format = FrameFormat::new(PixelFormat::Rgb, sample.width, sample.height);
                 let InputSize { width, height } = size_for(sample, shapes);
                 let engine = engines.get(&(width, height)).context("each size was opened")?;
