@@ -294,9 +294,9 @@ impl OpenedEngine {
 /// takes a processor a fraction of this.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Opens the engine of `dispatcher` at the input size for pictures of `width` x `height` at `scale`,
-/// for `element`, and says so on the bus. Where that takes longer than [`PATIENCE`], `done` is told of
-/// its end later, by another thread.
+/// Opens the engine of `dispatcher` at the input size for pictures of `width` x `height` at
+/// `scale`, for `element`, and says so on the bus. Where that takes longer than [`PATIENCE`],
+/// `done` is told of its end later, by another thread.
 pub fn open_shape(
     element: &gst::Element,
     dispatcher: &Arc<Dispatcher>,

@@ -18,7 +18,7 @@ use super::DensitySource;
 use super::batch::{Fatal, FindingState, State};
 use super::latency::HoldTime;
 use super::settings::Settings;
-use super::source::{Config, Notice, Notices};
+use super::source::{Config, Notice, Notices, check};
 use super::tensors;
 use super::work::{Results, Work};
 use crate::counting::CountingSettings;
@@ -70,18 +70,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl VehicleCounterNvmm {
     fn parse(settings: &Settings) -> Result<Config, String> {
         let regions = RegionsFile::parse(&settings.regions).map_err(|error| error.to_string())?;
-        for camera in regions.all() {
-            let detail = camera.regions.iter().find(|region| !region.detail.is_off());
-            let key = match detail {
-                Some(region) => format!("region {:?}: detail", region.name),
-                None if !camera.input_scale.is_normal() => "regions: input-scale".to_owned(),
-                None => continue,
-            };
-            return Err(format!(
-                "{key}: vehiclecounternvmm counts whole pictures at one scale alone; leave it out, \
-                 or count this camera with vehiclecounter"
-            ));
-        }
+        check(&regions)?;
         let sources = match settings.config_file_path.as_str() {
             "" => SourcesFile::default(),
             path => SourcesFile::read(Path::new(path)).map_err(|error| error.to_string())?,

@@ -3,8 +3,10 @@
 //! Few pictures oversell what is fitted on them. So every error is measured on a picture that the
 //! fit has not seen (leave-one-out: Stone, "Cross-validatory choice and assessment of statistical
 //! predictions", Journal of the Royal Statistical Society B 1974), the error of the whole procedure
-//! too, and of candidates that chance cannot tell apart the cheapest is taken (the one standard
+//! too, and of candidates that chance cannot tell apart the simplest is taken (the one standard
 //! error rule: Breiman, Friedman, Olshen and Stone, "Classification and Regression Trees", 1984).
+
+use std::cmp::Ordering;
 
 /// A factor outside these is no calibration: what it would correct is not seen.
 const FACTORS: std::ops::RangeInclusive<f64> = 0.5..=2.0;
@@ -81,7 +83,7 @@ pub fn choose(candidates: &[Candidate], truths: &[f64]) -> Choice {
     Choice { index, error }
 }
 
-/// The cheapest candidate that chance cannot tell from the best one, by the errors on `pictures`.
+/// The simplest candidate that chance cannot tell from the best one, by the errors on `pictures`.
 fn best(candidates: &[Candidate], truths: &[f64], pictures: &[usize]) -> usize {
     let errors: Vec<_> =
         candidates.iter().map(|candidate| candidate.errors(truths, pictures)).collect();
@@ -96,16 +98,25 @@ fn best(candidates: &[Candidate], truths: &[f64], pictures: &[usize]) -> usize {
     if is_equal(0, least) {
         return 0;
     }
-    let simplicity = |index: &usize| {
-        let Candidate { cost, factor, .. } = &candidates[*index];
-        (*cost, factor.is_none(), mean(&errors[*index]))
+    // An input below the normal one is no simpler: it sees less.
+    let simplicity = |index: usize| {
+        let candidate = &candidates[index];
+        let factor = candidate.fitted(truths, pictures).ln().abs();
+        [candidate.cost.max(1.0), factor, mean(&errors[index])]
     };
     let equal = (0..candidates.len()).filter(|&index| is_equal(index, least));
-    let cheapest = equal.min_by(|a, b| {
-        let (a, b) = (simplicity(a), simplicity(b));
-        a.0.total_cmp(&b.0).then(a.1.cmp(&b.1)).then(a.2.total_cmp(&b.2))
+    let cheapest = equal.min_by(|&a, &b| {
+        let pairs = simplicity(a).into_iter().zip(simplicity(b));
+        pairs.map(|(a, b)| a.total_cmp(&b)).find(|order| order.is_ne()).unwrap_or(Ordering::Equal)
     });
     cheapest.unwrap_or(least)
+}
+
+/// The mean absolute error of always answering the mean of the other pictures: what a count must
+/// beat for the pictures to say anything of it.
+pub fn baseline(truths: &[f64]) -> f64 {
+    let (sum, others) = (truths.iter().sum::<f64>(), truths.len() as f64 - 1.0);
+    mean(&truths.iter().map(|truth| ((sum - truth) / others - truth).abs()).collect::<Vec<_>>())
 }
 
 fn mean(values: &[f64]) -> f64 {
@@ -180,6 +191,21 @@ mod tests {
             Candidate { counts, cost: 1.0, factor: None },
         ];
         assert_eq!(choose(&candidates, &truths).index, 0);
+    }
+
+    #[test]
+    fn smaller_input_is_no_simpler_than_the_normal_one() {
+        let candidates = [
+            candidate(times(0.5), 3.0, Some(1.0)),
+            candidate(times(0.7), 0.5, None),
+            candidate(times(0.9), 1.0, None),
+        ];
+        assert_eq!(choose(&candidates, &TRUTHS).index, 2);
+    }
+
+    #[test]
+    fn baseline_is_the_mean_of_the_others() {
+        assert!((baseline(&[1.0, 2.0, 6.0]) - (3.0 + 1.5 + 4.5) / 3.0).abs() < 1e-12);
     }
 
     #[test]

@@ -60,7 +60,7 @@ pub struct Options {
     /// Engine
     #[arg(long, default_value = "auto", help = crate::engine::help())]
     engine: EngineKind,
-    /// Size of the input that is set for all cameras: auto, auto:SIDE or WxH, as the elements take it
+    /// Size of the input that is set for all cameras: auto, auto:SIDE or WxH
     #[arg(long, value_name = "SIZE", default_value_t)]
     input_size: InputChoice,
     /// Index of the GPU, for engines that run on one
@@ -87,7 +87,14 @@ pub fn run(options: &Options) -> Result<()> {
     let candidates = trial.candidates(&settings);
     let choice = choice::choose(&candidates, &truths);
     say(format_args!("{}", told(&trial, &candidates, &truths)));
-    let total: f64 = truths.iter().sum();
+    let (total, baseline) = (truths.iter().sum::<f64>(), choice::baseline(&truths));
+    if baseline <= candidates.iter().map(|one| one.error(&truths)).fold(f64::MAX, f64::min) {
+        say(format_args!(
+            "The pictures hardly differ in their vehicles: always answering the mean of the others errs by \
+             {baseline:.2}\nalone. A factor cannot be told from seeing more: add pictures of lighter and denser \
+             traffic.\n"
+        ));
+    }
     let before = candidates[0].error(&truths);
     let share = |error: f64| error * truths.len() as f64 / total * 100.0;
     if choice.index == 0 {

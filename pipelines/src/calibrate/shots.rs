@@ -17,6 +17,9 @@ use crate::eval::{metrics, picture};
 /// Fewer pictures say too little.
 pub const LEAST: usize = 3;
 
+/// Sides of pictures of one camera differ by this share at most: converters round.
+const SLACK: f64 = 0.02;
+
 /// A picture of which the count is known.
 pub struct Shot {
     /// Its file.
@@ -137,8 +140,9 @@ fn check(shots: &[Shot]) -> Result<()> {
             );
         }
         let first = shots[0].picture.dimensions();
+        let is_near = |a: u32, b: u32| f64::from(a.abs_diff(b)) <= SLACK * f64::from(b);
         ensure!(
-            size == first,
+            is_near(size.0, first.0) && is_near(size.1, first.1),
             "{} is {}x{} and {} is {}x{}: a calibration is of one camera's pictures, of one size",
             shots[0].name,
             first.0,

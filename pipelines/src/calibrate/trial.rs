@@ -97,6 +97,11 @@ impl Trial {
                 counts.push(count);
                 inputs += looked;
             }
+            // Where the picture shows no more than the input, closer looks are none.
+            let is_plain = setup.regions.iter().all(|region| region.detail.is_off());
+            if inputs == shots.len() && !is_plain && !setup.is_now {
+                continue;
+            }
             trial.counts.push(counts);
             trial.costs.push(inputs as f64 / shots.len() as f64 * area(size) / normal);
             trial.setups.push(setup);

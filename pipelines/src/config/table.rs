@@ -193,8 +193,8 @@ pub struct CameraTable {
     /// Every count is multiplied by this: from 0.01 to 100.
     pub scale: Option<f64>,
     /// How large the camera's pictures are shown to the network, where `input-size` is `auto`:
-    /// `small`, `normal`, `large`, `larger`, or 256, 320, 384, 448, 512 or 640, the side of a square
-    /// of the input's area.
+    /// `small`, `normal`, `large`, `larger`, or 256, 320, 384, 448, 512 or 640, the side of a
+    /// square of the input's area.
     #[schemars(with = "Option<ScaleName>")]
     pub input_scale: Option<InputScale>,
     /// Time constant of the smoothing, in seconds: from 0 (none) to 3600.
@@ -254,8 +254,9 @@ pub struct RegionTable {
     /// From how many vehicles in the region on a level holds.
     #[serde(default)]
     pub levels: LevelsTable,
-    /// Whether the region is shown to the network enlarged, in crops beside the whole picture, each
-    /// of which costs as much: `true` up to 4 times, or how many times at most, above 1 and up to 8.
+    /// Whether the region is shown to the network enlarged, in crops beside the whole picture,
+    /// each of which costs as much: `true` up to 4 times, or how many times at most, above 1 and
+    /// up to 8.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub detail: Option<DetailValue>,
 }
