@@ -38,6 +38,12 @@ fn cells(report: &FrameReport) -> (usize, usize) {
     (grid.columns, grid.rows)
 }
 
+/// Equal but for a grey border at the sides, which is no 16:9 input's exactly.
+#[track_caller]
+fn near(value: f64, expected: f64) {
+    assert!((value - expected).abs() < 0.03 * expected, "{value}, not {expected}");
+}
+
 #[test]
 fn cameras_of_several_scales_share_one_engine() {
     let mut rig = rig("scales-share", 4, "auto");
@@ -51,8 +57,7 @@ fn cameras_of_several_scales_share_one_engine() {
         for (camera, expected) in [(11, 6), (43, 24), (53, 30), (43, 24)].into_iter().enumerate() {
             let report = rig.pull(camera);
             assert_eq!((cells(&report), report.stale), (expected, false), "camera {camera}");
-            let count = (expected.0 * expected.1) as f64;
-            assert!((counted(&report) - count).abs() < 0.5, "camera {camera}");
+            near(counted(&report), (expected.0 * expected.1) as f64);
         }
     }
     assert_eq!(rig.control.openings(), 3, "each size is opened once");
@@ -87,13 +92,13 @@ fn regions_file_has_scale_and_factor_and_the_pad_goes_before_it() {
     push(&mut rig, 0, 0);
     let report = rig.pull(0);
     assert_eq!(cells(&report), (43, 24));
-    assert!((counted(&report) - 43.0 * 24.0 / 2.0).abs() < 0.5);
+    near(counted(&report), 43.0 * 24.0 / 2.0);
     set(&rig, 0, "input-scale", "normal");
     set(&rig, 0, "scale-factor", "2");
     push(&mut rig, 0, 1);
     let report = rig.pull(0);
     assert_eq!(cells(&report), (11, 6));
-    assert!((counted(&report) - 132.0).abs() < 0.5);
+    near(counted(&report), 132.0);
     for (wrong, word) in [
         (r#"{"input-scale": 300}"#, "300"),
         (r#"{"input-scale": true}"#, "input-scale"),

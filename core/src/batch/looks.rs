@@ -62,9 +62,11 @@ impl Looks {
             state.inference_time += inference_time;
         }
         match output.map(Output::map) {
-            Ok(Some(cells)) => state.maps[index] = Some(cells.to_vec()),
-            Ok(None) => {
-                let reason = "it left sums where a density map is needed".to_owned();
+            Ok(Some(cells)) if cells.len() == self.blend.cells() => {
+                state.maps[index] = Some(cells.to_vec());
+            }
+            Ok(_) => {
+                let reason = "it left no density map of the looks' grid".to_owned();
                 state.failed = Some(EngineError::Infer { kind, reason });
             }
             Err(error) => {

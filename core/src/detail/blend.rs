@@ -25,7 +25,10 @@ const FINEST: usize = 4;
 #[derive(Clone, Debug, PartialEq)]
 pub struct Blend {
     grid: Grid,
+    /// Cells in a row of the map of each input.
     columns: usize,
+    /// Cells of the map of each input.
+    cells: usize,
     finer: usize,
     /// The share of each cell in which the whole picture's density counts.
     kept: Vec<f32>,
@@ -83,7 +86,7 @@ impl Blend {
             }
         }
         let kept = left.iter().map(|&share| share as f32).collect();
-        Self { grid, columns, finer, kept, shares }
+        Self { grid, columns, cells: columns * rows, finer, kept, shares }
     }
 
     /// Where the blended map lies.
@@ -96,13 +99,19 @@ impl Blend {
         self.shares.len()
     }
 
+    /// Number of cells of the map of each input.
+    pub fn cells(&self) -> usize {
+        self.cells
+    }
+
     /// The blended map of the whole picture's and that of each look, in the plan's order.
     ///
     /// # Panics
-    /// When a map is missing, or has another number of cells than the engine's grid.
+    /// When a map is missing, or has not [`cells`](Self::cells) cells.
     pub fn blend(&self, maps: &[&[f32]]) -> Vec<f32> {
         let (whole, looks) = maps.split_first().expect("the whole picture's map comes first");
         assert_eq!(looks.len(), self.looks(), "each look has a map");
+        assert!(maps.iter().all(|map| map.len() == self.cells), "a map of another grid");
         let part = 1.0 / (self.finer * self.finer) as f32;
         let mut cells: Vec<f32> = (0..self.grid.len())
             .map(|cell| {

@@ -63,8 +63,8 @@ pub struct Plan {
     pub looks: Vec<Look>,
     /// How many times larger than in the whole picture each of the regions is shown.
     pub factors: Vec<f64>,
-    /// Whether regions are shown smaller than they ask for, because [`MAX_LOOKS`] crops are not
-    /// enough.
+    /// Whether regions are shown smaller than they ask for, or the last ones not at all, because
+    /// [`MAX_LOOKS`] crops are not enough.
     pub is_limited: bool,
 }
 
@@ -86,26 +86,29 @@ impl Plan {
         let native = (width as f64 / whole.width as f64).max(height as f64 / whole.height as f64);
         wanted.iter_mut().for_each(|(_, factor)| *factor = factor.min(native));
         let frame = Window::new(&whole, input, width, height);
-        let mut limit = 1.0;
-        loop {
-            let mut plan = Self {
-                picture: (width, height),
-                input,
-                resize,
-                regions: Vec::new(),
-                looks: Vec::new(),
-                factors: Vec::new(),
-                is_limited: limit < 1.0,
-            };
-            for (polygon, factor) in &wanted {
-                plan.add(polygon, factor * limit, &frame);
+        // Where not even slightly enlarged regions fit, the last ones go without.
+        (1..=wanted.len()).rev().find_map(|count| {
+            let mut limit = 1.0;
+            loop {
+                let mut plan = Self {
+                    picture: (width, height),
+                    input,
+                    resize,
+                    regions: Vec::new(),
+                    looks: Vec::new(),
+                    factors: Vec::new(),
+                    is_limited: limit < 1.0 || count < wanted.len(),
+                };
+                for (polygon, factor) in &wanted[..count] {
+                    plan.add(polygon, factor * limit, &frame);
+                }
+                match plan.looks.len() {
+                    0 => return None,
+                    1..=MAX_LOOKS => return Some(plan),
+                    _ => limit *= STEP,
+                }
             }
-            match plan.looks.len() {
-                0 => return None,
-                1..=MAX_LOOKS => return Some(plan),
-                _ => limit *= STEP,
-            }
-        }
+        })
     }
 
     fn add(&mut self, polygon: &Polygon, factor: f64, frame: &Window) {

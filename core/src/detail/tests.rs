@@ -120,6 +120,19 @@ fn crops_are_bounded_and_all_regions_pay_for_it() {
 }
 
 #[test]
+fn of_too_many_regions_the_first_ones_have_looks() {
+    let many: Vec<_> = (0..20)
+        .map(|index| region(&square(f64::from(index) / 20.0, 0.4, 0.04, 0.04), Detail::On))
+        .collect();
+    let plan = plan(&many, HD).unwrap();
+    assert!(plan.is_limited);
+    assert_eq!((plan.looks.len(), plan.regions.len()), (MAX_LOOKS, MAX_LOOKS));
+    assert_eq!(plan.regions[7], many[7].polygon);
+    // Where nothing is gained, nothing is limited.
+    assert_eq!(super::Plan::new(&many, (512, 288), Resize::Letterbox, INPUT), None);
+}
+
+#[test]
 fn looks_that_see_the_same_density_change_nothing() {
     // A strip, a triangle over it, a concave region, off the grid's lines.
     let concave = [[0.1, 0.55], [0.45, 0.93], [0.71, 0.52], [0.44, 0.72]];

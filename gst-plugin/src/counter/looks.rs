@@ -124,9 +124,10 @@ impl Camera {
                 imp,
                 gst::ResourceError::Settings,
                 (
-                    "Camera {}: its {asked} regions with detail need more than {MAX_LOOKS} crops; they are enlarged {:.2?} \
-                     times instead: give smaller regions, or lower values of detail",
+                    "Camera {}: its {asked} regions with detail need more than {MAX_LOOKS} crops; {} of them \
+                     are enlarged, {:.2?} times: give fewer or smaller regions, or lower values of detail",
                     self.id(),
+                    plan.regions.len(),
                     plan.factors
                 )
             );
