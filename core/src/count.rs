@@ -144,7 +144,8 @@ mod tests {
         let polygon = vec![[0.0, 0.0], [0.5, 0.0], [0.5, 1.0], [0.0, 1.0]];
         Regions {
             levels: Levels { moderate: 2.0, dense: 10.0, jammed: 20.0 },
-            regions: vec![Region { name: "left".to_owned(), polygon, levels: Levels::default() }],
+            regions: vec![Region::new("left".to_owned(), polygon, Levels::default())],
+            ..Regions::default()
         }
     }
 

@@ -12,6 +12,7 @@
 //!    [`golden`]: whether that counts what it must.
 //! 5. [`density`]: vehicles per cell, and where each cell lies in the frame.
 //! 6. [`region`] and [`count`]: cells inside polygons, smoothing, levels.
+//!    [`detail`]: regions that are looked at more closely, and one density of all looks.
 //!    [`account`]: which count belongs to which frame of a camera, and how old it is.
 //! 7. [`report`]: what is said of a frame, as JSON.
 //! 8. [`window`] and [`event`]: what is said of a length of time, and of a change.
@@ -29,6 +30,7 @@ pub mod change;
 pub mod count;
 pub mod cuda;
 pub mod density;
+pub mod detail;
 pub mod digest;
 pub mod engine;
 pub mod event;

@@ -8,12 +8,15 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use crate::density::{DensityMap, Grid, Rect};
+use crate::preprocess::InputScale;
 
 mod crossing;
+mod detail;
 mod level;
 pub mod nvdsanalytics;
 
 pub use crossing::Crossings;
+pub use detail::{Detail, MAX_DETAIL};
 pub use level::{HYSTERESIS, Level, Levels};
 
 /// A point of the frame, which spans 0..1 both ways.
@@ -33,6 +36,9 @@ pub struct Region {
     /// When it is moderate, dense, jammed.
     #[serde(default)]
     pub levels: Levels,
+    /// Whether it is looked at more closely than the rest of the picture.
+    #[serde(default, skip_serializing_if = "Detail::is_off")]
+    pub detail: Detail,
 }
 
 /// The regions of one camera, and the levels of its whole frame.
@@ -45,6 +51,12 @@ pub struct Regions {
     /// The polygons; they may overlap.
     #[serde(default)]
     pub regions: Vec<Region>,
+    /// How large its pictures are shown to the network.
+    #[serde(default, rename = "input-scale", skip_serializing_if = "InputScale::is_normal")]
+    pub input_scale: InputScale,
+    /// Every count is multiplied by this, where the camera's own setting does not say otherwise.
+    #[serde(default, rename = "scale-factor", skip_serializing_if = "Option::is_none")]
+    pub scale_factor: Option<f64>,
 }
 
 /// Why a region cannot be used.
@@ -94,6 +106,19 @@ pub enum RegionError {
         /// What is wrong.
         what: String,
     },
+    /// An enlargement that cannot be.
+    #[error(
+        "region {region:?}: {what}; give true, false, or a number above 1 and at most {MAX_DETAIL}"
+    )]
+    Detail {
+        /// The region.
+        region: String,
+        /// What is wrong.
+        what: String,
+    },
+    /// A factor that cannot be.
+    #[error("scale-factor is {0}; give a number above 0 and at most 100")]
+    Factor(f64),
     /// Thresholds out of order.
     #[error("{region}: levels {moderate}, {dense}, {jammed}: they must rise, from above 0")]
     Levels {
@@ -126,6 +151,12 @@ pub struct RegionsFile {
     /// The polygons; they may overlap.
     #[serde(default)]
     regions: Vec<Region>,
+    /// How large its pictures are shown to the network.
+    #[serde(default, rename = "input-scale", skip_serializing_if = "InputScale::is_normal")]
+    input_scale: InputScale,
+    /// Every count is multiplied by this, where the camera's own setting does not say otherwise.
+    #[serde(default, rename = "scale-factor", skip_serializing_if = "Option::is_none")]
+    scale_factor: Option<f64>,
     /// By camera id.
     #[serde(default)]
     cameras: BTreeMap<String, Regions>,
@@ -164,7 +195,17 @@ impl RegionsFile {
     }
 
     fn common(&self) -> Regions {
-        Regions { levels: self.levels, regions: self.regions.clone() }
+        Regions {
+            levels: self.levels,
+            regions: self.regions.clone(),
+            input_scale: self.input_scale,
+            scale_factor: self.scale_factor,
+        }
+    }
+
+    /// What holds for all cameras, and for each that has an entry.
+    pub fn all(&self) -> impl Iterator<Item = Regions> {
+        std::iter::once(self.common()).chain(self.cameras.values().cloned())
     }
 
     /// What holds for the camera of that id.
@@ -173,10 +214,22 @@ impl RegionsFile {
     }
 }
 
+impl Region {
+    /// A region that is counted in the whole picture.
+    pub fn new(name: String, polygon: Polygon, levels: Levels) -> Self {
+        Self { name, polygon, levels, detail: Detail::Off }
+    }
+}
+
 impl Regions {
     /// Checks names, corners and thresholds.
     pub fn check(&self) -> Result<(), RegionError> {
         self.levels.check("the whole frame")?;
+        if let Some(factor) =
+            self.scale_factor.filter(|factor| !(*factor > 0.0 && *factor <= 100.0))
+        {
+            return Err(RegionError::Factor(factor));
+        }
         for (index, region) in self.regions.iter().enumerate() {
             let name = &region.name;
             let wrong_name =
@@ -201,6 +254,9 @@ impl Regions {
             }
             if area(&region.polygon).abs() < 1e-9 {
                 return wrong("it covers no area".to_owned());
+            }
+            if let Some(what) = region.detail.fault() {
+                return Err(RegionError::Detail { region: name.clone(), what });
             }
             region.levels.check(&format!("region {name:?}"))?;
         }
@@ -249,14 +305,19 @@ impl Coverage {
 }
 
 /// Signed area by the shoelace formula.
-fn area(polygon: &[Point]) -> f64 {
+pub(crate) fn area(polygon: &[Point]) -> f64 {
     let next = polygon.iter().cycle().skip(1);
     polygon.iter().zip(next).map(|(a, b)| a[0] * b[1] - b[0] * a[1]).sum::<f64>() / 2.0
 }
 
 /// Leaves in `clipped` the part of `polygon` inside `cell`. Where a concave polygon falls apart,
 /// the pieces stay joined by edges of no area, which the shoelace formula does not see.
-fn clip(polygon: &[Point], cell: &Rect, clipped: &mut Vec<Point>, scratch: &mut Vec<Point>) {
+pub(crate) fn clip(
+    polygon: &[Point],
+    cell: &Rect,
+    clipped: &mut Vec<Point>,
+    scratch: &mut Vec<Point>,
+) {
     clipped.clear();
     clipped.extend_from_slice(polygon);
     let sides = [

@@ -4,6 +4,7 @@
 //! the size of the part, and the picture in memory has the size in its `GstVideoMeta`.
 
 use gst_video::VideoMeta;
+use vehiclecount_core::detail;
 
 /// A part of the picture in memory, in pixels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -26,5 +27,12 @@ impl Crop {
         let (x, y, width, height) = buffer.meta::<gst_video::VideoCropMeta>()?.rect();
         let of = buffer.meta::<VideoMeta>().map(|meta| (meta.width(), meta.height()));
         Some(Self { x, y, width, height, of })
+    }
+}
+
+impl From<Crop> for detail::Crop {
+    fn from(Crop { x, y, width, height, .. }: Crop) -> Self {
+        let [x, y, width, height] = [x, y, width, height].map(|side| side as usize);
+        Self { x, y, width, height }
     }
 }

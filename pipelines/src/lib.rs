@@ -1,6 +1,7 @@
 //! What the command `vehicle-count` is made of.
 
 pub mod bench;
+pub mod calibrate;
 pub mod check;
 pub mod config;
 pub mod demo;

@@ -7,7 +7,8 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use vehicle_count::source::redact;
 use vehicle_count::{
-    bench, check, demo, doctor, engine, eval, manual, models, run as service, serve, synth,
+    bench, calibrate, check, demo, doctor, engine, eval, manual, models, run as service, serve,
+    synth,
 };
 
 /// Counts vehicles on many cameras at once.
@@ -36,6 +37,8 @@ enum Command {
     Bench(bench::Options),
     /// Measure the error of a model on pictures whose vehicles are known
     Eval(eval::Options),
+    /// Find out from a few pictures of a camera how it is best counted: scale, closer looks, factor
+    Calibrate(calibrate::Options),
     /// See whether engines count what a model is known to count
     Engine {
         #[command(subcommand)]
@@ -96,6 +99,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Check(options) => check::run(&options),
         Command::Bench(options) => with_gstreamer(|| bench::run(&options)),
         Command::Eval(options) => eval::run(&options),
+        Command::Calibrate(options) => with_gstreamer(|| calibrate::run(&options)),
         Command::Engine { command } => engine::run(&command),
         Command::Models(options) => models::run(&options),
         Command::Synth(options) => synth::run(&options),

@@ -358,8 +358,8 @@ fn flush_forgets_the_past_and_leaves_frames_that_came_before_their_own_counts() 
 fn corner(name: &str) -> Regions {
     let polygon = vec![[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]];
     Regions {
-        regions: vec![Region { name: name.to_owned(), polygon, levels: Default::default() }],
-        ..Regions::default()
+        regions: vec![Region::new(name.to_owned(), polygon, Default::default())],
+        ..Regions::default()..Regions::default()
     }
 }
 

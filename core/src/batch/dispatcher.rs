@@ -11,11 +11,13 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::instance::{Instance, Lease};
 use super::instances::{Instances, Reopen};
+use super::looks::Looks;
 use super::waiting::{CameraId, Due, WaitingRoom};
+use crate::detail::Blend;
 use crate::engine::{
     self, Engine, EngineError, EngineInfo, EngineKind, Lane, Output, ProgressSink, Slot,
 };
-use crate::preprocess::InputShapes;
+use crate::preprocess::{InputScale, InputShapes};
 
 /// How frames are batched.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +46,13 @@ pub enum Outcome<'a> {
 
 type Report = Arc<dyn Fn(u64, Outcome<'_>) + Send + Sync>;
 
+/// A frame that waits, or a look of one.
 struct WaitingFrame {
     ticket: u64,
     lease: Lease,
     report: Report,
+    /// The frame's looks, and which of them this is.
+    look: Option<(Arc<Looks>, usize)>,
 }
 
 struct State {
@@ -63,13 +68,13 @@ struct State {
 pub struct Totals {
     /// Batches that were counted.
     pub batches: u64,
-    /// Frames in them.
+    /// Inputs in them: frames, or the looks of frames that have several.
     pub frames: u64,
     /// How long the lanes worked on them, all lanes together.
     pub busy: Duration,
     /// Lanes, which work side by side.
     pub lanes: usize,
-    /// Frames that wait for a lane at the moment.
+    /// Inputs that wait for a lane at the moment.
     pub waiting: usize,
 }
 
@@ -167,7 +172,22 @@ impl Dispatcher {
     /// opened at that size first ([`open`](Self::open)). Where it does not open at that size, it is
     /// the best of those at which it is open.
     pub fn instance(&self, width: usize, height: usize) -> Option<Arc<Instance>> {
-        self.shared.instances.fitting(width, height)
+        self.instance_at(InputScale::NORMAL, width, height)
+    }
+
+    /// As [`instance`](Self::instance), for a camera of that scale.
+    pub fn instance_at(
+        &self,
+        scale: InputScale,
+        width: usize,
+        height: usize,
+    ) -> Option<Arc<Instance>> {
+        self.shared.instances.fitting(scale, width, height)
+    }
+
+    /// Whether every picture goes into one input size, whatever its shape and scale.
+    pub fn is_fixed(&self) -> bool {
+        self.shared.instances.is_fixed()
     }
 
     /// As [`instance`](Self::instance), and opens it, which may take as long as opening an engine
@@ -179,7 +199,18 @@ impl Dispatcher {
         height: usize,
         watch: &ProgressSink,
     ) -> Result<(Arc<Instance>, bool), EngineError> {
-        self.shared.instances.open(width, height, watch)
+        self.open_at(InputScale::NORMAL, width, height, watch)
+    }
+
+    /// As [`open`](Self::open), for a camera of that scale.
+    pub fn open_at(
+        &self,
+        scale: InputScale,
+        width: usize,
+        height: usize,
+        watch: &ProgressSink,
+    ) -> Result<(Arc<Instance>, bool), EngineError> {
+        self.shared.instances.open(scale, width, height, watch)
     }
 
     /// How frames are batched.
@@ -270,15 +301,36 @@ impl Seat {
     /// Hands a frame to the engine. `ticket` comes back with its outcome. At most `keep` of this
     /// camera's frames wait, the newest.
     pub fn submit(&self, ticket: u64, lease: Lease, keep: usize) {
-        let shared = &self.dispatcher.shared;
         let shape = lease.instance().index();
-        let waiting = WaitingFrame { ticket, lease, report: self.report.clone() };
+        let waiting = WaitingFrame { ticket, lease, report: self.report.clone(), look: None };
+        self.push([(shape, waiting)], keep);
+    }
+
+    /// As [`submit`](Self::submit), of a frame of several looks: first the whole picture, then
+    /// those of `blend`, in its order. It has one outcome, when all its looks have theirs: their
+    /// blended density, or why a look failed.
+    ///
+    /// # Panics
+    /// When there are not as many leases as looks.
+    pub fn submit_looks(&self, ticket: u64, leases: Vec<Lease>, blend: &Arc<Blend>, keep: usize) {
+        let looks = Arc::new(Looks::new(blend.clone(), leases.len()));
+        let waiting = leases.into_iter().enumerate().map(|(index, lease)| {
+            let look = Some((looks.clone(), index));
+            let shape = lease.instance().index();
+            (shape, WaitingFrame { ticket, lease, report: self.report.clone(), look })
+        });
+        self.push(waiting, keep);
+    }
+
+    fn push(&self, looks: impl IntoIterator<Item = (usize, WaitingFrame)>, keep: usize) {
+        let shared = &self.dispatcher.shared;
         let mut state = shared.lock();
-        let dropped = state.room.push(self.id, shape, waiting, keep, shared.now());
+        let dropped = state.room.push_looks(self.id, looks, keep, shared.now());
         drop(state);
         shared.wake.notify_one();
-        if let Some(WaitingFrame { ticket, lease, .. }) = dropped {
-            drop(lease);
+        // All looks of one frame, which has one outcome.
+        if let Some(ticket) = dropped.first().map(|waiting| waiting.ticket) {
+            drop(dropped);
             (self.report)(ticket, Outcome::Dropped);
         }
     }
@@ -317,18 +369,35 @@ fn work(shared: &Shared) {
         for (waiting, slot) in batch.iter_mut().zip(slots.drain(..)) {
             waiting.lease.put(slot);
         }
-        {
+        let number = {
             let mut state = shared.lock();
             state.batches += 1;
             state.frames += batch.len() as u64;
             state.busy += inference_time;
-        }
-        for WaitingFrame { ticket, lease, report } in batch.drain(..) {
-            let outcome = match &result {
-                Ok(()) => Outcome::Counted { output: &lease.output, inference_time },
+            state.batches
+        };
+        let kind = instance.info().kind;
+        for WaitingFrame { ticket, lease, report, look } in batch.drain(..) {
+            let Some((looks, index)) = look else {
+                let outcome = match &result {
+                    Ok(()) => Outcome::Counted { output: &lease.output, inference_time },
+                    Err(error) => Outcome::Failed(error),
+                };
+                tell(kind, &report, ticket, outcome);
+                continue;
+            };
+            let output = result.as_ref().map(|()| &lease.output);
+            let Some(finished) = looks.put(index, output, number, inference_time, kind) else {
+                continue;
+            };
+            drop(lease);
+            let outcome = match &finished {
+                Ok((output, inference_time)) => {
+                    Outcome::Counted { output, inference_time: *inference_time }
+                }
                 Err(error) => Outcome::Failed(error),
             };
-            tell(instance.info().kind, &report, ticket, outcome);
+            tell(kind, &report, ticket, outcome);
         }
     }
 }

@@ -8,7 +8,7 @@ use parking_lot::Mutex;
 use super::instance::Instance;
 use super::openings::Openings;
 use crate::engine::{Engine, EngineError, ProgressSink};
-use crate::preprocess::{self, InputShapes, InputSize};
+use crate::preprocess::{self, InputScale, InputShapes, InputSize};
 
 /// Opens the engine once more, at another input size.
 pub type Reopen =
@@ -68,13 +68,18 @@ impl Instances {
         self.state.lock().open.clone()
     }
 
-    /// The one for pictures of `width` x `height`; `None` where it must be opened first. Where its
-    /// size does not open, it is the best of the others.
-    pub fn fitting(&self, width: usize, height: usize) -> Option<Arc<Instance>> {
+    /// Whether there are other sizes than the first.
+    pub fn is_fixed(&self) -> bool {
+        self.reopen.is_none()
+    }
+
+    /// The one for pictures of `width` x `height` at `scale`; `None` where it must be opened first.
+    /// Where its size does not open, it is the best of the others.
+    pub fn fitting(&self, scale: InputScale, width: usize, height: usize) -> Option<Arc<Instance>> {
         if self.reopen.is_none() {
             return Some(self.first.clone());
         }
-        let size = self.shapes.fit(width, height);
+        let size = self.shapes.at(scale).fit(width, height);
         let state = self.state.lock();
         let at = |size: InputSize| {
             state.open.iter().find(|instance| instance.info().input == size).cloned()
@@ -90,18 +95,19 @@ impl Instances {
     /// was done by this call. Others that want the same size wait meanwhile.
     pub fn open(
         &self,
+        scale: InputScale,
         width: usize,
         height: usize,
         watch: &ProgressSink,
     ) -> Result<(Arc<Instance>, bool), EngineError> {
         let Some(reopen) = &self.reopen else { return Ok((self.first.clone(), false)) };
-        if let Some(instance) = self.fitting(width, height) {
+        if let Some(instance) = self.fitting(scale, width, height) {
             return Ok((instance, false));
         }
-        let size = self.shapes.fit(width, height);
+        let size = self.shapes.at(scale).fit(width, height);
         let claim = self.openings.claim(size, watch)?;
         // It may have been opened since it was looked for.
-        if let Some(instance) = self.fitting(width, height) {
+        if let Some(instance) = self.fitting(scale, width, height) {
             return Ok((instance, false));
         }
         let made = reopen(size, watch).and_then(|engine| {

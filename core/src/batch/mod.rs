@@ -8,10 +8,13 @@
 //!
 //! One engine may be open at several input sizes, an [`Instance`] each. A camera's [`Seat`] moves
 //! to the one that suits its pictures; a batch is of one size; cameras of all sizes take turns.
+//!
+//! A frame may be counted in several inputs, the looks of [`crate::detail`]: it has one outcome.
 
 mod dispatcher;
 mod instance;
 mod instances;
+mod looks;
 mod openings;
 mod sharing;
 mod waiting;

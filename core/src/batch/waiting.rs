@@ -21,6 +21,11 @@ pub enum Due {
 /// Frames that wait for the engine, at most a few for each camera. A frame has a shape, the number
 /// of its input size: a batch is of one shape. Shapes have no turns of their own, cameras have: the
 /// camera that waits longest for its turn decides of which shape the next batch is.
+///
+/// A frame may be of several looks, each an input of its own ([`push_looks`](Self::push_looks)).
+/// They go in their order, in the turns of their camera. A frame is dropped with all its looks or
+/// not at all: one of which a look has gone is finished, so that under overload frames become
+/// whole.
 #[derive(Debug)]
 pub struct WaitingRoom<T> {
     batch_size: usize,
@@ -44,12 +49,18 @@ struct Ready {
 struct Line<T> {
     id: CameraId,
     frames: VecDeque<Waiting<T>>,
+    /// Number of the frame that came last.
+    last: u64,
+    /// Number of the frame of which a look went last.
+    begun: Option<u64>,
 }
 
 #[derive(Debug)]
 struct Waiting<T> {
     since: Duration,
     shape: usize,
+    /// Number of the frame, the same for all its looks.
+    number: u64,
     frame: T,
 }
 
@@ -62,6 +73,36 @@ impl<T> Line<T> {
 
     fn shape(&self) -> Option<usize> {
         self.frames.front().map(|first| first.shape)
+    }
+
+    /// Takes out the oldest frame of which no look has gone, where more than `keep` such frames
+    /// wait. The next one has waited since that came: else a camera whose frames come faster than
+    /// the timeout would never be due by it.
+    fn drop_oldest(&mut self, keep: usize) -> Vec<T> {
+        if self.frames.len() <= keep.max(1) {
+            return Vec::new();
+        }
+        let waiting = self.frames.iter().map(|waiting| waiting.number);
+        let mut whole: Vec<_> = waiting.filter(|number| Some(*number) != self.begun).collect();
+        whole.dedup();
+        if whole.len() <= keep.max(1) {
+            return Vec::new();
+        }
+        let (oldest, next) = (whole[0], whole[1]);
+        let mut dropped = Vec::new();
+        let mut since = None;
+        for mut waiting in std::mem::take(&mut self.frames) {
+            if waiting.number == oldest {
+                since = Some(waiting.since);
+                dropped.push(waiting.frame);
+                continue;
+            }
+            if waiting.number == next {
+                waiting.since = since.unwrap_or(waiting.since);
+            }
+            self.frames.push_back(waiting);
+        }
+        dropped
     }
 }
 
@@ -92,7 +133,7 @@ impl<T> WaitingRoom<T> {
     pub fn join(&mut self) -> CameraId {
         let id = CameraId(self.next_id);
         self.next_id += 1;
-        self.cameras.push_back(Line { id, frames: VecDeque::new() });
+        self.cameras.push_back(Line { id, frames: VecDeque::new(), last: 0, begun: None });
         id
     }
 
@@ -122,20 +163,31 @@ impl<T> WaitingRoom<T> {
         keep: usize,
         now: Duration,
     ) -> Option<T> {
+        self.push_looks(id, [(shape, frame)], keep, now).pop()
+    }
+
+    /// As [`push`](Self::push), of a frame of several looks, each with its shape. What is returned
+    /// are all looks of a frame.
+    pub fn push_looks(
+        &mut self,
+        id: CameraId,
+        looks: impl IntoIterator<Item = (usize, T)>,
+        keep: usize,
+        now: Duration,
+    ) -> Vec<T> {
         let Some(line) = self.cameras.iter_mut().find(|line| line.id == id) else {
-            return Some(frame);
+            return looks.into_iter().map(|(_, frame)| frame).collect();
         };
-        line.frames.push_back(Waiting { since: now, shape, frame });
-        if line.frames.len() <= keep.max(1) {
-            return None;
-        }
-        let dropped = line.frames.pop_front()?;
-        // The camera waits on: else one whose frames come faster than the timeout would never be
-        // due by it.
-        if let Some(first) = line.frames.front_mut() {
-            first.since = dropped.since;
-        }
-        Some(dropped.frame)
+        line.last += 1;
+        let number = line.last;
+        let looks = looks.into_iter();
+        line.frames.extend(looks.map(|(shape, frame)| Waiting {
+            since: now,
+            shape,
+            number,
+            frame,
+        }));
+        line.drop_oldest(keep)
     }
 
     /// Looks anew what batches could be made of.
@@ -180,6 +232,7 @@ impl<T> WaitingRoom<T> {
             let Some(index) = next else { return };
             let mut line = self.cameras.remove(index).expect("the index was found in this queue");
             let waiting = line.frames.pop_front().expect("a line with a shape is not empty");
+            line.begun = Some(waiting.number);
             batch.push(waiting.frame);
             self.cameras.push_back(line);
         }
@@ -250,6 +303,41 @@ mod tests {
         assert_eq!(room.push(camera, 0, 1, 1, Duration::ZERO), None);
         assert_eq!(room.push(camera, 0, 2, 1, 1 * MS), Some(1));
         assert_eq!(take(&mut room), [2]);
+    }
+
+    #[test]
+    fn frame_is_dropped_with_all_its_looks_or_not_at_all() {
+        let mut room = WaitingRoom::new(2, Duration::ZERO);
+        let (camera, other) = (room.join(), room.join());
+        let looks = |frame: u32| [(0, frame), (0, frame + 1), (1, frame + 2)];
+        assert!(room.push_looks(camera, looks(10), 1, Duration::ZERO).is_empty());
+        assert_eq!(room.push_looks(camera, looks(20), 1, Duration::ZERO), [10, 11, 12]);
+        room.push(other, 0, 1, 1, Duration::ZERO);
+        // A look of it goes with the other camera's frame. What is left of it is finished, while
+        // the newest of the frames that come takes the place of those before.
+        assert_eq!(take(&mut room), [20, 1]);
+        assert!(room.push_looks(camera, looks(30), 1, Duration::ZERO).is_empty());
+        assert_eq!(room.push_looks(camera, looks(40), 1, Duration::ZERO), [30, 31, 32]);
+        assert_eq!(room.len(), 5);
+        assert_eq!(take(&mut room), [21]);
+        assert_eq!(take(&mut room), [22]);
+        assert_eq!(take(&mut room), [40, 41]);
+        assert_eq!(room.leave(camera), [42]);
+        assert_eq!(room.push_looks(camera, looks(50), 1, Duration::ZERO), [50, 51, 52]);
+    }
+
+    #[test]
+    fn cameras_take_turns_whatever_the_number_of_their_looks() {
+        let mut room = WaitingRoom::new(1, Duration::ZERO);
+        let (many, one) = (room.join(), room.join());
+        room.push_looks(many, [(0, 1), (0, 2), (0, 3)], 1, Duration::ZERO);
+        let mut order = Vec::new();
+        for frame in 0..3 {
+            room.push(one, 0, 10 + frame, 1, Duration::ZERO);
+            order.extend(take(&mut room));
+            order.extend(take(&mut room));
+        }
+        assert_eq!(order, [1, 10, 2, 11, 3, 12]);
     }
 
     #[test]

@@ -44,6 +44,7 @@ mod blend;
 pub(crate) mod color;
 mod filter;
 mod kernel;
+mod scale;
 mod shape;
 mod shrink;
 
@@ -57,6 +58,7 @@ use crate::density::{Grid, Rect};
 use crate::frame::{FrameFormat, FrameView};
 
 use self::kernel::{Plan, Scratch};
+pub use self::scale::{InputScale, NoScale};
 pub use self::shape::{InputChoice, InputShapes, NoChoice, fit};
 
 /// How a picture is fitted into the model's input.

@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use thiserror::Error;
 
-use super::InputSize;
+use super::{InputScale, InputSize};
 
 /// Width to height of the sizes that [`InputShapes::around`] makes: the commonest first, which is
 /// also what an engine opens first.
@@ -81,12 +81,14 @@ impl fmt::Display for InputChoice {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InputShapes {
     sizes: Vec<InputSize>,
+    /// What sides are multiples of, and the largest; `None` for one fixed size.
+    sides: Option<(usize, usize)>,
 }
 
 impl InputShapes {
     /// One size for every picture.
     pub fn fixed(size: InputSize) -> Self {
-        Self { sizes: vec![size] }
+        Self { sizes: vec![size], sides: None }
     }
 
     /// Sizes of about the area of `base`, for several aspect ratios, and a lower one for wide
@@ -110,7 +112,18 @@ impl InputShapes {
                 sizes.push(size);
             }
         }
-        Self { sizes }
+        Self { sizes, sides: Some((multiple_of, max_side)) }
+    }
+
+    /// The sizes for a camera of that scale: the same where there is one fixed size.
+    pub fn at(&self, scale: InputScale) -> Self {
+        match (scale.side(), self.sides) {
+            (Some(side), Some((multiple_of, max_side))) => {
+                let side = side.next_multiple_of(multiple_of).min(max_side);
+                Self::around(InputSize { width: side, height: side }, multiple_of, max_side)
+            }
+            _ => self.clone(),
+        }
     }
 
     /// The size that an engine opens first: where there are several, that for 16:9.
@@ -227,6 +240,24 @@ mod tests {
                     assert!(side.is_multiple_of(multiple_of) && (1..=4096).contains(&side));
                 }
             }
+        }
+    }
+
+    #[test]
+    fn camera_of_another_scale_has_sizes_of_another_area() {
+        let shapes = around(384);
+        for (scale, expected) in [
+            ("small", size(352, 192)),
+            ("normal", size(512, 288)),
+            ("384", size(512, 288)),
+            ("large", size(672, 384)),
+            ("larger", size(864, 480)),
+        ] {
+            let scale = scale.parse().expect(scale);
+            assert_eq!(shapes.at(scale).fit(1920, 1080), expected, "{scale}");
+            // One fixed size is that of every camera.
+            let fixed = InputShapes::fixed(size(384, 384));
+            assert_eq!(fixed.at(scale), fixed);
         }
     }
 

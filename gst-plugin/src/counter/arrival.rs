@@ -46,7 +46,7 @@ impl Camera {
 
         let holding = live.then(|| self.holding(imp, imp.max_latency()));
         let limit = holding.map_or_else(
-            || link.as_ref().map_or(MAX_FRAMES, Link::depth),
+            || link.as_ref().map_or(MAX_FRAMES, |link| self.depth(link)),
             |holding| holding.frames,
         );
         let deadline = holding.map(|HoldLimits { latency, .. }| Deadline {
@@ -111,9 +111,14 @@ impl Camera {
                 obj = self.sinkpad,
                 "Frame {number}: to the engine, ticket {ticket}; {held} frames held"
             );
-            link.seat.submit(ticket, slot, if live { 1 } else { link.depth() });
+            slot.submit(&link.seat, ticket, if live { 1 } else { link.depth() });
         }
         Ok(gst::FlowSuccess::Ok)
+    }
+
+    /// Frames of a file that are held at most, fewer where each of them is several inputs.
+    fn depth(&self, link: &Link) -> usize {
+        (link.depth() / self.looks.lock().inputs()).max(2)
     }
 
     /// The camera's seat at the engine. While that is being opened, a live frame goes without, and

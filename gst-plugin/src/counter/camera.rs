@@ -20,6 +20,7 @@ use vehiclecount_core::preprocess::{Preprocessor, Resize};
 use super::VehicleCounterPad;
 use super::arrival::MAX_FRAMES;
 use super::imp::{CAT, State, rank};
+use super::looks::CloserLooks;
 use super::shape::Shape;
 use super::state::CameraState;
 use crate::cuda::SharedContext;
@@ -62,6 +63,7 @@ pub struct Camera {
     pub(super) preprocessor: Mutex<Option<Preprocessor>>,
     /// Used by the streaming thread, and reset by [`Camera::leave`].
     pub(super) changes: Mutex<Option<ChangeDetector>>,
+    pub(super) looks: Mutex<CloserLooks>,
     /// Used by the streaming thread, and reset by [`Camera::leave`].
     pub(super) shape: Mutex<Shape>,
     /// Used by the streaming thread, and reset by [`Camera::leave`].
@@ -112,6 +114,7 @@ impl Camera {
             link: Ranked::new(None),
             preprocessor: Mutex::new(None),
             changes: Mutex::new(None),
+            looks: Mutex::default(),
             shape: Mutex::default(),
             device_regions: Mutex::default(),
             broken: AtomicBool::new(false),
@@ -310,6 +313,7 @@ impl Camera {
         }
         *self.preprocessor.lock() = None;
         *self.changes.lock() = None;
+        *self.looks.lock() = CloserLooks::default();
         *self.device_regions.lock() = DeviceRegions::default();
     }
 

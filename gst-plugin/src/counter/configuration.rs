@@ -6,6 +6,7 @@ use std::time::Duration;
 use gst::prelude::*;
 use gst::subclass::prelude::*;
 use vehiclecount_core::count::CountSettings;
+use vehiclecount_core::preprocess::InputScale;
 use vehiclecount_core::region::RegionsFile;
 
 use super::camera::Camera;
@@ -25,7 +26,12 @@ impl VehicleCounter {
         let common = RegionsFile::parse(&settings.regions).map_err(|error| error.to_string())?;
         let mut own = BTreeMap::new();
         for camera in self.cameras() {
-            let text = camera.sinkpad.imp().settings().regions;
+            let own_settings = camera.sinkpad.imp().settings();
+            own_settings
+                .input_scale
+                .parse::<InputScale>()
+                .map_err(|error| format!("camera {}: {error}", camera.id()))?;
+            let text = own_settings.regions;
             if !text.is_empty() {
                 let file = RegionsFile::parse(&text)
                     .map_err(|error| format!("camera {}: {error}", camera.id()))?;
@@ -38,8 +44,19 @@ impl VehicleCounter {
     pub(super) fn apply(&self, camera: &Camera, regions: &Regions, smoothing: Duration) {
         let id = camera.id();
         let regions = regions.own.get(&camera.index).unwrap_or(&regions.common).for_camera(&id);
-        let scale = camera.sinkpad.imp().settings().scale_factor;
+        let own = camera.sinkpad.imp().settings();
+        // What is set on the pad goes before what stands in the file.
+        let scale = match regions.scale_factor {
+            Some(factor) if own.scale_factor == 1.0 => factor,
+            _ => own.scale_factor,
+        };
+        let input_scale = match own.input_scale.as_str() {
+            "" => regions.input_scale,
+            // Checked when the regions were read.
+            text => text.parse().unwrap_or_default(),
+        };
         camera.with_state(|state| {
+            state.input_scale = input_scale;
             state.account.labels.camera = id;
             state.account.configure(CountSettings { regions, scale, smoothing });
         });

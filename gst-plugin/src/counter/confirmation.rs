@@ -26,8 +26,9 @@ impl Camera {
         Confirmation { number, of }: Confirmation,
     ) -> bool {
         let (format, instance) = (view.format(), link.seat.instance());
-        let placement =
-            Placement::new(link.resize, format.width, format.height, instance.info().input);
+        // As large as the closest look shows the frame.
+        let input = self.looks.lock().scale(instance.info().input);
+        let placement = Placement::new(link.resize, format.width, format.height, input);
         let mut held = self.changes.lock();
         let detector = ChangeDetector::held(&mut held, format, placement);
         let same_as = detector.compare(view);

@@ -7,6 +7,7 @@ use gst_video::prelude::*;
 use vehiclecount_core::account::GridPlacement;
 use vehiclecount_core::batch::Lease;
 use vehiclecount_core::density::Grid;
+use vehiclecount_core::detail;
 use vehiclecount_core::engine::Input;
 use vehiclecount_core::engine::gpu::RegionWeights;
 use vehiclecount_core::frame::{FrameFormat, FrameView, Plane};
@@ -16,6 +17,7 @@ use super::camera::{Camera, Link};
 use super::confirmation::Confirmation;
 use super::formats::StreamFormat;
 use super::imp::{CAT, VehicleCounter};
+use super::looks::FrameInput;
 use super::state::CameraState;
 use crate::crop::Crop;
 use crate::cuda::FrameLoan;
@@ -32,13 +34,17 @@ impl Camera {
         buffer: &gst::Buffer,
         compared: Option<Confirmation>,
         with_map: bool,
-    ) -> Result<Option<(Lease, GridPlacement)>, String> {
-        let Some((mut slot, grid)) = self.preprocess(imp, link, format, buffer, compared)? else {
+    ) -> Result<Option<(FrameInput, GridPlacement)>, String> {
+        let Some((mut input, grid)) = self.preprocess(imp, link, format, buffer, compared)? else {
             return Ok(None);
         };
+        // Looks are blended as maps.
+        let with_map = with_map || input.only().is_none();
         let (weights, generation) = self.weights(link, &grid, with_map);
-        slot.weights = weights;
-        Ok(Some((slot, GridPlacement { grid, generation })))
+        if let Some(slot) = input.only() {
+            slot.weights = weights;
+        }
+        Ok(Some((input, GridPlacement { grid, generation })))
     }
 
     fn preprocess(
@@ -48,7 +54,7 @@ impl Camera {
         format: &StreamFormat,
         buffer: &gst::Buffer,
         compared: Option<Confirmation>,
-    ) -> Result<Option<(Lease, Grid)>, String> {
+    ) -> Result<Option<(FrameInput, Grid)>, String> {
         let crop = Crop::of(buffer);
         let StreamFormat { info, frame: shown, .. } = format;
         let whole = match crop.and_then(|crop| crop.of) {
@@ -58,8 +64,17 @@ impl Camera {
             None => *shown,
         };
         if let Some(cuda) = link.cuda.as_ref().filter(|_| format.in_gpu_memory) {
-            match cuda.map(buffer, info, whole.pixels.planes()) {
-                Ok(lent) => return Self::lend(link, whole, crop, lent).map(Some),
+            let map = || cuda.map(buffer, info, whole.pixels.planes());
+            match map() {
+                Ok(lent) => {
+                    let (slot, grid, size) =
+                        Self::lend(link, whole, &[crop.map(Into::into)], lent)?;
+                    let input = self.look_closer(imp, link, size, (slot, grid), |look, _| {
+                        let parts = [crop.map(Into::into), Some(look)];
+                        Ok(Self::lend(link, whole, &parts, map()?)?.0)
+                    });
+                    return input.map(Some);
+                }
                 // Mapped below, it is copied to the host.
                 Err(reason) => {
                     let told =
@@ -107,11 +122,22 @@ impl Camera {
         if compared.is_some_and(|compared| self.is_unchanged(link, &view, compared)) {
             return Ok(None);
         }
-        self.fill(link, &view).map(Some)
+        let shown = view.format();
+        let whole = Self::fill(link, &view, &mut self.preprocessor.lock())?;
+        let input = self.look_closer(imp, link, (shown.width, shown.height), whole, |look, held| {
+            let detail::Crop { x, y, width, height } = look;
+            let part = view.crop(x, y, width, height).map_err(|error| error.to_string())?;
+            Ok(Self::fill(link, &part, held)?.0)
+        });
+        input.map(Some)
     }
 
     /// A picture that the processor reads.
-    fn fill(&self, link: &Link, view: &FrameView<'_>) -> Result<(Lease, Grid), String> {
+    fn fill(
+        link: &Link,
+        view: &FrameView<'_>,
+        held: &mut Option<Preprocessor>,
+    ) -> Result<(Lease, Grid), String> {
         let (instance, format) = (link.seat.instance(), view.format());
         let info = instance.info();
         let mut slot = link.seat.slot();
@@ -124,22 +150,22 @@ impl Camera {
                 return Ok((slot, placement.grid(info.columns, info.rows)));
             }
         };
-        let mut held = self.preprocessor.lock();
-        let preprocessor = Preprocessor::held(&mut held, format, link.resize, info.input);
+        let preprocessor = Preprocessor::held(held, format, link.resize, info.input);
         preprocessor.run(view, values);
         Ok((slot, preprocessor.placement().grid(info.columns, info.rows)))
     }
 
-    /// A picture that lies on the GPU already.
+    /// A picture that lies on the GPU already: the part of it that is left by `crops`, one inside
+    /// the other. Says how large that is, too.
     fn lend(
         link: &Link,
         whole: FrameFormat,
-        crop: Option<Crop>,
+        crops: &[Option<detail::Crop>],
         mut lent: FrameLoan,
-    ) -> Result<(Lease, Grid), String> {
+    ) -> Result<(Lease, Grid, (usize, usize)), String> {
         let mut format = whole;
-        if let Some(Crop { x, y, width, height, .. }) = crop {
-            let part = whole.crop(x as usize, y as usize, width as usize, height as usize);
+        for detail::Crop { x, y, width, height } in crops.iter().flatten().copied() {
+            let part = format.crop(x, y, width, height);
             let (shown, begins) = part.map_err(|error| error.to_string())?;
             format = shown;
             for ((address, stride, bytes), (row, byte)) in lent.planes.iter_mut().zip(begins) {
@@ -159,7 +185,8 @@ impl Camera {
         // context.
         unsafe { picture.lend(format, placement, &lent.planes, lent.producer, lent.keep) }
             .map_err(|error| error.to_string())?;
-        Ok((slot, placement.grid(info.columns, info.rows)))
+        let grid = placement.grid(info.columns, info.rows);
+        Ok((slot, grid, (format.width, format.height)))
     }
 
     /// The regions for an engine that sums the density by itself, where no map is asked for; and

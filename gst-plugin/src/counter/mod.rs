@@ -33,6 +33,13 @@
 //! Of a picture with `GstVideoCropMeta`, the part that is shown is counted: regions and density lie
 //! in that.
 //!
+//! ## Regions that are looked at more closely
+//!
+//! A region with `detail` is shown to the network enlarged, in crops beside the whole picture, 8 a
+//! camera at most. Its density is that of the crops, the rest that of the whole picture; count,
+//! regions, level and density map follow from both. Each crop costs as much as a picture. A frame
+//! has one outcome: it is counted when all its crops are.
+//!
 //! ## Cameras that come and go
 //!
 //! A sink pad can be requested and released in every state. Where downstream does not take the
@@ -86,6 +93,7 @@ mod formats;
 mod holding;
 mod imp;
 mod input;
+mod looks;
 mod negotiation;
 mod opening;
 mod pad;

@@ -22,6 +22,8 @@ pub struct Settings {
     pub scale_factor: f64,
     /// Whether frames that do not differ from the last counted one keep its count.
     pub skip_unchanged: SkipUnchanged,
+    /// Empty: that of the regions.
+    pub input_scale: String,
 }
 
 impl Default for Settings {
@@ -32,6 +34,7 @@ impl Default for Settings {
             regions: String::new(),
             scale_factor: 1.0,
             skip_unchanged: SkipUnchanged::default(),
+            input_scale: String::new(),
         }
     }
 }
@@ -84,6 +87,11 @@ impl ObjectImpl for VehicleCounterPad {
                     .blurb("Name of the camera in metadata and reports (empty: camera-N, N being the pad's number)")
                     .mutable_playing()
                     .build(),
+                glib::ParamSpecString::builder("input-scale")
+                    .nick("Input scale")
+                    .blurb("How large this camera's pictures are shown to the network, with input-size=auto: small, normal, large, larger, or 256, 320, 384, 448, 512, 640, the side of a square of the input's area (empty: as its regions say, else normal, the size of input-size)")
+                    .mutable_playing()
+                    .build(),
                 glib::ParamSpecInt::builder("interval")
                     .nick("Interval")
                     .blurb("Frames skipped between two counted ones (-1: the element's interval)")
@@ -100,7 +108,7 @@ impl ObjectImpl for VehicleCounterPad {
                     .build(),
                 glib::ParamSpecDouble::builder("scale-factor")
                     .nick("Scale factor")
-                    .blurb("Every count of this camera is multiplied by this, to correct a known over- or under-count")
+                    .blurb("Every count of this camera is multiplied by this, to correct a known over- or under-count (1: as its regions say)")
                     .minimum(0.0)
                     .maximum(1000.0)
                     .default_value(defaults.scale_factor)
@@ -123,6 +131,7 @@ impl ObjectImpl for VehicleCounterPad {
             let mut settings = self.lock();
             match pspec.name() {
                 "camera-id" => settings.camera_id = text(),
+                "input-scale" => settings.input_scale = text(),
                 "interval" => settings.interval = value.get().expect("type checked upstream"),
                 "regions" => settings.regions = text(),
                 "skip-unchanged" => {
@@ -148,6 +157,7 @@ impl ObjectImpl for VehicleCounterPad {
         let settings = self.lock();
         match pspec.name() {
             "camera-id" => settings.camera_id.to_value(),
+            "input-scale" => settings.input_scale.to_value(),
             "interval" => settings.interval.to_value(),
             "regions" => settings.regions.to_value(),
             "scale-factor" => settings.scale_factor.to_value(),

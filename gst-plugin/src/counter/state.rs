@@ -6,10 +6,12 @@ use vehiclecount_core::account::{
     Account, Departure, FailureEdge, Finding, FrameStamp, FrameTime, Measurement, ReportSettings,
 };
 use vehiclecount_core::batch::Outcome;
+use vehiclecount_core::preprocess::InputScale;
 use vehiclecount_core::report::FrameReport;
 
 use super::formats::StreamFormat;
 use super::queue::{Frame, FrameState, Queue};
+use super::shape::Shown;
 use crate::time::{ArrivalClock, StreamTime};
 
 /// What became of a frame at the engine.
@@ -44,8 +46,10 @@ pub struct CameraState {
     pub opening: bool,
     /// The engine is being opened at the input size for the camera's pictures.
     pub shape_opening: bool,
-    /// Width and height of the pictures for which it did not open last.
-    pub shape_refused: Option<(usize, usize)>,
+    /// The pictures for which it did not open last.
+    pub shape_refused: Option<Shown>,
+    /// How large the pictures are shown to the network.
+    pub input_scale: InputScale,
     /// Frames in GPU memory are copied through the host; said once.
     pub through_host: bool,
     /// Whether the camera is live; `None` until it was asked.
@@ -84,6 +88,7 @@ impl CameraState {
             opening: false,
             shape_opening: false,
             shape_refused: None,
+            input_scale: InputScale::NORMAL,
             through_host: false,
             live: None,
             hurry: false,

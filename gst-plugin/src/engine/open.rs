@@ -11,7 +11,7 @@ use vehiclecount_core::engine::{
     self, Device, EngineInfo, EngineKind, EngineRequest, ProgressSink,
 };
 use vehiclecount_core::model::{self, Model};
-use vehiclecount_core::preprocess::{InputChoice, Resize};
+use vehiclecount_core::preprocess::{InputChoice, InputScale, Resize};
 
 use super::choice::{EngineChoice, PrecisionChoice};
 use super::progress::{self, Start};
@@ -294,23 +294,25 @@ impl OpenedEngine {
 /// takes a processor a fraction of this.
 const PATIENCE: Duration = Duration::from_millis(500);
 
-/// Opens the engine of `dispatcher` at the input size for pictures of `width` x `height`, for
-/// `element`, and says so on the bus. Where that takes longer than [`PATIENCE`], `done` is told of
-/// its end later, by another thread.
+/// Opens the engine of `dispatcher` at the input size for pictures of `width` x `height` at
+/// `scale`, for `element`, and says so on the bus. Where that takes longer than [`PATIENCE`],
+/// `done` is told of its end later, by another thread.
 pub fn open_shape(
     element: &gst::Element,
     dispatcher: &Arc<Dispatcher>,
+    scale: InputScale,
     (width, height): (usize, usize),
     done: impl FnOnce(Result<(), gst::ErrorMessage>) + Send + 'static,
 ) -> Result<Start<()>, gst::ErrorMessage> {
     let (dispatcher, weak) = (dispatcher.clone(), element.downgrade());
     let open = move |watch: &ProgressSink| {
-        let (instance, opened) = dispatcher.open(width, height, watch).map_err(|error| {
-            gst::error_msg!(
-                gst::LibraryError::Init,
-                ("the engine does not open at the input size for {width}x{height}: {error}")
-            )
-        })?;
+        let (instance, opened) =
+            dispatcher.open_at(scale, width, height, watch).map_err(|error| {
+                gst::error_msg!(
+                    gst::LibraryError::Init,
+                    ("the engine does not open at the input size for {width}x{height}: {error}")
+                )
+            })?;
         if let Some(element) = weak.upgrade().filter(|_| opened) {
             announce(&element, instance.info(), dispatcher.settings(), false, "");
         }

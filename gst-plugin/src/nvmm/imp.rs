@@ -10,6 +10,7 @@ use gst_base::prelude::*;
 use gst_base::subclass::prelude::*;
 use parking_lot::{Mutex, MutexGuard};
 use vehiclecount_core::account::FrameTime;
+use vehiclecount_core::preprocess::InputScale;
 use vehiclecount_core::region::RegionsFile;
 use vehiclecount_core::region::nvdsanalytics::SourcesFile;
 
@@ -17,7 +18,7 @@ use super::DensitySource;
 use super::batch::{Fatal, FindingState, State};
 use super::latency::HoldTime;
 use super::settings::Settings;
-use super::source::{Config, Notice, Notices};
+use super::source::{Config, Notice, Notices, check};
 use super::tensors;
 use super::work::{Results, Work};
 use crate::counting::CountingSettings;
@@ -69,6 +70,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 impl VehicleCounterNvmm {
     fn parse(settings: &Settings) -> Result<Config, String> {
         let regions = RegionsFile::parse(&settings.regions).map_err(|error| error.to_string())?;
+        check(&regions)?;
         let sources = match settings.config_file_path.as_str() {
             "" => SourcesFile::default(),
             path => SourcesFile::read(Path::new(path)).map_err(|error| error.to_string())?,
@@ -246,17 +248,19 @@ impl VehicleCounterNvmm {
                 }
             };
             let element = self.obj();
-            let before = match open_shape(element.upcast_ref(), &dispatcher, size, done) {
-                Ok(Start::Later(opening)) => lock(&self.opening).replace(opening),
-                Ok(Start::Opened(())) => {
-                    self.shape_opened(size, Ok(()));
-                    None
-                }
-                Err(error) => {
-                    self.shape_opened(size, Err(error));
-                    None
-                }
-            };
+            let before =
+                match open_shape(element.upcast_ref(), &dispatcher, InputScale::NORMAL, size, done)
+                {
+                    Ok(Start::Later(opening)) => lock(&self.opening).replace(opening),
+                    Ok(Start::Opened(())) => {
+                        self.shape_opened(size, Ok(()));
+                        None
+                    }
+                    Err(error) => {
+                        self.shape_opened(size, Err(error));
+                        None
+                    }
+                };
             // Its thread has ended.
             drop(before);
             if !self.results.wait_for_engine() {

@@ -24,6 +24,23 @@ pub struct Config {
     pub smoothing: Duration,
 }
 
+/// Refuses what this element cannot do.
+pub fn check(regions: &RegionsFile) -> Result<(), String> {
+    for camera in regions.all() {
+        let detail = camera.regions.iter().find(|region| !region.detail.is_off());
+        let key = match detail {
+            Some(region) => format!("region {:?}: detail", region.name),
+            None if !camera.input_scale.is_normal() => "regions: input-scale".to_owned(),
+            None => continue,
+        };
+        return Err(format!(
+            "{key}: vehiclecounternvmm counts whole pictures at one scale alone; leave it out, or \
+             count this camera with vehiclecounter"
+        ));
+    }
+    Ok(())
+}
+
 impl Config {
     /// Ids that several sources have, with the sources' numbers: configured ones, and those whose
     /// default id was given to another.
@@ -45,7 +62,7 @@ impl Config {
         let entry = self.sources.sources.get(&id).cloned().unwrap_or_default();
         let camera = entry.camera.clone().unwrap_or_else(|| format!("camera-{id}"));
         let regions = entry.regions(self.regions.for_camera(&camera));
-        let scale = entry.scale.unwrap_or(1.0);
+        let scale = entry.scale.or(regions.scale_factor).unwrap_or(1.0);
         let settings = CountSettings { regions, scale, smoothing: self.smoothing };
         (camera, entry.interval.unwrap_or(self.interval), settings)
     }
@@ -186,5 +203,22 @@ mod tests {
             [("camera-3".to_owned(), vec![0, 3]), ("camera-5".to_owned(), vec![4, 5])]
         );
         assert!(shared(&(group(1, "camera-id=camera-1") + &group(2, "interval=1"))).is_empty());
+    }
+
+    #[test]
+    fn closer_looks_and_scales_are_refused_by_name() {
+        let region = r#"{"name": "far", "polygon": [[0, 0], [1, 0], [1, 1]]"#;
+        let refused =
+            |text: &str| check(&RegionsFile::parse(text).expect("regions")).expect_err("refused");
+        let whole = format!(r#"{{"regions": [{region}, "detail": false}}], "scale-factor": 2}}"#);
+        assert_eq!(check(&RegionsFile::parse(&whole).expect("regions")), Ok(()));
+        let closer = format!(r#"{{"cameras": {{"a": {{"regions": [{region}, "detail": 2}}]}}}}}}"#);
+        let said = refused(&closer);
+        assert!(
+            said.contains("region \"far\": detail") && said.contains("vehiclecounter"),
+            "{said}"
+        );
+        let said = refused(r#"{"cameras": {"a": {"input-scale": "large"}}}"#);
+        assert!(said.contains("input-scale"), "{said}");
     }
 }

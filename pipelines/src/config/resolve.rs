@@ -95,7 +95,7 @@ pub struct Camera {
     pub smoothing: Duration,
     /// Whether pictures that do not differ from the last counted one keep its count.
     pub skip_unchanged: bool,
-    /// Polygons, and levels.
+    /// Polygons, levels, and how large its pictures are shown.
     pub regions: Regions,
 }
 
@@ -188,7 +188,10 @@ impl Reader<'_> {
         let rate = self.bounded("rate", table.rate, 0.01..=60.0);
         let scale = self.bounded("scale", table.scale, 0.01..=100.0);
         let smoothing = self.bounded("smoothing", table.smoothing, 0.0..=3600.0);
-        let regions = self.regions(&table);
+        let mut regions = self.regions(&table);
+        if let (Some(regions), Some(scale)) = (&mut regions, table.input_scale) {
+            regions.input_scale = scale;
+        }
         Some(Camera {
             name: self.name.to_owned(),
             place: place?,
@@ -338,7 +341,7 @@ impl Reader<'_> {
             return None;
         }
         let levels: Levels = table.levels.unwrap_or_default().into();
-        if let Err(error) = (Regions { levels, regions: Vec::new() }).check() {
+        if let Err(error) = (Regions { levels, ..Regions::default() }).check() {
             self.wrong("levels", own.levels.is_some(), error.to_string());
             return None;
         }
@@ -354,7 +357,11 @@ impl Reader<'_> {
             }
             (regions, None) => {
                 let regions = regions.iter().flatten().map(Into::into).collect();
-                ("regions", own.regions.is_some(), Ok(Regions { levels, regions }))
+                (
+                    "regions",
+                    own.regions.is_some(),
+                    Ok(Regions { levels, regions, ..Regions::default() }),
+                )
             }
         };
         let checked = regions.and_then(|regions| regions.check().map(|()| regions));

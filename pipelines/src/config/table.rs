@@ -6,8 +6,8 @@ use std::path::PathBuf;
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use vehiclecount_core::preprocess::InputChoice;
-use vehiclecount_core::region::{Levels, Point, Region};
+use vehiclecount_core::preprocess::{InputChoice, InputScale};
+use vehiclecount_core::region::{Detail, Levels, Point, Region};
 
 use super::secret::Secret;
 
@@ -192,6 +192,11 @@ pub struct CameraTable {
     pub rate: Option<f64>,
     /// Every count is multiplied by this: from 0.01 to 100.
     pub scale: Option<f64>,
+    /// How large the camera's pictures are shown to the network, where `input-size` is `auto`:
+    /// `small`, `normal`, `large`, `larger`, or 256, 320, 384, 448, 512 or 640, the side of a
+    /// square of the input's area.
+    #[schemars(with = "Option<ScaleName>")]
+    pub input_scale: Option<InputScale>,
     /// Time constant of the smoothing, in seconds: from 0 (none) to 3600.
     pub smoothing: Option<f64>,
     /// Pictures that do not differ from the last counted one keep its count, for up to 10 s.
@@ -204,6 +209,15 @@ pub struct CameraTable {
     /// A JSON file of regions instead, relative to the configuration's folder.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub regions_file: Option<PathBuf>,
+}
+
+/// An input scale in the schema.
+#[derive(JsonSchema)]
+#[serde(untagged)]
+#[expect(dead_code, reason = "the schema alone is made of it")]
+enum ScaleName {
+    Name(String),
+    Side(u64),
 }
 
 /// From how many vehicles on a level holds. The values rise.
@@ -242,6 +256,31 @@ pub struct RegionTable {
     /// From how many vehicles in the region on a level holds.
     #[serde(default)]
     pub levels: LevelsTable,
+    /// Whether the region is shown to the network enlarged, in crops beside the whole picture,
+    /// each of which costs as much: `true` up to 4 times, or how many times at most, above 1 and
+    /// up to 8.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub detail: Option<DetailValue>,
+}
+
+/// Whether a region is shown enlarged, or how many times at most.
+#[derive(Clone, Copy, Debug, Deserialize, Serialize, JsonSchema)]
+#[serde(untagged, expecting = "true, false or a number above 1 and up to 8")]
+pub enum DetailValue {
+    /// Up to 4 times.
+    Flag(bool),
+    /// Up to so many times.
+    Times(f64),
+}
+
+impl From<DetailValue> for Detail {
+    fn from(value: DetailValue) -> Self {
+        match value {
+            DetailValue::Flag(true) => Self::On,
+            DetailValue::Flag(false) => Self::Off,
+            DetailValue::Times(factor) => Self::Times(factor),
+        }
+    }
 }
 
 impl From<&RegionTable> for Region {
@@ -250,6 +289,7 @@ impl From<&RegionTable> for Region {
             name: table.name.clone(),
             polygon: table.polygon.clone(),
             levels: table.levels.into(),
+            detail: table.detail.map(Detail::from).unwrap_or_default(),
         }
     }
 }
@@ -282,6 +322,7 @@ impl CameraTable {
             transport: own.transport.or(other.transport),
             rate: own.rate.or(other.rate),
             scale: own.scale.or(other.scale),
+            input_scale: own.input_scale.or(other.input_scale),
             smoothing: own.smoothing.or(other.smoothing),
             skip_unchanged: own.skip_unchanged.or(other.skip_unchanged),
             levels: own.levels.or(other.levels),

@@ -148,6 +148,24 @@ fn parse(folder: &Path, line: &str, place: &str) -> Result<(Sample, String, bool
 pub struct Mask(pub Vec<bool>);
 
 impl Sample {
+    /// A picture without labels.
+    pub fn whole(path: &Path, width: usize, height: usize) -> Self {
+        let file = path.display().to_string();
+        Self {
+            path: path.to_owned(),
+            place: file.clone(),
+            file,
+            width,
+            height,
+            boxes: Vec::new(),
+            scene: all(),
+            kind: all(),
+            roi: None,
+            mask: None,
+            area: None,
+        }
+    }
+
     /// A sample for tests.
     #[cfg(test)]
     pub fn of(width: usize, height: usize, boxes: &[[f32; 4]], roi: Option<[f64; 4]>) -> Self {

@@ -1,9 +1,10 @@
 //! `vehicle-count eval`: the error of a model on pictures whose vehicles are known, with any
 //! engine.
 
-mod annotations;
-mod metrics;
-mod picture;
+pub(crate) mod annotations;
+pub(crate) mod look;
+pub(crate) mod metrics;
+pub(crate) mod picture;
 mod plot;
 mod summary;
 
@@ -18,16 +19,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 
-use anyhow::{Context, Result, bail, ensure};
-use image::RgbImage;
+use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use vehiclecount_core::density::DensityMap;
-use vehiclecount_core::engine::{self, Engine, EngineInfo, EngineKind, EngineRequest, Slot};
+use vehiclecount_core::engine::{self, Engine, EngineInfo, EngineKind, EngineRequest};
 use vehiclecount_core::frame::{FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::model::{self, Model};
-use vehiclecount_core::preprocess::{InputChoice, InputShapes, InputSize, Preprocessor, Resize};
+use vehiclecount_core::preprocess::{InputChoice, InputShapes, InputSize, Resize};
+use vehiclecount_core::region::{Region, RegionsFile};
 
 use annotations::Sample;
+use look::{Enlargement, Eye, Seen};
 use metrics::LEVELS;
 
 /// Options of `vehicle-count eval`.
@@ -60,6 +62,12 @@ pub struct Options {
     /// Number of pictures in worst.png
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u16).range(1..=200))]
     worst: u16,
+    /// Regions file: regions with detail are shown enlarged, those of the camera of a scene's name
+    #[arg(long, value_name = "FILE")]
+    regions: Option<PathBuf>,
+    /// Show the whole picture enlarged so many times too, as a region with that detail
+    #[arg(long, value_name = "FACTOR", conflicts_with = "regions")]
+    detail: Option<Enlargement>,
     /// Show every scene, not only every kind of scene
     #[arg(long)]
     per_scene: bool,
@@ -79,6 +87,8 @@ struct Line {
     game1: f64,
     game2: f64,
     game3: f64,
+    /// Inputs in which it was counted.
+    inputs: usize,
 }
 
 impl Line {
@@ -109,7 +119,8 @@ pub fn run(options: &Options) -> Result<()> {
         ..EngineRequest::new(options.engine, Arc::new(model))
     };
     let (info, engines) = open(&request, &samples, &shapes)?;
-    let counted = count(&samples, &engines, &shapes, resize, options.plot.is_some())?;
+    let closer = Closer::new(options)?;
+    let counted = count(&samples, &engines, &shapes, resize, &closer, options.plot.is_some())?;
     let input = match options.input_size {
         InputChoice::Fixed(size) => size.to_string(),
         choice => format!("{choice} ({})", sizes(&samples, &shapes)),
@@ -122,7 +133,15 @@ pub fn run(options: &Options) -> Result<()> {
     );
     let rows = summary::summarise(&samples, &counted, options.per_scene);
     let folders: Vec<_> = options.data.iter().map(|folder| folder.display().to_string()).collect();
-    println!("{}, split {:?}\n", folders.join(", "), options.split);
+    println!("{}, split {:?}", folders.join(", "), options.split);
+    if !matches!(closer, Closer::None) {
+        let inputs: usize = counted.iter().map(|counted| counted.line.inputs).sum();
+        println!(
+            "regions with detail: {:.2} inputs a picture",
+            inputs as f64 / counted.len() as f64
+        );
+    }
+    println!();
     print!("{}", summary::table(&rows));
     if let Some(path) = &options.json {
         write_lines(path, &counted)?;
@@ -147,6 +166,31 @@ pub fn run(options: &Options) -> Result<()> {
         println!("  worst.png    the {number} pictures of the largest error, density over them");
     }
     Ok(())
+}
+
+/// What is looked at more closely.
+enum Closer {
+    None,
+    Regions(RegionsFile),
+    Whole(Enlargement),
+}
+
+impl Closer {
+    fn new(options: &Options) -> Result<Self> {
+        Ok(match (&options.regions, options.detail) {
+            (Some(path), _) => Self::Regions(RegionsFile::read(path)?),
+            (None, Some(factor)) => Self::Whole(factor),
+            (None, None) => Self::None,
+        })
+    }
+
+    fn regions(&self, scene: &str) -> Vec<Region> {
+        match self {
+            Self::None => Vec::new(),
+            Self::Regions(file) => file.for_camera(scene).regions,
+            Self::Whole(factor) => vec![factor.region()],
+        }
+    }
 }
 
 /// The engine at each input size that a picture needs.
@@ -206,22 +250,6 @@ fn write_lines(path: &Path, counted: &[SampleCount]) -> Result<()> {
     file.flush().with_context(context)
 }
 
-/// The picture of `sample`.
-fn read(sample: &Sample) -> Result<RgbImage> {
-    let size = (sample.width, sample.height);
-    let picture = picture::read(&sample.path, size).with_context(|| sample.place.clone())?;
-    let (width, height) = (picture.width() as usize, picture.height() as usize);
-    ensure!(
-        (width, height) == size,
-        "{}: {} is {width}x{height}, the line says {}x{}",
-        sample.place,
-        sample.path.display(),
-        sample.width,
-        sample.height
-    );
-    Ok(picture)
-}
-
 /// Counts on every lane of the engine at the same time; each takes the next picture, to the engine
 /// at its input size. The result is in the samples' order.
 fn count(
@@ -229,6 +257,7 @@ fn count(
     engines: &Engines,
     shapes: &InputShapes,
     resize: Resize,
+    closer: &Closer,
     keep: bool,
 ) -> Result<Vec<SampleCount>> {
     let (next, failed) = (AtomicUsize::new(0), AtomicBool::new(false));
@@ -243,27 +272,21 @@ fn count(
                 return Ok(done);
             };
             let mut one = || -> Result<SampleCount> {
-                let rgb = read(sample)?;
+                let rgb = picture::of(sample)?;
                 let format = FrameFormat::new(PixelFormat::Rgb, sample.width, sample.height);
                 let InputSize { width, height } = size_for(sample, shapes);
                 let engine = engines.get(&(width, height)).context("each size was opened")?;
-                let info = engine.info();
-                let (lane, slot, held) = match lanes.entry((width, height)) {
+                let eye = match lanes.entry((width, height)) {
                     Entry::Occupied(entry) => entry.into_mut(),
-                    Entry::Vacant(place) => {
-                        place.insert((engine.lane()?, Slot::new(info), None::<Preprocessor>))
-                    }
+                    Entry::Vacant(place) => place.insert(Eye::new(engine, resize)?),
                 };
-                let preprocessor = Preprocessor::held(held, format, resize, info.input);
                 let planes = [Plane { data: &rgb, stride: sample.width * 3 }];
-                let values = slot.input.values_mut().context("the slot takes values")?;
-                preprocessor.run(&FrameView::new(format, &planes)?, values);
-                lane.infer(std::slice::from_mut(slot))
-                    .with_context(|| sample.path.display().to_string())?;
-                let placement = preprocessor.placement();
-                let (columns, rows) = (info.columns, info.rows);
-                let density = slot.output.map().context("the engine left no density map")?;
-                let cells = metrics::Cells { columns, rows, density };
+                let view = FrameView::new(format, &planes)?;
+                let seen = eye.see(&view, &closer.regions(&sample.scene));
+                let seen = seen.with_context(|| sample.path.display().to_string())?;
+                let Seen { placement, ref density, inputs } = seen;
+                let (columns, rows) = (density.grid.columns, density.grid.rows);
+                let cells = metrics::Cells { columns, rows, density: &density.cells };
                 let mask = sample.read_mask()?;
                 let game = LEVELS
                     .map(|level| metrics::game(&cells, sample, mask.as_ref(), &placement, level));
@@ -277,10 +300,9 @@ fn count(
                     game1: game[1],
                     game2: game[2],
                     game3: game[3],
+                    inputs,
                 };
-                let map =
-                    || DensityMap { grid: placement.grid(columns, rows), cells: density.into() };
-                Ok(SampleCount { line, density: keep.then(map) })
+                Ok(SampleCount { line, density: keep.then(|| density.clone()) })
             };
             let result = one();
             if result.is_err() {

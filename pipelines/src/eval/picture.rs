@@ -11,6 +11,8 @@ use image::metadata::Orientation;
 use image::{DynamicImage, ImageDecoder, ImageReader, RgbImage};
 use mozjpeg::{Decompress, Marker};
 
+use super::annotations::Sample;
+
 /// What a JPEG's segment of EXIF begins with.
 const EXIF: &[u8] = b"Exif\0\0";
 
@@ -22,10 +24,7 @@ const EXIF: &[u8] = b"Exif\0\0";
 /// differently, by a level here and there, and that alone moved the counts of single pictures by
 /// one percent.
 pub fn read(path: &Path, size: (usize, usize)) -> Result<RgbImage> {
-    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
-    let decoded = if bytes.starts_with(&[0xff, 0xd8]) { jpeg(&bytes) } else { other(&bytes) };
-    let (stored, orientation) =
-        decoded.with_context(|| format!("cannot decode {}", path.display()))?;
+    let (stored, orientation) = decode(path)?;
     let (width, height) = (stored.width() as usize, stored.height() as usize);
     let upright = if exchanges_sides(orientation) { (height, width) } else { (width, height) };
     if upright != size {
@@ -34,6 +33,36 @@ pub fn read(path: &Path, size: (usize, usize)) -> Result<RgbImage> {
     let mut picture = DynamicImage::from(stored);
     picture.apply_orientation(orientation);
     Ok(picture.into_rgb8())
+}
+
+/// As [`read`], always upright.
+pub fn read_upright(path: &Path) -> Result<RgbImage> {
+    let (stored, orientation) = decode(path)?;
+    let mut picture = DynamicImage::from(stored);
+    picture.apply_orientation(orientation);
+    Ok(picture.into_rgb8())
+}
+
+/// The picture of `sample`.
+pub fn of(sample: &Sample) -> Result<RgbImage> {
+    let size = (sample.width, sample.height);
+    let picture = read(&sample.path, size).with_context(|| sample.place.clone())?;
+    let (width, height) = (picture.width() as usize, picture.height() as usize);
+    ensure!(
+        (width, height) == size,
+        "{}: {} is {width}x{height}, the line says {}x{}",
+        sample.place,
+        sample.path.display(),
+        sample.width,
+        sample.height
+    );
+    Ok(picture)
+}
+
+fn decode(path: &Path) -> Result<(RgbImage, Orientation)> {
+    let bytes = fs::read(path).with_context(|| format!("cannot read {}", path.display()))?;
+    let decoded = if bytes.starts_with(&[0xff, 0xd8]) { jpeg(&bytes) } else { other(&bytes) };
+    decoded.with_context(|| format!("cannot decode {}", path.display()))
 }
 
 fn exchanges_sides(orientation: Orientation) -> bool {

@@ -251,6 +251,7 @@ mod tests {
             game1: error,
             game2: error + 1.0,
             game3: error + 2.0,
+            inputs: 1,
         };
         (sample, SampleCount { line, density: None })
     }

@@ -63,7 +63,11 @@ impl SourceEntry {
     pub fn regions(&self, common: Regions) -> Regions {
         Regions {
             levels: self.levels.unwrap_or(common.levels),
-            regions: if self.regions.is_empty() { common.regions } else { self.regions.clone() },
+            regions: match self.regions.is_empty() {
+                true => common.regions,
+                false => self.regions.clone(),
+            },
+            ..common
         }
     }
 }

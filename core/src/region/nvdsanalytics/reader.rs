@@ -193,7 +193,7 @@ impl Reader<'_> {
         let inverse = matches!(self.get(group, "inverse-roi"), Some("1" | "true"));
         for (label, polygon) in self.polygons(name, group, size)? {
             let polygon = if inverse { outside(&polygon) } else { polygon };
-            add(entry, Region { name: label, polygon, levels: Levels::default() }, "filtering");
+            add(entry, Region::new(label, polygon, Levels::default()), "filtering");
         }
         self.note_classes(name, group, left_out);
         Ok(())
@@ -217,7 +217,7 @@ impl Reader<'_> {
         let jammed = threshold.unwrap_or(DEFAULT_THRESHOLD);
         let levels = Levels { moderate: jammed / 3.0, dense: jammed * 2.0 / 3.0, jammed };
         for (label, polygon) in self.polygons(name, group, size)? {
-            add(entry, Region { name: label, polygon, levels }, "overcrowding");
+            add(entry, Region::new(label, polygon, levels), "overcrowding");
         }
         if self.get(group, "time-threshold").is_some() {
             left_out.push(format!(

@@ -9,7 +9,7 @@ use vehiclecount_core::density::DensityMap;
 use vehiclecount_core::heat;
 
 use super::super::annotations::Sample;
-use super::super::{SampleCount, read};
+use super::super::{SampleCount, picture};
 use super::canvas::{Align, Canvas, Font};
 use super::note;
 
@@ -95,8 +95,12 @@ pub fn worst(
             let left =
                 GAP + column as f64 * (f64::from(TILE.0) + GAP) + f64::from(TILE.0 - across) / 2.0;
             let upper = top + (high - f64::from(down)) / 2.0;
-            let mut picture =
-                imageops::resize(&read(sample)?, across, down, imageops::FilterType::Triangle);
+            let mut picture = imageops::resize(
+                &picture::of(sample)?,
+                across,
+                down,
+                imageops::FilterType::Triangle,
+            );
             if let Some(map) = density {
                 blend_heat(&mut picture, map);
             }

@@ -4,7 +4,8 @@ use axum::Json;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use vehiclecount_core::region::{Level, Levels, Polygon, Region};
+use vehiclecount_core::preprocess::InputScale;
+use vehiclecount_core::region::{Detail, Level, Levels, Polygon, Region};
 use vehiclecount_core::report::{FrameCount, FrameReport};
 
 use super::error;
@@ -42,6 +43,8 @@ struct Settings {
     transport: Transport,
     rate: f64,
     scale: f64,
+    #[serde(rename = "input-scale", skip_serializing_if = "InputScale::is_normal")]
+    input_scale: InputScale,
     smoothing: f64,
     #[serde(rename = "skip-unchanged")]
     skip_unchanged: bool,
@@ -56,11 +59,14 @@ struct RegionSettings {
     polygon: Polygon,
     #[serde(skip_serializing_if = "Option::is_none")]
     levels: Option<Levels>,
+    #[serde(skip_serializing_if = "Detail::is_off")]
+    detail: Detail,
 }
 
 impl From<&Region> for RegionSettings {
     fn from(region: &Region) -> Self {
         Self {
+            detail: region.detail,
             name: region.name.clone(),
             polygon: region.polygon.clone(),
             levels: Some(region.levels).filter(|levels| *levels != Levels::default()),
@@ -161,6 +167,7 @@ impl Shown {
             transport: settings.transport,
             rate: settings.rate,
             scale: settings.scale,
+            input_scale: settings.regions.input_scale,
             smoothing: settings.smoothing.as_secs_f64(),
             skip_unchanged: settings.skip_unchanged,
             levels: settings.regions.levels,
