@@ -15,7 +15,7 @@ use super::secret::Secret;
 use super::sink::{self, Sink};
 use super::table::{CameraTable, CounterTable, File, HistoryTable, Transport, Viewpoint};
 use super::value::{Problems, file_at, is_name, path};
-use crate::source::Address;
+use crate::source::{Address, device_at};
 
 /// How vehicles are counted.
 pub type Counter = CounterTable;
@@ -102,6 +102,10 @@ pub struct Camera {
 pub enum Place {
     /// An RTSP server.
     Rtsp(Address),
+    /// An HTTP server.
+    Http(Address),
+    /// A camera of this machine, by Video4Linux.
+    Device(PathBuf),
     /// A file, which begins again at its end.
     File(PathBuf),
     /// Simulated traffic.
@@ -260,10 +264,15 @@ impl Reader<'_> {
             }
             return Some(Place::File(file));
         }
+        if let Some(device) = device_at(&url) {
+            return device.map(Place::Device).map_err(|what| self.wrong("url", true, what)).ok();
+        }
         let address: Address = match url.parse() {
             Ok(address) => address,
             Err(crate::source::AddressError::Scheme) => {
-                self.wrong("url", true, "a url begins with rtsp://, rtsps://, file: or simulated:");
+                let what = "a url begins with rtsp://, rtsps://, http://, https://, file:, v4l2: \
+                            or simulated:";
+                self.wrong("url", true, what);
                 return None;
             }
             Err(error) => {
@@ -271,7 +280,8 @@ impl Reader<'_> {
                 return None;
             }
         };
-        self.login(address).map(Place::Rtsp)
+        let is_http = address.is_http();
+        self.login(address).map(if is_http { Place::Http } else { Place::Rtsp })
     }
 
     /// Adds user name and password, where they stand apart from the URL.

@@ -174,8 +174,9 @@ pub enum Viewpoint {
     expecting = "a table of a camera's keys"
 )]
 pub struct CameraTable {
-    /// Where the pictures come from: `rtsp://...`, `rtsps://...`, `file:PATH` (again and again), or
-    /// `simulated:highway` (also junction, top-down, roadside, street). Not for `defaults`.
+    /// Where the pictures come from: `rtsp://...`, `rtsps://...`, `http://...`, `https://...`,
+    /// `v4l2:/dev/video0`, `file:PATH` (again and again), or `simulated:highway` (also junction,
+    /// top-down, roadside, street). Not for `defaults`.
     #[serde(skip_serializing)]
     pub url: Option<Secret>,
     /// User name for the camera; instead of one in the URL.
@@ -184,7 +185,7 @@ pub struct CameraTable {
     /// Password for the camera; instead of one in the URL.
     #[serde(skip_serializing)]
     pub password: Option<Secret>,
-    /// Take every certificate of an `rtsps` server, also one that nothing vouches for.
+    /// Take every certificate of an `rtsps` or `https` server, also one that nothing vouches for.
     pub insecure: Option<bool>,
     /// How pictures come from an RTSP server.
     pub transport: Option<Transport>,

@@ -162,7 +162,7 @@ fn a_wrong_key_is_shown_with_its_line_a_caret_and_what_was_meant() {
         ),
         (
             "[cameras.north]\nurl = \"10.0.0.5\"\n",
-            "a url begins with rtsp://, rtsps://, file: or simulated:",
+            "a url begins with rtsp://, rtsps://, http://, https://, file:, v4l2: or simulated:",
         ),
         (
             "[cameras.north]\nurl = \"rtsp://a:b/c@d\"\n",

@@ -23,7 +23,8 @@ use super::sinks::Feed;
 use crate::config::{self, Counter, Place, Transport};
 use crate::demo::is_inside;
 use crate::source::{
-    Backoff, Health, Local, LocalSource, Reason, RtspOptions, RtspSource, SILENCE, Skip, Source,
+    Backoff, Health, HttpOptions, HttpSource, Local, LocalSource, Reason, RtspOptions, RtspSource,
+    SILENCE, Skip, Source,
 };
 
 /// A live camera without a picture for this long is stalled. After
@@ -199,6 +200,12 @@ pub fn source(
             let source = RtspSource::new(name, address, options, pipeline, sink, now);
             Box::new(source.with_skip(skip))
         }
+        Place::Http(address) => {
+            let options = HttpOptions { insecure: settings.insecure, rate: settings.rate };
+            let source = HttpSource::new(address.clone(), options, pipeline, sink, now);
+            Box::new(source.with_skip(skip))
+        }
+        Place::Device(path) => local(Local::Device(path.clone())),
         Place::File(path) => local(Local::File(path.clone())),
         Place::Simulated(view) => local(Local::Simulated(engine::word(view))),
     }

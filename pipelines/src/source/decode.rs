@@ -8,12 +8,26 @@ use parking_lot::{Mutex, MutexGuard};
 
 use super::skip::Skip;
 
-/// Makes an element, or says that it is missing.
+/// Makes an element, or says that it is missing, and in which package it is.
 pub fn element(name: &str) -> Result<gst::Element> {
-    let missing = "is missing; `vehicle-count doctor` tells which package has it";
-    gst::ElementFactory::make(name)
-        .build()
-        .map_err(|_| anyhow!("the GStreamer element {name} {missing}"))
+    gst::ElementFactory::make(name).build().map_err(|_| {
+        let remedy = match package(name) {
+            Some(package) => format!("install the package {package}"),
+            None => "`vehicle-count doctor` tells which package has it".to_owned(),
+        };
+        anyhow!("the GStreamer element {name} is missing; {remedy}")
+    })
+}
+
+/// The package of Debian and Ubuntu that has an element of those that sources are made of.
+fn package(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "appsrc" | "decodebin" | "videoconvert" => "gstreamer1.0-plugins-base",
+        "rtspsrc" | "videoflip" | "v4l2src" => "gstreamer1.0-plugins-good",
+        "jpegparse" => "gstreamer1.0-plugins-bad",
+        "clocksync" | "filesrc" => "libgstreamer1.0-0",
+        _ => return None,
+    })
 }
 
 /// Puts a decoder into `bin`: whatever GStreamer's installed elements read, video alone. Pictures

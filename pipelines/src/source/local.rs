@@ -1,5 +1,5 @@
-//! Sources of this machine, which go on for ever: a file that begins again at its end, and
-//! simulated traffic.
+//! Sources of this machine, which go on for ever: a device, a file that begins again at its end,
+//! and simulated traffic.
 
 use std::path::PathBuf;
 use std::time::Instant;
@@ -11,13 +11,15 @@ use super::decode::element;
 use super::mount::{Backoff, ENDED, Mount};
 use super::reason::Reason;
 use super::skip::Skip;
-use super::{Health, SILENCE, file};
+use super::{Health, SILENCE, device, file};
 
 /// What is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
     /// The video of a file, at its own speed.
     File(PathBuf),
+    /// A camera, by Video4Linux.
+    Device(PathBuf),
     /// The element `vehicletestsrc` with this viewpoint.
     Simulated(String),
 }
@@ -29,6 +31,7 @@ pub struct LocalSource {
     mount: Mount,
     skip: Option<Skip>,
     health: Health,
+    is_refused: bool,
     backoff: Backoff,
     retry: Option<Instant>,
     since: Instant,
@@ -43,13 +46,14 @@ impl LocalSource {
             mount,
             skip: None,
             health: Health::Connecting,
+            is_refused: false,
             backoff: Backoff::default(),
             retry: Some(now),
             since: now,
         }
     }
 
-    /// Pictures of a file that `skip` does not want are not decoded.
+    /// Pictures of a file or a device that `skip` does not want are not decoded.
     pub fn with_skip(self, skip: Option<Skip>) -> Self {
         Self { skip, ..self }
     }
@@ -70,6 +74,10 @@ impl LocalSource {
                     .set_offset(offset.nseconds() as i64);
                 pace.static_pad("src")
             }
+            Local::Device(path) => {
+                let (source, end) = device::source(path, self.skip.clone())?;
+                return self.mount.put(&source, &end);
+            }
             Local::Simulated(view) => {
                 let source = element("vehicletestsrc")?;
                 source.set_property("is-live", true);
@@ -82,8 +90,13 @@ impl LocalSource {
     }
 
     fn fail(&mut self, reason: String, now: Instant) {
+        self.fail_for(&Reason::Other(reason), now);
+    }
+
+    fn fail_for(&mut self, reason: &Reason, now: Instant) {
         self.mount.take_out();
-        self.health = Health::Failed(reason);
+        self.health = Health::Failed(reason.to_string());
+        self.is_refused = reason.is_lasting();
         self.retry = Some(self.backoff.after(now));
     }
 }
@@ -93,6 +106,7 @@ impl super::Source for LocalSource {
         if self.mount.is_taken() {
             if heard.is_some_and(|heard| heard > self.since) {
                 self.health = Health::Playing;
+                self.is_refused = false;
                 self.backoff = Backoff::default();
             }
             let last = heard.map_or(self.since, |heard| heard.max(self.since));
@@ -103,7 +117,13 @@ impl super::Source for LocalSource {
         if self.retry.is_some_and(|retry| now >= retry) {
             self.retry = None;
             self.since = now;
-            if let Err(error) = self.connect() {
+            let checked = match &self.what {
+                Local::Device(path) => device::check(path),
+                _ => Ok(()),
+            };
+            if let Err(reason) = checked {
+                self.fail_for(&reason, now);
+            } else if let Err(error) = self.connect() {
                 self.fail(format!("{error:#}"), now);
             }
         }
@@ -114,12 +134,17 @@ impl super::Source for LocalSource {
             return false;
         }
         match message.view() {
-            gst::MessageView::Error(error) => self.fail(Reason::of(error).to_string(), now),
+            gst::MessageView::Error(error) => match &self.what {
+                Local::Device(path) => self.fail_for(&device::reason(path, error), now),
+                // A file may be written at the moment.
+                _ => self.fail(Reason::of(error).to_string(), now),
+            },
             gst::MessageView::Element(element) if element.has_name(ENDED) => {
                 self.mount.take_out();
-                match self.health {
+                match (&self.health, &self.what) {
                     // Again from the beginning.
-                    Health::Playing => self.retry = Some(now),
+                    (Health::Playing, Local::File(_)) => self.retry = Some(now),
+                    (Health::Playing, _) => self.fail("it ended".to_owned(), now),
                     _ => self.fail("it ended without a picture".to_owned(), now),
                 }
             }
@@ -133,7 +158,7 @@ impl super::Source for LocalSource {
     }
 
     fn is_refused(&self) -> bool {
-        false
+        self.is_refused
     }
 
     fn is_settled(&self) -> bool {

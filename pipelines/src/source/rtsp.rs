@@ -18,9 +18,6 @@ use super::skip::Skip;
 /// A camera that has sent nothing for this long is taken for dead.
 pub const SILENCE: Duration = Duration::from_secs(8);
 
-/// The camera's certificate is the reason.
-const UNTRUSTED: &str = "its certificate is not trusted";
-
 /// How a camera is.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Health {
@@ -219,12 +216,13 @@ impl RtspSource {
     fn fail_for(&mut self, reason: Reason, now: Instant) {
         let told = std::mem::take(&mut *lock(&self.told));
         let taken = told.offers.iter().find(|offer| offer.taken);
+        let untrusted = told.certificate.clone().map(Reason::Certificate);
         let text = match (&reason, taken) {
-            (Reason::Connection(_), _) if told.certificate.is_some() => {
-                format!("{UNTRUSTED}: {}", told.certificate.unwrap_or_default())
+            (Reason::Connection(_), _) if untrusted.is_some() => {
+                untrusted.as_ref().map(Reason::to_string).unwrap_or_default()
             }
             (Reason::Unauthorized, _) if self.address.credentials().is_none() => {
-                "it asks for a user name and a password: rtsp://USER:PASSWORD@... (401)".to_owned()
+                Reason::NoLogin("rtsp").to_string()
             }
             (Reason::Missing(_), None) if !told.offers.is_empty() => nothing_to_take(&told.offers),
             (Reason::Missing(words), taken) => {
@@ -240,13 +238,9 @@ impl RtspSource {
             self.backoff.lengthen();
         }
         self.fail(&text, now);
-        self.refused = match &reason {
-            Reason::Unauthorized | Reason::Missing(_) => true,
-            Reason::Status(code, _) => (400..500).contains(code),
-            Reason::Connection(_) => text.starts_with(UNTRUSTED),
-            _ => false,
-        };
-        if let Reason::Connection(_) = reason {
+        let is_connection = matches!(reason, Reason::Connection(_));
+        self.refused = reason.is_lasting() || (is_connection && untrusted.is_some());
+        if is_connection {
             self.probe = Some(reason::probe(&self.address));
         }
     }

@@ -129,8 +129,9 @@ impl Shown {
         Self {
             name: camera.settings.name.clone(),
             url: match &camera.settings.place {
-                Place::Rtsp(address) => address.to_string(),
+                Place::Rtsp(address) | Place::Http(address) => address.to_string(),
                 Place::File(path) => format!("file:{}", path.display()),
+                Place::Device(path) => format!("v4l2:{}", path.display()),
                 Place::Simulated(view) => format!("simulated:{}", word(view)),
             },
             state: status.state,
