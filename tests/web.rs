@@ -4,6 +4,7 @@
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
+use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -13,8 +14,10 @@ use glib::ChecksumType;
 use gst::prelude::*;
 use rumqttc::tokio_rustls::rustls::crypto::ring;
 use rumqttc::tokio_rustls::rustls::pki_types::pem::PemObject;
-use rumqttc::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rumqttc::tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
+use rumqttc::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName};
+use rumqttc::tokio_rustls::rustls::{
+    ClientConfig, ClientConnection, RootCertStore, ServerConfig, ServerConnection, StreamOwned,
+};
 
 /// A request that came.
 #[derive(Clone, Debug)]
@@ -182,6 +185,12 @@ impl Shared {
     }
 
     fn answer(&self, mut stream: BufReader<impl Peer>) {
+        // A client that speaks TLS to a server that does not.
+        if self.tls.is_none() && stream.fill_buf().is_ok_and(|first| first.first() == Some(&22)) {
+            // It may be gone.
+            let _ = stream.get_mut().write_all(b"HTTP/1.1 400 Bad Request\r\n\r\n");
+            return;
+        }
         while let Some(request) = request(&mut stream) {
             if (self.handler)(&request, stream.get_mut()).is_err() {
                 return;
@@ -203,6 +212,62 @@ fn request(stream: &mut impl BufRead) -> Option<Request> {
         if length == 0 {
             return None;
         }
+    }
+}
+
+/// Writes a certificate for 127.0.0.1 that nothing vouches for, and its key, into a file (PEM).
+///
+/// # Panics
+/// When that cannot be done.
+pub fn certificate(path: &Path) {
+    let key = path.with_extension("key");
+    let made = Command::new("openssl")
+        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
+        .args(["-subj", "/CN=camera", "-addext", "subjectAltName=IP:127.0.0.1"])
+        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
+        .arg(&key)
+        .arg("-out")
+        .arg(path)
+        .output()
+        .expect("openssl is installed: ca-certificates needs it");
+    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
+    let text = |path: &Path| std::fs::read_to_string(path).expect("it was written");
+    let both = text(key.as_path()) + &text(path);
+    std::fs::write(path, both).expect("it can be written");
+}
+
+/// The answer to a request with TLS for which the certificate in `pem` vouches; or why there is
+/// none.
+///
+/// # Errors
+/// The server is not there, or has another certificate.
+///
+/// # Panics
+/// When `pem` holds no certificate.
+pub fn ask_securely(port: u16, pem: &Path, path: &str, headers: &str) -> io::Result<String> {
+    let mut roots = RootCertStore::empty();
+    let trusted = CertificateDer::from_pem_file(pem).expect("a certificate");
+    roots.add(trusted).expect("it can be trusted");
+    let config = ClientConfig::builder_with_provider(Arc::new(ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .expect("there are versions")
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = ServerName::try_from("127.0.0.1").expect("it is an address");
+    let connection = ClientConnection::new(Arc::new(config), name).expect("the settings hold");
+    let stream = TcpStream::connect(("127.0.0.1", port))?;
+    stream.set_read_timeout(Some(crate::BOUND))?;
+    let mut stream = StreamOwned::new(connection, stream);
+    let head = format!(
+        "GET {path} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n{headers}Connection: close\r\n\r\n"
+    );
+    stream.write_all(head.as_bytes())?;
+    let mut answer = Vec::new();
+    // A server may close the connection without saying so before.
+    let read = stream.read_to_end(&mut answer);
+    match read {
+        Err(error) if answer.is_empty() => Err(error),
+        _ => Ok(String::from_utf8_lossy(&answer).into_owned()),
     }
 }
 

@@ -6,7 +6,6 @@
 use std::fs;
 use std::io;
 use std::path::Path;
-use std::process::Command;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -14,7 +13,9 @@ use glib::ChecksumType;
 use gst::prelude::*;
 use serde_json::{Value, json};
 use vehiclecount_tests::service::Service;
-use vehiclecount_tests::web::{Peer, Request, WebServer, ask, begin_parts, jpeg, part, reply};
+use vehiclecount_tests::web::{
+    Peer, Request, WebServer, ask, begin_parts, certificate, jpeg, part, reply,
+};
 use vehiclecount_tests::{assert_no_leak, free_port, init, run_to_end};
 
 const LOGIN: (&str, &str) = ("me", "s3cret/1");
@@ -87,7 +88,11 @@ fn answer(request: &Request, peer: &mut dyn Peer, picture: &[u8]) -> io::Result<
             peer.write_all(b"SSH-2.0-OpenSSH_9.2\r\n").and(Err(io::ErrorKind::Other.into()))
         }
         "/silent" => peer.read(&mut [0; 1]).map(drop),
-        "/lists" => reply(peer, "200 OK", "application/vnd.apple.mpegurl", "", b"#EXTM3U\n"),
+        "/locked.m3u8" => {
+            let list = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n\
+                         #EXTINF:2,\na.ts\n";
+            reply(peer, "200 OK", "application/vnd.apple.mpegurl", "", list)
+        }
         _ => reply(peer, "404 Not Found", "text/html", "", b"<html></html>"),
     }
 }
@@ -115,7 +120,7 @@ fn cameras_of_motion_jpeg_are_counted_and_those_that_fail_say_why() {
         ("busy", server.url("", "busy")),
         ("babble", server.url("", "babble")),
         ("silent", server.url("", "silent")),
-        ("lists", server.url("", "lists")),
+        ("locked", server.url("", "locked.m3u8")),
         ("tls", server.url("", "open.mjpg").replace("http:", "https:")),
         ("gone", gone),
     ];
@@ -137,7 +142,7 @@ fn cameras_of_motion_jpeg_are_counted_and_those_that_fail_say_why() {
                 ("busy", "waiting", "503 Service Unavailable"),
                 ("babble", "waiting", "does not speak HTTP"),
                 ("silent", "waiting", "no answer for 8 s"),
-                ("lists", "refused", "its HLS playlist"),
+                ("locked", "refused", "its HLS stream is encrypted"),
                 ("tls", "refused", "does not speak TLS"),
                 ("gone", "waiting", "refuses the connection"),
             ]
@@ -288,23 +293,6 @@ fn playlists_are_counted_live_and_from_the_beginning_and_a_stream_that_is_over_s
     pipeline.set_state(gst::State::Null).unwrap();
     assert_no_leak(pipeline);
     tells_no_secret(&mut service);
-}
-
-/// A certificate that nothing vouches for, and its key.
-fn certificate(path: &Path) {
-    let key = path.with_extension("key");
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=camera", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(path)
-        .output()
-        .unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let both = fs::read_to_string(&key).unwrap() + &fs::read_to_string(path).unwrap();
-    fs::write(path, both).unwrap();
 }
 
 #[test]

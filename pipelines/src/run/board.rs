@@ -16,6 +16,7 @@ use vehiclecount_core::report::FrameReport;
 use super::engine::{self, Engine, Load};
 use super::sinks::status::SinkStatus;
 use crate::config;
+use crate::source::Decoder;
 
 /// How a camera is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -68,6 +69,8 @@ pub struct Status {
     pub skipped: u64,
     /// When the last picture was decoded.
     pub decoded: Option<Instant>,
+    /// What decodes its pictures, once that is known; nothing where they come raw.
+    pub decoder: Option<Decoder>,
     /// Pictures that were counted themselves.
     pub counted: u64,
     /// Pictures whose count was stale.
@@ -114,6 +117,7 @@ impl Camera {
             received: 0,
             skipped: 0,
             decoded: None,
+            decoder: None,
             counted: 0,
             stale: 0,
             dropped: 0,

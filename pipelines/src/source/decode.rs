@@ -6,7 +6,7 @@ use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::skip::Skip;
+use super::decoding::Decoding;
 
 /// Makes an element, or says that it is missing, and in which package it is.
 pub fn element(name: &str) -> Result<gst::Element> {
@@ -33,17 +33,13 @@ fn package(name: &str) -> Option<&'static str> {
 /// Puts a decoder into `bin`: whatever GStreamer's installed elements read, video alone. Pictures
 /// with an orientation tag are turned upright. Where a stream has no video, `bin` posts an error.
 ///
-/// Pictures that `skip` does not want are not decoded.
-///
 /// Gives the decoder, whose sink pad takes the stream, and the pad where raw pictures leave.
 ///
 /// # Errors
 /// The element that is missing.
-pub fn decoder(bin: &gst::Bin, skip: Option<Skip>) -> Result<(gst::Element, gst::Pad)> {
+pub fn decoder(bin: &gst::Bin, decoding: Decoding) -> Result<(gst::Element, gst::Pad)> {
     let decoder = element("decodebin")?;
-    if let Some(skip) = skip {
-        skip.watch(&decoder);
-    }
+    decoding.watch(&decoder);
     let convert = element("videoconvert")?;
     let upright = element("videoflip")?;
     upright.set_property_from_str("video-direction", "auto");

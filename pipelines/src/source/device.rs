@@ -9,8 +9,8 @@ use anyhow::{Context, Result};
 use gst::prelude::*;
 
 use super::decode::{decoder, element};
+use super::decoding::Decoding;
 use super::reason::Reason;
-use super::skip::Skip;
 
 /// The device that `url` means: `v4l2:/dev/video0`, or `/dev/video0` alone. None where it means
 /// something else.
@@ -31,18 +31,17 @@ pub fn device_at(url: &str) -> Option<Result<PathBuf, String>> {
     })
 }
 
-/// A bin that reads the device at `path`, and its end, where raw upright pictures leave. Pictures
-/// that `skip` does not want are not decoded, where the device compresses them.
+/// A bin that reads the device at `path`, and its end, where raw upright pictures leave.
 ///
 /// # Errors
 /// The element that is missing.
-pub fn source(path: &Path, skip: Option<Skip>) -> Result<(gst::Bin, gst::Pad)> {
+pub fn source(path: &Path, decoding: Decoding) -> Result<(gst::Bin, gst::Pad)> {
     let bin = gst::Bin::new();
     let device = element("v4l2src")?;
     let name = path.to_str().context("the name of the device is not UTF-8")?;
     device.set_property("device", name);
     bin.add(&device)?;
-    let (decoder, end) = decoder(&bin, skip)?;
+    let (decoder, end) = decoder(&bin, decoding)?;
     device.link(&decoder)?;
     Ok((bin, end))
 }
@@ -106,7 +105,12 @@ pub fn reason(path: &Path, error: &gst::message::Error) -> Reason {
             .and_then(|element| element.factory())
             .is_some_and(|factory| factory.name() == "v4l2src")
     });
-    if is_element && said.matches(gst::ResourceError::NotFound) {
+    // A device that knows none of Video4Linux's requests.
+    let unknown = io::Error::from_raw_os_error(libc::ENOTTY).to_string();
+    let unknown = unknown.split(" (os error").next().unwrap_or_default();
+    let debug = error.debug().unwrap_or_default();
+    let is_other = said.matches(gst::ResourceError::NotFound) || debug.contains(unknown);
+    if is_element && is_other {
         return Reason::Content(format!("{} is no camera of Video4Linux", path.display()));
     }
     if is_element && said.matches(gst::ResourceError::OpenReadWrite) {

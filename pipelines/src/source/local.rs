@@ -2,16 +2,19 @@
 //! and simulated traffic.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use gst::prelude::*;
 
 use super::decode::element;
+use super::decoding::Decoding;
 use super::mount::{Backoff, ENDED, Mount};
 use super::reason::Reason;
-use super::skip::Skip;
 use super::{Health, SILENCE, device, file};
+
+/// How long the message of an element that does not start is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -20,8 +23,8 @@ pub enum Local {
     File(PathBuf),
     /// A camera, by Video4Linux.
     Device(PathBuf),
-    /// The element `vehicletestsrc` with this viewpoint.
-    Simulated(String),
+    /// The element `vehicletestsrc` with this viewpoint, and so many pictures a second.
+    Simulated(String, i32),
 }
 
 /// One source of this machine. As [`RtspSource`](super::RtspSource), it is connected, watched,
@@ -29,11 +32,13 @@ pub enum Local {
 pub struct LocalSource {
     what: Local,
     mount: Mount,
-    skip: Option<Skip>,
+    decoding: Decoding,
     health: Health,
     is_refused: bool,
     backoff: Backoff,
     retry: Option<Instant>,
+    /// Why it did not start, where no element says so until then.
+    unstarted: Option<(Instant, String)>,
     since: Instant,
 }
 
@@ -44,25 +49,26 @@ impl LocalSource {
         Self {
             what,
             mount,
-            skip: None,
+            decoding: Decoding::default(),
             health: Health::Connecting,
             is_refused: false,
             backoff: Backoff::default(),
             retry: Some(now),
+            unstarted: None,
             since: now,
         }
     }
 
-    /// Pictures of a file or a device that `skip` does not want are not decoded.
-    pub fn with_skip(self, skip: Option<Skip>) -> Self {
-        Self { skip, ..self }
+    /// It is decoded so.
+    pub fn with_decoding(self, decoding: Decoding) -> Self {
+        Self { decoding, ..self }
     }
 
     fn connect(&mut self) -> Result<()> {
         let bin = gst::Bin::new();
         let end = match &self.what {
             Local::File(path) => {
-                let source = file::source(path, self.skip.clone())?;
+                let source = file::source(path, self.decoding.clone())?;
                 let pace = element("clocksync")?;
                 bin.add_many([source.upcast_ref::<gst::Element>(), &pace])?;
                 source.link(&pace)?;
@@ -75,18 +81,32 @@ impl LocalSource {
                 pace.static_pad("src")
             }
             Local::Device(path) => {
-                let (source, end) = device::source(path, self.skip.clone())?;
+                let (source, end) = device::source(path, self.decoding.clone())?;
                 return self.mount.put(&source, &end);
             }
-            Local::Simulated(view) => {
+            Local::Simulated(view, rate) => {
                 let source = element("vehicletestsrc")?;
                 source.set_property("is-live", true);
                 source.set_property_from_str("viewpoint", view);
-                bin.add(&source)?;
-                source.static_pad("src")
+                let filter = element("capsfilter")?;
+                let rate = gst::Fraction::new(*rate, 1);
+                let caps = gst::Caps::builder("video/x-raw").field("framerate", rate).build();
+                filter.set_property("caps", caps);
+                bin.add_many([&source, &filter])?;
+                source.link(&filter)?;
+                filter.static_pad("src")
             }
         };
         self.mount.put(&bin, &end.context("a source has an end")?)
+    }
+
+    /// Whether another decoder takes the place of one that failed.
+    fn falls_back(&mut self, error: &gst::message::Error, now: Instant) -> bool {
+        let has_played = self.health == Health::Playing;
+        let Some(reason) = self.decoding.fall_back(error, has_played) else { return false };
+        self.fail(reason, now);
+        self.retry = Some(now);
+        true
     }
 
     fn fail(&mut self, reason: String, now: Instant) {
@@ -95,6 +115,7 @@ impl LocalSource {
 
     fn fail_for(&mut self, reason: &Reason, now: Instant) {
         self.mount.take_out();
+        self.unstarted = None;
         self.health = Health::Failed(reason.to_string());
         self.is_refused = reason.is_lasting();
         self.retry = Some(self.backoff.after(now));
@@ -114,6 +135,9 @@ impl super::Source for LocalSource {
                 self.fail(format!("silent for {} s", SILENCE.as_secs()), now);
             }
         }
+        if let Some((_, error)) = self.unstarted.take_if(|(patience, _)| now >= *patience) {
+            self.fail(error, now);
+        }
         if self.retry.is_some_and(|retry| now >= retry) {
             self.retry = None;
             self.since = now;
@@ -124,7 +148,8 @@ impl super::Source for LocalSource {
             if let Err(reason) = checked {
                 self.fail_for(&reason, now);
             } else if let Err(error) = self.connect() {
-                self.fail(format!("{error:#}"), now);
+                // Its element has told the reason by a message, which comes before that time.
+                self.unstarted = Some((now + PATIENCE, format!("{error:#}")));
             }
         }
     }
@@ -134,6 +159,7 @@ impl super::Source for LocalSource {
             return false;
         }
         match message.view() {
+            gst::MessageView::Error(error) if self.falls_back(error, now) => {}
             gst::MessageView::Error(error) => match &self.what {
                 Local::Device(path) => self.fail_for(&device::reason(path, error), now),
                 // A file may be written at the moment.

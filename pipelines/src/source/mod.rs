@@ -10,6 +10,7 @@ use std::time::Instant;
 
 mod address;
 pub mod decode;
+mod decoding;
 mod device;
 pub mod file;
 mod http;
@@ -21,6 +22,7 @@ mod rtsp;
 mod skip;
 
 pub use address::{Address, AddressError, NamedAddress, names};
+pub use decoding::{Choice, Decoder, Decoding};
 pub use device::device_at;
 pub use http::{HttpOptions, HttpSource};
 pub use local::{Local, LocalSource};

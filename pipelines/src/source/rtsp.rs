@@ -11,9 +11,9 @@ use parking_lot::Mutex;
 
 use super::address::Address;
 use super::decode::{decoder, element};
+use super::decoding::Decoding;
 use super::mount::{Backoff, ENDED, Mount};
 use super::reason::{self, Reason};
-use super::skip::Skip;
 
 /// A camera that has sent nothing for this long is taken for dead.
 pub const SILENCE: Duration = Duration::from_secs(8);
@@ -82,7 +82,7 @@ pub struct RtspSource {
     address: Address,
     options: RtspOptions,
     mount: Mount,
-    skip: Option<Skip>,
+    decoding: Decoding,
     told: SharedSession,
     /// How it is.
     pub health: Health,
@@ -108,7 +108,7 @@ impl RtspSource {
             address,
             options,
             mount: Mount::new(pipeline, sink),
-            skip: None,
+            decoding: Decoding::default(),
             told: SharedSession::default(),
             health: Health::Connecting,
             refused: false,
@@ -119,9 +119,9 @@ impl RtspSource {
         }
     }
 
-    /// Pictures that `skip` does not want are not decoded.
-    pub fn with_skip(self, skip: Option<Skip>) -> Self {
-        Self { skip, ..self }
+    /// It is decoded so.
+    pub fn with_decoding(self, decoding: Decoding) -> Self {
+        Self { decoding, ..self }
     }
 
     /// Where it is.
@@ -183,8 +183,13 @@ impl RtspSource {
         }
         match message.view() {
             gst::MessageView::Error(error) => {
-                let reason = Reason::of(error);
-                self.fail_for(reason, now);
+                let has_played = self.health == Health::Playing;
+                if let Some(reason) = self.decoding.fall_back(error, has_played) {
+                    self.fail(&reason, now);
+                    self.retry = Some(now);
+                } else {
+                    self.fail_for(Reason::of(error), now);
+                }
             }
             gst::MessageView::Element(element) if element.has_name(ENDED) => {
                 self.fail("it ended", now)
@@ -276,7 +281,7 @@ impl RtspSource {
             rtsp.set_property("add-reference-timestamp-meta", true);
         }
         bin.add(&rtsp)?;
-        let (decoder, end) = decoder(&bin, self.skip.clone())?;
+        let (decoder, end) = decoder(&bin, self.decoding.clone())?;
         self.listen(&rtsp, &decoder);
 
         self.mount.put(&bin, &end)

@@ -8,7 +8,7 @@ use vehiclecount_core::region::{Level, Levels, Polygon, Region};
 use vehiclecount_core::report::{FrameCount, FrameReport};
 
 use super::error;
-use crate::config::{Place, Transport};
+use crate::config::{Decoder, Place, Transport};
 use crate::run::board::{Board, Camera, State};
 use crate::run::cameras::Refusal;
 use crate::run::engine::word;
@@ -22,6 +22,7 @@ pub struct Shown {
     state: State,
     reason: Option<String>,
     since: f64,
+    decoder: Option<String>,
     received: u64,
     counted: u64,
     stale_frames: u64,
@@ -39,6 +40,7 @@ pub struct Shown {
 struct Settings {
     insecure: bool,
     transport: Transport,
+    decoder: Decoder,
     rate: f64,
     scale: f64,
     smoothing: f64,
@@ -137,6 +139,7 @@ impl Shown {
             state: status.state,
             reason: status.reason.clone(),
             since: status.since,
+            decoder: status.decoder.as_ref().map(|decoder| decoder.name.clone()),
             received: status.received,
             counted: status.counted,
             stale_frames: status.stale,
@@ -154,6 +157,7 @@ impl Shown {
         let settings = Settings {
             insecure: settings.insecure,
             transport: settings.transport,
+            decoder: settings.decoder,
             rate: settings.rate,
             scale: settings.scale,
             smoothing: settings.smoothing.as_secs_f64(),

@@ -25,9 +25,9 @@ use tokio::task::JoinHandle;
 
 use super::address::Address;
 use super::decode::{decoder, element};
+use super::decoding::Decoding;
 use super::mount::{Backoff, ENDED, Mount};
 use super::reason::Reason;
-use super::skip::Skip;
 use super::{Health, SILENCE};
 use client::Client;
 use reader::{Kind, Progress, Reader};
@@ -51,7 +51,7 @@ pub struct HttpSource {
     address: Address,
     options: HttpOptions,
     mount: Mount,
-    skip: Option<Skip>,
+    decoding: Decoding,
     work: Option<Work>,
     progress: Arc<Mutex<Progress>>,
     /// The segment of a playlist with which the next connection begins.
@@ -90,7 +90,7 @@ impl HttpSource {
             address,
             options,
             mount: Mount::new(pipeline, sink),
-            skip: None,
+            decoding: Decoding::default(),
             work: None,
             progress: Arc::default(),
             next: None,
@@ -103,9 +103,9 @@ impl HttpSource {
         }
     }
 
-    /// Pictures that `skip` does not want are not decoded.
-    pub fn with_skip(self, skip: Option<Skip>) -> Self {
-        Self { skip, ..self }
+    /// It is decoded so.
+    pub fn with_decoding(self, decoding: Decoding) -> Self {
+        Self { decoding, ..self }
     }
 
     /// Begins to read. The source is made once it is known what comes.
@@ -118,7 +118,7 @@ impl HttpSource {
             address: self.address.clone(),
             end: glib::WeakRef::new(),
             ready: Some(ready),
-            dropped: self.skip.as_ref().map(|skip| skip.skipped.clone()),
+            dropped: self.decoding.skip.as_ref().map(|skip| skip.skipped.clone()),
             period: period.clamp(PERIODS.0, PERIODS.1),
             progress: self.progress.clone(),
             next: self.next.take(),
@@ -138,7 +138,7 @@ impl HttpSource {
         // What it holds is bounded by what is pushed.
         bytes.set_max_bytes(0);
         bin.add(&bytes)?;
-        let (decoder, mut end) = decoder(&bin, self.skip.clone())?;
+        let (decoder, mut end) = decoder(&bin, self.decoding.clone())?;
         bytes.link(&decoder)?;
         if kind == Kind::Pictures {
             bytes.set_format(gst::Format::Time);
@@ -249,7 +249,15 @@ impl super::Source for HttpSource {
             return false;
         }
         match message.view() {
-            gst::MessageView::Error(error) => self.fail(&Reason::of(error), now),
+            gst::MessageView::Error(error) => {
+                let has_played = self.health == Health::Playing;
+                if let Some(reason) = self.decoding.fall_back(error, has_played) {
+                    self.fail_with(reason, now);
+                    self.retry = Some(now);
+                } else {
+                    self.fail(&Reason::of(error), now);
+                }
+            }
             gst::MessageView::Element(element) if element.has_name(ENDED) => self.ended(now),
             _ => {}
         }
