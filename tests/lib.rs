@@ -19,6 +19,7 @@ pub mod receiver;
 pub mod service;
 pub mod standin;
 pub mod system;
+pub mod web;
 
 /// How long a test waits for what must come: only a broken system makes it wait that long.
 pub const BOUND: Duration = Duration::from_secs(90);

@@ -40,8 +40,16 @@ impl Service {
     /// # Panics
     /// As there.
     pub fn start_with_token(folder: &Path, token: &str, configuration: &str) -> Self {
-        let file = folder.join("counter.toml");
         let set = if token.is_empty() { String::new() } else { format!("token = {token:?}\n") };
+        Self::start_with_http(folder, token, &set, configuration)
+    }
+
+    /// As [`Service::start_with_token`], with keys of `[http]`, the token's among them.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn start_with_http(folder: &Path, token: &str, set: &str, configuration: &str) -> Self {
+        let file = folder.join("counter.toml");
         let common = "[counter]\nengine = \"scripted\"\ninput-size = \"256x256\"\n";
         std::fs::write(
             &file,
@@ -81,7 +89,8 @@ impl Service {
             assert!(begin.elapsed() < BOUND, "the service says no address: {}", service.said);
             match service.lines.recv_timeout(BOUND) {
                 Ok(line) => {
-                    if let Some(host) = line.strip_prefix("http://") {
+                    let host = ["http://", "https://"].map(|scheme| line.strip_prefix(scheme));
+                    if let Some(host) = host.into_iter().flatten().next() {
                         service.host = host.trim_end_matches('/').to_owned();
                     }
                     service.hear(&line);

@@ -82,7 +82,12 @@ const NEEDED: [(&[&str], &str, &str, State); 9] = [
         "gstreamer1.0-plugins-good",
         State::Bad,
     ),
-    (&["h264parse", "h265parse"], "H.264 and H.265", "gstreamer1.0-plugins-bad", State::Bad),
+    (
+        &["h264parse", "h265parse", "tsdemux"],
+        "H.264, H.265, and MPEG-TS as in HLS",
+        "gstreamer1.0-plugins-bad",
+        State::Bad,
+    ),
     (&["avdec_h264"], "decoding H.264 on the processor", "gstreamer1.0-libav", State::Bad),
     (&["avdec_h265"], "decoding H.265 on the processor", "gstreamer1.0-libav", State::Note),
     (&["x264enc"], "recording, and the demo's cameras", "gstreamer1.0-plugins-ugly", State::Note),

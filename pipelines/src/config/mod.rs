@@ -3,6 +3,7 @@
 //! [`read`] gives what the file says with all defaults filled in, or every [`Problem`] with its
 //! line. `docs/counter.toml` is the reference: all keys, at their defaults.
 
+mod certificate;
 pub mod edit;
 mod problem;
 mod resolve;
@@ -13,11 +14,12 @@ mod value;
 
 use std::path::Path;
 
+pub use certificate::Certificate;
 pub use problem::Problem;
-pub use resolve::{Camera, Counter, History, Place, Service, Token};
+pub use resolve::{Camera, Counter, History, Http, Place, Service, Token};
 pub use secret::Secret;
 pub use sink::{Sink, SinkPlace, Webhook};
-pub use table::{Engine, File, Precision, RecordKind, Transport, Viewpoint};
+pub use table::{Decoder, Engine, File, Precision, RecordKind, Transport, Viewpoint};
 
 /// Reads the configuration in the file at `path`. Paths inside it are relative to its folder.
 ///

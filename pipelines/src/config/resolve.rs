@@ -1,6 +1,7 @@
 //! From the tables of the file to what the service is made of.
 
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -11,11 +12,14 @@ use serde::de::value::{Error, StrDeserializer};
 use vehiclecount_core::preprocess::InputChoice;
 use vehiclecount_core::region::{Levels, Regions, RegionsFile};
 
+use super::certificate::Certificate;
 use super::secret::Secret;
 use super::sink::{self, Sink};
-use super::table::{CameraTable, CounterTable, File, HistoryTable, Transport, Viewpoint};
+use super::table::{
+    CameraTable, CounterTable, Decoder, File, HistoryTable, HttpTable, Transport, Viewpoint,
+};
 use super::value::{Problems, file_at, is_name, path};
-use crate::source::Address;
+use crate::source::{Address, device_at};
 
 /// How vehicles are counted.
 pub type Counter = CounterTable;
@@ -23,10 +27,8 @@ pub type Counter = CounterTable;
 /// All that the service does.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Service {
-    /// Where the page and the HTTP interface listen.
-    pub listen: SocketAddr,
-    /// What gives access to them.
-    pub token: Option<Token>,
+    /// The page and the HTTP interface.
+    pub http: Http,
     /// How vehicles are counted.
     pub counter: Counter,
     /// The file of what was counted.
@@ -37,6 +39,19 @@ pub struct Service {
     pub sinks: Vec<Sink>,
     /// The cameras, in the order of their names.
     pub cameras: Vec<Camera>,
+}
+
+/// The page and the HTTP interface.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Http {
+    /// Where they listen.
+    pub listen: SocketAddr,
+    /// What gives access to them.
+    pub token: Option<Token>,
+    /// With what they speak TLS.
+    pub certificate: Option<Certificate>,
+    /// Requests a second from one client.
+    pub rate_limit: NonZeroU32,
 }
 
 /// What gives access. `Debug` does not show it.
@@ -87,6 +102,8 @@ pub struct Camera {
     pub insecure: bool,
     /// How pictures come from an RTSP server.
     pub transport: Transport,
+    /// What decodes pictures.
+    pub decoder: Decoder,
     /// Counts a second at most.
     pub rate: f64,
     /// Every count is multiplied by this.
@@ -104,28 +121,60 @@ pub struct Camera {
 pub enum Place {
     /// An RTSP server.
     Rtsp(Address),
+    /// An HTTP server.
+    Http(Address),
+    /// A camera of this machine, by Video4Linux.
+    Device(PathBuf),
     /// A file, which begins again at its end.
     File(PathBuf),
     /// Simulated traffic.
     Simulated(Viewpoint),
 }
 
-pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
-    let mut wrong = Problems::new();
-    let listen = file.http.listen.parse::<SocketAddr>().map_err(|_| {
+/// What `[http]` says; none where something is wrong with it.
+fn http(table: &HttpTable, folder: &Path, wrong: &mut Problems) -> Option<Http> {
+    let listen = table.listen.parse::<SocketAddr>().map_err(|_| {
         let what =
             "it is not an IP address and a port, such as \"127.0.0.1:8080\" or \"[::1]:8080\"";
         wrong.push((path(&["http", "listen"]), what.to_owned()));
     });
-    let token = file.http.token.as_ref().and_then(|token| {
+    let token = table.token.as_ref().and_then(|token| {
         let token = token.get(folder).and_then(|text| Token::new(text).map_err(str::to_owned));
         token.map_err(|what| wrong.push((path(&["http", "token"]), what))).ok()
     });
-    if file.http.token.is_none() && listen.is_ok_and(|listen| !listen.ip().is_loopback()) {
+    if table.token.is_none() && listen.is_ok_and(|listen| !listen.ip().is_loopback()) {
         let what = "all who reach this address could see and change everything: set [http] token, \
                     or listen on 127.0.0.1";
         wrong.push((path(&["http", "listen"]), what.to_owned()));
     }
+    let certificate = match (&table.certificate, &table.key) {
+        (Some(certificate), Some(key)) => {
+            let files =
+                Certificate { certificate: folder.join(certificate), key: folder.join(key) };
+            if let Err((key, what)) = files.read() {
+                wrong.push((path(&["http", key]), what));
+            }
+            Some(files)
+        }
+        (None, None) => None,
+        (certificate, _) => {
+            let (given, other) =
+                if certificate.is_some() { ("certificate", "key") } else { ("key", "certificate") };
+            wrong.push((path(&["http", given]), format!("{given} needs {other} too")));
+            None
+        }
+    };
+    let rate_limit = NonZeroU32::new(table.rate_limit).filter(|rate| rate.get() <= 100_000);
+    if rate_limit.is_none() {
+        let what = format!("{} is not from 1 to 100000", table.rate_limit);
+        wrong.push((path(&["http", "rate-limit"]), what));
+    }
+    Some(Http { listen: listen.ok()?, token, certificate, rate_limit: rate_limit? })
+}
+
+pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
+    let mut wrong = Problems::new();
+    let http = http(&file.http, folder, &mut wrong);
     if file.defaults.url.is_some() {
         wrong.push((path(&["defaults", "url"]), "every camera has a url of its own".to_owned()));
     }
@@ -158,10 +207,10 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
     if !sinks.is_empty() && file.outbox.file.as_os_str().is_empty() {
         wrong.push((path(&["outbox", "file"]), "sinks need a file for what waits".to_owned()));
     }
-    match listen {
-        Ok(listen) if wrong.is_empty() => {
+    match http {
+        Some(http) if wrong.is_empty() => {
             let counter = file.counter.clone();
-            Ok(Service { listen, token, counter, history, outbox, sinks, cameras })
+            Ok(Service { http, counter, history, outbox, sinks, cameras })
         }
         _ => Err(wrong),
     }
@@ -197,6 +246,7 @@ impl Reader<'_> {
             place: place?,
             insecure: table.insecure?,
             transport: table.transport?,
+            decoder: table.decoder?,
             rate: rate?,
             scale: scale?,
             smoothing: Duration::from_secs_f64(smoothing?),
@@ -266,10 +316,15 @@ impl Reader<'_> {
             }
             return Some(Place::File(file));
         }
+        if let Some(device) = device_at(&url) {
+            return device.map(Place::Device).map_err(|what| self.wrong("url", true, what)).ok();
+        }
         let address: Address = match url.parse() {
             Ok(address) => address,
             Err(crate::source::AddressError::Scheme) => {
-                self.wrong("url", true, "a url begins with rtsp://, rtsps://, file: or simulated:");
+                let what = "a url begins with rtsp://, rtsps://, http://, https://, file:, v4l2: \
+                            or simulated:";
+                self.wrong("url", true, what);
                 return None;
             }
             Err(error) => {
@@ -277,7 +332,8 @@ impl Reader<'_> {
                 return None;
             }
         };
-        self.login(address).map(Place::Rtsp)
+        let is_http = address.is_http();
+        self.login(address).map(if is_http { Place::Http } else { Place::Rtsp })
     }
 
     /// Adds user name and password, where they stand apart from the URL.

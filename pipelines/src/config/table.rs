@@ -43,11 +43,27 @@ pub struct HttpTable {
     /// ASCII. Without it all who reach the address have access.
     #[serde(skip_serializing)]
     pub token: Option<Secret>,
+    /// A file of the certificate (PEM), with those that lead to its authority: the page is then
+    /// `https://...`. It is read anew when it changes.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub certificate: Option<PathBuf>,
+    /// A file of the certificate's private key (PEM).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub key: Option<PathBuf>,
+    /// Requests a second from one address, and as many at once: from 1 to 100000. Health and
+    /// metrics have 100 of their own.
+    pub rate_limit: u32,
 }
 
 impl Default for HttpTable {
     fn default() -> Self {
-        Self { listen: "127.0.0.1:8080".to_owned(), token: None }
+        Self {
+            listen: "127.0.0.1:8080".to_owned(),
+            token: None,
+            certificate: None,
+            key: None,
+            rate_limit: 200,
+        }
     }
 }
 
@@ -149,6 +165,19 @@ pub enum Transport {
     Udp,
 }
 
+/// What decodes pictures.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Decoder {
+    /// What GStreamer ranks first; where that is hardware and fails, the processor.
+    #[default]
+    Auto,
+    /// The processor.
+    Software,
+    /// Hardware where there is any for the stream (nvcodec, VA), however GStreamer ranks it.
+    Hardware,
+}
+
 /// From where a simulated camera looks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(rename_all = "kebab-case")]
@@ -174,8 +203,9 @@ pub enum Viewpoint {
     expecting = "a table of a camera's keys"
 )]
 pub struct CameraTable {
-    /// Where the pictures come from: `rtsp://...`, `rtsps://...`, `file:PATH` (again and again), or
-    /// `simulated:highway` (also junction, top-down, roadside, street). Not for `defaults`.
+    /// Where the pictures come from: `rtsp://...`, `rtsps://...`, `http://...`, `https://...`,
+    /// `v4l2:/dev/video0`, `file:PATH` (again and again), or `simulated:highway` (also junction,
+    /// top-down, roadside, street). Not for `defaults`.
     #[serde(skip_serializing)]
     pub url: Option<Secret>,
     /// User name for the camera; instead of one in the URL.
@@ -184,10 +214,12 @@ pub struct CameraTable {
     /// Password for the camera; instead of one in the URL.
     #[serde(skip_serializing)]
     pub password: Option<Secret>,
-    /// Take every certificate of an `rtsps` server, also one that nothing vouches for.
+    /// Take every certificate of an `rtsps` or `https` server, also one that nothing vouches for.
     pub insecure: Option<bool>,
     /// How pictures come from an RTSP server.
     pub transport: Option<Transport>,
+    /// What decodes pictures.
+    pub decoder: Option<Decoder>,
     /// Counts a second at most: from 0.01 to 60.
     pub rate: Option<f64>,
     /// Every count is multiplied by this: from 0.01 to 100.
@@ -300,6 +332,7 @@ impl CameraTable {
         Self {
             insecure: Some(false),
             transport: Some(Transport::Tcp),
+            decoder: Some(Decoder::Auto),
             rate: Some(1.0),
             scale: Some(1.0),
             smoothing: Some(1.0),
@@ -320,6 +353,7 @@ impl CameraTable {
             password: own.password.or(other.password),
             insecure: own.insecure.or(other.insecure),
             transport: own.transport.or(other.transport),
+            decoder: own.decoder.or(other.decoder),
             rate: own.rate.or(other.rate),
             scale: own.scale.or(other.scale),
             input_scale: own.input_scale.or(other.input_scale),

@@ -28,7 +28,7 @@ const NORTH: &str = "[cameras.north]\nurl = \"rtsp://10.0.0.5/stream1\"\n";
 #[test]
 fn one_camera_with_its_url_is_enough() {
     let service = service(NORTH);
-    assert_eq!(service.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(service.http.listen.to_string(), "127.0.0.1:8080");
     let [camera] = &service.cameras[..] else { panic!("{:?}", service.cameras) };
     assert_eq!(camera.name, "north");
     assert_eq!(camera.place, Place::Rtsp("rtsp://10.0.0.5/stream1".parse().unwrap()));
@@ -153,6 +153,13 @@ fn a_wrong_key_is_shown_with_its_line_a_caret_and_what_was_meant() {
         ("[history]\nkeep-days = -1\n", "integer where u32 is expected"),
         ("[cameras.north]\n", "1:10: cameras.north: the camera has no url"),
         ("[http]\nlisten = \"0.0.0.0:8080\"\n", "2:10: http.listen: all who reach this address"),
+        ("[http]\nrate-limit = 0\n", "2:14: http.rate-limit: 0 is not from 1 to 100000"),
+        ("[http]\ncertificate = \"a.pem\"\n", "http.certificate: certificate needs key too"),
+        ("[http]\nkey = \"a.pem\"\n", "http.key: key needs certificate too"),
+        (
+            "[http]\ncertificate = \"a.pem\"\nkey = \"b.pem\"\n",
+            "2:15: http.certificate: a.pem: No such file",
+        ),
         ("[http]\ntoken = \"short\"\n", "http.token: a token has 16 to 256 letters"),
         ("[http]\ntoken = \"a token with blanks\"\n", "http.token: a token has 16 to 256 letters"),
         ("[defaults]\nurl = \"rtsp://a\"\n", "defaults.url: every camera has a url of its own"),
@@ -164,7 +171,7 @@ fn a_wrong_key_is_shown_with_its_line_a_caret_and_what_was_meant() {
         ),
         (
             "[cameras.north]\nurl = \"10.0.0.5\"\n",
-            "a url begins with rtsp://, rtsps://, file: or simulated:",
+            "a url begins with rtsp://, rtsps://, http://, https://, file:, v4l2: or simulated:",
         ),
         (
             "[cameras.north]\nurl = \"rtsp://a:b/c@d\"\n",

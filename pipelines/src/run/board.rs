@@ -16,6 +16,7 @@ use vehiclecount_core::report::FrameReport;
 use super::engine::{self, Engine, Load};
 use super::sinks::status::SinkStatus;
 use crate::config;
+use crate::source::Decoder;
 
 /// How a camera is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -68,6 +69,8 @@ pub struct Status {
     pub skipped: u64,
     /// When the last picture was decoded.
     pub decoded: Option<Instant>,
+    /// What decodes its pictures, once that is known; nothing where they come raw.
+    pub decoder: Option<Decoder>,
     /// Pictures with a count of their own, or a confirmed one.
     pub counted: u64,
     /// Those of them that did not differ from a counted one and kept its count.
@@ -116,6 +119,7 @@ impl Camera {
             received: 0,
             skipped: 0,
             decoded: None,
+            decoder: None,
             counted: 0,
             confirmed: 0,
             stale: 0,

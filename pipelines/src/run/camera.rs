@@ -20,16 +20,19 @@ use super::figures::Figures;
 use super::log;
 use super::recorder::Sample;
 use super::sinks::Feed;
-use crate::config::{self, Counter, Place, Transport};
+use crate::config::{self, Counter, Decoder, Place, Transport};
 use crate::demo::is_inside;
 use crate::source::{
-    Backoff, Health, Local, LocalSource, Reason, RtspOptions, RtspSource, SILENCE, Skip, Source,
-    Turns,
+    self, Backoff, Choice, Decoding, Health, HttpOptions, HttpSource, Local, LocalSource, Reason,
+    RtspOptions, RtspSource, SILENCE, Skip, Source, Turns,
 };
 
 /// A live camera without a picture for this long is stalled. After
 /// [`SILENCE`](crate::source::SILENCE) it is connected anew.
 const STALL: Duration = Duration::from_secs(3);
+
+/// Pictures a second of a simulated camera, unless more are counted: none is drawn in vain.
+const SIMULATED: f64 = 5.0;
 
 /// How often a camera is looked after.
 const TICK: gst::ClockTime = gst::ClockTime::from_mseconds(200);
@@ -107,7 +110,8 @@ fn watch(camera: &Arc<Camera>, shared: &Shared, stop: &AtomicBool) -> Result<()>
     let Counting { counter, sink, end } = counting(&pipeline, camera, &shared.counter)?;
     thin(&sink, camera.clone());
     report(&end, camera.clone(), shared);
-    let mut source = source(&camera.settings, &pipeline, sink, Some(skip(camera)));
+    let decoding = decoding(&camera.settings, Some(skip(camera)));
+    let mut source = source(&camera.settings, &pipeline, sink, decoding.clone());
     let bus = pipeline.bus().context("a pipeline has a bus")?;
     let _stop = StopLast(pipeline.clone());
     if pipeline.set_state(gst::State::Playing).is_err() {
@@ -124,6 +128,7 @@ fn watch(camera: &Arc<Camera>, shared: &Shared, stop: &AtomicBool) -> Result<()>
         let heard = camera.status().heard;
         source.tick(now, heard);
         tell_health(camera, source.as_ref(), now, heard);
+        tell_decoder(camera, decoding.decoder());
         let Some(message) = bus.timed_pop(TICK) else { continue };
         if let gst::MessageView::Latency(_) = message.view() {
             let _ = pipeline.recalculate_latency();
@@ -183,16 +188,27 @@ fn counting(pipeline: &gst::Pipeline, camera: &Camera, counter: &Counter) -> Res
     Ok(Counting { counter: element, sink, end })
 }
 
-/// What gives the pictures of a camera. Those that `skip` does not want are not decoded.
+/// How the pictures of a camera are decoded. Those that `skip` does not want are not.
+pub fn decoding(settings: &config::Camera, skip: Option<Skip>) -> Decoding {
+    let choice = match settings.decoder {
+        Decoder::Auto => Choice::Auto,
+        Decoder::Software => Choice::Software,
+        Decoder::Hardware => Choice::Hardware,
+    };
+    Decoding::new(choice, skip)
+}
+
+/// What gives the pictures of a camera.
 pub fn source(
     settings: &config::Camera,
     pipeline: &gst::Pipeline,
     sink: gst::Pad,
-    skip: Option<Skip>,
+    decoding: Decoding,
 ) -> Box<dyn Source> {
     let now = Instant::now();
     let local = |what| {
-        Box::new(LocalSource::new(what, pipeline, sink.clone(), now).with_skip(skip.clone()))
+        let source = LocalSource::new(what, pipeline, sink.clone(), now);
+        Box::new(source.with_decoding(decoding.clone()))
     };
     match &settings.place {
         Place::Rtsp(address) => {
@@ -200,10 +216,19 @@ pub fn source(
             let options = RtspOptions { insecure: settings.insecure, udp, ..Default::default() };
             let (name, address) = (settings.name.clone(), address.clone());
             let source = RtspSource::new(name, address, options, pipeline, sink, now);
-            Box::new(source.with_skip(skip))
+            Box::new(source.with_decoding(decoding))
         }
+        Place::Http(address) => {
+            let options = HttpOptions { insecure: settings.insecure, rate: settings.rate };
+            let source = HttpSource::new(address.clone(), options, pipeline, sink, now);
+            Box::new(source.with_decoding(decoding))
+        }
+        Place::Device(path) => local(Local::Device(path.clone())),
         Place::File(path) => local(Local::File(path.clone())),
-        Place::Simulated(view) => local(Local::Simulated(engine::word(view))),
+        Place::Simulated(view) => {
+            let rate = settings.rate.ceil().max(SIMULATED) as i32;
+            local(Local::Simulated(engine::word(view), rate))
+        }
     }
 }
 
@@ -314,6 +339,19 @@ fn tell_health(camera: &Camera, source: &dyn Source, now: Instant, heard: Option
         Health::Failed(reason) => (State::Waiting, Some(reason.clone())),
     };
     tell(camera, state, reason);
+}
+
+/// Puts on the board what decodes the camera's pictures, and logs it where it is news.
+fn tell_decoder(camera: &Camera, decoder: Option<source::Decoder>) {
+    let mut status = camera.status();
+    if decoder.is_none() || status.decoder == decoder {
+        return;
+    }
+    status.decoder = decoder;
+    if let Some(decoder) = &status.decoder {
+        let by = if decoder.is_hardware { "hardware" } else { "software" };
+        log(&format!("{}: {} decodes it ({by})", camera.settings.name, decoder.name));
+    }
 }
 
 /// Notes how the camera is, and logs it where it is news.

@@ -72,10 +72,10 @@ pub fn run(options: &Options) -> Result<()> {
         stores.push(Box::new(history));
     }
     stores.extend(feed.clone().map(|feed| Box::new(feed) as Box<dyn Store>));
-    let (listen, token) = (service.listen, service.token.clone());
+    let http = service.http.clone();
     let (counter, file) = (service.counter.clone(), &options.file);
     let cameras = Arc::new(Cameras::new(file, service, board.clone()));
-    let server = Server::start(listen, token, board.clone(), cameras.clone())?;
+    let server = Server::start(&http, board.clone(), cameras.clone())?;
     let (begin, mut told) = (Instant::now(), false);
     let opened = OpenEngine::open(&counter, |said| {
         if let Some(said) = said {
@@ -95,7 +95,7 @@ pub fn run(options: &Options) -> Result<()> {
     let started = cameras.start(Shared { board: board.clone(), counter, samples, feed });
     let ended = started.and_then(|()| {
         say(server.url());
-        serve(&orders, &board, &cameras)
+        serve(&orders, &board, &cameras, &server)
     });
     cameras.stop();
     // All that was counted is recorded before the engine goes.
@@ -130,7 +130,12 @@ fn orders() -> Result<Receiver<Order>> {
 }
 
 /// Counts until it is told to stop. Tells systemd how it is, where systemd started it.
-fn serve(orders: &Receiver<Order>, board: &Board, cameras: &Cameras) -> Result<()> {
+fn serve(
+    orders: &Receiver<Order>,
+    board: &Board,
+    cameras: &Cameras,
+    server: &Server,
+) -> Result<()> {
     tell_systemd(NotifyState::Ready);
     loop {
         match orders.recv_timeout(TICK) {
@@ -142,6 +147,7 @@ fn serve(orders: &Receiver<Order>, board: &Board, cameras: &Cameras) -> Result<(
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => bail!("no signal can be taken any more"),
         }
+        server.renew_certificate();
         if board.silence().is_none() {
             tell_systemd(NotifyState::Watchdog);
         }

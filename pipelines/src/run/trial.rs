@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 
-use super::camera::{StopLast, source};
+use super::camera::{StopLast, decoding, source};
 use crate::config;
 use crate::source::{Health, Source};
 
@@ -35,7 +35,7 @@ pub fn picture(settings: &config::Camera) -> Result<gst::Sample> {
         gst::PadProbeReturn::Ok
     });
     let begin = Instant::now();
-    let mut source = source(settings, &pipeline, sink, None);
+    let mut source = source(settings, &pipeline, sink, decoding(settings, None));
     let bus = pipeline.bus().context("a pipeline has a bus")?;
     let _stop = StopLast(pipeline.clone());
     pipeline.set_state(gst::State::Playing)?;

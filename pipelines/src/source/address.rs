@@ -6,14 +6,17 @@ use std::str::FromStr;
 use super::redact;
 
 /// Schemes that are read, and the port of each where the address names none.
-const SCHEMES: [(&str, u16); 2] = [("rtsp", 554), ("rtsps", 322)];
+const SCHEMES: [(&str, u16); 4] = [("rtsp", 554), ("rtsps", 322), ("http", 80), ("https", 443)];
 
 /// Why text is no address. The text holds no secret.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum AddressError {
     /// Another scheme, or none.
-    #[error("the address of a camera begins with rtsp:// or rtsps://")]
+    #[error("the address of a camera begins with rtsp://, rtsps://, http:// or https://")]
     Scheme,
+    /// The address of an HTTP server, where RTSP alone is read.
+    #[error("the address of a camera begins with rtsp:// or rtsps:// here")]
+    Rtsp,
     /// `rtsp:///stream`.
     #[error("{0}: the address has no host")]
     Host(String),
@@ -30,8 +33,8 @@ pub enum AddressError {
     Name(String),
 }
 
-/// The RTSP URL of a camera, its user information apart from the rest. `Display` and `Debug` show
-/// no secret.
+/// The RTSP or HTTP URL of a camera, its user information apart from the rest. `Display` and `Debug`
+/// show no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     /// The URL without user information.
@@ -69,8 +72,96 @@ impl Address {
 
     /// Whether the connection is encrypted.
     pub fn is_tls(&self) -> bool {
-        self.location.starts_with("rtsps:")
+        ["rtsps:", "https:"].iter().any(|scheme| self.location.starts_with(scheme))
     }
+
+    /// Whether it is the URL of an HTTP server.
+    pub fn is_http(&self) -> bool {
+        self.location.starts_with("http")
+    }
+
+    /// Scheme, host and port, as they stand in the URL.
+    fn origin(&self) -> (&str, &str) {
+        let (scheme, rest) = self.location.split_once("://").unwrap_or_default();
+        (scheme, rest.find(['/', '?', '#']).map_or(rest, |end| &rest[..end]))
+    }
+
+    /// Host and port, as they stand in the URL.
+    pub fn authority(&self) -> &str {
+        self.origin().1
+    }
+
+    /// Path and query of an HTTP request, percent-encoded.
+    pub fn path(&self) -> String {
+        let (scheme, authority) = self.origin();
+        let path = &self.location[scheme.len() + 3 + authority.len()..];
+        let path = path.split('#').next().unwrap_or_default();
+        let slash = if path.starts_with('/') { "" } else { "/" };
+        let path = percent_encoding::utf8_percent_encode(path, percent_encoding::CONTROLS);
+        format!("{slash}{path}")
+    }
+
+    /// Whether `other` is on the same server: same scheme, host and port.
+    pub fn has_origin_of(&self, other: &Self) -> bool {
+        let place =
+            |address: &Self| (address.is_tls(), address.host.to_ascii_lowercase(), address.port);
+        place(self) == place(other)
+    }
+
+    /// The address that `reference` means inside this one, RFC 3986, 5.2. User name and password
+    /// stay where the server is the same, and are for no other server.
+    ///
+    /// # Errors
+    /// What is wrong with the new address.
+    pub fn join(&self, reference: &str) -> Result<Self, AddressError> {
+        let reference = reference.trim();
+        let (scheme, authority) = self.origin();
+        let own = self.path();
+        let own = own.split('?').next().unwrap_or_default();
+        let head = reference.split(['/', '?', '#']).next().unwrap_or_default();
+        let url = if head.ends_with(':') && reference.contains("://") {
+            reference.to_owned()
+        } else if reference.starts_with("//") {
+            format!("{scheme}:{reference}")
+        } else if reference.starts_with('?') || reference.is_empty() {
+            format!("{scheme}://{authority}{own}{reference}")
+        } else {
+            let folder = own.rsplit_once('/').map_or("", |(folder, _)| folder);
+            let end = reference.find(['?', '#']).unwrap_or(reference.len());
+            let (path, query) = reference.split_at(end);
+            let path = match path.starts_with('/') {
+                true => path.to_owned(),
+                false => format!("{folder}/{path}"),
+            };
+            format!("{scheme}://{authority}{}{query}", without_dots(&path))
+        };
+        let mut address: Self = url.parse()?;
+        if address.credentials.is_none() && address.has_origin_of(self) {
+            address.credentials.clone_from(&self.credentials);
+        }
+        Ok(address)
+    }
+}
+
+/// A path that begins with `/`, without its parts `.` and `..`.
+fn without_dots(path: &str) -> String {
+    let mut parts: Vec<&str> = Vec::new();
+    let mut rest = path.split('/').skip(1).peekable();
+    while let Some(part) = rest.next() {
+        let is_last = rest.peek().is_none();
+        match part {
+            "." | ".." => {
+                if part == ".." {
+                    parts.pop();
+                }
+                if is_last {
+                    parts.push("");
+                }
+            }
+            part => parts.push(part),
+        }
+    }
+    format!("/{}", parts.join("/"))
 }
 
 /// What is percent-encoded, decoded; what only looks so, such as a `%` alone, as it is.
@@ -165,7 +256,11 @@ impl FromStr for NamedAddress {
             Some(equals) => (Some(text[..equals].to_owned()), &text[equals + 1..]),
             None => (None, text),
         };
-        Ok(Self { name, address: url.parse()? })
+        match url.parse::<Address>()? {
+            // Pipelines of RTSP alone take names.
+            address if address.is_http() => Err(AddressError::Rtsp),
+            address => Ok(Self { name, address }),
+        }
     }
 }
 
@@ -200,6 +295,8 @@ mod tests {
             ("rtsp://gate", "rtsp://gate", "gate", 554, None),
             ("RTSP://gate:8554/a?b#c", "rtsp://gate:8554/a?b#c", "gate", 8554, None),
             ("rtsps://gate/a", "rtsps://gate/a", "gate", 322, None),
+            ("http://gate/a.mjpg", "http://gate/a.mjpg", "gate", 80, None),
+            ("HTTPS://me:pw@gate", "https://gate", "gate", 443, Some(("me", "pw"))),
             ("rtsp://me:pw@gate:1/a", "rtsp://gate:1/a", "gate", 1, Some(("me", "pw"))),
             ("rtsp://me@gate/", "rtsp://gate/", "gate", 554, Some(("me", ""))),
             ("rtsp://me:p@ss:w@gate/", "rtsp://gate/", "gate", 554, Some(("me", "p@ss:w"))),
@@ -213,7 +310,11 @@ mod tests {
             assert_eq!(address.location(), location, "{text}");
             assert_eq!((address.host(), address.port()), (host, port), "{text}");
             assert_eq!(address.credentials(), credentials, "{text}");
-            assert_eq!(address.is_tls(), location.starts_with("rtsps"));
+            assert_eq!(
+                address.is_tls(),
+                ["rtsps", "https"].iter().any(|s| location.starts_with(s))
+            );
+            assert_eq!(address.is_http(), location.starts_with("http"));
         }
     }
 
@@ -230,6 +331,8 @@ mod tests {
         }
         for text in [
             "http://me:s3cret@gate/a",
+            "ftp://me:s3cret@gate/a",
+            "https://me:s3cret/x@gate/a",
             "rtsp://me:s3cret/x@gate/a",
             "rtsp://me:s3cret@",
             "rtsp://me:s3cret@gate:port/",
@@ -256,7 +359,38 @@ mod tests {
             let camera: NamedAddress = text.parse().unwrap();
             assert_eq!(camera.name.as_deref(), name, "{text}");
         }
-        assert_eq!("gate=http://gate/".parse::<NamedAddress>(), Err(AddressError::Scheme));
+        assert_eq!("gate=http://gate/".parse::<NamedAddress>(), Err(AddressError::Rtsp));
+        assert_eq!("gate=ftp://gate/".parse::<NamedAddress>(), Err(AddressError::Scheme));
+    }
+
+    #[test]
+    fn addresses_inside_others_keep_the_login_for_their_own_server_alone() {
+        let base = address("https://me:pw@gate:8443/a/b/list.m3u8?x=1#y");
+        assert_eq!((base.port(), base.path().as_str()), (8443, "/a/b/list.m3u8?x=1"));
+        assert_eq!(base.authority(), "gate:8443");
+        for (reference, location) in [
+            ("s1.ts", "https://gate:8443/a/b/s1.ts"),
+            ("./s1.ts?t=a/../b", "https://gate:8443/a/b/s1.ts?t=a/../b"),
+            ("../s1.ts", "https://gate:8443/a/s1.ts"),
+            ("../../../../s1.ts", "https://gate:8443/s1.ts"),
+            ("/x/./y/..", "https://gate:8443/x/"),
+            ("?t=2", "https://gate:8443/a/b/list.m3u8?t=2"),
+            ("s1:2.ts", "https://gate:8443/a/b/s1:2.ts"),
+            ("HTTPS://GATE:8443/z", "https://GATE:8443/z"),
+        ] {
+            let joined = base.join(reference).unwrap();
+            assert_eq!(joined.location(), location, "{reference}");
+            assert_eq!(joined.credentials(), Some(("me", "pw")), "{reference}");
+        }
+        for reference in
+            ["//other/z", "http://gate:8443/z", "https://gate/z", "https://gate:8443.evil/z"]
+        {
+            let joined = base.join(reference).unwrap();
+            assert_eq!(joined.credentials(), None, "{reference}");
+        }
+        assert!(base.join("ftp://gate/z").is_err() && base.join("a b").is_err());
+        assert_eq!(address("http://gate/ü?ß").path(), "/%C3%BC?%C3%9F");
+        assert_eq!(address("http://gate?x").path(), "/?x");
     }
 
     #[test]

@@ -6,30 +6,40 @@ use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
 use parking_lot::{Mutex, MutexGuard};
 
-use super::skip::Skip;
+use super::decoding::Decoding;
 
-/// Makes an element, or says that it is missing.
+/// Makes an element, or says that it is missing, and in which package it is.
 pub fn element(name: &str) -> Result<gst::Element> {
-    let missing = "is missing; `vehicle-count doctor` tells which package has it";
-    gst::ElementFactory::make(name)
-        .build()
-        .map_err(|_| anyhow!("the GStreamer element {name} {missing}"))
+    gst::ElementFactory::make(name).build().map_err(|_| {
+        let remedy = match package(name) {
+            Some(package) => format!("install the package {package}"),
+            None => "`vehicle-count doctor` tells which package has it".to_owned(),
+        };
+        anyhow!("the GStreamer element {name} is missing; {remedy}")
+    })
+}
+
+/// The package of Debian and Ubuntu that has an element of those that sources are made of.
+fn package(name: &str) -> Option<&'static str> {
+    Some(match name {
+        "appsrc" | "decodebin" | "videoconvert" => "gstreamer1.0-plugins-base",
+        "rtspsrc" | "videoflip" | "v4l2src" => "gstreamer1.0-plugins-good",
+        "jpegparse" => "gstreamer1.0-plugins-bad",
+        "clocksync" | "filesrc" => "libgstreamer1.0-0",
+        _ => return None,
+    })
 }
 
 /// Puts a decoder into `bin`: whatever GStreamer's installed elements read, video alone. Pictures
 /// with an orientation tag are turned upright. Where a stream has no video, `bin` posts an error.
 ///
-/// Pictures that `skip` does not want are not decoded.
-///
 /// Gives the decoder, whose sink pad takes the stream, and the pad where raw pictures leave.
 ///
 /// # Errors
 /// The element that is missing.
-pub fn decoder(bin: &gst::Bin, skip: Option<Skip>) -> Result<(gst::Element, gst::Pad)> {
+pub fn decoder(bin: &gst::Bin, decoding: Decoding) -> Result<(gst::Element, gst::Pad)> {
     let decoder = element("decodebin")?;
-    if let Some(skip) = skip {
-        skip.watch(&decoder);
-    }
+    decoding.watch(&decoder);
     let convert = element("videoconvert")?;
     let upright = element("videoflip")?;
     upright.set_property_from_str("video-direction", "auto");

@@ -8,20 +8,19 @@ use anyhow::{Context, Result};
 use gst::prelude::*;
 
 use super::decode::{decoder, element};
-use super::skip::Skip;
+use super::decoding::Decoding;
 
 /// A bin that reads the video of the file at `path`, with one source pad `src` of raw upright
-/// pictures, as fast as they are taken. The name may hold any character. Pictures that `skip` does
-/// not want are not decoded.
+/// pictures, as fast as they are taken. The name may hold any character.
 ///
 /// # Errors
 /// The element that is missing. What is wrong with the file itself, it says when it starts.
-pub fn source(path: &Path, skip: Option<Skip>) -> Result<gst::Bin> {
+pub fn source(path: &Path, decoding: impl Into<Decoding>) -> Result<gst::Bin> {
     let bin = gst::Bin::new();
     let file = element("filesrc")?;
     file.set_property("location", path);
     bin.add(&file)?;
-    let (decoder, end) = decoder(&bin, skip)?;
+    let (decoder, end) = decoder(&bin, decoding.into())?;
     // Decoders of JPEG do not tell the orientation that EXIF has, and decodebin takes no parser.
     let parser = if is_jpeg(path) { element("jpegparse").ok() } else { None };
     bin.add_many(&parser)?;

@@ -1,25 +1,30 @@
-//! Sources of this machine, which go on for ever: a file that begins again at its end, and
-//! simulated traffic.
+//! Sources of this machine, which go on for ever: a device, a file that begins again at its end,
+//! and simulated traffic.
 
 use std::path::PathBuf;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use gst::prelude::*;
 
 use super::decode::element;
+use super::decoding::Decoding;
 use super::mount::{Backoff, ENDED, Mount};
 use super::reason::Reason;
-use super::skip::Skip;
-use super::{Health, SILENCE, file};
+use super::{Health, SILENCE, device, file};
+
+/// How long the message of an element that does not start is waited for.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// What is read.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Local {
     /// The video of a file, at its own speed.
     File(PathBuf),
-    /// The element `vehicletestsrc` with this viewpoint.
-    Simulated(String),
+    /// A camera, by Video4Linux.
+    Device(PathBuf),
+    /// The element `vehicletestsrc` with this viewpoint, and so many pictures a second.
+    Simulated(String, i32),
 }
 
 /// One source of this machine. As [`RtspSource`](super::RtspSource), it is connected, watched,
@@ -27,10 +32,13 @@ pub enum Local {
 pub struct LocalSource {
     what: Local,
     mount: Mount,
-    skip: Option<Skip>,
+    decoding: Decoding,
     health: Health,
+    is_refused: bool,
     backoff: Backoff,
     retry: Option<Instant>,
+    /// Why it did not start, where no element says so until then.
+    unstarted: Option<(Instant, String)>,
     since: Instant,
 }
 
@@ -41,24 +49,26 @@ impl LocalSource {
         Self {
             what,
             mount,
-            skip: None,
+            decoding: Decoding::default(),
             health: Health::Connecting,
+            is_refused: false,
             backoff: Backoff::default(),
             retry: Some(now),
+            unstarted: None,
             since: now,
         }
     }
 
-    /// Pictures of a file that `skip` does not want are not decoded.
-    pub fn with_skip(self, skip: Option<Skip>) -> Self {
-        Self { skip, ..self }
+    /// It is decoded so.
+    pub fn with_decoding(self, decoding: Decoding) -> Self {
+        Self { decoding, ..self }
     }
 
     fn connect(&mut self) -> Result<()> {
         let bin = gst::Bin::new();
         let end = match &self.what {
             Local::File(path) => {
-                let source = file::source(path, self.skip.clone())?;
+                let source = file::source(path, self.decoding.clone())?;
                 let pace = element("clocksync")?;
                 bin.add_many([source.upcast_ref::<gst::Element>(), &pace])?;
                 source.link(&pace)?;
@@ -70,20 +80,44 @@ impl LocalSource {
                     .set_offset(offset.nseconds() as i64);
                 pace.static_pad("src")
             }
-            Local::Simulated(view) => {
+            Local::Device(path) => {
+                let (source, end) = device::source(path, self.decoding.clone())?;
+                return self.mount.put(&source, &end);
+            }
+            Local::Simulated(view, rate) => {
                 let source = element("vehicletestsrc")?;
                 source.set_property("is-live", true);
                 source.set_property_from_str("viewpoint", view);
-                bin.add(&source)?;
-                source.static_pad("src")
+                let filter = element("capsfilter")?;
+                let rate = gst::Fraction::new(*rate, 1);
+                let caps = gst::Caps::builder("video/x-raw").field("framerate", rate).build();
+                filter.set_property("caps", caps);
+                bin.add_many([&source, &filter])?;
+                source.link(&filter)?;
+                filter.static_pad("src")
             }
         };
         self.mount.put(&bin, &end.context("a source has an end")?)
     }
 
+    /// Whether another decoder takes the place of one that failed.
+    fn falls_back(&mut self, error: &gst::message::Error, now: Instant) -> bool {
+        let has_played = self.health == Health::Playing;
+        let Some(reason) = self.decoding.fall_back(error, has_played) else { return false };
+        self.fail(reason, now);
+        self.retry = Some(now);
+        true
+    }
+
     fn fail(&mut self, reason: String, now: Instant) {
+        self.fail_for(&Reason::Other(reason), now);
+    }
+
+    fn fail_for(&mut self, reason: &Reason, now: Instant) {
         self.mount.take_out();
-        self.health = Health::Failed(reason);
+        self.unstarted = None;
+        self.health = Health::Failed(reason.to_string());
+        self.is_refused = reason.is_lasting();
         self.retry = Some(self.backoff.after(now));
     }
 }
@@ -93,6 +127,7 @@ impl super::Source for LocalSource {
         if self.mount.is_taken() {
             if heard.is_some_and(|heard| heard > self.since) {
                 self.health = Health::Playing;
+                self.is_refused = false;
                 self.backoff = Backoff::default();
             }
             let last = heard.map_or(self.since, |heard| heard.max(self.since));
@@ -100,11 +135,21 @@ impl super::Source for LocalSource {
                 self.fail(format!("silent for {} s", SILENCE.as_secs()), now);
             }
         }
+        if let Some((_, error)) = self.unstarted.take_if(|(patience, _)| now >= *patience) {
+            self.fail(error, now);
+        }
         if self.retry.is_some_and(|retry| now >= retry) {
             self.retry = None;
             self.since = now;
-            if let Err(error) = self.connect() {
-                self.fail(format!("{error:#}"), now);
+            let checked = match &self.what {
+                Local::Device(path) => device::check(path),
+                _ => Ok(()),
+            };
+            if let Err(reason) = checked {
+                self.fail_for(&reason, now);
+            } else if let Err(error) = self.connect() {
+                // Its element has told the reason by a message, which comes before that time.
+                self.unstarted = Some((now + PATIENCE, format!("{error:#}")));
             }
         }
     }
@@ -114,12 +159,18 @@ impl super::Source for LocalSource {
             return false;
         }
         match message.view() {
-            gst::MessageView::Error(error) => self.fail(Reason::of(error).to_string(), now),
+            gst::MessageView::Error(error) if self.falls_back(error, now) => {}
+            gst::MessageView::Error(error) => match &self.what {
+                Local::Device(path) => self.fail_for(&device::reason(path, error), now),
+                // A file may be written at the moment.
+                _ => self.fail(Reason::of(error).to_string(), now),
+            },
             gst::MessageView::Element(element) if element.has_name(ENDED) => {
                 self.mount.take_out();
-                match self.health {
+                match (&self.health, &self.what) {
                     // Again from the beginning.
-                    Health::Playing => self.retry = Some(now),
+                    (Health::Playing, Local::File(_)) => self.retry = Some(now),
+                    (Health::Playing, _) => self.fail("it ended".to_owned(), now),
                     _ => self.fail("it ended without a picture".to_owned(), now),
                 }
             }
@@ -133,7 +184,7 @@ impl super::Source for LocalSource {
     }
 
     fn is_refused(&self) -> bool {
-        false
+        self.is_refused
     }
 
     fn is_settled(&self) -> bool {

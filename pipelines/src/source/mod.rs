@@ -1,7 +1,8 @@
-//! Sources of pictures: RTSP cameras and files. Whatever they send, raw upright pictures come out.
+//! Sources of pictures: cameras of RTSP, HTTP and V4L2, and files. Whatever they send, raw upright
+//! pictures come out.
 //!
-//! [`RtspSource`] is a camera in a pipeline: connected, watched, taken out and put back; so is
-//! [`LocalSource`], a file or simulated traffic. [`file`] makes the bin of a file. Both decode what
+//! [`RtspSource`] is a camera in a pipeline: connected, watched, taken out and put back; so are
+//! [`HttpSource`] and [`LocalSource`], a device, a file or simulated traffic. [`file`] makes the bin of a file. Both decode what
 //! GStreamer's installed elements can decode ([`decode`]), say why they failed ([`Reason`]), and
 //! show no secret of an address ([`redact`]).
 
@@ -9,7 +10,10 @@ use std::time::Instant;
 
 mod address;
 pub mod decode;
+mod decoding;
+mod device;
 pub mod file;
+mod http;
 mod local;
 mod mount;
 mod reason;
@@ -19,6 +23,9 @@ mod skip;
 mod turns;
 
 pub use address::{Address, AddressError, NamedAddress, names};
+pub use decoding::{Choice, Decoder, Decoding};
+pub use device::device_at;
+pub use http::{HttpOptions, HttpSource};
 pub use local::{Local, LocalSource};
 pub use mount::Backoff;
 pub use reason::Reason;

@@ -4,7 +4,7 @@
 //! is told apart here is told apart by codes, details and debug texts, which are neither.
 
 use std::fmt;
-use std::io::ErrorKind;
+use std::io::{self, ErrorKind};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::mpsc;
 use std::thread;
@@ -20,8 +20,16 @@ pub enum Reason {
     Status(u32, String),
     /// It asks for a user name and a password that are right.
     Unauthorized,
+    /// It asks for a user name and a password, and none is given; the scheme of its address.
+    NoLogin(&'static str),
     /// No connection, or one that broke before the server answered.
     Connection(String),
+    /// As [`Reason::Connection`], in words.
+    Unreached(String),
+    /// The certificate of the server is not trusted, because of this.
+    Certificate(String),
+    /// What comes is nothing that can be read.
+    Content(String),
     /// An element that would read or decode the stream is missing.
     Missing(String),
     /// The stream itself was not told of; this is what the element that lost it says.
@@ -76,25 +84,49 @@ impl Reason {
     }
 }
 
+impl Reason {
+    /// Whether it does not pass by itself.
+    pub fn is_lasting(&self) -> bool {
+        match self {
+            Self::Unauthorized
+            | Self::NoLogin(_)
+            | Self::Missing(_)
+            | Self::Certificate(_)
+            | Self::Content(_) => true,
+            // It took too long; it was asked too often.
+            Self::Status(code, _) => (400..500).contains(code) && ![408, 429].contains(code),
+            _ => false,
+        }
+    }
+
+    /// Whether the camera may lock out those who try too often.
+    pub fn is_login(&self) -> bool {
+        matches!(self, Self::Unauthorized | Self::NoLogin(_))
+    }
+}
+
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Unauthorized => f.write_str("it refuses the user name or the password (401)"),
+            Self::NoLogin(scheme) => write!(
+                f,
+                "it asks for a user name and a password: {scheme}://USER:PASSWORD@... (401)"
+            ),
+            Self::Certificate(what) => write!(f, "its certificate is not trusted: {what}"),
             Self::Status(404, _) => f.write_str("it has no stream of that path (404)"),
             Self::Status(code, text) if text.is_empty() => {
                 write!(f, "it answers with status {code}")
             }
             Self::Status(code, text) => write!(f, "it answers {code} {text}"),
-            Self::Connection(result) if result == "Received end-of-file" => {
-                f.write_str("it closed the connection")
-            }
+            Self::Connection(result) if result == "Received end-of-file" => f.write_str(CLOSED),
             Self::Connection(result) if result == "Parse error" => {
                 f.write_str("what answers does not speak RTSP")
             }
             Self::Connection(result) => write!(f, "the connection failed: {result}"),
             Self::Missing(what) => write!(f, "no installed GStreamer element decodes it: {what}"),
             Self::Flow(flow) => write!(f, "the stream stopped: {flow}"),
-            Self::Other(text) => f.write_str(text),
+            Self::Unreached(text) | Self::Content(text) | Self::Other(text) => f.write_str(text),
         }
     }
 }
@@ -104,8 +136,11 @@ fn detail(debug: &str) -> &str {
     debug.split_once('\n').map_or("", |(_, detail)| detail).trim()
 }
 
+/// A server has closed the connection.
+pub const CLOSED: &str = "it closed the connection";
+
 /// How long a connection is tried for the reason of its failure.
-const PROBE: Duration = Duration::from_secs(4);
+pub const PROBE: Duration = Duration::from_secs(4);
 
 /// Finds out, on a thread of its own, why no connection to `address` comes about: rtspsrc does not
 /// tell. The reason comes out of the channel; nothing does if the connection comes about.
@@ -125,12 +160,9 @@ pub fn probe(address: &Address) -> mpsc::Receiver<String> {
 
 /// Why `host` cannot be reached on `port`, if so.
 fn unreachable(host: &str, port: u16) -> Option<String> {
-    // As it stands in a URL.
-    let place =
-        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
     let addresses = match (host, port).to_socket_addrs() {
         Ok(addresses) => addresses,
-        Err(error) => return Some(format!("the host {host} is not known: {error}")),
+        Err(error) => return Some(unknown(host, &error)),
     };
     let mut last = None;
     for address in addresses {
@@ -139,7 +171,20 @@ fn unreachable(host: &str, port: u16) -> Option<String> {
             Err(error) => last = Some(error),
         }
     }
-    Some(match last {
+    Some(unreached(host, port, last))
+}
+
+/// The name of `host` cannot be resolved.
+pub fn unknown(host: &str, error: &io::Error) -> String {
+    format!("the host {host} is not known: {error}")
+}
+
+/// Why the last address of `host`, of which there may be none, was not reached.
+pub fn unreached(host: &str, port: u16, last: Option<io::Error>) -> String {
+    // As it stands in a URL.
+    let place =
+        if host.contains(':') { format!("[{host}]:{port}") } else { format!("{host}:{port}") };
+    match last {
         None => format!("the host {host} has no address"),
         Some(error) => match error.kind() {
             ErrorKind::ConnectionRefused => format!("{place} refuses the connection"),
@@ -149,7 +194,7 @@ fn unreachable(host: &str, port: u16) -> Option<String> {
             }
             _ => format!("{place}: {error}"),
         },
-    })
+    }
 }
 
 #[cfg(test)]

@@ -11,15 +11,12 @@ use parking_lot::Mutex;
 
 use super::address::Address;
 use super::decode::{decoder, element};
+use super::decoding::Decoding;
 use super::mount::{Backoff, ENDED, Mount};
 use super::reason::{self, Reason};
-use super::skip::Skip;
 
 /// A camera that has sent nothing for this long is taken for dead.
 pub const SILENCE: Duration = Duration::from_secs(8);
-
-/// The camera's certificate is the reason.
-const UNTRUSTED: &str = "its certificate is not trusted";
 
 /// How a camera is.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +82,7 @@ pub struct RtspSource {
     address: Address,
     options: RtspOptions,
     mount: Mount,
-    skip: Option<Skip>,
+    decoding: Decoding,
     told: SharedSession,
     /// How it is.
     pub health: Health,
@@ -111,7 +108,7 @@ impl RtspSource {
             address,
             options,
             mount: Mount::new(pipeline, sink),
-            skip: None,
+            decoding: Decoding::default(),
             told: SharedSession::default(),
             health: Health::Connecting,
             refused: false,
@@ -122,9 +119,9 @@ impl RtspSource {
         }
     }
 
-    /// Pictures that `skip` does not want are not decoded.
-    pub fn with_skip(self, skip: Option<Skip>) -> Self {
-        Self { skip, ..self }
+    /// It is decoded so.
+    pub fn with_decoding(self, decoding: Decoding) -> Self {
+        Self { decoding, ..self }
     }
 
     /// Where it is.
@@ -186,8 +183,13 @@ impl RtspSource {
         }
         match message.view() {
             gst::MessageView::Error(error) => {
-                let reason = Reason::of(error);
-                self.fail_for(reason, now);
+                let has_played = self.health == Health::Playing;
+                if let Some(reason) = self.decoding.fall_back(error, has_played) {
+                    self.fail(&reason, now);
+                    self.retry = Some(now);
+                } else {
+                    self.fail_for(Reason::of(error), now);
+                }
             }
             gst::MessageView::Element(element) if element.has_name(ENDED) => {
                 self.fail("it ended", now)
@@ -219,12 +221,13 @@ impl RtspSource {
     fn fail_for(&mut self, reason: Reason, now: Instant) {
         let told = std::mem::take(&mut *lock(&self.told));
         let taken = told.offers.iter().find(|offer| offer.taken);
+        let untrusted = told.certificate.clone().map(Reason::Certificate);
         let text = match (&reason, taken) {
-            (Reason::Connection(_), _) if told.certificate.is_some() => {
-                format!("{UNTRUSTED}: {}", told.certificate.unwrap_or_default())
+            (Reason::Connection(_), _) if untrusted.is_some() => {
+                untrusted.as_ref().map(Reason::to_string).unwrap_or_default()
             }
             (Reason::Unauthorized, _) if self.address.credentials().is_none() => {
-                "it asks for a user name and a password: rtsp://USER:PASSWORD@... (401)".to_owned()
+                Reason::NoLogin("rtsp").to_string()
             }
             (Reason::Missing(_), None) if !told.offers.is_empty() => nothing_to_take(&told.offers),
             (Reason::Missing(words), taken) => {
@@ -240,13 +243,9 @@ impl RtspSource {
             self.backoff.lengthen();
         }
         self.fail(&text, now);
-        self.refused = match &reason {
-            Reason::Unauthorized | Reason::Missing(_) => true,
-            Reason::Status(code, _) => (400..500).contains(code),
-            Reason::Connection(_) => text.starts_with(UNTRUSTED),
-            _ => false,
-        };
-        if let Reason::Connection(_) = reason {
+        let is_connection = matches!(reason, Reason::Connection(_));
+        self.refused = reason.is_lasting() || (is_connection && untrusted.is_some());
+        if is_connection {
             self.probe = Some(reason::probe(&self.address));
         }
     }
@@ -282,7 +281,7 @@ impl RtspSource {
             rtsp.set_property("add-reference-timestamp-meta", true);
         }
         bin.add(&rtsp)?;
-        let (decoder, end) = decoder(&bin, self.skip.clone())?;
+        let (decoder, end) = decoder(&bin, self.decoding.clone())?;
         self.listen(&rtsp, &decoder);
 
         self.mount.put(&bin, &end)

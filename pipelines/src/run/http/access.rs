@@ -27,21 +27,23 @@ const DELAY: Duration = Duration::from_secs(1);
 pub struct Access {
     token: Option<Token>,
     session: String,
+    /// What cookies say where they are not to be sent without TLS.
+    secure: &'static str,
 }
 
 impl Access {
-    /// Without a token everything is open.
+    /// Without a token everything is open. `tls`: the page is reached by TLS alone.
     ///
     /// # Errors
     /// The system gives no random numbers.
-    pub fn new(token: Option<Token>) -> Result<Self> {
+    pub fn new(token: Option<Token>, tls: bool) -> Result<Self> {
         let mut random = [0; 32];
         getrandom::fill(&mut random)?;
         let session = random.iter().fold(String::new(), |mut text, byte| {
             let _ = write!(text, "{byte:02x}");
             text
         });
-        Ok(Self { token, session })
+        Ok(Self { token, session, secure: if tls { "; Secure" } else { "" } })
     }
 
     /// Whether the request has the token or the cookie.
@@ -96,7 +98,8 @@ pub async fn login(
         tokio::time::sleep(DELAY).await;
         return error(StatusCode::UNAUTHORIZED, "that is not the token");
     }
-    cookie(&format!("{COOKIE}={}; Path=/; HttpOnly; SameSite=Strict", access.session))
+    let Access { session, secure, .. } = &*access;
+    cookie(&format!("{COOKIE}={session}; Path=/; HttpOnly; SameSite=Strict{secure}"))
 }
 
 /// Takes the cookie back.

@@ -10,6 +10,7 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use tokio::sync::Semaphore;
 
+use super::limit::{self, Limits};
 use super::{App, error};
 
 /// Requests at once. Further ones are sent away.
@@ -21,13 +22,30 @@ const PATIENCE: Duration = Duration::from_secs(30);
 /// Bytes of a request's body.
 const BODY: usize = 512 * 1024;
 
-/// Puts the guards before a router. Where it listens on the loopback alone, its name is known.
-pub fn layer(router: Router<App>, loopback: bool) -> Router<App> {
-    let router = router.layer(DefaultBodyLimit::max(BODY)).layer(middleware::from_fn(same_origin));
-    let router = if loopback { router.layer(middleware::from_fn(known_host)) } else { router };
-    let room = Arc::new(Semaphore::new(REQUESTS));
-    let bounded = move |request, next| bounded(room.clone(), request, next);
-    router.layer(middleware::from_fn(bounded)).layer(middleware::from_fn(headers))
+/// What stands before a router.
+pub struct Guards {
+    /// It listens on the loopback alone: its name is known.
+    pub loopback: bool,
+    /// How often a client may ask.
+    pub limits: Arc<Limits>,
+}
+
+impl Guards {
+    /// Puts the guards before a router.
+    pub fn put(&self, router: Router<App>) -> Router<App> {
+        let router =
+            router.layer(DefaultBodyLimit::max(BODY)).layer(middleware::from_fn(same_origin));
+        let router = match self.loopback {
+            true => router.layer(middleware::from_fn(known_host)),
+            false => router,
+        };
+        let room = Arc::new(Semaphore::new(REQUESTS));
+        let bounded = move |request, next| bounded(room.clone(), request, next);
+        router
+            .layer(middleware::from_fn(bounded))
+            .layer(middleware::from_fn_with_state(self.limits.clone(), limit::limit))
+            .layer(middleware::from_fn(headers))
+    }
 }
 
 async fn bounded(room: Arc<Semaphore>, request: Request, next: Next) -> Response {

@@ -20,16 +20,22 @@ mod change;
 mod files;
 mod guard;
 mod health;
+mod limit;
 mod listener;
 mod read;
+mod secure;
 mod show;
 mod snapshot;
 
 use super::board::Board;
 use super::cameras::Cameras;
 use super::log;
-use crate::config::Token;
+use crate::config::Http;
 use access::Access;
+use guard::Guards;
+use limit::Limits;
+use listener::Answering;
+use secure::Shown;
 use snapshot::Studio;
 
 /// How long requests may take at the end.
@@ -47,6 +53,7 @@ struct App {
 /// The server at work. It ends when it is dropped.
 pub struct Server {
     address: SocketAddr,
+    certificate: Option<Arc<Shown>>,
     stop: Option<oneshot::Sender<()>>,
     finished: mpsc::Receiver<()>,
 }
@@ -55,13 +62,11 @@ impl Server {
     /// Begins to listen.
     ///
     /// # Errors
-    /// The address cannot be listened on.
-    pub fn start(
-        listen: SocketAddr,
-        token: Option<Token>,
-        board: Arc<Board>,
-        cameras: Arc<Cameras>,
-    ) -> Result<Self> {
+    /// The address cannot be listened on, or the certificate cannot be read.
+    pub fn start(settings: &Http, board: Arc<Board>, cameras: Arc<Cameras>) -> Result<Self> {
+        let listen = settings.listen;
+        let certificate = settings.certificate.as_ref().map(Shown::open).transpose()?;
+        let acceptor = certificate.as_ref().map(Shown::acceptor).transpose()?;
         let remedy = "choose another one with [http] listen; port 0 takes any that is free";
         let listener = TcpListener::bind(listen)
             .with_context(|| format!("cannot listen on {listen}: {remedy}"))?;
@@ -70,11 +75,14 @@ impl Server {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let (stop, stopped) = oneshot::channel::<()>();
         let (finish, finished) = mpsc::channel();
-        let access = Arc::new(Access::new(token)?);
+        let access = Arc::new(Access::new(settings.token.clone(), certificate.is_some())?);
         let app = App { board, cameras, access, studio: Arc::default() };
-        let app = router(app, address.ip().is_loopback());
+        let limits = Arc::new(Limits::new(settings.rate_limit));
+        let guards = Guards { loopback: address.ip().is_loopback(), limits };
+        let secure = acceptor.map(|acceptor| (acceptor, plain(app.clone(), &guards)));
+        let answering = Answering { app: router(app, &guards), secure };
         let work = move || {
-            if let Err(error) = runtime.block_on(listener::serve(listener, app, stopped)) {
+            if let Err(error) = runtime.block_on(listener::serve(listener, answering, stopped)) {
                 log(&format!("the HTTP interface has stopped: {error}"));
             }
             // What blocks is not waited for.
@@ -83,7 +91,14 @@ impl Server {
             let _ = finish.send(());
         };
         thread::Builder::new().name("http".to_owned()).spawn(work).context("no thread for HTTP")?;
-        Ok(Self { address, stop: Some(stop), finished })
+        Ok(Self { address, certificate, stop: Some(stop), finished })
+    }
+
+    /// Reads the certificate anew where it has changed.
+    pub fn renew_certificate(&self) {
+        if let Some(certificate) = &self.certificate {
+            certificate.renew();
+        }
     }
 
     /// The address of the page, as a browser on this machine takes it.
@@ -96,7 +111,8 @@ impl Server {
             };
             address.set_ip(loopback);
         }
-        format!("http://{address}/")
+        let scheme = if self.certificate.is_some() { "https" } else { "http" };
+        format!("{scheme}://{address}/")
     }
 }
 
@@ -128,31 +144,48 @@ fn routes() -> Vec<(&'static str, &'static str, MethodRouter<App>)> {
     ]
 }
 
-/// What is open to all who reach the address.
-fn open_routes() -> Vec<(&'static str, &'static str, MethodRouter<App>)> {
+/// The checks of health.
+fn health_routes() -> Vec<(&'static str, &'static str, MethodRouter<App>)> {
     vec![
         ("get", "/api/v1/health/live", get(health::live)),
         ("get", "/api/v1/health/ready", get(health::ready)),
         ("get", "/api/v1/health/startup", get(health::startup)),
+    ]
+}
+
+/// What else is open to all who reach the address.
+fn open_routes() -> Vec<(&'static str, &'static str, MethodRouter<App>)> {
+    vec![
         ("get", "/api/v1/openapi.json", get(files::openapi)),
         ("post", "/api/v1/login", post(access::login)),
         ("post", "/api/v1/logout", post(access::logout)),
     ]
 }
 
-fn router(app: App, loopback: bool) -> Router {
-    let gather = |routes: Vec<(_, &'static str, MethodRouter<App>)>| {
-        routes.into_iter().fold(Router::new(), |router, (_, path, route)| router.route(path, route))
-    };
+fn gather(routes: Vec<(&'static str, &'static str, MethodRouter<App>)>) -> Router<App> {
+    routes.into_iter().fold(Router::new(), |router, (_, path, route)| router.route(path, route))
+}
+
+/// What answers those who do not speak TLS where it is spoken: health alone, as what asks for it on
+/// this machine knows no authority.
+fn plain(app: App, guards: &Guards) -> Router {
+    let router = gather(health_routes()).fallback(|| async {
+        error(StatusCode::BAD_REQUEST, "this port speaks TLS: its address begins with https://")
+    });
+    guards.put(router).with_state(app)
+}
+
+fn router(app: App, guards: &Guards) -> Router {
     let closed = gather(routes())
         .route_layer(middleware::from_fn_with_state(app.access.clone(), access::check));
-    let router = closed.merge(gather(open_routes())).merge(files::routes());
+    let open = gather(health_routes()).merge(gather(open_routes()));
+    let router = closed.merge(open).merge(files::routes());
     let router = router
         .fallback(|| async { error(StatusCode::NOT_FOUND, "there is nothing of this path") })
         .method_not_allowed_fallback(|| async {
             error(StatusCode::METHOD_NOT_ALLOWED, "this path has no such method")
         });
-    guard::layer(router, loopback).with_state(app)
+    guards.put(router).with_state(app)
 }
 
 /// What is wrong, for handlers that stop there.
@@ -196,7 +229,7 @@ mod tests {
                     .map(move |method| (method.clone(), path.clone()))
             })
             .collect();
-        let routes = routes().into_iter().chain(open_routes());
+        let routes = routes().into_iter().chain(health_routes()).chain(open_routes());
         let routes: BTreeSet<_> =
             routes.map(|(method, path, _)| (method.to_owned(), path.to_owned())).collect();
         assert_eq!(described, routes);

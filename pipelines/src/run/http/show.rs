@@ -9,7 +9,7 @@ use vehiclecount_core::region::{Detail, Level, Levels, Polygon, Region};
 use vehiclecount_core::report::{FrameCount, FrameReport};
 
 use super::error;
-use crate::config::{Place, Transport};
+use crate::config::{Decoder, Place, Transport};
 use crate::run::board::{Board, Camera, State};
 use crate::run::cameras::Refusal;
 use crate::run::engine::word;
@@ -23,6 +23,7 @@ pub struct Shown {
     state: State,
     reason: Option<String>,
     since: f64,
+    decoder: Option<String>,
     received: u64,
     counted: u64,
     confirmed_frames: u64,
@@ -41,6 +42,7 @@ pub struct Shown {
 struct Settings {
     insecure: bool,
     transport: Transport,
+    decoder: Decoder,
     rate: f64,
     scale: f64,
     #[serde(rename = "input-scale", skip_serializing_if = "InputScale::is_normal")]
@@ -140,13 +142,15 @@ impl Shown {
         Self {
             name: camera.settings.name.clone(),
             url: match &camera.settings.place {
-                Place::Rtsp(address) => address.to_string(),
+                Place::Rtsp(address) | Place::Http(address) => address.to_string(),
                 Place::File(path) => format!("file:{}", path.display()),
+                Place::Device(path) => format!("v4l2:{}", path.display()),
                 Place::Simulated(view) => format!("simulated:{}", word(view)),
             },
             state: status.state,
             reason: status.reason.clone(),
             since: status.since,
+            decoder: status.decoder.as_ref().map(|decoder| decoder.name.clone()),
             received: status.received,
             counted: status.counted,
             confirmed_frames: status.confirmed,
@@ -165,6 +169,7 @@ impl Shown {
         let settings = Settings {
             insecure: settings.insecure,
             transport: settings.transport,
+            decoder: settings.decoder,
             rate: settings.rate,
             scale: settings.scale,
             input_scale: settings.regions.input_scale,

@@ -99,7 +99,7 @@ export const cameraFields = camera => {
       make("div", { class: "pair" }, rate.label, scale.label, smoothing.label, make("label", {}, "Transport", transport)),
       make("div", { class: "pair" }, ...levels.map(level => level.label)),
       make("label", { class: "check" }, skip, "Pictures that do not change keep their count"),
-      make("label", { class: "check" }, insecure, "Take every certificate of an rtsps camera")));
+      make("label", { class: "check" }, insecure, "Take every certificate of an rtsps or https camera")));
   return {
     element,
     keys() {

@@ -1,0 +1,97 @@
+#!/usr/bin/env python3
+"""What the service needs: memory, threads and processor of `vehicle-count run` with so many cameras
+at one count a second, as rows of a table. The cameras are those of `vehicle-count serve`, a process
+of its own, which is not measured.
+Usage: footprint.py COMMAND [CAMERAS...]     COMMAND: the built vehicle-count
+"""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.request
+from pathlib import Path
+
+SECONDS = 30
+PATIENCE = 180
+
+
+def free_port():
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        return listener.getsockname()[1]
+
+
+def processor(pid):
+    """Seconds of work of a process, fields 14 and 15 of proc(5)."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rsplit(")", 1)[1].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def status(pid, key):
+    for line in Path(f"/proc/{pid}/status").read_text().splitlines():
+        if line.startswith(f"{key}:"):
+            return int(line.split()[1])
+    raise KeyError(key)
+
+
+def cameras(port):
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/api/v1/cameras", timeout=10) as answer:
+        return json.load(answer)["cameras"]
+
+
+def measure(command, count, folder):
+    port, rtsp = free_port(), free_port()
+    text = [f'[http]\nlisten = "127.0.0.1:{port}"']
+    file = folder / f"{count}.toml"
+    serve = [command, "serve", "--cameras", str(count), "--fps", "10", "--port", str(rtsp)]
+    with subprocess.Popen(serve, stdout=subprocess.PIPE, text=True) as server:
+        try:
+            for number in range(count):
+                url = server.stdout.readline().split()[0]
+                text.append(f'[cameras.c{number}]\nurl = "{url}"')
+            file.write_text("\n".join(text) + "\n")
+            with subprocess.Popen([command, "run", file], stderr=subprocess.DEVNULL) as service:
+                try:
+                    return watch(service.pid, port, count)
+                finally:
+                    service.terminate()
+        finally:
+            server.terminate()
+
+
+def watch(pid, port, count):
+    begin = time.monotonic()
+    while True:
+        if time.monotonic() - begin > PATIENCE:
+            raise TimeoutError(f"not all of {count} cameras are counted")
+        try:
+            if all(camera["counted"] > 2 for camera in cameras(port)):
+                break
+        except OSError:
+            pass
+        time.sleep(1)
+    before, counted = processor(pid), sum(camera["counted"] for camera in cameras(port))
+    then = time.monotonic()
+    time.sleep(SECONDS)
+    elapsed = time.monotonic() - then
+    work = (processor(pid) - before) / elapsed
+    rate = (sum(camera["counted"] for camera in cameras(port)) - counted) / elapsed
+    return status(pid, "VmRSS") / 1024, status(pid, "Threads"), work, rate
+
+
+def main():
+    command, *counts = sys.argv[1:] or sys.exit(__doc__)
+    print("| Cameras | Memory, MiB | Threads | Processor, cores | Counts a second |")
+    print("|---|---|---|---|---|")
+    with tempfile.TemporaryDirectory() as folder:
+        for count in map(int, counts or (1, 16, 64)):
+            memory, threads, work, rate = measure(command, count, Path(folder))
+            print(f"| {count} | {memory:.0f} | {threads} | {work:.2f} | {rate:.1f} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
