@@ -8,7 +8,8 @@
 //!    the picture lies in that input.
 //! 3. [`batch`]: frames of different cameras meet in batches; who goes next, who is dropped.
 //! 4. [`model`] and [`engine`]: which network, and what runs it.
-//!    [`golden`]: whether that counts what it must.
+//!    [`golden`]: whether that counts what it must. [`preset`]: which of them suits a need, on this
+//!    [`machine`].
 //! 5. [`density`]: vehicles per cell, and where each cell lies in the frame.
 //! 6. [`region`] and [`count`]: cells inside polygons, smoothing, levels.
 //!    [`account`]: which count belongs to which frame of a camera, and how old it is.
@@ -33,9 +34,11 @@ pub mod event;
 pub mod frame;
 pub mod golden;
 pub mod heat;
+pub mod machine;
 pub mod model;
 mod places;
 pub mod preprocess;
+pub mod preset;
 pub mod publish;
 pub mod region;
 pub mod report;
