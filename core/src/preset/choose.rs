@@ -34,7 +34,7 @@ pub fn choose(
     let precision = candidate
         .as_ref()
         .filter(|_| settled.precision.is_none())
-        .map(|chosen| precision(preset, chosen, engine, device, installed, &mut reasons));
+        .map(|chosen| precision(chosen, engine, device, installed, &mut reasons));
     let input = settled.input.or(candidate.as_ref().map(|chosen| chosen.input));
     let batch_size = batch_size(preset, on, device, &mut reasons);
     let batch_timeout = batch_timeout(preset, device, &mut reasons);
@@ -255,7 +255,6 @@ fn speeds(
 
 /// The precision to ask for, so that the chosen file runs.
 fn precision(
-    preset: Preset,
     chosen: &Candidate,
     engine: Option<EngineKind>,
     device: Device,
@@ -265,17 +264,18 @@ fn precision(
     let of_model = |candidate: &&Candidate| candidate.model == chosen.model;
     let int8 = Precision::Int8.name();
     if device == Device::Gpu {
-        let has_other = installed
+        // A plan in FP16 is made of the FP32 file.
+        let has_int8 = installed
             .candidates
             .iter()
             .filter(of_model)
-            .any(|candidate| candidate.precision != int8 && candidate.size.is_some());
-        if preset == Preset::Accuracy && has_other {
-            reasons
-                .push("precision fp16: on a GPU it counts as FP32 does, in less time".to_owned());
+            .any(|candidate| candidate.precision == int8 && candidate.size.is_some());
+        if chosen.precision != int8 && has_int8 {
+            reasons.push("precision fp16: INT8 of this model errs more than is allowed".to_owned());
             return Precision::Fp16;
         }
-        reasons.push("precision auto: INT8 and FP16 are both timed on this GPU".to_owned());
+        reasons
+            .push("precision auto: what there is, INT8 and FP16, is timed on this GPU".to_owned());
         return Precision::Auto;
     }
     // What auto takes: INT8 where the manifest lists it for the engine.

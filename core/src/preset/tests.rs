@@ -142,7 +142,7 @@ fn every_preset_has_a_choice_on_every_machine() {
         (Edge, "GPU", with_gpu(24), &one, (L, "auto", "auto", 4, 0, 200)),
         (Server, "GPU", with_gpu(24), &one, (L, "auto", "auto", 32, 5, 500)),
         (Server, "small GPU", with_gpu(4), &one, (L, "auto", "auto", 16, 5, 500)),
-        (Accuracy, "GPU", with_gpu(24), &one, (L, "auto:512", "fp16", 16, 0, 1000)),
+        (Accuracy, "GPU", with_gpu(24), &one, (L, "auto:512", "auto", 16, 0, 1000)),
         (Edge, "Jetson", jetson(), &two, ("small", "auto", "auto", 4, 0, 200)),
         (Server, "Jetson", jetson(), &two, (L, "auto", "auto", 16, 5, 200)),
         // ONNX Runtime takes FP32 alone.
@@ -177,6 +177,8 @@ fn precision_is_the_one_that_the_engine_takes() {
     for int8 in models.iter_mut().filter(|each| each.precision == "int8") {
         int8.error = int8.error.map(|error| error * 1.2);
     }
+    let on_gpu = choice(Preset::Accuracy, &with_gpu(24), std::slice::from_ref(&models));
+    assert_eq!(on_gpu.precision, Some(Precision::Fp16));
     let choice = choice(Preset::Accuracy, &server(), &[models]);
     assert_eq!(
         (choice.precision, choice.input),
