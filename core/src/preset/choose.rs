@@ -77,7 +77,8 @@ fn engine(
     };
     reasons.push(match found {
         Some(kind) => format!(
-            "engine {kind}: the first of auto's that is installed; {gpu}; {} x {} for this process",
+            "engine {kind}: the first of auto's that is installed; {gpu}; processors for this process: {} \
+             ({})",
             on.machine.processors, on.machine.arch
         ),
         None => format!("no engine that takes an installed model was found; {gpu}"),

@@ -49,8 +49,9 @@ impl Installed {
     pub fn of(mut models: Vec<Model>) -> Self {
         models.sort_by_key(|model| model.manifest.name != DEFAULT_MODEL);
         let mut candidates: Vec<_> = models.iter().flat_map(candidates).collect();
+        let machine = Speeds::here();
         let here = Speeds::of_machine().and_then(|path| Speeds::read(&path).ok());
-        let here = here.filter(|speeds| speeds.machine == Speeds::here());
+        let here = here.filter(|speeds| speeds.machine == machine);
         let mut folders: Vec<PathBuf> = models.into_iter().map(|model| model.folder).collect();
         folders.dedup();
         let beside: Vec<_> = folders
@@ -66,7 +67,7 @@ impl Installed {
         });
         let (measured, is_here) = match complete {
             Some(here) => (Some(here), true),
-            None => (beside.first(), false),
+            None => (beside.first(), beside.first().is_some_and(|first| first.machine == machine)),
         };
         let measured = measured.map(|speeds| format!("{}, {}", speeds.machine, speeds.date));
         for candidate in &mut candidates {

@@ -127,8 +127,8 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
     if file.defaults.url.is_some() {
         wrong.push((path(&["defaults", "url"]), "every camera has a url of its own".to_owned()));
     }
-    let input_size = &file.counter.input_size;
-    if let Err(error) = input_size.parse::<InputChoice>() {
+    let input_size = file.counter.input_size.as_deref().map(str::parse::<InputChoice>);
+    if let Some(Err(error)) = input_size {
         wrong.push((path(&["counter", "input-size"]), error.to_string()));
     }
     let HistoryTable { file: history, keep_days } = &file.history;
@@ -158,7 +158,7 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
     }
     match listen {
         Ok(listen) if wrong.is_empty() => {
-            let counter = file.counter.clone();
+            let counter = file.counter.settled();
             Ok(Service { listen, token, counter, history, outbox, sinks, cameras })
         }
         _ => Err(wrong),

@@ -26,13 +26,18 @@ use vehiclecount_core::engine::{self, Engine, EngineInfo, EngineKind, EngineRequ
 use vehiclecount_core::frame::{FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputChoice, InputShapes, InputSize, Preprocessor, Resize};
+use vehiclecount_core::preset::Preset;
 
+use crate::preset::Given;
 use annotations::Sample;
 use metrics::LEVELS;
 
 /// Options of `vehicle-count eval`.
 #[derive(clap::Args)]
 pub struct Options {
+    /// Need
+    #[arg(long, help = crate::preset::help())]
+    preset: Option<Preset>,
     /// Model: a name, a manifest (.json) or an .onnx file
     #[arg(long, default_value = "")]
     model: String,
@@ -48,9 +53,10 @@ pub struct Options {
     /// Engine
     #[arg(long, default_value = "auto", help = crate::engine::help())]
     engine: EngineKind,
-    /// Size of the model's input in pixels: auto, auto:SIDE or WxH, as the elements take it
-    #[arg(long, value_name = "SIZE", default_value_t)]
-    input_size: InputChoice,
+    /// Size of the model's input in pixels: auto (where nothing is given), auto:SIDE or WxH, as the
+    /// elements take it
+    #[arg(long, value_name = "SIZE")]
+    input_size: Option<InputChoice>,
     /// Index of the GPU, for engines that run on one
     #[arg(long, default_value_t = 0)]
     gpu: u32,
@@ -97,20 +103,28 @@ struct SampleCount {
 /// Counts all pictures, prints the summary, writes what was asked for.
 pub fn run(options: &Options) -> Result<()> {
     let samples = annotations::load(&options.data, &options.split)?;
+    let given = Given {
+        model: options.model.clone(),
+        input: options.input_size,
+        engine: options.engine,
+        gpu: options.gpu,
+    };
+    let taken = given.with(options.preset)?;
     let model = match options.engine {
         EngineKind::Scripted if options.model.is_empty() => Model::scripted(),
-        _ => Model::open(&options.model, &model::folders())?,
+        _ => Model::open(&taken.model, &model::folders())?,
     };
     let resize = model.manifest.input.resize;
-    let shapes = model.input_shapes(options.input_size)?;
+    let shapes = model.input_shapes(taken.input)?;
     let request = EngineRequest {
         gpu: options.gpu,
         name: "eval".to_owned(),
+        precision: taken.precision,
         ..EngineRequest::new(options.engine, Arc::new(model))
     };
     let (info, engines) = open(&request, &samples, &shapes)?;
     let counted = count(&samples, &engines, &shapes, resize, options.plot.is_some())?;
-    let input = match options.input_size {
+    let input = match taken.input {
         InputChoice::Fixed(size) => size.to_string(),
         choice => format!("{choice} ({})", sizes(&samples, &shapes)),
     };
@@ -132,7 +146,7 @@ pub fn run(options: &Options) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         println!("\npictures in {}:", folder.display());
         let titled =
-            format!("{} {}, {}, {}", manifest.name, info.precision, info.kind, options.input_size);
+            format!("{} {}, {}, {}", manifest.name, info.precision, info.kind, taken.input);
         plot::scatter(&folder.join("scatter.png"), &titled, &samples, &counted)?;
         println!("  scatter.png  count against truth");
         plot::errors(&folder.join("errors.png"), &titled, &samples, &counted)?;
