@@ -39,6 +39,9 @@ def load(options):
             f"{path}: exported as {network.variant}, which the weights do not tell: give --expected, "
             "what its own code counts, to be sure"
         )
+    if options.counter:
+        options.counter.parent.mkdir(parents=True, exist_ok=True)
+        foreign.save(options.counter, path, network, rename)
     for part, names in parts.items():
         print(f"{part}: {', '.join(name.removesuffix('.weight') for name in names)}")
     options.attribution = options.attribution or []
@@ -76,6 +79,12 @@ def main():
         "of 32, and counts [N]; the variant of the network that agrees is taken",
     )
     own.add_argument(
+        "--counter",
+        type=pathlib.Path,
+        metavar="FILE",
+        help="also write the network as it was found, for train.py --counter to follow",
+    )
+    own.add_argument(
         "--density-scale",
         type=float,
         default=1.0,
@@ -101,6 +110,7 @@ def main():
     if np.abs(folded - wanted).max() > 1e-4:
         raise SystemExit(f"folding changed the density by {np.abs(folded - wanted).max()}")
 
+    parameters = sum(each.numel() for each in network.parameters())
     options.models.mkdir(parents=True, exist_ok=True)
     name = recipe["name"]
     path = options.models / f"{name}.onnx"
@@ -130,6 +140,7 @@ def main():
         manifest.ENGINES["fp32"],
         options.attribution,
         options.licence,
+        parameters,
     )
     if options.weights:
         if "network" not in state:

@@ -20,7 +20,7 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from vcount import data, networks, targets, training
+from vcount import data, foreign, networks, targets, training
 
 
 def main():
@@ -285,11 +285,11 @@ class Counter(torch.nn.Module):
 
     def __init__(self, checkpoint, recipe, channels):
         super().__init__()
-        self.network, state = networks.load(checkpoint)
+        self.network, width = foreign.counter(checkpoint)
         self.network.requires_grad_(False)
         # Strides 8, 16 and 32 are those that every decoder looks at.
         own = [*channels[-3:], recipe.get("width", 64)]
-        wanted = [*self.network.channels[-3:], state["recipe"].get("width", 64)]
+        wanted = [*self.network.channels[-3:], width]
         self.project = torch.nn.ModuleList(torch.nn.Conv2d(a, b, 1) for a, b in zip(own, wanted))
         # Each channel in units of its spread over the first batches: over one batch, a channel that
         # is silent there would be nothing but noise.

@@ -9,7 +9,8 @@
 //!    [`change`]: whether it differs from the picture that was counted last.
 //! 3. [`batch`]: frames of different cameras meet in batches; who goes next, who is dropped.
 //! 4. [`model`] and [`engine`]: which network, and what runs it.
-//!    [`golden`]: whether that counts what it must.
+//!    [`golden`]: whether that counts what it must. [`preset`]: which of them suits a need, on this
+//!    [`machine`].
 //! 5. [`density`]: vehicles per cell, and where each cell lies in the frame.
 //! 6. [`region`] and [`count`]: cells inside polygons, smoothing, levels.
 //!    [`detail`]: regions that are looked at more closely, and one density of all looks.
@@ -37,9 +38,11 @@ pub mod event;
 pub mod frame;
 pub mod golden;
 pub mod heat;
+pub mod machine;
 pub mod model;
 mod places;
 pub mod preprocess;
+pub mod preset;
 pub mod publish;
 pub mod region;
 pub mod report;

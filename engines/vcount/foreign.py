@@ -74,6 +74,8 @@ class Pyramid(nn.Module):
         self.head = nn.Sequential(*head)
         self.register_buffer("mean", torch.tensor(networks.MEAN).view(1, 3, 1, 1))
         self.register_buffer("std", torch.tensor(networks.STD).view(1, 3, 1, 1))
+        self.channels = backbone.feature_info.channels()[-len(laterals) :]
+        self.width = laterals[0][0].out_channels
 
     def enlarged(self, level):
         """A level at the size of the next finer one."""
@@ -90,21 +92,30 @@ class Pyramid(nn.Module):
         level = self.smooth[number](level)
         return F.relu(level) if self.variant.relu_smooth else level
 
-    def forward(self, images):
-        features = self.backbone((images - self.mean) / self.std)[-len(self.laterals) :]
+    def features(self, images):
+        """The ResNet's features at the strides that the laterals look at."""
+        return self.backbone((images - self.mean) / self.std)[-len(self.laterals) :]
+
+    def decoder(self, features):
+        """The levels joined at the finest stride, as the head sees them."""
         *finer, top = [lateral(f) for lateral, f in zip(self.laterals, features)]
         for number in reversed(range(len(finer))):
             top = finer[number] + self.enlarged(top)
             if self.variant.smooth == "within":
                 top = self.smoothed(number, top)
-        if self.variant.smooth == "after":
-            top = self.smoothed(0, top)
-        density = self.head(top)
+        return self.smoothed(0, top) if self.variant.smooth == "after" else top
+
+    def count(self, fused):
+        """Density from the decoder's features."""
+        density = self.head(fused)
         if self.variant.final != "none":
             density = {"relu": F.relu, "softplus": F.softplus, "abs": torch.abs}[
                 self.variant.final
             ](density)
         return networks.pool(density * self.scale, 8 if len(self.laterals) == 3 else 4)
+
+    def forward(self, images):
+        return self.count(self.decoder(self.features(images)))
 
 
 def is_own(path):
@@ -284,6 +295,35 @@ def load(path, variant=Variant(), scale=1.0, rename=()):
         scale,
     )
     return network.eval(), parts
+
+
+def save(target, path, network, rename=()):
+    """Writes the checkpoint at `path` again, with all that `load` was told of it to `network`, so
+    that `train.py --counter` follows the same network."""
+    content = {
+        "pyramid": {"variant": dataclasses.asdict(network.variant), "scale": network.scale},
+        "weights": weights(path, rename),
+    }
+    torch.save(content, target)
+
+
+def counter(path):
+    """The network to follow at `path`, a checkpoint of train.py, of `save` or of a program of one's
+    own, and the width of its decoder."""
+    if is_own(path):
+        network, state = networks.load(path)
+        return network, state["recipe"].get("width", 64)
+    try:
+        state = torch.load(path, weights_only=True, map_location="cpu")
+    except Exception:
+        state = None  # `load` says what is wrong with it.
+    if isinstance(state, dict) and "pyramid" in state:
+        told = state["pyramid"]
+        network, _ = load(path, Variant(**told["variant"]), told["scale"])
+    else:
+        network, _ = load(path)
+        print(f"{path}: followed as {network.variant}; export.py --counter FILE settles it")
+    return network.to(memory_format=torch.channels_last), network.width
 
 
 def number(name):

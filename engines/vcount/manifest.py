@@ -33,8 +33,20 @@ def save(models, content):
     temporary.replace(path)
 
 
-def write(models, recipe, side, version, file, precision, engines, attribution=None, licence=None):
-    """Adds `file` to the manifest of the recipe's model, which is made where there is none."""
+def write(
+    models,
+    recipe,
+    side,
+    version,
+    file,
+    precision,
+    engines,
+    attribution=None,
+    licence=None,
+    parameters=None,
+):
+    """Adds `file` to the manifest of the recipe's model, which is made where there is none.
+    `parameters`: how many the network has as it runs."""
     content = read(models, recipe["name"]) or {}
     files = [entry for entry in content.get("files", []) if entry["file"] != file.name]
     # What was measured of an older file says nothing of this one.
@@ -73,6 +85,7 @@ def write(models, recipe, side, version, file, precision, engines, attribution=N
                 "std": list(recipe.get("std", (58.395, 57.12, 57.375))),
             },
             "files": files,
+            "parameters": parameters or content.get("parameters"),
             "licence": licence or content.get("licence", "Apache-2.0"),
             "attribution": attribution
             if attribution is not None

@@ -13,6 +13,7 @@ use vehiclecount_core::preprocess::{InputChoice, InputShapes};
 use vehiclecount_core::tensorrt::{Flavour, Library, PrecisionTrials, cache};
 
 use crate::engine::BuildProgress;
+use crate::preset;
 
 /// Options of `vehicle-count doctor`.
 #[derive(clap::Args)]
@@ -116,6 +117,10 @@ pub fn run(options: &Options) -> Result<()> {
     plugin(&mut findings);
     gpu(&mut findings);
     engines(&mut findings, &options.model);
+    println!("presets");
+    for (preset, chosen) in preset::all()? {
+        findings.say(State::Good, preset.name(), &chosen);
+    }
     println!();
     if findings.worst.is_empty() {
         println!("Everything that counting needs is there.");

@@ -7,8 +7,8 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use vehicle_count::source::redact;
 use vehicle_count::{
-    bench, calibrate, check, demo, doctor, engine, eval, manual, models, run as service, serve,
-    synth,
+    bench, calibrate, check, demo, doctor, engine, eval, manual, models, preset, run as service,
+    serve, synth,
 };
 
 /// Counts vehicles on many cameras at once.
@@ -46,6 +46,8 @@ enum Command {
     },
     /// List the models with their errors and sizes, and measure how fast they are on this machine
     Models(models::Options),
+    /// Show what each preset chooses on this machine, and why
+    Presets(preset::Options),
     /// Write labelled pictures of simulated traffic
     Synth(synth::Options),
     /// Write the manual page, or what a shell needs to complete this command
@@ -102,6 +104,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Calibrate(options) => with_gstreamer(|| calibrate::run(&options)),
         Command::Engine { command } => engine::run(&command),
         Command::Models(options) => models::run(&options),
+        Command::Presets(options) => preset::run(&options),
         Command::Synth(options) => synth::run(&options),
         Command::Manual(options) => manual::run(&options, Arguments::command()),
     }

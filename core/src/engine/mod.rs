@@ -48,6 +48,6 @@ pub(crate) use error::contain;
 pub use info::EngineInfo;
 pub use interface::{Engine, EngineRequest, Lane};
 pub use kind::{Device, ENGINES, EngineEntry, EngineKind, UnknownEngine};
-pub use open::{OpenedEngine, open, open_unchecked};
+pub use open::{OpenedEngine, is_installed, open, open_unchecked};
 pub use progress::ProgressSink;
 pub use slot::{Input, Output, Slot};

@@ -30,6 +30,11 @@ struct Library {
 /// one to ask tries again.
 static LIBRARY: OnceCell<Library> = OnceCell::new();
 
+/// Whether the library is there.
+pub(super) fn is_installed() -> bool {
+    LIBRARY.get().is_some() || library::find(KIND, "onnxruntime", "libonnxruntime.so").is_ok()
+}
+
 fn load() -> Result<&'static Library, EngineError> {
     LIBRARY.get_or_try_init(|| {
         let path = library::find(KIND, "onnxruntime", "libonnxruntime.so")?;

@@ -6,6 +6,7 @@ use super::error::{EngineError, contain};
 use super::interface::{Engine, EngineRequest};
 use super::kind::{Device, EngineKind};
 use crate::golden;
+use crate::tensorrt::{Flavour, Library};
 
 /// An engine that has opened.
 pub struct OpenedEngine {
@@ -34,6 +35,17 @@ pub fn open(request: &EngineRequest) -> Result<OpenedEngine, EngineError> {
     }
     let tried: Vec<_> = passed_over.into_iter().map(|(_, reason)| reason).collect();
     Err(EngineError::None { tried: tried.join("; ") })
+}
+
+/// Whether the library of `kind` is there, and for an engine on a GPU the GPU. It need not open a
+/// model.
+pub fn is_installed(kind: EngineKind) -> bool {
+    match kind {
+        EngineKind::TensorRt => Library::open(Flavour::Auto).is_ok(),
+        EngineKind::OpenVino => super::openvino::is_installed(),
+        EngineKind::OnnxRuntime => super::onnxruntime::is_installed(),
+        EngineKind::Auto | EngineKind::Scripted => true,
+    }
 }
 
 /// Opens one engine, and sees once on a machine that it counts what the model is known to count

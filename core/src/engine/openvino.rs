@@ -26,6 +26,11 @@ const KIND: EngineKind = EngineKind::OpenVino;
 /// one to ask tries again.
 static LIBRARY: OnceCell<String> = OnceCell::new();
 
+/// Whether the library is there.
+pub(super) fn is_installed() -> bool {
+    LIBRARY.get().is_some() || library::find(KIND, "openvino", "libopenvino_c.so").is_ok()
+}
+
 fn load() -> Result<&'static str, EngineError> {
     let version = LIBRARY.get_or_try_init(|| -> Result<String, EngineError> {
         let path = library::find(KIND, "openvino", "libopenvino_c.so")?;

@@ -3,12 +3,12 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::path::{Path, PathBuf};
-use std::sync::LazyLock;
 
 use serde::{Deserialize, Serialize};
 
 use crate::cache;
 use crate::engine::{Engine, EngineKind};
+use crate::machine::processor;
 use crate::model::{File, Golden, GoldenCount};
 use crate::preprocess::InputSize;
 
@@ -57,20 +57,6 @@ impl Agreement {
             ),
         }
     }
-}
-
-/// The processor's name, where the system tells, else its kind. The file is long where there are
-/// many cores: it is read once.
-pub fn processor() -> &'static str {
-    static NAME: LazyLock<String> = LazyLock::new(|| {
-        let text = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
-        let name = text
-            .lines()
-            .find(|line| line.starts_with("model name"))
-            .and_then(|line| line.split_once(':'));
-        name.map_or_else(|| std::env::consts::ARCH.to_owned(), |(_, name)| name.trim().to_owned())
-    });
-    &NAME
 }
 
 /// The file of what has agreed, a JSON object a line. It may be lost, damaged or not writable: then

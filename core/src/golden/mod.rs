@@ -19,7 +19,6 @@ mod reference;
 
 use std::sync::Arc;
 
-pub use agreement::processor;
 use agreement::{Agreement, State};
 pub use reference::{Comparison, Reference};
 

@@ -28,6 +28,9 @@ pub struct Manifest {
     pub output: Output,
     /// The files, each for some engines.
     pub files: Vec<File>,
+    /// Parameters of the network as it runs.
+    #[serde(default)]
+    pub parameters: Option<u64>,
     /// Licence of the weights.
     pub licence: String,
     /// Whom to name for the training data.

@@ -2,6 +2,7 @@
 
 mod error;
 mod manifest;
+mod measured;
 #[cfg(test)]
 mod tests;
 
@@ -14,6 +15,7 @@ use std::time::SystemTime;
 pub use error::ModelError;
 pub use manifest::{File, Golden, GoldenCount, Input, Manifest, Output, SCHEMA};
 use manifest::{MAX_SIDE, check};
+pub use measured::{Accuracy, Speed, Speeds};
 use parking_lot::Mutex;
 use sha2::{Digest, Sha256};
 
@@ -173,6 +175,7 @@ impl Model {
             input,
             output: Output { name: "density".to_owned(), stride: 8 },
             files: Vec::new(),
+            parameters: None,
             licence: "Apache-2.0".to_owned(),
             attribution: Vec::new(),
             accuracy: serde_json::Value::Null,

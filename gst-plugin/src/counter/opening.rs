@@ -6,14 +6,15 @@ use gst::prelude::*;
 use gst::subclass::prelude::*;
 
 use super::imp::{CAT, Phase, State, VehicleCounter, lock};
+use super::settings::Settings;
 use crate::cuda::{self, SharedContext};
-use crate::engine::{EngineSettings, OpenedEngine, Start};
+use crate::engine::{EngineSettings, OpenedEngine, Start, announce_preset};
 
 impl VehicleCounter {
     /// Opens the engine, or joins elements that have it open, and lets the cameras in: now, or when
     /// it is open.
     pub(super) fn start(&self) -> Result<(), gst::ErrorMessage> {
-        let settings = lock(&self.settings).clone();
+        let settings = self.settings_with_preset()?;
         let regions = self
             .parse_regions(&settings)
             .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
@@ -40,6 +41,20 @@ impl VehicleCounter {
             }
         }
         Ok(())
+    }
+
+    /// The settings, after the preset has chosen what is not set.
+    fn settings_with_preset(&self) -> Result<Settings, gst::ErrorMessage> {
+        let settings = lock(&self.settings).clone();
+        // Reads files: no lock is held meanwhile.
+        let Some(choice) = settings.choice.choose()? else { return Ok(settings) };
+        let settings = {
+            let mut settings = lock(&self.settings);
+            settings.take(&choice);
+            settings.clone()
+        };
+        announce_preset(self.obj().upcast_ref(), &settings.choice, &choice);
+        Ok(settings)
     }
 
     /// The engine is open: the cameras are let in.

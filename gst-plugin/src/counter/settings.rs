@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use gst::prelude::*;
+use vehiclecount_core::preset::Choice;
 
 use crate::counting::CountingSettings;
 use crate::engine::EngineSettings;
@@ -91,6 +92,9 @@ impl Settings {
     pub fn set(&mut self, name: &str, value: &glib::Value) {
         const TYPED: &str = "type checked upstream";
         if self.choice.set(name, value) || self.counting.set(name, value) {
+            if name == "preset" && !self.choice.explicit.has("max-latency") {
+                self.max_latency = Self::default().max_latency;
+            }
             return;
         }
         match name {
@@ -103,6 +107,14 @@ impl Settings {
                 self.regions = value.get::<Option<String>>().expect(TYPED).unwrap_or_default()
             }
             _ => unimplemented!("property {}", name),
+        }
+    }
+
+    /// Takes from `choice`, a preset's, what is not set by the user.
+    pub fn take(&mut self, choice: &Choice) {
+        self.choice.take(choice);
+        if !self.choice.explicit.has("max-latency") {
+            self.max_latency = choice.max_latency;
         }
     }
 

@@ -1,7 +1,8 @@
-//! The enumerations of the properties `engine` and `precision`.
+//! The enumerations of the properties `engine`, `precision` and `preset`.
 
 use gst::prelude::*;
 use vehiclecount_core::engine::EngineKind;
+use vehiclecount_core::preset::Preset;
 use vehiclecount_core::tensorrt::Precision;
 
 macro_rules! choices {
@@ -68,9 +69,62 @@ impl From<PrecisionChoice> for Precision {
     }
 }
 
+impl From<Precision> for PrecisionChoice {
+    fn from(precision: Precision) -> Self {
+        match precision {
+            Precision::Auto => Self::Auto,
+            Precision::Fp32 => Self::Fp32,
+            Precision::Fp16 => Self::Fp16,
+            Precision::Int8 => Self::Int8,
+        }
+    }
+}
+
+/// The property `preset`.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, glib::Enum)]
+#[enum_type(name = "GstVehicleCountPreset")]
+pub enum PresetChoice {
+    /// None.
+    #[default]
+    #[enum_value(name = "None: every property is as it is set", nick = "none")]
+    None,
+    /// See [`Preset::HighestFps`].
+    #[enum_value(name = "The most images a second", nick = "highest-fps")]
+    HighestFps,
+    /// See [`Preset::LowestLatency`].
+    #[enum_value(name = "The shortest time from a frame to its count", nick = "lowest-latency")]
+    LowestLatency,
+    /// See [`Preset::Edge`].
+    #[enum_value(name = "A small machine: the smallest file, and little memory", nick = "edge")]
+    Edge,
+    /// See [`Preset::Server`].
+    #[enum_value(
+        name = "Many cameras: many images a second at little more than the least error",
+        nick = "server"
+    )]
+    Server,
+    /// See [`Preset::Accuracy`].
+    #[enum_value(name = "The least error, however slow", nick = "accuracy")]
+    Accuracy,
+}
+
+impl From<PresetChoice> for Option<Preset> {
+    fn from(choice: PresetChoice) -> Self {
+        Some(match choice {
+            PresetChoice::None => return None,
+            PresetChoice::HighestFps => Preset::HighestFps,
+            PresetChoice::LowestLatency => Preset::LowestLatency,
+            PresetChoice::Edge => Preset::Edge,
+            PresetChoice::Server => Preset::Server,
+            PresetChoice::Accuracy => Preset::Accuracy,
+        })
+    }
+}
+
 /// Makes the enumerations part of the plugin's documented interface.
 pub fn register() {
     EngineChoice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
+    PresetChoice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
     PrecisionChoice::static_type().mark_as_plugin_api(gst::PluginAPIFlags::empty());
 }
 
@@ -92,5 +146,19 @@ mod tests {
             assert_eq!(EngineKind::from(choice), kind);
         }
         assert_eq!(class.values().len(), kinds.count());
+    }
+
+    #[test]
+    fn property_offers_every_preset_under_its_name() {
+        let class = glib::EnumClass::new::<PresetChoice>();
+        for preset in Preset::ALL {
+            let value = class.value_by_nick(preset.name()).expect("a value for each preset");
+            assert_eq!(value.name(), preset.title());
+            let choice: PresetChoice =
+                class.to_value(value.value()).expect("a value").get().expect("its type");
+            assert_eq!(Option::from(choice), Some(preset));
+        }
+        assert_eq!(class.values().len(), Preset::ALL.len() + 1);
+        assert_eq!(Option::<Preset>::from(PresetChoice::default()), None);
     }
 }

@@ -13,15 +13,23 @@ use vehiclecount_core::engine::{
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputChoice, InputScale, Resize};
 
-use super::choice::{EngineChoice, PrecisionChoice};
+use super::choice::{EngineChoice, PrecisionChoice, PresetChoice};
+use super::explicit::ExplicitProperties;
 use super::progress::{self, Start};
 
 const INPUT_SIZE: &str = "Size of the model's input in pixels: auto (the size that fits each camera's aspect ratio, of about \
      the area of the manifest's), auto:SIDE (of the area of another square), or WIDTHxHEIGHT (for every camera)";
 
+const PRESET: &str = "The need for which model, input-size, precision, batch size and timeouts are chosen for this machine, at the \
+     start; a property that is set keeps its value";
+
 /// What the user chose: the settings of the properties that such elements share.
 #[derive(Clone, Debug)]
 pub struct EngineSettings {
+    /// For which need the rest is chosen where it is not set.
+    pub preset: PresetChoice,
+    /// What was set.
+    pub explicit: ExplicitProperties,
     /// Empty: the model that ships.
     pub model: String,
     /// A TensorRT plan that was built by hand; empty: none.
@@ -48,6 +56,8 @@ pub struct EngineSettings {
 impl Default for EngineSettings {
     fn default() -> Self {
         Self {
+            preset: PresetChoice::default(),
+            explicit: ExplicitProperties::default(),
             model: String::new(),
             model_engine_file: String::new(),
             engine: EngineChoice::default(),
@@ -86,6 +96,11 @@ impl EngineSettings {
             glib::ParamSpecString::builder(name).nick(nick).blurb(&blurb).mutable_ready().build()
         };
         vec![
+            glib::ParamSpecEnum::builder_with_default("preset", defaults.preset)
+                .nick("Preset")
+                .blurb(&format!("{PRESET}{remark}"))
+                .mutable_ready()
+                .build(),
             text(
                 "model",
                 "Model",
@@ -137,7 +152,12 @@ impl EngineSettings {
     pub fn set(&mut self, property: &str, value: &glib::Value) -> bool {
         const TYPED: &str = "type checked upstream";
         let text = || value.get::<Option<String>>().expect(TYPED).unwrap_or_default();
+        self.explicit.add(property);
         match property {
+            "preset" => {
+                self.preset = value.get().expect(TYPED);
+                self.reset_chosen();
+            }
             "model" => self.model = text(),
             "model-engine-file" => self.model_engine_file = text(),
             "engine" => self.engine = value.get().expect(TYPED),
@@ -158,6 +178,7 @@ impl EngineSettings {
     /// A property's value; `None` where the property is none of these.
     pub fn get(&self, property: &str) -> Option<glib::Value> {
         Some(match property {
+            "preset" => self.preset.to_value(),
             "model" => self.model.to_value(),
             "model-engine-file" => self.model_engine_file.to_value(),
             "engine" => self.engine.to_value(),

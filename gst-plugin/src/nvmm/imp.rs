@@ -25,7 +25,7 @@ use crate::counting::CountingSettings;
 use crate::deepstream::Api;
 use crate::deepstream::batch::Batch;
 use crate::deepstream::tensor::TensorReader;
-use crate::engine::{OpenedEngine, PendingEngine, Start, open_shape};
+use crate::engine::{OpenedEngine, PendingEngine, Start, announce_preset, open_shape};
 use crate::time::{self, ArrivalClock, duration_of};
 
 /// The log category of the element.
@@ -192,6 +192,15 @@ impl VehicleCounterNvmm {
         if settings.source != DensitySource::Engine {
             return Ok(());
         }
+        let mut engine = settings.choice.clone();
+        // Reads files: no lock is held meanwhile.
+        if let Some(choice) = engine.choose()? {
+            engine.take(&choice);
+            // The frames of a batch come together, and no others would fill it.
+            engine.batched_push_timeout = settings.choice.batched_push_timeout;
+            lock(&self.settings).choice = engine.clone();
+            announce_preset(self.obj().upcast_ref(), &engine, &choice);
+        }
         self.results.set_opening(true);
         let element = self.obj().downgrade();
         let done = move |opened| {
@@ -199,7 +208,7 @@ impl VehicleCounterNvmm {
                 element.imp().opened_later(opened);
             }
         };
-        match settings.choice.open(self.obj().upcast_ref(), done) {
+        match engine.open(self.obj().upcast_ref(), done) {
             Ok(Start::Opened(opened)) => self.run(opened),
             Ok(Start::Later(opening)) => *lock(&self.opening) = Some(opening),
             Err(error) => {

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gstvehiclecount::meta;
+use vehiclecount_core::preset::Preset;
 
 use super::Options;
 use super::rate::{LEAD, Rate, median, rate};
@@ -27,11 +28,13 @@ pub(super) struct Run {
 }
 
 fn counter(options: &Options) -> Result<gst::Element> {
+    let input = options.input_size.first().map(ToString::to_string);
     gst::ElementFactory::make("vehiclecounter")
-        .property("model", &options.model)
+        .property_if("model", &options.model, !options.model.is_empty())
         .property_from_str("engine", &options.engine)
-        .property("input-size", options.input_size.first().copied().unwrap_or_default().to_string())
-        .property("batch-size", options.batch_size)
+        .property_from_str("preset", options.preset.map_or("none", Preset::name))
+        .property_if_some("input-size", input)
+        .property_if("batch-size", options.batch_size, options.batch_size > 0)
         .build()
         .context("the plugin is not loaded")
 }

@@ -19,6 +19,9 @@ pub(crate) use rate::median;
 use vehiclecount_core::engine::{self, Device, EngineKind, EngineRequest};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::InputChoice;
+use vehiclecount_core::preset::Preset;
+
+use crate::preset::Given;
 
 /// Options of `vehicle-count bench`.
 #[derive(clap::Args)]
@@ -26,6 +29,9 @@ pub struct Options {
     /// Numbers of cameras to try
     #[arg(long, value_delimiter = ',', default_value = "1,4,16", value_parser = clap::value_parser!(u32).range(1..=256))]
     cameras: Vec<u32>,
+    /// Need
+    #[arg(long, help = crate::preset::help())]
+    preset: Option<Preset>,
     /// Model: a name, a manifest (.json) or an .onnx file
     #[arg(long, default_value = "")]
     model: String,
@@ -45,9 +51,9 @@ pub struct Options {
     /// Height of the frames in pixels
     #[arg(long, default_value_t = 720, value_parser = clap::value_parser!(u32).range(16..=8192))]
     height: u32,
-    /// Sizes of the model's input, separated by commas: auto, auto:SIDE or WxH. Through the element
-    /// goes the first; the bare engine is compared at all of them
-    #[arg(long, value_name = "SIZE", value_delimiter = ',', default_value = "auto")]
+    /// Sizes of the model's input, separated by commas: auto (where nothing is given), auto:SIDE or
+    /// WxH. Through the element goes the first; the bare engine is compared at all of them
+    #[arg(long, value_name = "SIZE", value_delimiter = ',')]
     input_size: Vec<InputChoice>,
     /// Seconds of a measurement
     #[arg(long, default_value_t = 2.0)]
@@ -74,10 +80,22 @@ pub fn run(options: &Options) -> Result<()> {
         kind != EngineKind::Scripted,
         "the scripted engine has no speed: name another one"
     );
-    let model = Arc::new(Model::open(&options.model, &model::folders())?);
+    let given = Given {
+        model: options.model.clone(),
+        input: options.input_size.first().copied(),
+        engine: kind,
+        gpu: 0,
+    };
+    let taken = given.with(options.preset)?;
+    let model = Arc::new(Model::open(&taken.model, &model::folders())?);
+    let max_batch = match options.batch_size {
+        0 => taken.batch_size,
+        size => size as usize,
+    };
     let request = EngineRequest {
-        max_batch: options.batch_size as usize,
+        max_batch,
         name: "bench".to_owned(),
+        precision: taken.precision,
         ..EngineRequest::new(kind, model.clone())
     };
     // At the size that the element takes for such frames.
@@ -85,10 +103,11 @@ pub fn run(options: &Options) -> Result<()> {
         let shapes = model.input_shapes(choice)?;
         anyhow::Ok(shapes.fit(options.width as usize, options.height as usize))
     };
-    let (first, others) = options.input_size.split_first().context("--input-size names none")?;
-    let engine = engine::open(&request.clone().at(size(*first)?))?.engine;
-    let others: Vec<_> = others
+    let engine = engine::open(&request.clone().at(size(taken.input)?))?.engine;
+    let others: Vec<_> = options
+        .input_size
         .iter()
+        .skip(1)
         .map(|&choice| {
             let request = request.clone().at(size(choice)?).as_opened(engine.info());
             anyhow::Ok((choice, engine::open(&request)?.engine))

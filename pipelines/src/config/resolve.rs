@@ -178,8 +178,8 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
     if file.defaults.url.is_some() {
         wrong.push((path(&["defaults", "url"]), "every camera has a url of its own".to_owned()));
     }
-    let input_size = &file.counter.input_size;
-    if let Err(error) = input_size.parse::<InputChoice>() {
+    let input_size = file.counter.input_size.as_deref().map(str::parse::<InputChoice>);
+    if let Some(Err(error)) = input_size {
         wrong.push((path(&["counter", "input-size"]), error.to_string()));
     }
     let HistoryTable { file: history, keep_days } = &file.history;
@@ -209,7 +209,7 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
     }
     match http {
         Some(http) if wrong.is_empty() => {
-            let counter = file.counter.clone();
+            let counter = file.counter.settled();
             Ok(Service { http, counter, history, outbox, sinks, cameras })
         }
         _ => Err(wrong),

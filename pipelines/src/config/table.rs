@@ -85,34 +85,73 @@ impl Default for HistoryTable {
 }
 
 /// How vehicles are counted. The keys are properties of the element `vehiclecounter`.
-#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct CounterTable {
+    /// The need for which the model, its input size, its precision and the batches are chosen for
+    /// this machine, where they are not set here.
+    pub preset: Preset,
     /// Name of an installed model, or the path of a manifest (.json) or of an .onnx file; empty:
     /// the model that ships.
-    pub model: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub model: Option<String>,
     /// What runs the model.
     pub engine: Engine,
     /// In what precision it runs.
-    pub precision: Precision,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub precision: Option<Precision>,
     /// Size of the model's input in pixels: `auto`, the size that fits each camera's aspect ratio,
     /// of about the area of the manifest's; `auto:SIDE`, of the area of another square; or
     /// WIDTHxHEIGHT, for every camera.
-    pub input_size: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub input_size: Option<String>,
     /// Index of the GPU, for engines that run on one.
     pub gpu_id: u32,
 }
 
-impl Default for CounterTable {
-    fn default() -> Self {
+impl CounterTable {
+    /// What holds where the file says nothing and there is no preset.
+    pub fn standard() -> Self {
         Self {
-            model: String::new(),
-            engine: Engine::default(),
-            precision: Precision::default(),
-            input_size: InputChoice::default().to_string(),
-            gpu_id: 0,
+            model: Some(String::new()),
+            precision: Some(Precision::default()),
+            input_size: Some(InputChoice::default().to_string()),
+            ..Self::default()
         }
     }
+
+    /// What the table says. What it leaves open stays so where there is a preset, which chooses it.
+    pub fn settled(&self) -> Self {
+        if self.preset != Preset::None {
+            return self.clone();
+        }
+        let (own, standard) = (self.clone(), Self::standard());
+        Self {
+            model: own.model.or(standard.model),
+            precision: own.precision.or(standard.precision),
+            input_size: own.input_size.or(standard.input_size),
+            ..own
+        }
+    }
+}
+
+/// A need for which is chosen what is not set.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize, Serialize, JsonSchema)]
+#[serde(rename_all = "kebab-case")]
+pub enum Preset {
+    /// Nothing is chosen.
+    #[default]
+    None,
+    /// The most images a second.
+    HighestFps,
+    /// The shortest time from a frame to its count.
+    LowestLatency,
+    /// A small machine: the smallest file, and little memory.
+    Edge,
+    /// Many cameras: many images a second at little more than the least error.
+    Server,
+    /// The least error, however slow.
+    Accuracy,
 }
 
 /// Makes [`Engine`] of the table of engines.
@@ -471,15 +510,23 @@ impl Default for SinkTable {
     }
 }
 
-/// The JSON Schema of [`File`], in which the keys of a camera have their defaults too.
+/// The JSON Schema of [`File`], in which the keys of a camera and of the counter have their
+/// defaults, too.
 pub fn schema() -> serde_json::Value {
     let settings = schemars::generate::SchemaSettings::draft2020_12().for_deserialize();
     let mut schema = settings.into_generator().into_root_schema_for::<File>().to_value();
-    let standard = serde_json::to_value(CameraTable::standard()).unwrap_or_default();
-    let properties = schema.pointer_mut("/$defs/CameraTable/properties");
-    if let (Some(properties), Some(standard)) = (properties, standard.as_object()) {
-        for (key, value) in standard {
-            properties[key]["default"] = value.clone();
+    let standard = [
+        ("CameraTable", serde_json::to_value(CameraTable::standard())),
+        ("CounterTable", serde_json::to_value(CounterTable::standard())),
+    ];
+    for (table, standard) in standard {
+        let properties = schema.pointer_mut(&format!("/$defs/{table}/properties"));
+        if let (Some(properties), Some(standard)) =
+            (properties, standard.unwrap_or_default().as_object())
+        {
+            for (key, value) in standard {
+                properties[key]["default"] = value.clone();
+            }
         }
     }
     // What an empty table of them holds is nothing.

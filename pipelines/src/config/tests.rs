@@ -4,6 +4,7 @@ use std::fs;
 use std::path::Path;
 use std::time::Duration;
 
+use super::table::Preset;
 use super::*;
 
 /// The problems of `text`, as they are told.
@@ -36,6 +37,20 @@ fn one_camera_with_its_url_is_enough() {
     assert!(!camera.skip_unchanged);
     assert_eq!(service.history, Some(History { path: "counter.db".into(), keep_days: 400 }));
     assert_eq!(camera.regions, Default::default());
+}
+
+#[test]
+fn preset_leaves_open_what_the_file_does_not_set() {
+    let counter = |text: &str| service(&format!("{NORTH}[counter]\n{text}")).counter;
+    let plain = counter("");
+    assert_eq!((plain.model.as_deref(), plain.input_size.as_deref()), (Some(""), Some("auto")));
+    let chosen = counter("preset = \"server\"\ninput-size = \"auto\"\n");
+    assert_eq!(chosen.preset, Preset::Server);
+    // What is set stays, also where it is the default.
+    assert_eq!(chosen.input_size.as_deref(), Some("auto"));
+    assert_eq!((chosen.model, chosen.precision), (None, None));
+    let told = problems(&format!("{NORTH}[counter]\npreset = \"servr\"\n"));
+    assert!(told.contains("unknown value servr; did you mean server?"), "{told}");
 }
 
 #[test]

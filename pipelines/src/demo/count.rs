@@ -15,6 +15,7 @@ use super::recorder::{Feed, Recorder, Recording};
 use super::summary;
 use super::tally::SharedTally;
 use super::thinning;
+use crate::preset;
 use crate::server::{Fault, Truths};
 use crate::source::{Address, Health, Reason, RtspOptions, RtspSource, redact};
 use crate::table::{Table, say};
@@ -94,11 +95,14 @@ impl<'a> Demo<'a> {
         let pipeline = gst::Pipeline::new();
         let counter = gst::ElementFactory::make("vehiclecounter")
             .name("counter")
-            .property("model", &options.model)
+            .property_if("model", &options.model, !options.model.is_empty())
             .property("regions", &options.regions)
             .build()
             .context("the plugin is not loaded")?;
         set_enum(&counter, "engine", &options.engine)?;
+        if let Some(preset) = options.preset {
+            set_enum(&counter, "preset", preset.name())?;
+        }
         pipeline.add(&counter)?;
         let mut demo = Self {
             options,
@@ -279,6 +283,11 @@ impl<'a> Demo<'a> {
             }
             gst::MessageView::Warning(warning) if is_inside(message, &self.pipeline) => {
                 self.note(redact::text(warning.error().message()).into_owned(), now);
+            }
+            gst::MessageView::Element(element) if element.has_name("vehiclecount-preset") => {
+                if let Some(structure) = element.structure() {
+                    self.note(preset::told(structure), now);
+                }
             }
             gst::MessageView::Element(element) if element.has_name("vehiclecount-engine") => {
                 let Some(structure) = element.structure() else { return Ok(()) };

@@ -15,6 +15,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Instant;
 
 use anyhow::{Context, Result, anyhow};
+use vehiclecount_core::preset::Preset;
 
 use crate::server::{self, Server, Show};
 use crate::source::{self, Address, NamedAddress};
@@ -43,6 +44,9 @@ pub struct Options {
     /// Frames a second of the cameras
     #[arg(long, default_value_t = 12, value_parser = clap::value_parser!(u32).range(1..=60))]
     fps: u32,
+    /// Need
+    #[arg(long, help = crate::preset::help())]
+    preset: Option<Preset>,
     /// Model: a name, a manifest (.json) or an .onnx file
     #[arg(long, default_value = "")]
     model: String,

@@ -26,8 +26,10 @@ use vehiclecount_core::engine::{self, Engine, EngineInfo, EngineKind, EngineRequ
 use vehiclecount_core::frame::{FrameFormat, FrameView, PixelFormat, Plane};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputChoice, InputShapes, InputSize, Resize};
+use vehiclecount_core::preset::Preset;
 use vehiclecount_core::region::{Region, RegionsFile};
 
+use crate::preset::Given;
 use annotations::Sample;
 use look::{Enlargement, Eye, Seen};
 use metrics::LEVELS;
@@ -35,6 +37,9 @@ use metrics::LEVELS;
 /// Options of `vehicle-count eval`.
 #[derive(clap::Args)]
 pub struct Options {
+    /// Need
+    #[arg(long, help = crate::preset::help())]
+    preset: Option<Preset>,
     /// Model: a name, a manifest (.json) or an .onnx file
     #[arg(long, default_value = "")]
     model: String,
@@ -50,9 +55,10 @@ pub struct Options {
     /// Engine
     #[arg(long, default_value = "auto", help = crate::engine::help())]
     engine: EngineKind,
-    /// Size of the model's input in pixels: auto, auto:SIDE or WxH, as the elements take it
-    #[arg(long, value_name = "SIZE", default_value_t)]
-    input_size: InputChoice,
+    /// Size of the model's input in pixels: auto (where nothing is given), auto:SIDE or WxH, as the
+    /// elements take it
+    #[arg(long, value_name = "SIZE")]
+    input_size: Option<InputChoice>,
     /// Index of the GPU, for engines that run on one
     #[arg(long, default_value_t = 0)]
     gpu: u32,
@@ -107,21 +113,29 @@ struct SampleCount {
 /// Counts all pictures, prints the summary, writes what was asked for.
 pub fn run(options: &Options) -> Result<()> {
     let samples = annotations::load(&options.data, &options.split)?;
+    let given = Given {
+        model: options.model.clone(),
+        input: options.input_size,
+        engine: options.engine,
+        gpu: options.gpu,
+    };
+    let taken = given.with(options.preset)?;
     let model = match options.engine {
         EngineKind::Scripted if options.model.is_empty() => Model::scripted(),
-        _ => Model::open(&options.model, &model::folders())?,
+        _ => Model::open(&taken.model, &model::folders())?,
     };
     let resize = model.manifest.input.resize;
-    let shapes = model.input_shapes(options.input_size)?;
+    let shapes = model.input_shapes(taken.input)?;
     let request = EngineRequest {
         gpu: options.gpu,
         name: "eval".to_owned(),
+        precision: taken.precision,
         ..EngineRequest::new(options.engine, Arc::new(model))
     };
     let (info, engines) = open(&request, &samples, &shapes)?;
     let closer = Closer::new(options)?;
     let counted = count(&samples, &engines, &shapes, resize, &closer, options.plot.is_some())?;
-    let input = match options.input_size {
+    let input = match taken.input {
         InputChoice::Fixed(size) => size.to_string(),
         choice => format!("{choice} ({})", sizes(&samples, &shapes)),
     };
@@ -151,7 +165,7 @@ pub fn run(options: &Options) -> Result<()> {
         fs::create_dir_all(folder).with_context(|| format!("cannot make {}", folder.display()))?;
         println!("\npictures in {}:", folder.display());
         let titled =
-            format!("{} {}, {}, {}", manifest.name, info.precision, info.kind, options.input_size);
+            format!("{} {}, {}, {}", manifest.name, info.precision, info.kind, taken.input);
         plot::scatter(&folder.join("scatter.png"), &titled, &samples, &counted)?;
         println!("  scatter.png  count against truth");
         plot::errors(&folder.join("errors.png"), &titled, &samples, &counted)?;

@@ -1,51 +1,33 @@
 //! `vehicle-count models`: the models on this machine, with what was measured of each.
 
+mod family;
 mod page;
+mod plot;
 mod speed;
 
-use std::collections::BTreeSet;
 use std::fs;
 use std::path::{Path, PathBuf};
 
 use anyhow::{Context, Result, bail};
-use serde::{Deserialize, Serialize};
 use vehiclecount_core::engine::EngineKind;
-use vehiclecount_core::model::{self, DEFAULT_MODEL, Model};
+use vehiclecount_core::model::{self, DEFAULT_MODEL, Model, Speed, Speeds};
 use vehiclecount_core::preprocess::{InputChoice, InputSize};
 
 use crate::table::say;
-use speed::Speeds;
 
 /// Options of `vehicle-count models`.
 #[derive(clap::Args)]
 pub struct Options {
-    /// Measure the speed of each file on this machine
+    /// Measure the speed of each file on this machine; presets choose by it from then on
     #[arg(long)]
     time: bool,
     /// Seconds that each file is measured
     #[arg(long, default_value_t = 2.0, requires = "time")]
     seconds: f64,
-    /// Write the page about the models into a folder: models.md, pictures/models.svg and, with
-    /// --time, models.json, the speeds; without --time these are read from there
+    /// Write the page about the models into a folder: models.md and pictures/models.svg. The speeds
+    /// are read from speeds.json in the models' folder; with --time they are written there
     #[arg(long, value_name = "FOLDER")]
     page: Option<PathBuf>,
-}
-
-/// What a file of a model counts wrongly at one input size: a part of an entry of `accuracy` in
-/// the manifest.
-#[derive(Clone, Debug, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Accuracy {
-    file: String,
-    width: usize,
-    height: usize,
-    /// Pictures.
-    images: usize,
-    /// Mean absolute error as a share of the mean number of vehicles. Entries that lack it were
-    /// held against labels that leave vehicles out.
-    relative: Option<f64>,
-    /// Vehicles counted as a share of those that are there.
-    counted: Option<f64>,
 }
 
 /// A file of a model at one input size.
@@ -68,22 +50,12 @@ struct Line {
     is_auto: bool,
     error: Option<f64>,
     counted: Option<f64>,
+    /// Vehicles a picture.
+    bias: Option<f64>,
     images: usize,
+    /// Parameters of the network.
+    parameters: Option<u64>,
     speed: Option<Speed>,
-}
-
-/// How fast a file of a model was at one input size.
-#[derive(Clone, Debug, Serialize, Deserialize)]
-#[serde(rename_all = "kebab-case")]
-struct Speed {
-    file: String,
-    width: usize,
-    height: usize,
-    engine: String,
-    /// With all lanes at work.
-    images_per_second: f64,
-    /// For one picture, with nothing beside it, median.
-    milliseconds: f64,
 }
 
 /// Lists the models.
@@ -96,78 +68,94 @@ pub fn run(options: &Options) -> Result<()> {
         "--seconds {}: between 0 and 600",
         options.seconds
     );
-    let mut lines = lines(&model::folders())?;
+    let models = models(&model::folders())?;
+    let mut lines = lines(&models)?;
+    // The folder that the page is about is that of the first model.
+    let beside = Speeds::beside(&models[0].folder);
     let speeds = match &options.page {
         _ if options.time => Some(speed::measure(&lines, options.seconds)?),
-        Some(folder) => Some(read_speeds(&folder.join("models.json"))?),
-        None => None,
+        Some(_) => Some(Speeds::read(&beside).context("--time measures the speeds")?),
+        None => of_machine(),
     };
-    for line in &mut lines {
-        line.speed = speeds.as_ref().and_then(|speeds| speeds.of(&line.file, line.input));
+    if let (true, Some(speeds)) = (options.time, &speeds) {
+        keep(speeds);
     }
-    if let Some(folder) = &options.page {
-        let speeds = speeds.context("speeds are measured, or read")?;
-        let pictures = folder.join("pictures");
-        fs::create_dir_all(&pictures).with_context(|| pictures.display().to_string())?;
-        let write = |path: PathBuf, text: String| {
-            fs::write(&path, text).with_context(|| path.display().to_string())
-        };
-        if options.time {
-            let text = serde_json::to_string_pretty(&speeds)? + "\n";
-            write(folder.join("models.json"), text)?;
-        }
-        write(folder.join("models.md"), page::markdown(&lines, &speeds))?;
-        write(pictures.join("models.svg"), page::plot(&lines, &speeds))?;
-        return Ok(());
+    if let Some(speeds) = &speeds {
+        add(&mut lines, speeds);
     }
-    print(&lines);
-    Ok(())
-}
-
-fn read_speeds(path: &Path) -> Result<Speeds> {
-    let text = fs::read_to_string(path)
-        .with_context(|| format!("{}: measure the speeds with --time", path.display()))?;
-    serde_json::from_str(&text).with_context(|| path.display().to_string())
-}
-
-/// All files of all models in `folders`, the default model first. A model in an earlier folder
-/// hides one of its name in a later one.
-fn lines(folders: &[PathBuf]) -> Result<Vec<Line>> {
-    let mut seen = BTreeSet::new();
-    let mut lines = Vec::new();
-    for folder in folders {
-        // A folder that is not there holds no models.
-        let Ok(entries) = fs::read_dir(folder) else { continue };
-        let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-        paths.sort();
-        for path in paths.iter().filter(|path| path.extension().is_some_and(|end| end == "json")) {
-            // Densities of golden pictures are JSON files, too.
-            let Ok(model) = Model::open(&path.to_string_lossy(), &[]) else { continue };
-            if seen.insert(model.manifest.name.clone()) {
-                lines.extend(of_model(&model)?);
+    match (&options.page, &speeds) {
+        (Some(folder), Some(speeds)) => {
+            if options.time {
+                write(&beside, &json(speeds)?)?;
             }
+            write(&folder.join("models.md"), &page::markdown(&lines, speeds))?;
+            write(&folder.join("pictures/models.svg"), &plot::plot(&lines, speeds))
+        }
+        _ => {
+            print(&lines);
+            Ok(())
         }
     }
-    if lines.is_empty() {
+}
+
+/// Writes a file, and makes its folder.
+fn write(path: &Path, text: &str) -> Result<()> {
+    let folder = path.parent().unwrap_or(Path::new("."));
+    fs::create_dir_all(folder).with_context(|| folder.display().to_string())?;
+    fs::write(path, text).with_context(|| path.display().to_string())
+}
+
+fn json(speeds: &Speeds) -> Result<String> {
+    Ok(serde_json::to_string_pretty(speeds)? + "\n")
+}
+
+/// The speeds that were measured on this machine before.
+fn of_machine() -> Option<Speeds> {
+    let speeds = Speeds::read(&Speeds::of_machine()?).ok()?;
+    (speeds.machine == Speeds::here()).then_some(speeds)
+}
+
+/// Remembers the speeds of this machine for presets.
+fn keep(speeds: &Speeds) {
+    let Some(path) = Speeds::of_machine() else { return };
+    if let Err(error) = json(speeds).and_then(|text| write(&path, &text)) {
+        eprintln!("the speeds are not kept for presets: {error:#}");
+    }
+}
+
+/// Adds the speeds to the lines that they are of.
+fn add(lines: &mut [Line], speeds: &Speeds) {
+    for line in lines {
+        line.speed = speeds.of(&line.file, line.input).cloned();
+    }
+}
+
+/// All models in `folders`, the default model first.
+fn models(folders: &[PathBuf]) -> Result<Vec<Model>> {
+    let mut models = Model::installed(folders);
+    if models.is_empty() {
         let looked: Vec<_> = folders.iter().map(|folder| folder.display().to_string()).collect();
         bail!(
             "no model was found (looked in {}); VEHICLECOUNT_MODELS names a folder with models",
             looked.join(", ")
         );
     }
-    lines.sort_by_key(|line| line.model != DEFAULT_MODEL);
-    Ok(lines)
+    models.sort_by_key(|model| model.manifest.name != DEFAULT_MODEL);
+    Ok(models)
+}
+
+/// All files of `models`.
+fn lines(models: &[Model]) -> Result<Vec<Line>> {
+    let lines = models.iter().map(of_model).collect::<Result<Vec<_>>>()?;
+    Ok(lines.into_iter().flatten().collect())
 }
 
 /// The files of a model, each at its preferred input size first, then at those that it was measured
 /// at.
 fn of_model(model: &Model) -> Result<Vec<Line>> {
     let manifest = &model.manifest;
-    let accuracy: Vec<Accuracy> = match manifest.accuracy.is_null() {
-        true => Vec::new(),
-        false => serde_json::from_value(manifest.accuracy.clone())
-            .with_context(|| format!("accuracy in the manifest of {}", manifest.name))?,
-    };
+    let accuracy = model.accuracy()?;
+    let parameters = manifest.parameters.or_else(|| of_file(model));
     let own = InputSize { width: manifest.input.width, height: manifest.input.height };
     let shapes = model.input_shapes(InputChoice::default())?;
     let mut lines = Vec::new();
@@ -204,7 +192,9 @@ fn of_model(model: &Model) -> Result<Vec<Line>> {
                 is_auto: shapes.sizes().contains(&input),
                 error: entry.and_then(|entry| entry.relative),
                 counted: entry.and_then(|entry| entry.counted),
+                bias: entry.and_then(|entry| entry.bias),
                 images: entry.map_or(0, |entry| entry.images),
+                parameters,
                 speed: None,
             });
         }
@@ -212,46 +202,87 @@ fn of_model(model: &Model) -> Result<Vec<Line>> {
     Ok(lines)
 }
 
-/// A line for each file at its preferred input size, and at the others where those were measured.
+/// About as many parameters as the FP32 file has numbers, for manifests that do not say.
+fn of_file(model: &Model) -> Option<u64> {
+    let file = model.manifest.files.iter().find(|file| file.precision == "fp32")?;
+    Some(fs::metadata(model.path(file)).ok()?.len() / 4)
+}
+
+/// A line for each file at its preferred input size, and at the others where those were measured;
+/// and for each recipe without a model.
 fn print(lines: &[Line]) {
     say(format_args!(
-        "{:<20} {:<8} {:<9} {:<9} {:>8} {:>7} {:>8} {:>9} {:>7}  {}",
+        "{:<20} {:<8} {:<9} {:<9} {:>8} {:>7} {:>6} {:>8} {:>9} {:>7} {:>10}  {}",
         "model",
         "version",
         "precision",
         "input",
         "error",
         "counted",
+        "bias",
         "images/s",
         "ms/image",
         "MB",
+        "parameters",
         "engines, licence"
     ));
     for line in lines.iter().filter(|line| line.preferred || line.speed.is_some()) {
         let engines: Vec<_> = line.engines.iter().map(|kind| kind.name()).collect();
+        let [rate, time] = page::speed(line);
         say(format_args!(
-            "{:<20} {:<8} {:<9} {:<9} {:>8} {:>7} {:>8} {:>9} {:>7}  {}, {}",
+            "{:<20} {:<8} {:<9} {:<9} {:>8} {:>7} {:>6} {rate:>8} {time:>9} {:>7} {:>10}  {}, {}{}",
             line.model,
             line.version,
             line.precision,
             format!("{}x{}", line.input.width, line.input.height),
             page::percent(line.error),
             page::percent(line.counted),
-            line.speed
-                .as_ref()
-                .map_or("-".into(), |speed| format!("{:.0}", speed.images_per_second)),
-            line.speed.as_ref().map_or("-".into(), |speed| format!("{:.2}", speed.milliseconds)),
+            page::bias(line.bias),
             page::megabytes(line.size),
+            page::millions(line.parameters),
             engines.join(" "),
-            line.licence
+            line.licence,
+            if line.size.is_none() { ", NOT INSTALLED" } else { "" }
+        ));
+    }
+    for member in page::untrained(lines) {
+        say(format_args!(
+            "{:<20} not installed; recipe engines/recipes/{0}.toml ({})",
+            member.name, member.network
         ));
     }
     say(format_args!(
         "\nerror: mean absolute error as a share of the mean number of vehicles; counted: share of the \
-         vehicles; both on the validation pictures."
+         vehicles; bias: vehicles a picture; all on the validation pictures."
     ));
     if lines.iter().all(|line| line.speed.is_none()) {
         say(format_args!("--time measures the speed of each on this machine."));
+    }
+}
+
+#[cfg(test)]
+impl Line {
+    /// An INT8 file of `model`, without a speed.
+    fn of(model: &str, input: InputSize, error: f64) -> Self {
+        Self {
+            model: model.to_owned(),
+            version: "1".to_owned(),
+            licence: "MIT".to_owned(),
+            file: format!("{model}-int8.onnx"),
+            precision: "int8".to_owned(),
+            engines: Vec::new(),
+            path: PathBuf::new(),
+            size: Some(1_500_000),
+            input,
+            preferred: input.width == 384,
+            is_auto: false,
+            error: Some(error),
+            counted: None,
+            bias: None,
+            images: 9,
+            parameters: Some(1_400_000),
+            speed: None,
+        }
     }
 }
 
@@ -291,7 +322,7 @@ mod tests {
             (DEFAULT_MODEL, serde_json::Value::Null),
             ("small", accuracy(Some(0.25))),
         ]);
-        let all = lines(&[folder.path().to_owned()]).unwrap();
+        let all = lines(&models(&[folder.path().to_owned()]).unwrap()).unwrap();
         let told: Vec<_> = all
             .iter()
             .map(|line| (line.model.as_str(), line.input.width, line.error, line.size))
@@ -307,7 +338,7 @@ mod tests {
         );
         // An error of the time before labels were complete is not shown.
         let folder = folder_with(&[("small", accuracy(None))]);
-        assert_eq!(lines(&[folder.path().to_owned()]).unwrap()[0].error, None);
+        assert_eq!(lines(&models(&[folder.path().to_owned()]).unwrap()).unwrap()[0].error, None);
     }
 
     #[test]
@@ -316,7 +347,8 @@ mod tests {
             folder_with(&[("small", serde_json::Value::Null)]),
             folder_with(&[("small", serde_json::Value::Null), ("other", serde_json::Value::Null)]),
         );
-        let all = lines(&[first.path().to_owned(), second.path().to_owned()]).unwrap();
+        let folders = [first.path().to_owned(), second.path().to_owned()];
+        let all = lines(&models(&folders).unwrap()).unwrap();
         let names: Vec<_> = all.iter().map(|line| (line.model.as_str(), &line.path)).collect();
         assert_eq!(names.len(), 2);
         assert_eq!(names[0], ("small", &first.path().join("small.onnx")));
@@ -327,14 +359,13 @@ mod tests {
     fn page_tells_what_the_manifests_say() {
         let root = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap();
         let docs = root.join("docs");
-        let speeds = read_speeds(&docs.join("models.json")).unwrap();
-        let mut lines = lines(&[root.join("engines/models")]).unwrap();
-        for line in &mut lines {
-            line.speed = speeds.of(&line.file, line.input);
-        }
+        let folder = root.join("engines/models");
+        let speeds = Speeds::read(&Speeds::beside(&folder)).unwrap();
+        let mut lines = lines(&models(&[folder]).unwrap()).unwrap();
+        add(&mut lines, &speeds);
         for (file, text) in [
             ("models.md", page::markdown(&lines, &speeds)),
-            ("pictures/models.svg", page::plot(&lines, &speeds)),
+            ("pictures/models.svg", plot::plot(&lines, &speeds)),
         ] {
             assert!(
                 fs::read_to_string(docs.join(file)).unwrap() == text,
@@ -344,9 +375,30 @@ mod tests {
     }
 
     #[test]
+    fn page_has_a_line_for_each_model_recipe_and_goal() {
+        let input = InputSize { width: 384, height: 384 };
+        let lines = [
+            Line { bias: Some(-1.44), ..Line::of("mobilenetv3-large", input, 0.18) },
+            Line::of("resnet50-fpn", input, 0.15),
+            Line { size: None, ..Line::of("another", input, 0.3) },
+        ];
+        let text = page::markdown(&lines, &Speeds::default());
+        for told in [
+            "mobilenetv3-large.md) 1 | 18 % | - | -1.4 | - | - | 1.5 | - | 1.4 M | MIT |",
+            "| [ghostnetv2](../engines/recipes/ghostnetv2.toml): not trained |",
+            "| 1.4 M (5 M), reached | open (20) | 20 % (12 %), missed | not measured (1000) |",
+            "| open (11 M) | open (45) | open (5 %) | not measured (700) |",
+            "| 1.4 M (25 M), reached | open (102) | 0 % (0 %), reached |",
+        ] {
+            assert!(text.contains(told), "{told} is not in {text}");
+        }
+        assert!(!text.contains("recipes/resnet50-fpn.toml"), "{text}");
+    }
+
+    #[test]
     fn no_model_is_an_error_that_names_the_folders() {
         let folder = tempfile::tempdir().unwrap();
-        let error = lines(&[folder.path().to_owned()]).unwrap_err().to_string();
+        let error = models(&[folder.path().to_owned()]).unwrap_err().to_string();
         assert!(error.contains(&folder.path().display().to_string()), "{error}");
         assert!(error.contains("VEHICLECOUNT_MODELS"), "{error}");
     }

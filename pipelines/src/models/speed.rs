@@ -6,38 +6,15 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use serde::{Deserialize, Serialize};
 use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Slot};
-use vehiclecount_core::golden;
-use vehiclecount_core::model::Model;
-use vehiclecount_core::preprocess::InputSize;
+use vehiclecount_core::model::{Model, Speed, Speeds};
 
-use super::{Line, Speed};
+use super::Line;
 use crate::bench::median;
 use crate::table::say;
 
 /// Rounds in which all files take turns: a machine that grows slower meanwhile favours none.
 const ROUNDS: u32 = 5;
-
-/// Speeds, and where and when they were measured.
-#[derive(Debug, Serialize, Deserialize)]
-pub(super) struct Speeds {
-    /// The processor and its threads.
-    pub machine: String,
-    /// Year, month and day.
-    pub date: String,
-    speeds: Vec<Speed>,
-}
-
-impl Speeds {
-    /// The speed of `file` at `input`.
-    pub fn of(&self, file: &str, input: InputSize) -> Option<Speed> {
-        let same = |speed: &&Speed| {
-            speed.file == file && (speed.width, speed.height) == (input.width, input.height)
-        };
-        self.speeds.iter().find(same).cloned()
-    }
-}
 
 /// A file on the engine that is the fastest that takes it here.
 struct Candidate<'a> {
@@ -83,7 +60,7 @@ pub(super) fn measure(lines: &[Line], seconds: f64) -> Result<Speeds> {
         images_per_second: rounded(median(&mut candidate.rates)),
         milliseconds: rounded(median(&mut candidate.latencies)),
     });
-    Ok(Speeds { machine: machine(), date: today(), speeds: speeds.collect() })
+    Ok(Speeds { machine: Speeds::here(), date: today(), speeds: speeds.collect() })
 }
 
 /// The first engine of `auto`'s preference that takes the file of `line`.
@@ -159,12 +136,6 @@ fn rate(engine: &Arc<dyn Engine>, window: Duration) -> Result<f64> {
 fn rounded(value: f64) -> f64 {
     let scale = 10f64.powf(2.0 - value.abs().max(1e-9).log10().floor());
     (value * scale).round() / scale
-}
-
-/// The processor's name and its threads.
-fn machine() -> String {
-    let threads = thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    format!("{threads} threads of {}", golden::processor())
 }
 
 fn today() -> String {

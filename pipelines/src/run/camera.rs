@@ -20,7 +20,7 @@ use super::figures::Figures;
 use super::log;
 use super::recorder::Sample;
 use super::sinks::Feed;
-use crate::config::{self, Counter, Decoder, Place, Transport};
+use crate::config::{self, Decoder, Place, Transport};
 use crate::demo::is_inside;
 use crate::source::{
     self, Backoff, Choice, Decoding, Health, HttpOptions, HttpSource, Local, LocalSource, Reason,
@@ -43,7 +43,7 @@ pub struct Shared {
     /// What is known at the moment.
     pub board: Arc<Board>,
     /// How vehicles are counted.
-    pub counter: Counter,
+    pub counter: gst::Element,
     /// The way to the recorder.
     pub samples: SyncSender<Sample>,
     /// The way to the sinks, where there are any.
@@ -162,9 +162,9 @@ struct Counting {
 }
 
 /// The counter of a camera, and an end for its pictures.
-fn counting(pipeline: &gst::Pipeline, camera: &Camera, counter: &Counter) -> Result<Counting> {
+fn counting(pipeline: &gst::Pipeline, camera: &Camera, counter: &gst::Element) -> Result<Counting> {
     let settings = &camera.settings;
-    let element = engine::counter(counter)?;
+    let element = engine::sharing(counter)?;
     element.set_property("smoothing", settings.smoothing.as_secs_f64());
     element.set_property("density-map", false);
     // Nothing waits for the pictures: a count may take as long as the next one is away.

@@ -7,6 +7,7 @@ use gst::prelude::*;
 use serde::Serialize;
 
 use crate::config::Counter;
+use crate::preset;
 use crate::source::Reason;
 
 /// The word of the configuration for an enumeration's value, which is GStreamer's too.
@@ -15,19 +16,40 @@ pub fn word(value: &impl Serialize) -> String {
     word.and_then(|word| word.as_str().map(str::to_owned)).unwrap_or_default()
 }
 
-/// The element that counts, as it is configured. All of them share one engine.
+/// The element that opens the engine, as it is configured.
 ///
 /// # Errors
 /// The element is missing.
-pub fn counter(settings: &Counter) -> Result<gst::Element> {
+fn counter(settings: &Counter) -> Result<gst::Element> {
     let element = gst::ElementFactory::make("vehiclecounter")
-        .property("model", &settings.model)
-        .property("input-size", &settings.input_size)
         .property("gpu-id", settings.gpu_id)
         .property_from_str("engine", &word(&settings.engine))
-        .property_from_str("precision", &word(&settings.precision))
+        .property_from_str("preset", &word(&settings.preset))
+        .property_if_some("model", settings.model.as_ref())
+        .property_if_some("input-size", settings.input_size.as_ref())
         .build();
-    element.context("the plugin is not loaded")
+    let element = element.context("the plugin is not loaded")?;
+    if let Some(precision) = &settings.precision {
+        element.set_property_from_str("precision", &word(precision));
+    }
+    Ok(element)
+}
+
+/// Properties that say which engine it is, and how batches are made for it.
+const OF_ENGINE: [&str; 7] =
+    ["model", "engine", "precision", "input-size", "gpu-id", "batch-size", "batched-push-timeout"];
+
+/// An element that counts with the engine that `open` has opened, after its preset has chosen.
+///
+/// # Errors
+/// The element is missing.
+pub fn sharing(open: &gst::Element) -> Result<gst::Element> {
+    let element = gst::ElementFactory::make("vehiclecounter").build();
+    let element = element.context("the plugin is not loaded")?;
+    for property in OF_ENGINE {
+        element.set_property_from_value(property, &open.property_value(property));
+    }
+    Ok(element)
 }
 
 /// The engine that runs.
@@ -104,6 +126,11 @@ impl OpenEngine {
                 Some(gst::MessageView::Error(error)) => bail!("{}", Reason::of(error)),
                 Some(gst::MessageView::Progress(progress)) => {
                     said = Some(progress.get().2.to_string())
+                }
+                Some(gst::MessageView::Element(element))
+                    if element.has_name("vehiclecount-preset") =>
+                {
+                    said = element.structure().map(preset::told);
                 }
                 Some(gst::MessageView::Element(element))
                     if element.has_name("vehiclecount-engine") =>

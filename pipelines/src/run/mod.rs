@@ -92,6 +92,7 @@ pub fn run(options: &Options) -> Result<()> {
     board.set_engine(description, engine.counter.clone());
 
     let (recorder, samples) = RecorderThread::start(Recorder::new(board.clone(), stores))?;
+    let counter = engine.counter.clone();
     let started = cameras.start(Shared { board: board.clone(), counter, samples, feed });
     let ended = started.and_then(|()| {
         say(server.url());

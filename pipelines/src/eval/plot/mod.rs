@@ -17,7 +17,7 @@ use super::annotations::Sample;
 
 /// Colours that colour-blind readers can tell apart (Okabe and Ito 2008), without the yellow, which
 /// cannot be seen on white.
-pub(crate) const COLORS: [[f64; 3]; 7] = [
+pub(crate) const COLORS: [[f64; 3]; 8] = [
     [0.0, 0.447, 0.698],
     [0.835, 0.369, 0.0],
     [0.0, 0.62, 0.451],
@@ -25,6 +25,7 @@ pub(crate) const COLORS: [[f64; 3]; 7] = [
     [0.902, 0.624, 0.0],
     [0.337, 0.706, 0.914],
     [0.35, 0.35, 0.38],
+    [0.55, 0.34, 0.29],
 ];
 
 const INK: [f64; 3] = [0.13, 0.15, 0.18];

@@ -1,0 +1,138 @@
+//! The models that can be chosen, with what was measured of them.
+
+use std::fs;
+use std::path::PathBuf;
+
+use crate::engine::EngineKind;
+use crate::model::{DEFAULT_MODEL, Model, Speed, Speeds};
+use crate::preprocess::{InputChoice, InputSize, Resize};
+
+/// A file of a model at one input size.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Candidate {
+    /// Name of the model.
+    pub model: String,
+    /// Name of the file.
+    pub file: String,
+    /// "fp32", "fp16" or "int8".
+    pub precision: String,
+    /// Engines that take it.
+    pub engines: Vec<EngineKind>,
+    /// Size of the input that was measured.
+    pub measured: InputSize,
+    /// The input sizes that are to be asked for: those of its area.
+    pub input: InputChoice,
+    /// Bytes of the file; `None` where it is not there.
+    pub size: Option<u64>,
+    /// Mean absolute error as a share of the mean number of vehicles.
+    pub error: Option<f64>,
+    /// With all lanes at work.
+    pub images_per_second: Option<f64>,
+    /// Milliseconds for one picture alone.
+    pub milliseconds: Option<f64>,
+}
+
+/// What can be chosen, the default model first.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Installed {
+    /// Files at the input sizes that they were measured at.
+    pub candidates: Vec<Candidate>,
+    /// Where and when the speeds were measured; `None` where there are none.
+    pub measured: Option<String>,
+    /// Whether that was this machine.
+    pub is_here: bool,
+}
+
+impl Installed {
+    /// The models of `models`, with the speeds that were measured on this machine where these hold
+    /// for every file that has one, else with those that came with the models.
+    pub fn of(mut models: Vec<Model>) -> Self {
+        models.sort_by_key(|model| model.manifest.name != DEFAULT_MODEL);
+        let mut candidates: Vec<_> = models.iter().flat_map(candidates).collect();
+        let machine = Speeds::here();
+        let here = Speeds::of_machine().and_then(|path| Speeds::read(&path).ok());
+        let here = here.filter(|speeds| speeds.machine == machine);
+        let mut folders: Vec<PathBuf> = models.into_iter().map(|model| model.folder).collect();
+        folders.dedup();
+        let beside: Vec<_> = folders
+            .iter()
+            .filter_map(|folder| Speeds::read(&Speeds::beside(folder)).ok())
+            .collect();
+        let shipped = |candidate: &Candidate| {
+            let mut found = beside.iter().filter_map(|speeds| candidate.speed(speeds));
+            found.next().cloned()
+        };
+        let complete = here.as_ref().filter(|here| {
+            candidates.iter().all(|each| each.speed(here).is_some() || shipped(each).is_none())
+        });
+        let (measured, is_here) = match complete {
+            Some(here) => (Some(here), true),
+            None => (beside.first(), beside.first().is_some_and(|first| first.machine == machine)),
+        };
+        let measured = measured.map(|speeds| format!("{}, {}", speeds.machine, speeds.date));
+        for candidate in &mut candidates {
+            let speed = match complete {
+                Some(here) => candidate.speed(here).cloned(),
+                None => shipped(candidate),
+            };
+            candidate.images_per_second = speed.as_ref().map(|speed| speed.images_per_second);
+            candidate.milliseconds = speed.map(|speed| speed.milliseconds);
+        }
+        Self { candidates, measured, is_here }
+    }
+}
+
+impl Candidate {
+    fn speed<'a>(&self, speeds: &'a Speeds) -> Option<&'a Speed> {
+        speeds.of(&self.file, self.measured)
+    }
+}
+
+/// The files of a model: each at its own input size and at the squares that it was measured at,
+/// whose areas `auto:SIDE` names. A model whose errors cannot be read has none.
+fn candidates(model: &Model) -> Vec<Candidate> {
+    let accuracy = model.accuracy().unwrap_or_default();
+    let input = &model.manifest.input;
+    let own = InputSize { width: input.width, height: input.height };
+    // Pictures that are stretched have one size.
+    let stretches = input.resize == Resize::Stretch;
+    let mut candidates = Vec::new();
+    for file in &model.manifest.files {
+        if model.chosen_file().is_some_and(|chosen| chosen.file != file.file) {
+            continue;
+        }
+        let entries = accuracy.iter().filter(|entry| entry.file == file.file);
+        let mut sizes = vec![own];
+        for size in entries.map(|entry| entry.input()) {
+            if size.width == size.height && !sizes.contains(&size) {
+                sizes.push(size);
+            }
+        }
+        for measured in sizes {
+            let error = accuracy
+                .iter()
+                .find(|entry| {
+                    entry.file == file.file && entry.input() == measured && entry.relative.is_some()
+                })
+                .and_then(|entry| entry.relative);
+            let asked = match (measured == own, stretches) {
+                (true, _) => InputChoice::default(),
+                (false, true) => InputChoice::Fixed(measured),
+                (false, false) => InputChoice::Auto(Some(measured.width)),
+            };
+            candidates.push(Candidate {
+                model: model.manifest.name.clone(),
+                file: file.file.clone(),
+                precision: file.precision.clone(),
+                engines: file.engines.clone(),
+                measured,
+                input: asked,
+                size: fs::metadata(model.path(file)).ok().map(|entry| entry.len()),
+                error,
+                images_per_second: None,
+                milliseconds: None,
+            });
+        }
+    }
+    candidates
+}
