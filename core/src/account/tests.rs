@@ -359,7 +359,7 @@ fn corner(name: &str) -> Regions {
     let polygon = vec![[0.0, 0.0], [1.0, 0.0], [0.0, 1.0]];
     Regions {
         regions: vec![Region::new(name.to_owned(), polygon, Default::default())],
-        ..Regions::default()..Regions::default()
+        ..Regions::default()
     }
 }
 

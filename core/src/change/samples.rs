@@ -168,7 +168,7 @@ fn ask_for(row: &[u8]) {
 /// A sample: the sum of both lanes, of values of 0 to 255, times `factor` / 65536.
 #[inline(always)]
 fn sample(sum: u32, factor: u32) -> u16 {
-    (((sum & 0xffff) + (sum >> 16)) * factor >> 16) as u16
+    ((((sum & 0xffff) + (sum >> 16)) * factor) >> 16) as u16
 }
 
 /// Adds the brightness of `row` to `sums`, or begins anew with it.

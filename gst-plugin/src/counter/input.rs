@@ -124,11 +124,12 @@ impl Camera {
         }
         let shown = view.format();
         let whole = Self::fill(link, &view, &mut self.preprocessor.lock())?;
-        let input = self.look_closer(imp, link, (shown.width, shown.height), whole, |look, held| {
-            let detail::Crop { x, y, width, height } = look;
-            let part = view.crop(x, y, width, height).map_err(|error| error.to_string())?;
-            Ok(Self::fill(link, &part, held)?.0)
-        });
+        let input =
+            self.look_closer(imp, link, (shown.width, shown.height), whole, |look, held| {
+                let detail::Crop { x, y, width, height } = look;
+                let part = view.crop(x, y, width, height).map_err(|error| error.to_string())?;
+                Ok(Self::fill(link, &part, held)?.0)
+            });
         input.map(Some)
     }
 

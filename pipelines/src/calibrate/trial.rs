@@ -1,6 +1,7 @@
 //! What each setting counts on each picture.
 
 use std::collections::BTreeMap;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -79,17 +80,19 @@ impl Trial {
         for setup in setups(settings, is_fixed) {
             let size = size_at(setup.scale);
             let key = (size.width, size.height);
-            if !eyes.contains_key(&key) {
-                let request = request.clone().at(size);
-                let request = match &info {
-                    Some(info) => request.as_opened(info),
-                    None => request,
-                };
-                let engine = engine::open(&request)?.engine;
-                info.get_or_insert_with(|| engine.info().clone());
-                eyes.insert(key, Eye::new(&engine, resize)?);
-            }
-            let eye = eyes.get_mut(&key).context("opened above")?;
+            let eye = match eyes.entry(key) {
+                Entry::Occupied(opened) => opened.into_mut(),
+                Entry::Vacant(place) => {
+                    let request = request.clone().at(size);
+                    let request = match &info {
+                        Some(info) => request.as_opened(info),
+                        None => request,
+                    };
+                    let engine = engine::open(&request)?.engine;
+                    info.get_or_insert_with(|| engine.info().clone());
+                    place.insert(Eye::new(&engine, resize)?)
+                }
+            };
             let (mut counts, mut inputs) = (Vec::new(), 0);
             for shot in shots {
                 let (count, looked) = count(eye, shot, &setup.regions)

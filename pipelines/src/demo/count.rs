@@ -191,7 +191,7 @@ impl<'a> Demo<'a> {
             thinning::skip(rate, &seen)
         });
         let source = RtspSource::new(name.to_owned(), address, options, &self.pipeline, sink, now)
-            .with_skip(skip);
+            .with_decoding(skip.into());
         self.cameras.push(Camera { source, seen, fault, said: None });
         Ok(())
     }
