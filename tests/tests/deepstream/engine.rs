@@ -67,6 +67,24 @@ fn engine_reads_every_format_in_every_memory_that_the_processor_sees() {
 }
 
 #[test]
+fn preset_chooses_the_batch_where_that_is_not_set() {
+    let standin = standin();
+    for (properties, batch_size) in
+        [("preset=server", 1), ("batch-size=3 preset=server", 3), ("preset=server batch-size=3", 3)]
+    {
+        let engine = "source=engine engine=scripted engine-id=preset input-size=64x64";
+        let stage = Stage::unstarted(&format!("{engine} {properties}"));
+        stage.element.set_property("regions", FRAME);
+        stage.pipeline.set_state(gst::State::Playing).unwrap();
+        let batch = BatchSpec { color_format: 19, memory_type: 1, ..BatchSpec::default() };
+        let seen = look(&stage.pass(standin.buffer(&batch, &[picture(7, 0, 255)])));
+        assert_eq!(in_frame(&seen[0]), 32.0, "{properties}");
+        assert_eq!(stage.element.property::<u32>("batch-size"), batch_size, "{properties}");
+        stage.end();
+    }
+}
+
+#[test]
 fn engine_finds_the_picture_of_a_demuxed_frame_whose_batch_id_is_that_of_the_batch() {
     let standin = standin();
     let stage = engine_stage("demuxed");
