@@ -33,8 +33,8 @@ pub enum AddressError {
     Name(String),
 }
 
-/// The RTSP or HTTP URL of a camera, its user information apart from the rest. `Display` and `Debug`
-/// show no secret.
+/// The RTSP or HTTP URL of a camera, its user information apart from the rest. `Display` and
+/// `Debug` show no secret.
 #[derive(Clone, PartialEq, Eq)]
 pub struct Address {
     /// The URL without user information.
