@@ -2,6 +2,7 @@
 """What the service needs: memory, threads and processor of `vehicle-count run` with so many cameras
 at one count a second, as rows of a table. The streams are those of `vehicle-count serve`, a process
 of its own, which is not measured; there are four, and each is read by a quarter of the cameras.
+The engine is the scripted one, which takes no time: what a network takes, docs/models.md says.
 Usage: footprint.py COMMAND [CAMERAS...]     COMMAND: the built vehicle-count
 """
 
@@ -16,7 +17,7 @@ import urllib.request
 from pathlib import Path
 
 STREAMS = 4
-FPS = 25
+FPS = 10
 SECONDS = 30
 PATIENCE = 180
 
@@ -47,7 +48,7 @@ def cameras(port):
 
 def measure(command, count, folder):
     port, rtsp = free_port(), free_port()
-    text = [f'[http]\nlisten = "127.0.0.1:{port}"']
+    text = [f'[http]\nlisten = "127.0.0.1:{port}"\n[counter]\nengine = "scripted"']
     file = folder / f"{count}.toml"
     streams = min(count, STREAMS)
     serve = [command, "serve", "--cameras", str(streams), "--fps", str(FPS), "--port", str(rtsp)]
