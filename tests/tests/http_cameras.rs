@@ -77,6 +77,16 @@ fn answer(request: &Request, peer: &mut dyn Peer, picture: &[u8]) -> io::Result<
         "/basic" => ask(peer, "Basic realm=\"camera\""),
         "/md5" => digest(ChecksumType::Md5, "MD5", peer),
         "/sha256" => digest(ChecksumType::Sha256, "SHA-256", peer),
+        "/renewed.jpg" => {
+            // What it asks for grows old with every fifth request.
+            static ASKED: AtomicUsize = AtomicUsize::new(0);
+            let nonce = format!("n{}", ASKED.fetch_add(1, Ordering::SeqCst) / 5);
+            if request.has_digest(ChecksumType::Md5, &nonce, LOGIN) {
+                return reply(peer, "200 OK", "image/jpeg", "", picture);
+            }
+            let asked = format!("Digest realm=\"camera\", nonce=\"{nonce}\", qop=\"auth\"");
+            ask(peer, &asked)
+        }
         "/still.jpg" => reply(peer, "200 OK", "image/jpeg", "", picture),
         "/moved" => reply(peer, "302 Found", "text/plain", "Location: open.mjpg\r\n", b""),
         "/round" => reply(peer, "302 Found", "text/plain", "Location: /round\r\n", b""),
@@ -109,6 +119,7 @@ fn cameras_of_motion_jpeg_are_counted_and_those_that_fail_say_why() {
         ("md5", server.url(IN_URL, "md5?channel=1")),
         ("sha256", server.url(IN_URL, "sha256")),
         ("still", server.url("", "still.jpg")),
+        ("renewed", server.url(IN_URL, "renewed.jpg")),
         ("moved", server.url("", "moved")),
         ("wrong", server.url("me:s3cret2@", "md5")),
         ("anonymous", server.url("", "basic")),
@@ -131,6 +142,7 @@ fn cameras_of_motion_jpeg_are_counted_and_those_that_fail_say_why() {
         ["open", "basic", "md5", "sha256", "still", "moved"]
             .iter()
             .all(|name| is_live(&camera(name)))
+            && camera("renewed")["counted"].as_u64() > Some(12)
             && [
                 ("wrong", "refused", "refuses the user name or the password (401)"),
                 ("anonymous", "refused", "http://USER:PASSWORD@... (401)"),
@@ -149,6 +161,7 @@ fn cameras_of_motion_jpeg_are_counted_and_those_that_fail_say_why() {
             .iter()
             .all(|(name, state, words)| says(&camera(name), state, words))
     });
+    assert_eq!(service.json("/api/v1/cameras/renewed")["failures"], 0, "{}", service.said);
     let shown = service.json("/api/v1/cameras/basic")["url"].clone();
     assert_eq!(shown, server.url("***@", "basic?channel=1"));
     tells_no_secret(&mut service);

@@ -201,7 +201,7 @@ fn a_wrong_key_is_shown_with_its_line_a_caret_and_what_was_meant() {
 #[test]
 fn wrong_values_are_told_all_at_once_and_a_default_but_once() {
     let problems = problems(
-        "[defaults]\nscale = -1\n[cameras.a]\nurl = \"rtsp://a\"\nrate = 99\n[cameras.b]\nurl = \"http://b\"\npassword = \"p\"\n",
+        "[defaults]\nscale = -1\n[cameras.a]\nurl = \"rtsp://a\"\nrate = 99\n[cameras.b]\nurl = \"ftp://b\"\npassword = \"p\"\n",
     );
     let told: Vec<_> = problems.lines().filter(|line| line.starts_with("counter.toml")).collect();
     assert_eq!(told.len(), 3, "{problems}");

@@ -2,9 +2,9 @@
 //! pictures come out.
 //!
 //! [`RtspSource`] is a camera in a pipeline: connected, watched, taken out and put back; so are
-//! [`HttpSource`] and [`LocalSource`], a device, a file or simulated traffic. [`file`] makes the bin of a file. Both decode what
-//! GStreamer's installed elements can decode ([`decode`]), say why they failed ([`Reason`]), and
-//! show no secret of an address ([`redact`]).
+//! [`HttpSource`] and [`LocalSource`], a device, a file or simulated traffic. [`file`] makes the
+//! bin of a file. All decode what GStreamer's installed elements can decode ([`decode`]), say why
+//! they failed ([`Reason`]), and show no secret of an address ([`redact`]).
 
 use std::time::Instant;
 

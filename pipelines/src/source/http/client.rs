@@ -100,8 +100,8 @@ impl Client {
             }
             let asked = answer.headers().get_all(header::WWW_AUTHENTICATE);
             let asked = Challenge::strongest(asked.iter().filter_map(|one| one.to_str().ok()));
-            // A second time is for a nonce that has grown old.
-            let was_known = self.challenge.take().is_some();
+            // What it asked for before, such as a nonce, has grown old.
+            self.challenge = None;
             match (address.credentials(), asked) {
                 (None, _) => return Err(Reason::NoLogin("http")),
                 (Some(_), None) => {
@@ -112,7 +112,7 @@ impl Client {
                     ));
                 }
                 (Some(_), Some(challenge)) if !was_answered => {
-                    was_answered = !was_known;
+                    was_answered = true;
                     self.challenge = Some((address.clone(), challenge));
                 }
                 _ => return Err(Reason::Unauthorized),
