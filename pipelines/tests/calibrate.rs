@@ -122,7 +122,7 @@ fn what_cannot_be_calibrated_is_refused_with_the_remedy() {
         (with(&three, &["none.png"]), ["none.png", "cannot read"]),
         (with(&three, &["."]), ["folder", "pictures in it"]),
         (with(&three, &["text.txt"]), ["text.txt", "--save"]),
-        (with(&three, &["text.txt", "--save", "shots"]), ["text.txt", "video"]),
+        (with(&three, &["text.txt", "--save", "shots"]), ["text.txt", "no picture could be taken"]),
         (with(&three, &["rtsp://me:mine@127.0.0.1:9/x"]), ["rtsp://", "--save"]),
         (with(&three, &["--regions", "broken.json"]), ["broken.json", "regions"]),
         (with(&three, &["--regions", "none.json"]), ["none.json", "No such file"]),

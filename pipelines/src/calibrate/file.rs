@@ -107,7 +107,8 @@ impl Json {
     fn write(&self, text: &mut String, indent: usize) {
         let mut line = String::new();
         self.write_line(&mut line);
-        if indent + line.len() <= WIDTH {
+        let column = text.len() - text.rfind('\n').map_or(0, |end| end + 1);
+        if column + line.len() <= WIDTH {
             text.push_str(&line);
             return;
         }

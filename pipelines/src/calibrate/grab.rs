@@ -32,7 +32,11 @@ pub fn pictures(source: &str, number: usize, folder: &Path) -> Result<Vec<PathBu
         let name = path.file_stem().context("a clip has a name")?.to_string_lossy().into_owned();
         (name, clip(path, number))
     };
-    let taken = taken.with_context(|| shown.clone())?;
+    let taken = taken.with_context(|| {
+        format!(
+            "{shown}: no picture could be taken of it: give pictures (JPEG, PNG), a clip or an rtsp:// URL"
+        )
+    })?;
     ensure!(!taken.is_empty(), "{shown}: it has no picture");
     let mut paths = Vec::new();
     for (index, picture) in taken.iter().enumerate() {

@@ -177,7 +177,10 @@ fn setups(settings: &Regions, is_fixed: bool) -> Vec<Setup> {
         });
         regions.collect::<Vec<_>>()
     };
-    let mut ways = vec![("as set".to_owned(), with(&|region| region.detail))];
+    // What is set without any detail is called what it is.
+    let is_plain = settings.regions.iter().all(|region| region.detail.is_off());
+    let name = if is_plain { "none" } else { "as set" };
+    let mut ways = vec![(name.to_owned(), with(&|region| region.detail))];
     ways.push(("none".to_owned(), with(&|_| Detail::Off)));
     if settings.regions.is_empty() {
         for (name, bottom) in [("upper half", 0.5), ("whole picture", 1.0)] {
@@ -210,10 +213,6 @@ fn setups(settings: &Regions, is_fixed: bool) -> Vec<Setup> {
                 setups.push(setup);
             }
         }
-    }
-    // What is set now without any detail is called what it is.
-    if setups[0].regions.iter().all(|region| region.detail.is_off()) {
-        setups[0].detail = "none".to_owned();
     }
     setups
 }

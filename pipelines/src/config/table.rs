@@ -282,7 +282,7 @@ pub struct CameraTable {
     pub regions_file: Option<PathBuf>,
 }
 
-/// An input scale in the schema.
+/// A name of a scale, or the side of a square.
 #[derive(JsonSchema)]
 #[serde(untagged)]
 #[expect(dead_code, reason = "the schema alone is made of it")]

@@ -246,6 +246,49 @@ fn regions_stand_in_the_configuration_or_in_a_file() {
 }
 
 #[test]
+fn cameras_have_scales_and_regions_have_closer_looks() {
+    use vehiclecount_core::region::Detail;
+
+    let folder = tempfile::tempdir().unwrap();
+    let json = r#"{"input-scale": "small", "scale-factor": 1.5}"#;
+    fs::write(folder.path().join("regions.json"), json).unwrap();
+    let path = folder.path().join("counter.toml");
+    let of = |text: &str| parse(&format!("{NORTH}{text}"), &path).unwrap().cameras[0].clone();
+    let region =
+        "regions = [{ name = \"far\", polygon = [[0, 0], [1, 0], [1, 1]], detail = true }]\n";
+    for (value, detail) in [
+        ("true", Detail::On),
+        ("false", Detail::Off),
+        ("2", Detail::Times(2.0)),
+        ("2.5", Detail::Times(2.5)),
+    ] {
+        let camera = of(&region.replace("true", value));
+        assert_eq!(camera.regions.regions[0].detail, detail);
+    }
+    for (value, scale) in [("\"large\"", "large"), ("512", "large"), ("\"normal\"", "normal")] {
+        let camera = of(&format!("input-scale = {value}\n"));
+        assert_eq!(camera.regions.input_scale.to_string(), scale);
+    }
+    // The regions file says both, and the configuration goes before it.
+    let file = "regions-file = \"regions.json\"\n";
+    let camera = of(file);
+    assert_eq!(camera.regions.input_scale.to_string(), "small");
+    assert_eq!(camera.regions.scale_factor, Some(1.5));
+    let camera = of(&format!("{file}input-scale = \"large\"\n"));
+    assert_eq!(camera.regions.input_scale.to_string(), "large");
+    for (text, said) in [
+        (region.replace("true", "9"), "region \"far\": detail is 9"),
+        (region.replace("true", "1"), "detail is 1; give true, false, or a number"),
+        (region.replace("true", "\"much\""), "true, false or a number above 1"),
+        ("input-scale = \"huge\"\n".to_owned(), "input-scale is huge; write small"),
+        ("input-scale = 513\n".to_owned(), "513"),
+    ] {
+        let problems = problems(&format!("{NORTH}{text}"));
+        assert!(problems.contains(said), "{problems} lacks {said}");
+    }
+}
+
+#[test]
 fn sinks_are_files_brokers_and_http_servers() {
     let folder = tempfile::tempdir().unwrap();
     fs::write(folder.path().join("password"), "p@ss w/rd\n").unwrap();
