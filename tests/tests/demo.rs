@@ -253,7 +253,7 @@ fn pictures_that_no_count_needs_are_not_decoded_and_not_lost() {
     }
     let server = Cameras::start(&cameras, Access::default());
     let clip = folder.path().join("clip.mp4");
-    write_clip(&clip, 50, 1);
+    write_clip(&clip, 250, 1);
     // At the same time: cameras, and a file that the demo serves itself.
     let (rtsp, file) = (folder.path().join("rtsp"), folder.path().join("file"));
     let of_file = demo(&file, 14, &["--no-video", "--rate", "1", "--input"])
@@ -287,7 +287,7 @@ fn pictures_that_no_count_needs_are_not_decoded_and_not_lost() {
             assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>(), "{name}");
         }
         let (skipped, came) = not_decoded(&output).expect(&said);
-        assert!(3 * skipped >= came && skipped < came, "{said}");
+        assert!(4 * skipped >= came && skipped < came, "{said}");
     }
 }
 

@@ -1,8 +1,9 @@
 //! One camera: its pair of pads, and the two threads that meet there.
 //!
 //! In the order in which a frame meets them: `arrival` takes it in, `shape` finds its input size,
-//! `confirmation` compares it, `input` makes the engine's input of it, `queue` holds it, `pusher` sends it on; `negotiation`
-//! answers what the neighbours ask, and `release` ends the camera. No camera waits for another.
+//! `confirmation` compares it, `input` makes the engine's input of it, `queue` holds it, `pusher`
+//! sends it on; `negotiation` answers what the neighbours ask, and `release` ends the camera. No
+//! camera waits for another.
 
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::atomic::{AtomicBool, Ordering};

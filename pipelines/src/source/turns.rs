@@ -1,5 +1,7 @@
 //! Which of the pictures that come are counted.
 
+use super::skip::JITTER;
+
 /// Which pictures are counted, so many a second on the average.
 #[derive(Debug)]
 pub struct Turns {
@@ -17,8 +19,8 @@ impl Turns {
     /// Whether the picture of that time, seconds, is counted. One that `is_viewed` is counted where
     /// the last one lies a second back, too.
     pub fn is_due(&mut self, time: f64, is_viewed: bool) -> bool {
-        // Times of cameras jitter by less than a millisecond where they are meant to be equal.
-        let early = self.next.map_or(0.0, |next| next - time - 1e-3);
+        let jitter = JITTER.min(self.period / 4.0);
+        let early = self.next.map_or(0.0, |next| next - time - jitter);
         // A time that lies further ahead than a turn is one of before a jump.
         if early > 0.0 && early <= self.period {
             if !is_viewed || (time - self.last).abs() < 1.0 {

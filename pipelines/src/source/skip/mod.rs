@@ -14,6 +14,7 @@ use gst::prelude::*;
 use parking_lot::Mutex;
 
 use bitstream::Codec;
+pub(super) use selection::JITTER;
 use selection::{Picture, Selection};
 
 /// How many pictures are wanted, and who hears of those that are not decoded.

@@ -13,8 +13,19 @@ pub struct Picture {
     pub is_header: bool,
 }
 
-/// Times of one camera jitter by less than this, seconds.
-const JITTER: f64 = 5e-3;
+/// Times of one camera jitter by less than this, seconds: a picture so much early is in time.
+pub const JITTER: f64 = 15e-3;
+
+/// A count waits so long for a key picture, seconds: that of a picture of 25 a second.
+const LATE: f64 = 40e-3;
+
+/// Where key pictures come as often as counts but for this share, counts keep step with them. Else
+/// the clock of a camera that is a little slow would carry each count away from its key picture,
+/// and whole groups would be decoded for one picture at their end.
+const IN_STEP: f64 = 0.02;
+
+/// Share of the distance of key pictures that a count waits for one, to be in step.
+const WAIT: f64 = 0.9;
 
 /// Distances between key pictures of a steady stream differ by less than this share.
 const STEADY: f64 = 0.1;
@@ -89,9 +100,30 @@ impl Selection {
     /// Whether nothing is counted before the next key picture.
     fn waits_for_key(&self) -> bool {
         match (self.due, self.last_key, self.group()) {
-            (Some(due), Some(last), Some(group)) => due >= last + group - JITTER,
+            (Some(due), Some(last), Some(group)) => due >= last + group - self.late(),
             _ => false,
         }
+    }
+
+    /// [`JITTER`], of counts that come often less.
+    fn jitter(&self) -> f64 {
+        JITTER.min(self.period / 4.0)
+    }
+
+    /// How long a count waits for a key picture: [`LATE`], of counts that come often less. Those
+    /// that [keep step](Self::step) with key pictures wait for the next one, unless they are due
+    /// just behind the last: with the next, they are in step from then on.
+    fn late(&self) -> f64 {
+        self.step().map_or(LATE.min(self.period / 4.0), |group| WAIT * group)
+    }
+
+    /// Seconds between two key pictures, where a count falls on each of them, on each second one,
+    /// or on each of another number.
+    fn step(&self) -> Option<f64> {
+        self.group().filter(|group| {
+            let groups = (self.period / group).round();
+            groups >= 1.0 && (self.period - groups * group).abs() <= IN_STEP * self.period
+        })
     }
 
     fn key(&mut self, time: f64, all: bool) -> bool {
@@ -103,16 +135,22 @@ impl Selection {
         }
         self.last_key = Some(time);
         self.skipping =
-            !all && self.due.is_some_and(|due| time < due - JITTER) && self.waits_for_key();
-        if !self.skipping {
+            !all && self.due.is_some_and(|due| time < due - self.jitter()) && self.waits_for_key();
+        if self.skipping {
+            return false;
+        }
+        let late = self.due.map_or(0.0, |due| time - due);
+        if (0.0..=self.late()).contains(&late) && self.step().is_some() {
+            self.due = Some(time + self.period);
+        } else {
             self.take(time);
         }
-        !self.skipping
+        true
     }
 
     fn other(&mut self, time: f64, is_reference: bool, all: bool) -> bool {
         self.skipping |= !all && self.waits_for_key();
-        let due = self.due.is_none_or(|due| time >= due - JITTER);
+        let due = self.due.is_none_or(|due| time >= due - self.jitter());
         if self.skipping || !(is_reference || due || all) {
             return false;
         }
@@ -123,7 +161,7 @@ impl Selection {
     /// A picture of that time is decoded, and counted where it is due.
     fn take(&mut self, time: f64) {
         match self.due {
-            Some(due) if time < due - JITTER => {}
+            Some(due) if time < due - self.jitter() => {}
             // In step, as long as no turn is missed.
             Some(due) if time < due + self.period => self.due = Some(due + self.period),
             _ => self.due = Some(time + self.period),
@@ -168,6 +206,40 @@ mod tests {
         assert_eq!(counted.len(), 100);
         // The first groups show how far key pictures are apart.
         assert!(all < 100 + 4 * 25, "{all}");
+    }
+
+    /// How many pictures of a stream of 200 seconds are decoded for a count a second. Its key
+    /// pictures come every `distance` seconds, and its times are off by what `jitter` says.
+    fn decoded_of(distance: f64, jitter: impl Fn(usize) -> f64) -> usize {
+        let mut selection = Selection::new(1.0);
+        let wanted = |number: &usize| {
+            let time = *number as f64 * distance / 25.0 + jitter(*number);
+            let key = number % 25 == 0;
+            let picture = Picture { time: Some(time), key, is_reference: true, is_header: false };
+            selection.is_wanted(&picture, false)
+        };
+        (0..5000).filter(wanted).count()
+    }
+
+    #[test]
+    fn little_more_is_decoded_of_cameras_whose_clocks_are_off_and_whose_times_jitter() {
+        let even = |_: usize| 0.0;
+        // A slow clock, as much as 50 s in an hour.
+        assert!(decoded_of(1.0001, even) < 300, "{}", decoded_of(1.0001, even));
+        assert!(decoded_of(1.015, even) < 300, "{}", decoded_of(1.015, even));
+        // As at a connection, whose first pictures come late or in a hurry.
+        for first in [-0.7, -0.4, -0.1, 0.1, 0.4, 0.7] {
+            let decoded = decoded_of(1.0, |number| if number < 30 { first } else { 0.0 });
+            assert!(decoded < 200 + 6 * 25 + 3 * 200, "{first}: {decoded}");
+            let decoded = decoded_of(1.0, |number| if number < 130 { first } else { 0.0 });
+            assert!(decoded < 200 + 10 * 25 + 3 * 200, "{first}, later: {decoded}");
+        }
+        // Within 15 ms on either side, the same for neighbours or not.
+        for step in [1, 25, 75] {
+            let uneven = |number: usize| ((number / step * 7919) % 31) as f64 * 1e-3 - 0.015;
+            let decoded = decoded_of(1.0, uneven);
+            assert!(decoded < 200 + 4 * 25 + 2 * 200, "{step}: {decoded}");
+        }
     }
 
     #[test]
