@@ -63,7 +63,9 @@ def with_openvino(model, width, height, clips):
     compiled = core.compile_model(network, "CPU", {"PERFORMANCE_HINT": "THROUGHPUT"})
     queue = openvino.AsyncInferQueue(compiled)
     counts = []
-    queue.set_callback(lambda request, _: counts.append(float(request.get_output_tensor(0).data.sum())))
+    queue.set_callback(
+        lambda request, _: counts.append(float(request.get_output_tensor(0).data.sum()))
+    )
     begin, busy = time.perf_counter(), processor_time()
     for frame in frames(clips):
         queue.start_async({0: prepare(frame, width, height)})

@@ -116,7 +116,7 @@ pub struct Extras {
 const FRAMES: u32 = 24;
 
 /// Frames of a clip.
-const CLIP_FRAMES: u32 = 250;
+const CLIP_FRAMES: u32 = 200;
 
 /// What all sections measure with.
 struct Bench<'a> {

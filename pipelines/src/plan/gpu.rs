@@ -35,8 +35,8 @@ const CLOCK: f64 = 38.0 * 30.0 / (2.0 * 771.0);
 /// Multiplications of ResNet-50 for a picture of 224x224.
 const RESNET: f64 = 4.1e9;
 
-/// How much of ResNet-50's arithmetic a second a network of depthwise convolutions reaches on a GPU:
-/// EfficientNet-B0 (0.39e9 multiplications) makes 10,239 pictures a second on an A100 (NVIDIA
+/// How much of ResNet-50's arithmetic a second a network of depthwise convolutions reaches on a
+/// GPU: EfficientNet-B0 (0.39e9 multiplications) makes 10,239 pictures a second on an A100 (NVIDIA
 /// DeepLearningExamples, mixed precision, batches of 256), ResNet-50 39,152.
 const SHARE: f64 = 10_239.0 * 0.39e9 / (39_152.0 * RESNET);
 
