@@ -10,6 +10,7 @@ pub mod engine;
 pub mod eval;
 pub mod manual;
 pub mod models;
+pub mod plan;
 pub mod preset;
 pub mod run;
 pub mod serve;

@@ -7,8 +7,8 @@ use anyhow::Context;
 use clap::{CommandFactory, Parser, Subcommand};
 use vehicle_count::source::redact;
 use vehicle_count::{
-    bench, calibrate, check, demo, doctor, engine, eval, manual, models, preset, run as service,
-    serve, synth,
+    bench, calibrate, check, demo, doctor, engine, eval, manual, models, plan, preset,
+    run as service, serve, synth,
 };
 
 /// Counts vehicles on many cameras at once.
@@ -33,8 +33,10 @@ enum Command {
     Check(check::Options),
     /// List what is found on this machine, what is missing, and the remedy
     Doctor(doctor::Options),
-    /// Measure the counter against the bare engine, in one run
+    /// Measure what this machine counts, against the bare engine and the decoder, in one run
     Bench(bench::Options),
+    /// Say how many cameras a machine holds, from what the bench has measured on it
+    Plan(plan::Options),
     /// Measure the error of a model on pictures whose vehicles are known
     Eval(eval::Options),
     /// Find out from a few pictures of a camera how it is best counted: scale, closer looks, factor
@@ -100,6 +102,7 @@ fn run(command: Command) -> anyhow::Result<()> {
         Command::Doctor(options) => with_gstreamer(|| doctor::run(&options)),
         Command::Check(options) => check::run(&options),
         Command::Bench(options) => with_gstreamer(|| bench::run(&options)),
+        Command::Plan(options) => with_gstreamer(|| plan::run(&options)),
         Command::Eval(options) => eval::run(&options),
         Command::Calibrate(options) => with_gstreamer(|| calibrate::run(&options)),
         Command::Engine { command } => engine::run(&command),

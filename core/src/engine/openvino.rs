@@ -8,7 +8,7 @@ use std::{mem, panic, ptr};
 use once_cell::sync::OnceCell;
 use openvino::{
     CompiledModel, Core, DeviceType, InferRequest, InferenceError, Model, Node, PartialShape,
-    RwPropertyKey,
+    RwPropertyKey, Tensor,
 };
 use parking_lot::Mutex;
 
@@ -251,20 +251,36 @@ impl Engine for OpenVino {
             let mut model = self.model.lock();
             model.create_infer_request().map_err(refused)?
         };
-        Ok(Box::new(OpenVinoLane {
-            info: self.info.clone(),
-            request,
-            input: self.input.clone(),
-            output: self.output.clone(),
-        }))
+        OpenVinoLane::new(self.info.clone(), request, &self.input, &self.output)
+            .map(|lane| Box::new(lane) as Box<dyn Lane>)
+            .map_err(refused)
     }
 }
 
 struct OpenVinoLane {
     info: EngineInfo,
     request: InferRequest,
-    input: String,
-    output: String,
+    input: Tensor,
+    output: Tensor,
+}
+
+impl OpenVinoLane {
+    /// The request's own tensors are asked for once and given back to it, so that it reads and
+    /// writes these and no others: a frame then takes no memory and no look-up of names.
+    fn new(
+        info: EngineInfo,
+        mut request: InferRequest,
+        input: &str,
+        output: &str,
+    ) -> Result<Self, InferenceError> {
+        let mut own = |name: &str| {
+            let tensor = request.get_tensor(name)?;
+            request.set_tensor(name, &tensor)?;
+            Ok::<_, InferenceError>(tensor)
+        };
+        let (input, output) = (own(input)?, own(output)?);
+        Ok(Self { info, request, input, output })
+    }
 }
 
 impl Lane for OpenVinoLane {
@@ -274,11 +290,9 @@ impl Lane for OpenVinoLane {
         for slot in slots {
             let values = slot.values(&self.info)?;
             // 1.8 MB at 384x384: some 0.1 ms beside ten and more of inference.
-            let mut input = self.request.get_tensor(&self.input).map_err(failed)?;
-            input.get_data_mut::<f32>().map_err(failed)?.copy_from_slice(values);
+            self.input.get_data_mut::<f32>().map_err(failed)?.copy_from_slice(values);
             self.request.infer().map_err(failed)?;
-            let output = self.request.get_tensor(&self.output).map_err(failed)?;
-            slot.fill(output.get_data::<f32>().map_err(failed)?, &self.info)?;
+            slot.fill(self.output.get_data::<f32>().map_err(failed)?, &self.info)?;
         }
         Ok(())
     }

@@ -12,7 +12,10 @@ use vehiclecount_core::frame::{ColorRange, FrameFormat, FrameView, PixelFormat, 
 use vehiclecount_core::model::Model;
 use vehiclecount_core::preprocess::{Placement, Preprocessor};
 
+use super::Bench;
+use super::figure::Subject;
 use super::rate::{Rate, rate};
+use super::turns::Contender;
 
 /// The frames in batches, as the engine takes them from the element: staged pictures for one that
 /// preprocesses, else preprocessed inputs.
@@ -44,8 +47,17 @@ impl Prepared {
         Ok(Self { model: model.clone(), video, format, frames: frames.to_vec(), batches })
     }
 
+    /// The format of the frames.
+    pub fn format(&self) -> FrameFormat {
+        self.format
+    }
+
     /// Shows frame `index` to `read`.
-    fn view<T>(&self, index: usize, read: impl FnOnce(&FrameView<'_>) -> Result<T>) -> Result<T> {
+    pub fn view<T>(
+        &self,
+        index: usize,
+        read: impl FnOnce(&FrameView<'_>) -> Result<T>,
+    ) -> Result<T> {
         let frame =
             gst_video::VideoFrameRef::from_buffer_ref_readable(&self.frames[index], &self.video)?;
         let planes: Vec<Plane<'_>> = (0..3)
@@ -93,12 +105,24 @@ impl Prepared {
     }
 }
 
+/// `engine`, opened for the input size `choice`, by itself.
+pub(super) fn contender<'a>(
+    bench: &'a Bench<'_>,
+    engine: &'a Arc<dyn Engine>,
+    choice: &str,
+) -> Contender<'a> {
+    let input = engine.info().input.to_string();
+    let how = if choice == input { String::new() } else { format!(" ({choice})") };
+    Contender {
+        name: format!("bare engine, {input}{how}"),
+        subject: Subject { input: Some(input), ..Default::default() },
+        unit: "frames/s",
+        measure: Box::new(move || Ok(bare(engine, &bench.batches, bench.window)?.into())),
+    }
+}
+
 /// Frames a second of the engine alone, all its lanes at work.
-pub(super) fn bare(
-    engine: &Arc<dyn Engine>,
-    prepared: &Prepared,
-    window: Duration,
-) -> Result<Rate> {
+fn bare(engine: &Arc<dyn Engine>, prepared: &Prepared, window: Duration) -> Result<Rate> {
     let (counted, over) = (AtomicU64::new(0), AtomicBool::new(false));
     thread::scope(|scope| {
         let lanes: Vec<_> = (0..engine.info().lanes.max(1))

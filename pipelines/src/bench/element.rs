@@ -10,11 +10,13 @@ use gst::prelude::*;
 use gstvehiclecount::meta;
 use vehiclecount_core::preset::Preset;
 
-use super::Options;
-use super::rate::{LEAD, Rate, median, rate};
+use super::figure::{Figure, Section, Spread, Subject};
+use super::rate::{LEAD, Rate, rate};
+use super::turns::{self, Contender, Turns};
+use super::{Bench, Options, bare};
 
 /// Frames that go through the element one at a time, for its latency.
-pub(super) const SINGLE_FRAMES: usize = 100;
+const SINGLE_FRAMES: usize = 100;
 
 /// How long one frame may take before something is broken.
 const BOUND: Duration = Duration::from_secs(30);
@@ -27,24 +29,48 @@ pub(super) struct Run {
     counted: Arc<AtomicU64>,
 }
 
-fn counter(options: &Options) -> Result<gst::Element> {
-    let input = options.input_size.first().map(ToString::to_string);
+/// What a [`Run`] is made of.
+#[derive(Clone, Copy)]
+pub(super) struct Setup<'a> {
+    /// What all sections measure with.
+    pub bench: &'a Bench<'a>,
+    /// The engine of the counter.
+    pub engine: &'a str,
+    /// Elements behind the counter, in the notation of gst-launch-1.0; none: "".
+    pub behind: &'a str,
+    /// Whether only frames with a count of their own count.
+    pub reads: bool,
+}
+
+impl<'a> Setup<'a> {
+    pub fn of(bench: &'a Bench<'a>) -> Self {
+        Self { bench, engine: &bench.options.engine, behind: "", reads: true }
+    }
+
+    fn counter(&self) -> Result<gst::Element> {
+        counter(self.bench.options, self.engine, &self.bench.first.to_string())
+    }
+}
+
+/// A counter as `options` say.
+pub(super) fn counter(options: &Options, engine: &str, input: &str) -> Result<gst::Element> {
     gst::ElementFactory::make("vehiclecounter")
         .property_if("model", &options.model, !options.model.is_empty())
-        .property_from_str("engine", &options.engine)
+        .property_from_str("engine", engine)
         .property_from_str("preset", options.preset.map_or("none", Preset::name))
-        .property_if_some("input-size", input)
+        .property("input-size", input)
         .property_if("batch-size", options.batch_size, options.batch_size > 0)
         .build()
         .context("the plugin is not loaded")
 }
 
 /// One camera of `pipeline`: frames that are pushed into it come out of the counter's source pad,
-/// which is given back.
+/// which is given back, and go through `behind`.
 fn camera(
     pipeline: &gst::Pipeline,
     counter: &gst::Element,
     caps: &gst::Caps,
+    behind: &str,
 ) -> Result<(gst_app::AppSrc, gst::Pad)> {
     let source = gst_app::AppSrc::builder()
         .caps(caps)
@@ -61,7 +87,14 @@ fn camera(
         .static_pad(&entry.name().replace("sink", "src"))
         .context("each sink pad has its source pad")?;
     source.static_pad("src").context("an appsrc has a pad")?.link(&entry)?;
-    exit.link(&sink.static_pad("sink").context("a sink has a pad")?)?;
+    let mut end = sink.static_pad("sink").context("a sink has a pad")?;
+    if !behind.is_empty() {
+        let bin = gst::parse::bin_from_description(behind, true)?;
+        pipeline.add(&bin)?;
+        bin.link(&sink)?;
+        end = bin.static_pad("sink").context("a filter has a sink pad")?;
+    }
+    exit.link(&end)?;
     Ok((source, exit))
 }
 
@@ -75,7 +108,7 @@ fn stamped(frame: &gst::Buffer, number: u64) -> gst::Buffer {
 }
 
 /// Waits until the pipeline has reached the state that it was told to go to.
-fn reached(pipeline: &gst::Pipeline) -> Result<()> {
+pub(super) fn reached(pipeline: &gst::Pipeline) -> Result<()> {
     let bus = pipeline.bus().context("a pipeline has a bus")?;
     if pipeline.state(gst::ClockTime::from_seconds(60)).0.is_ok() {
         return Ok(());
@@ -87,28 +120,25 @@ fn reached(pipeline: &gst::Pipeline) -> Result<()> {
 }
 
 impl Run {
-    pub fn start(
-        options: &Options,
-        cameras: u32,
-        caps: &gst::Caps,
-        frames: &[gst::Buffer],
-    ) -> Result<Self> {
+    pub fn start(setup: Setup<'_>, cameras: u32) -> Result<Self> {
+        let Bench { caps, frames, .. } = setup.bench;
         let pipeline = gst::Pipeline::new();
-        let counter = counter(options)?;
+        let counter = setup.counter()?;
         pipeline.add(&counter)?;
         let counted = Arc::new(AtomicU64::new(0));
         for index in 0..cameras as usize {
-            let (source, exit) = camera(&pipeline, &counter, caps)?;
-            let seen = counted.clone();
+            let (source, exit) = camera(&pipeline, &counter, caps, setup.behind)?;
+            let (seen, reads) = (counted.clone(), setup.reads);
             exit.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
-                let fresh = info
-                    .buffer()
-                    .and_then(|buffer| meta::count::read(buffer))
-                    .is_some_and(|report| !report.stale);
+                let fresh = !reads
+                    || info
+                        .buffer()
+                        .and_then(|buffer| meta::count::read(buffer))
+                        .is_some_and(|report| !report.stale);
                 seen.fetch_add(u64::from(fresh), Ordering::Relaxed);
                 gst::PadProbeReturn::Ok
             });
-            let frames = frames.to_vec();
+            let frames = frames.clone();
             // Ends when the pipeline does: the source then refuses the next frame.
             thread::spawn(move || {
                 (0..).try_for_each(|number| {
@@ -129,9 +159,24 @@ impl Run {
     }
 
     pub fn measure(&self, window: Duration) -> Result<Rate> {
+        self.while_playing(|| rate(&self.counted, window))
+    }
+
+    /// How much `total` grows with each frame.
+    pub fn per_frame(&self, window: Duration, total: fn() -> u64) -> Result<f64> {
+        self.while_playing(|| {
+            thread::sleep(LEAD);
+            let (before, frames) = (total(), self.counted.load(Ordering::Relaxed));
+            thread::sleep(window);
+            let frames = self.counted.load(Ordering::Relaxed) - frames;
+            (total() - before) as f64 / frames.max(1) as f64
+        })
+    }
+
+    fn while_playing<T>(&self, measure: impl FnOnce() -> T) -> Result<T> {
         let _ = self.pipeline.set_state(gst::State::Playing);
         reached(&self.pipeline)?;
-        let rate = rate(&self.counted, window);
+        let rate = measure();
         let _ = self.pipeline.set_state(gst::State::Paused);
         reached(&self.pipeline)?;
         self.settle();
@@ -163,16 +208,62 @@ impl Drop for Run {
     }
 }
 
-/// Seconds through the element and seconds of inference, medians, with one frame in it at a time.
-pub(super) fn single(
-    options: &Options,
-    caps: &gst::Caps,
-    frames: &[gst::Buffer],
-) -> Result<(f64, f64)> {
+/// The element with each number of cameras, against the bare engine; and one frame at a time.
+pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
+    let runs: Vec<(u32, Run)> = bench
+        .options
+        .cameras
+        .iter()
+        .map(|&cameras| Ok((cameras, Run::start(Setup::of(bench), cameras)?)))
+        .collect::<Result<_>>()?;
+    // The bare engine before and after each of them.
+    let mut contenders = vec![bare::contender(bench, &bench.engine, &bench.first.to_string())];
+    let size = Some((bench.options.width, bench.options.height));
+    for (cameras, run) in &runs {
+        contenders.push(Contender {
+            name: format!(
+                "vehiclecounter, {cameras} camera{}",
+                if *cameras == 1 { "" } else { "s" }
+            ),
+            subject: Subject {
+                cameras: Some(*cameras),
+                size,
+                input: Some(bench.first_input().to_string()),
+                ..Default::default()
+            },
+            unit: "frames/s",
+            measure: Box::new(|| Ok(run.measure(bench.window)?.into())),
+        });
+    }
+    let rounds = bench.options.rounds;
+    let mut figures = turns::take(Section::Element, rounds, Turns::FirstBetween, &mut contenders)?;
+    drop(contenders);
+    drop(runs);
+    let (total, own) = single(bench)?;
+    let added: Vec<f64> = total.iter().zip(&own).map(|(total, own)| total - own).collect();
+    for (name, seconds) in [("through the element", total), ("added to the engine", added)] {
+        let milliseconds: Vec<f64> = seconds.iter().map(|seconds| seconds * 1e3).collect();
+        let Some(spread) = Spread::of(&milliseconds) else { continue };
+        figures.push(Figure {
+            section: Section::Element,
+            name: format!("one frame at a time, {name}"),
+            subject: Subject { size, ..Default::default() },
+            unit: "ms".to_owned(),
+            spread,
+            processor_ms: None,
+            ratio: None,
+        });
+    }
+    Ok(figures)
+}
+
+/// Seconds through the element and seconds of inference, with one frame in it at a time.
+fn single(bench: &Bench<'_>) -> Result<(Vec<f64>, Vec<f64>)> {
+    let Bench { caps, frames, .. } = bench;
     let pipeline = gst::Pipeline::new();
-    let counter = counter(options)?;
+    let counter = Setup::of(bench).counter()?;
     pipeline.add(&counter)?;
-    let (source, exit) = camera(&pipeline, &counter, caps)?;
+    let (source, exit) = camera(&pipeline, &counter, caps, "")?;
     // The clock starts at the element's own pad: what the source takes is not the element's.
     let (come, gone) = (mpsc::channel(), mpsc::channel());
     let sender = come.0;
@@ -203,5 +294,5 @@ pub(super) fn single(
         }
     }
     pipeline.set_state(gst::State::Null)?;
-    Ok((median(&mut totals), median(&mut own)))
+    Ok((totals, own))
 }

@@ -14,6 +14,7 @@ use vehiclecount_core::model::{self, DEFAULT_MODEL, Model, Speed, Speeds};
 use vehiclecount_core::preprocess::{InputChoice, InputSize};
 
 use crate::table::say;
+pub(crate) use speed::today;
 
 /// Options of `vehicle-count models`.
 #[derive(clap::Args)]

@@ -138,7 +138,7 @@ fn rounded(value: f64) -> f64 {
     (value * scale).round() / scale
 }
 
-fn today() -> String {
+pub(crate) fn today() -> String {
     let text = glib::DateTime::now_utc().and_then(|now| now.format("%F"));
     text.map_or_else(|_| "an unknown day".to_owned(), |text| text.to_string())
 }
