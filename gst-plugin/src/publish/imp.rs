@@ -213,8 +213,8 @@ impl ObjectImpl for VehicleCountPublish {
                 glib::ParamSpecString::builder("location")
                     .nick("Location")
                     .blurb(
-                        "Path or file:// URL of the file or FIFO to write, or mqtt://HOST:PORT/TOPIC (empty or -: \
-                         standard output)",
+                        "Path or file:// URL of the file or FIFO to write, mqtt://HOST:PORT/TOPIC, or kafka://HOST:PORT/TOPIC \
+                         (empty or -: standard output)",
                     )
                     .mutable_ready()
                     .build(),

@@ -1,6 +1,10 @@
 //! Where reports go in the end.
 
+#[cfg(any(feature = "kafka", feature = "mqtt"))]
+mod address;
 mod file;
+#[cfg(feature = "kafka")]
+pub mod kafka;
 #[cfg(feature = "mqtt")]
 pub mod mqtt;
 mod regular;
@@ -164,6 +168,10 @@ type Parse = fn(&str, &SinkSettings) -> Result<Destination, LocationError>;
 /// The transports. A new one has its file in this folder and its line here.
 const SCHEMES: &[(&str, Parse)] = &[
     ("file", file::from_url),
+    #[cfg(feature = "kafka")]
+    ("kafka", |rest, _| kafka::from_url(&format!("kafka://{rest}"))),
+    #[cfg(feature = "kafka")]
+    ("kafkas", |rest, _| kafka::from_url(&format!("kafkas://{rest}"))),
     #[cfg(feature = "mqtt")]
     ("mqtt", |rest, _| mqtt::from_url(&format!("mqtt://{rest}"))),
     #[cfg(feature = "mqtt")]
@@ -192,6 +200,19 @@ fn decode(text: &str) -> Option<String> {
         bytes.extend_from_slice(&part.as_bytes()[2..]);
     }
     String::from_utf8(bytes).ok()
+}
+
+/// What is wrong with a connection, in words with a remedy where that is known.
+#[cfg(any(feature = "kafka", feature = "mqtt"))]
+pub fn tls_error(error: &str) -> String {
+    let remedy = if error.contains("CaUsedAsEndEntity") {
+        ": the server's certificate is that of an authority; make one for the server (CA:FALSE)"
+    } else if error.contains("UnknownIssuer") {
+        ": none of the authorities that are trusted vouches for the server"
+    } else {
+        ""
+    };
+    format!("TLS: {error}{remedy}")
 }
 
 impl Destination {

@@ -7,6 +7,8 @@ use rumqttc::tokio_rustls::rustls::pki_types::CertificateDer;
 use rumqttc::tokio_rustls::rustls::pki_types::pem::PemObject;
 use rumqttc::tokio_rustls::rustls::{ClientConfig, RootCertStore};
 
+pub use super::tls_error as words;
+
 /// The certificates of the authorities that are trusted, as DER: those in `pem`, else those of the
 /// system (`SSL_CERT_FILE` and `SSL_CERT_DIR` name others).
 ///
@@ -52,16 +54,4 @@ pub fn client(pem: Option<&[u8]>) -> Result<Arc<ClientConfig>, String> {
         .with_root_certificates(roots)
         .with_no_client_auth();
     Ok(Arc::new(config))
-}
-
-/// What is wrong with a connection, in words with a remedy where that is known.
-pub fn words(error: &str) -> String {
-    let remedy = if error.contains("CaUsedAsEndEntity") {
-        ": the server's certificate is that of an authority; make one for the server (CA:FALSE)"
-    } else if error.contains("UnknownIssuer") {
-        ": none of the authorities that are trusted vouches for the server"
-    } else {
-        ""
-    };
-    format!("TLS: {error}{remedy}")
 }

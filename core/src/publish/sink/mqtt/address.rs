@@ -3,15 +3,14 @@
 use std::fmt;
 use std::str::FromStr;
 
+use crate::publish::sink::address::BrokerAddress;
+
 /// A broker, a login and a topic: `mqtt://USER:PASSWORD@HOST:PORT/TOPIC`, or `mqtts://` for TLS.
 /// `Display` and `Debug` show no login.
 #[derive(Clone, PartialEq, Eq)]
 pub struct MqttAddress {
     is_secure: bool,
-    host: String,
-    port: u16,
-    login: Option<(String, String)>,
-    topic: String,
+    address: BrokerAddress,
 }
 
 /// The form of an address.
@@ -25,22 +24,24 @@ impl MqttAddress {
 
     /// Host and port.
     pub fn broker(&self) -> (&str, u16) {
-        (&self.host, self.port)
+        let (host, port) = &self.address.hosts[0];
+        (host, *port)
     }
 
     /// User name and password.
     pub fn login(&self) -> Option<(&str, &str)> {
-        self.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
+        self.address.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
     }
 
     /// The topic that those of all messages begin with.
     pub fn topic(&self) -> &str {
-        &self.topic
+        &self.address.topic
     }
 
     /// The same with another login.
-    pub fn with_login(self, user: String, password: String) -> Self {
-        Self { login: Some((user, password)), ..self }
+    pub fn with_login(mut self, user: String, password: String) -> Self {
+        self.address.login = Some((user, password));
+        self
     }
 }
 
@@ -49,62 +50,27 @@ impl FromStr for MqttAddress {
 
     /// Reads an address. The error never holds a part of it.
     fn from_str(url: &str) -> Result<Self, String> {
-        let (is_secure, rest) = match url.split_once("://") {
-            Some(("mqtt", rest)) => (false, rest),
-            Some(("mqtts", rest)) => (true, rest),
+        let (is_secure, rest, port) = match url.split_once("://") {
+            Some(("mqtt", rest)) => (false, rest, 1883),
+            Some(("mqtts", rest)) => (true, rest, 8883),
             _ => return Err(FORM.to_owned()),
         };
-        if rest.contains(['?', '#']) {
-            let remedy = "; ? # in a user name, password or topic are written %3F %23";
-            return Err(FORM.to_owned() + remedy);
+        let address = BrokerAddress::parse(rest, port, FORM)?;
+        if address.hosts.len() != 1 {
+            return Err(format!("there is more than one host: {FORM}"));
         }
-        let (authority, topic) = rest.split_once('/').unwrap_or((rest, ""));
-        let (login, place) = match authority.rsplit_once('@') {
-            Some((login, place)) => (Some(login), place),
-            None => (None, authority),
-        };
-        let (host, port) = match place.rsplit_once(':') {
-            Some((host, port)) if !port.contains(']') => {
-                let port = port.parse().ok().filter(|port| *port > 0);
-                let slash = "; / in a user name or password is written %2F";
-                (host, port.ok_or_else(|| format!("the port is none: {FORM}{slash}"))?)
-            }
-            _ => (place, if is_secure { 8883 } else { 1883 }),
-        };
-        let is_wrong = |letter: char| letter.is_whitespace() || "[]@%:".contains(letter);
-        let host = match host.strip_prefix('[').and_then(|host| host.strip_suffix(']')) {
-            Some(host) if host.parse::<std::net::Ipv6Addr>().is_ok() => host,
-            _ if host.is_empty() || host.contains(is_wrong) => {
-                return Err(format!("the host is none: {FORM}"));
-            }
-            _ => host,
-        };
-        let decode = |text: &str| {
-            super::super::decode(text)
-                .ok_or("each % is followed by two hexadecimal digits, and makes UTF-8")
-        };
-        let login = match login {
-            Some(login) => {
-                let (user, password) = login.split_once(':').unwrap_or((login, ""));
-                Some((decode(user)?, decode(password)?))
-            }
-            None => None,
-        };
-        let topic = decode(topic.trim_end_matches('/'))?;
+        let topic = &address.topic;
         if topic.is_empty() || topic.contains(['+', '#']) || topic.len() > 1024 {
             return Err(format!("the topic is empty, too long, or holds + or #: {FORM}"));
         }
-        Ok(Self { is_secure, host: host.to_owned(), port, login, topic })
+        Ok(Self { is_secure, address })
     }
 }
 
 impl fmt::Display for MqttAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let scheme = if self.is_secure { "mqtts" } else { "mqtt" };
-        let login = if self.login.is_some() { "***@" } else { "" };
-        let (left, right) = if self.host.contains(':') { ("[", "]") } else { ("", "") };
-        let Self { host, port, topic, .. } = self;
-        write!(f, "{scheme}://{login}{left}{host}{right}:{port}/{topic}")
+        write!(f, "{scheme}://{}", self.address)
     }
 }
 
@@ -172,6 +138,7 @@ mod tests {
             "mqtt://me:s3cret%@host/t",
             "mqtt://me:s3cret@ho st/t",
             "mqtt://me:s3cret@::1/t",
+            "mqtt://me:s3cret@one,two/t",
             "mqtt:s3cret",
         ] {
             let error = url.parse::<MqttAddress>().unwrap_err();
