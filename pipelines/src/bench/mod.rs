@@ -267,7 +267,8 @@ fn section_of(
 ) -> Result<Vec<Figure>> {
     let needs_clips = matches!(section, Section::Files | Section::Rtsp | Section::Rate);
     let has_h264 = bench.codecs.contains(&Codec::H264);
-    if needs_clips && !has_h264 && !(section == Section::Files && !bench.options.input.is_empty()) {
+    let has_own = section == Section::Files && !bench.options.input.is_empty();
+    if needs_clips && !has_h264 && !has_own {
         left_out.push(format!("section {section:?}, for want of clips of H.264"));
         return Ok(Vec::new());
     }
