@@ -322,8 +322,8 @@ fn open<'a>(
     let mut opened: Vec<(InputChoice, Arc<dyn Engine>)> = Vec::new();
     for &choice in others {
         let input = size(choice)?;
-        let inputs = opened.iter().map(|(_, engine)| engine.info().input);
-        if input == engine.info().input || inputs.into_iter().any(|held| held == input) {
+        let held = |other: &Arc<dyn Engine>| other.info().input == input;
+        if held(&engine) || opened.iter().any(|(_, other)| held(other)) {
             continue;
         }
         let request = request.clone().at(input).as_opened(engine.info());
