@@ -1,5 +1,7 @@
 //! The property `preset`: what it chooses when the element starts, and what is said of it.
 
+use std::path::Path;
+
 use gst::prelude::*;
 use vehiclecount_core::engine::EngineKind;
 use vehiclecount_core::model::{self, Model};
@@ -27,14 +29,13 @@ impl EngineSettings {
             },
             precision: self.explicit.has("precision").then(|| self.precision.into()),
         };
-        let own_plan = !self.model_engine_file.is_empty();
-        let models = if engine == EngineKind::Scripted || own_plan {
+        let models = if engine == EngineKind::Scripted || self.has_plan() {
             // A script has no files, and a plan that was built by hand is what it is.
             Vec::new()
         } else if self.explicit.has("model") {
             let model = Model::open(&self.model, &model::folders())
                 .map_err(|error| gst::error_msg!(gst::ResourceError::Settings, ("{error}")))?;
-            if model.plan().is_some() { Vec::new() } else { vec![model] }
+            vec![model]
         } else {
             Model::installed(&model::folders())
         };
@@ -43,8 +44,17 @@ impl EngineSettings {
         Ok(Some(choice))
     }
 
+    /// Whether a TensorRT plan that was built by hand is named.
+    fn has_plan(&self) -> bool {
+        let end = Path::new(&self.model).extension();
+        !self.model_engine_file.is_empty()
+            || end.is_some_and(|end| end == "plan" || end == "engine")
+    }
+
     /// Takes from `choice` what is not set by the user.
     pub fn take(&mut self, choice: &Choice) {
+        // What an earlier start chose may not suit what was set since.
+        self.reset_chosen();
         let open = |property: &str| !self.explicit.has(property);
         if let Some(model) = choice.model.clone().filter(|_| open("model")) {
             self.model = model;
@@ -56,7 +66,7 @@ impl EngineSettings {
             self.precision = PrecisionChoice::from(precision);
         }
         // A plan that was built by hand has the batch that it has.
-        if open("batch-size") && self.model_engine_file.is_empty() {
+        if open("batch-size") && !self.has_plan() {
             self.batch_size = choice.batch_size as u32;
         }
         if open("batched-push-timeout") {
