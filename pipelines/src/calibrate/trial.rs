@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::collections::btree_map::Entry;
+use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
@@ -79,9 +80,8 @@ impl Trial {
         let mut info: Option<EngineInfo> = None;
         for setup in setups(settings, is_fixed) {
             let size = size_at(setup.scale);
-            let key = (size.width, size.height);
-            let eye = match eyes.entry(key) {
-                Entry::Occupied(opened) => opened.into_mut(),
+            let eye = match eyes.entry((size.width, size.height)) {
+                Entry::Occupied(held) => held.into_mut(),
                 Entry::Vacant(place) => {
                     let request = request.clone().at(size);
                     let request = match &info {
