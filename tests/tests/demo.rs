@@ -244,51 +244,40 @@ fn not_decoded(output: &Output) -> Option<(u32, u32)> {
 fn pictures_that_no_count_needs_are_not_decoded_and_not_lost() {
     init();
     let folder = tempfile::tempdir().unwrap();
-    let camera = |end: &str| format!("{} ! {end}", pictures("format=I420,width=160,height=120"));
-    let (h264, mjpeg) = (camera(H264), camera(MJPEG));
-    let h265 = camera(vehiclecount_tests::camera::H265);
-    let mut cameras = vec![("h264", h264.as_str()), ("mjpeg", &mjpeg)];
-    if has_h265() {
-        cameras.push(("h265", &h265));
-    }
-    let server = Cameras::start(&cameras, Access::default());
+    // To two of three pictures no other refers, which holds at any load.
+    let camera = format!("{} ! {H264}", pictures("format=I420,width=160,height=120"));
+    let camera =
+        camera.replace("tune=zerolatency", "threads=1 bframes=2 b-adapt=false rc-lookahead=0");
+    let server = Cameras::start(&[("gate", &camera)], Access::default());
     let clip = folder.path().join("clip.mp4");
     write_clip(&clip, 250, 1);
-    // At the same time: cameras, and a file that the demo serves itself.
+    // At the same time: a camera, and a file that the demo serves itself.
+    let once_a_second = ["--no-video", "--rate", "1"];
     let (rtsp, file) = (folder.path().join("rtsp"), folder.path().join("file"));
-    let of_file = demo(&file, 14, &["--no-video", "--rate", "1", "--input"])
+    let of_file = demo(&file, 14, &once_a_second)
+        .arg("--input")
         .arg(&clip)
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .spawn()
         .unwrap();
-    let mut of_rtsp = demo(&rtsp, 14, &["--no-video", "--rate", "1", "--rtsp"]);
-    for (path, _) in &cameras {
-        of_rtsp.arg(format!("{path}={}", server.url("", path)));
-    }
-    for (output, out, names) in [
-        (
-            of_rtsp.output().unwrap(),
-            rtsp,
-            cameras.iter().map(|(path, _)| *path).collect::<Vec<_>>(),
-        ),
-        (of_file.wait_with_output().unwrap(), file, vec!["clip"]),
-    ] {
-        let said = said(&output);
+    let address = format!("gate={}", server.url("", "gate"));
+    let of_rtsp = demo(&rtsp, 14, &once_a_second).args(["--rtsp", &address]).output().unwrap();
+    let of_file = of_file.wait_with_output().unwrap();
+    for (output, out, name) in [(&of_rtsp, rtsp, "gate"), (&of_file, file, "clip")] {
+        let said = said(output);
         assert!(output.status.success(), "{said}");
-        for name in &names {
-            // Once a second, and what is not counted is no line without a count.
-            let counted = counts(&out, name);
-            assert!((4..=16).contains(&counted), "{name}: {counted}: {said}");
-            let text = fs::read_to_string(out.join("demo.jsonl")).unwrap();
-            let lines = text.lines().map(|line| serde_json::from_str::<JsonReport>(line).unwrap());
-            let numbers: Vec<_> =
-                lines.filter(|line| line.camera == *name).map(|line| line.sequence).collect();
-            assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>(), "{name}");
-        }
-        let (skipped, came) = not_decoded(&output).expect(&said);
-        assert!(4 * skipped >= came && skipped < came, "{said}");
+        // Once a second, and what is not counted is no line without a count.
+        let counted = counts(&out, name);
+        assert!((2..=16).contains(&counted), "{name}: {counted}: {said}");
+        let text = fs::read_to_string(out.join("demo.jsonl")).unwrap();
+        let lines = text.lines().map(|line| serde_json::from_str::<JsonReport>(line).unwrap());
+        let numbers: Vec<_> = lines.map(|line| line.sequence).collect();
+        assert_eq!(numbers, (0..numbers.len() as u64).collect::<Vec<_>>(), "{name}");
     }
+    let said = said(&of_rtsp);
+    let (skipped, came) = not_decoded(&of_rtsp).expect(&said);
+    assert!(3 * skipped >= came && skipped < came, "{said}");
 }
 
 #[test]
