@@ -4,7 +4,7 @@ use std::fmt::Write;
 use std::thread;
 
 use serde::{Deserialize, Serialize};
-use vehiclecount_core::golden;
+use vehiclecount_core::machine;
 
 use super::goals::Goal;
 use super::rate::median;
@@ -256,7 +256,7 @@ pub fn table(section: Section, figures: &[Figure]) -> String {
 
 /// The name of the processor.
 pub fn machine() -> String {
-    golden::processor().to_owned()
+    machine::processor().to_owned()
 }
 
 /// Processors that the process may use.
