@@ -71,8 +71,12 @@ pub(super) fn take(
     let mut figures: Vec<Figure> = Vec::new();
     for (other, held) in others.iter().zip(&held) {
         let samples: Vec<Sample> = held.iter().map(|(sample, _)| *sample).collect();
-        let ratios: Vec<f64> =
-            held.iter().map(|(sample, base)| sample.value / base.value.max(1e-9)).collect();
+        // On a machine that is very busy a short round may have no frame.
+        let ratios: Vec<f64> = held
+            .iter()
+            .filter(|(_, base)| base.value > 0.0)
+            .map(|(sample, base)| sample.value / base.value)
+            .collect();
         let mut figure = figure(section, other, &samples);
         let processor = base.processor_ms.zip(figure.processor_ms);
         figure.ratio = Spread::of(&ratios).map(|spread| Ratio {
