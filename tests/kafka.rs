@@ -11,6 +11,9 @@ use std::time::{Duration, Instant};
 
 use crate::{BOUND, free_port};
 
+/// How long Java may take: it starts slowly where much else is done.
+const SLOW: Duration = BOUND.saturating_mul(3);
+
 /// What the cluster asks of its clients.
 #[derive(Clone, Debug, Default)]
 pub struct Rules {
@@ -50,9 +53,9 @@ fn java(class: &str) -> Command {
 }
 
 impl KafkaCluster {
-    /// Starts a cluster whose files are in `folder`, and waits until it is ready; or says that there
-    /// is none here. Where `VEHICLECOUNT_REQUIRE_KAFKA` is set, there must be one. Topics have three
-    /// partitions, and begin to be when a [`KafkaListener`] asks for them.
+    /// Starts a cluster whose files are in `folder`, and waits until it is ready; or says that
+    /// there is none here. Where `VEHICLECOUNT_REQUIRE_KAFKA` is set, there must be one. Topics
+    /// have three partitions, and begin to be when a [`KafkaListener`] asks for them.
     ///
     /// # Panics
     /// When it does not start.
@@ -146,7 +149,7 @@ impl KafkaCluster {
         let begin = Instant::now();
         while TcpStream::connect(("127.0.0.1", self.port)).is_err() {
             let ended = said.try_recv();
-            assert!(ended.is_err() && begin.elapsed() < BOUND, "Kafka does not start: {ended:?}");
+            assert!(ended.is_err() && begin.elapsed() < SLOW, "Kafka does not start: {ended:?}");
             thread::sleep(Duration::from_millis(20));
         }
     }
@@ -199,8 +202,8 @@ pub struct Message {
     pub value: String,
 }
 
-/// A consumer of a topic from its beginning, which survives that the cluster is killed. It is killed
-/// when this is dropped.
+/// A consumer of a topic from its beginning, which survives that the cluster is killed. It is
+/// killed when this is dropped.
 pub struct KafkaListener {
     process: Child,
     /// What came.
@@ -247,9 +250,9 @@ impl KafkaListener {
     /// The next record.
     ///
     /// # Panics
-    /// When none comes within [`BOUND`].
+    /// When none comes within [`SLOW`].
     pub fn next(&self, what: &str) -> Message {
-        self.messages.recv_timeout(BOUND).unwrap_or_else(|error| panic!("{what}: {error}"))
+        self.messages.recv_timeout(SLOW).unwrap_or_else(|error| panic!("{what}: {error}"))
     }
 }
 
