@@ -98,7 +98,7 @@ pub enum HistoryPlace {
     /// A file of SQLite.
     File(PathBuf),
     /// A database of PostgreSQL.
-    Postgres(Database),
+    Postgres(Box<Database>),
 }
 
 /// One camera.
@@ -250,7 +250,7 @@ fn history(table: &HistoryTable, folder: &Path, wrong: &mut Problems) -> Option<
                 let read = database.trust(&folder.join(file));
                 read.map_err(|what| refuse("ca-file", what)).ok()?;
             }
-            HistoryPlace::Postgres(database)
+            HistoryPlace::Postgres(Box::new(database))
         }
     };
     Some(History { place, keep_days: *keep_days })

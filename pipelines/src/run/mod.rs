@@ -70,7 +70,7 @@ pub fn run(options: &Options) -> Result<()> {
         HistoryPlace::File(_) => None,
         // It may be away: what is recorded waits in the outbox then, as for other sinks.
         HistoryPlace::Postgres(database) => {
-            Some(Sink::history(database.clone(), history.keep_days))
+            Some(Sink::history(database.as_ref().clone(), history.keep_days))
         }
     });
     let own = own.into_iter().collect();

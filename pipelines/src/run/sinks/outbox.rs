@@ -331,8 +331,7 @@ impl State {
     fn trim(&mut self, now: f64) {
         const CHUNK: usize = 256;
         for sink in 0..self.sinks.len() {
-            loop {
-                let Some(ledger) = &self.sinks[sink] else { break };
+            while let Some(ledger) = &self.sinks[sink] {
                 let before = now - ledger.keep.as_secs_f64();
                 let mut surplus = ledger.bytes.saturating_sub(ledger.keep_bytes);
                 // What cannot be read now is trimmed later.
