@@ -60,12 +60,12 @@ impl Prepared {
     ) -> Result<T> {
         let frame =
             gst_video::VideoFrameRef::from_buffer_ref_readable(&self.frames[index], &self.video)?;
-        let planes: Vec<Plane<'_>> = (0..3)
-            .map(|plane| {
-                let stride = frame.plane_stride()[plane as usize] as usize;
-                Ok(Plane { data: frame.plane_data(plane)?, stride })
-            })
-            .collect::<Result<_, glib::BoolError>>()?;
+        // Allocations for a frame are counted around this.
+        let plane = |plane: u32| {
+            let stride = frame.plane_stride()[plane as usize] as usize;
+            Ok::<_, glib::BoolError>(Plane { data: frame.plane_data(plane)?, stride })
+        };
+        let planes = [plane(0)?, plane(1)?, plane(2)?];
         read(&FrameView::new(self.format, &planes)?)
     }
 

@@ -265,10 +265,12 @@ fn section_of(
     section: Section,
     left_out: &mut Vec<String>,
 ) -> Result<Vec<Figure>> {
-    let needs_clips = matches!(section, Section::Files | Section::Rtsp | Section::Rate);
-    let has_h264 = bench.codecs.contains(&Codec::H264);
-    let has_own = section == Section::Files && !bench.options.input.is_empty();
-    if needs_clips && !has_h264 && !has_own {
+    let needs_clips = match section {
+        Section::Rtsp | Section::Rate => true,
+        Section::Files => bench.options.input.is_empty(),
+        _ => false,
+    };
+    if needs_clips && !bench.codecs.contains(&Codec::H264) {
         left_out.push(format!("section {section:?}, for want of clips of H.264"));
         return Ok(Vec::new());
     }
