@@ -15,6 +15,8 @@ use vehiclecount_core::report::FrameReport;
 
 pub mod broker;
 pub mod camera;
+pub mod kafka;
+pub mod postgres;
 pub mod receiver;
 pub mod service;
 pub mod standin;

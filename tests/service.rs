@@ -197,6 +197,45 @@ impl Service {
         }
     }
 
+    /// The figures of a sink; null where there is none of that name.
+    ///
+    /// # Panics
+    /// As [`Service::json`].
+    pub fn sink(&self, name: &str) -> Value {
+        let all = self.json("/api/v1/sinks");
+        let sinks = all["sinks"].as_array().expect("a list");
+        sinks.iter().find(|sink| sink["name"] == name).cloned().unwrap_or_default()
+    }
+
+    /// Waits until the figures of a sink are as they are to be, and gives them.
+    ///
+    /// # Panics
+    /// When that does not happen within [`BOUND`].
+    pub fn until_sink(&mut self, name: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
+        let begin = Instant::now();
+        loop {
+            let figures = self.sink(name);
+            if done(&figures) {
+                return figures;
+            }
+            assert!(begin.elapsed() < BOUND, "{name}: {what}: {figures:#}\n{}", self.said);
+            if let Ok(line) = self.lines.recv_timeout(Duration::from_millis(100)) {
+                self.hear(&line);
+            }
+        }
+    }
+
+    /// Changes its configuration with `change`, and has it read anew.
+    ///
+    /// # Panics
+    /// When the file cannot be changed.
+    pub fn reload(&self, folder: &Path, change: impl FnOnce(String) -> String) {
+        let file = folder.join("counter.toml");
+        let text = std::fs::read_to_string(&file).expect("there is a configuration");
+        std::fs::write(&file, change(text)).expect("the folder can be written");
+        self.signal(libc::SIGHUP);
+    }
+
     /// Sends it a signal.
     pub fn signal(&self, signal: libc::c_int) {
         // SAFETY: kill takes any process id; this one is a child that was not waited for yet, so it

@@ -21,26 +21,6 @@ const CAMERAS: &str = "[defaults]\nrate = 10\n\
     regions = [{ name = \"left\", polygon = [[0, 0], [0.5, 0], [0.5, 1], [0, 1]] }]\n\
     [cameras.south]\nurl = \"simulated:street\"\n";
 
-/// The figures of a sink.
-fn sink(service: &Service, name: &str) -> Value {
-    let all = service.json("/api/v1/sinks");
-    let sinks = all["sinks"].as_array().unwrap();
-    sinks.iter().find(|sink| sink["name"] == name).cloned().unwrap_or_default()
-}
-
-/// Waits until the figures of a sink are as they are to be.
-fn until(service: &mut Service, name: &str, what: &str, done: impl Fn(&Value) -> bool) -> Value {
-    let mut figures = Value::Null;
-    let host = service.host.clone();
-    service.until(what, |_| {
-        let all = Service::json_of(&host, "/api/v1/sinks");
-        let sinks = all["sinks"].as_array().unwrap();
-        figures = sinks.iter().find(|sink| sink["name"] == name).cloned().unwrap_or_default();
-        done(&figures)
-    });
-    figures
-}
-
 /// Run and number of a record.
 fn id(record: &Value) -> (String, u64) {
     let (run, number) = record["id"].as_str().unwrap().split_once('-').unwrap();
@@ -71,10 +51,10 @@ fn records_are_written_to_a_file_that_is_rotated() {
          records = [\"count\", \"window\", \"event\"]\nwindows = [10]\nmax-file-size = 10000\n"
     );
     let mut service = Service::start(folder.path(), &text);
-    until(&mut service, "archive", "records are written", |sink| {
+    service.until_sink("archive", "records are written", |sink| {
         sink["delivered"].as_u64() > Some(100) && sink["state"] == "live"
     });
-    let url = sink(&service, "archive")["url"].as_str().unwrap().to_owned();
+    let url = service.sink("archive")["url"].as_str().unwrap().to_owned();
     assert!(url.ends_with("/counts.jsonl") && url.starts_with("file:/"), "{url}");
     let (_, metrics) = service.ask("/metrics");
     for line in [
@@ -138,7 +118,7 @@ fn kill_in_turn(folder: &Path, rounds: usize) -> (usize, usize) {
             gate.set_open(false);
             broker.kill();
             drain(&listener, &mut records);
-            until(&mut service, "broker", "records wait", |sink| {
+            service.until_sink("broker", "records wait", |sink| {
                 sink["waiting"].as_u64() > Some(20) && sink["state"] == "waiting"
             });
             broker.restart();
@@ -292,12 +272,12 @@ fn login_and_certificates_are_checked_and_secrets_told_nowhere() {
         secure_port
     );
     let mut service = Service::start(folder.path(), &text);
-    until(&mut service, "secure", "records are taken", |sink| {
+    service.until_sink("secure", "records are taken", |sink| {
         sink["delivered"].as_u64() > Some(10) && sink["state"] == "live"
     });
     let request = requests.recv_timeout(BOUND).unwrap();
     assert!(request.starts_with("POST /hook/s3cret8 HTTP/1.1\r\n"), "{request}");
-    until(&mut service, "right", "records are taken", |sink| {
+    service.until_sink("right", "records are taken", |sink| {
         sink["delivered"].as_u64() > Some(10) && sink["state"] == "live"
     });
     for (name, reason) in [
@@ -308,7 +288,7 @@ fn login_and_certificates_are_checked_and_secrets_told_nowhere() {
         ("nobody", "refused"),
         ("alien", "none of the authorities that are trusted vouches for the server"),
     ] {
-        let figures = until(&mut service, name, "it says why", |sink| sink["state"] == "waiting");
+        let figures = service.until_sink(name, "it says why", |sink| sink["state"] == "waiting");
         let said = figures["reason"].as_str().unwrap();
         assert!(said.contains(reason), "{name}: {said}");
     }
@@ -334,15 +314,15 @@ fn webhook_is_sent_again_until_the_server_takes_it() {
     );
     let mut service = Service::start(folder.path(), &text);
     // Each failure doubles the pause after it: the first is enough.
-    until(&mut service, "hook", "records wait", |sink| {
+    service.until_sink("hook", "records wait", |sink| {
         sink["waiting"].as_u64() > Some(0) && sink["state"] == "waiting"
     });
     // It is back, fails at first, redirects to elsewhere, and takes no large requests.
     let hook = Receiving::start(port, &[503, 301], 8000);
-    until(&mut service, "hook", "all is delivered", |sink| {
+    service.until_sink("hook", "all is delivered", |sink| {
         sink["delivered"].as_u64() > Some(60) && sink["waiting"].as_u64() < Some(10)
     });
-    let figures = sink(&service, "hook");
+    let figures = service.sink("hook");
     assert_eq!((&figures["state"], &figures["dropped"]), (&"live".into(), &0.into()));
     assert!(service.terminate(), "{}", service.said);
     let requests: Vec<_> = hook.requests.try_iter().collect();
@@ -396,7 +376,7 @@ fn sinks_that_are_away_hold_neither_counting_nor_the_end_and_the_oldest_are_drop
          [sinks.gone]\nurl = \"mqtt://127.0.0.1:1/t\"\nrecords = [\"count\"]\n"
     );
     let mut service = Service::start(folder.path(), &text);
-    let figures = until(&mut service, "broker", "the oldest are dropped", |sink| {
+    let figures = service.until_sink("broker", "the oldest are dropped", |sink| {
         sink["dropped"].as_u64() > Some(20) && sink["state"] == "waiting"
     });
     assert_eq!(figures["reason"], "the broker does not answer");

@@ -1,4 +1,5 @@
-//! Changes of cameras in the text of the file: all else stays as it was written, comments too.
+//! Changes of cameras and sinks in the text of the file: all else stays as it was written, comments
+//! too.
 
 use std::fmt;
 use std::fs::{self, File};
@@ -8,6 +9,25 @@ use std::path::Path;
 use anyhow::{Context, Result};
 use serde_json::{Map, Value as Json};
 use toml_edit::{Array, ArrayOfTables, DocumentMut, InlineTable, Item, Table, TableLike, Value};
+
+/// What is changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Section {
+    /// Cameras.
+    Cameras,
+    /// Sinks.
+    Sinks,
+}
+
+impl Section {
+    /// The key of their table.
+    fn key(self) -> &'static str {
+        match self {
+            Self::Cameras => "cameras",
+            Self::Sinks => "sinks",
+        }
+    }
+}
 
 /// The text of a configuration, to be changed.
 #[derive(Clone, Debug)]
@@ -28,56 +48,59 @@ impl Document {
         text.parse().map(Self)
     }
 
-    /// Whether there is a camera of that name.
-    pub fn has_camera(&self, name: &str) -> bool {
-        let cameras = self.0.get("cameras").and_then(Item::as_table_like);
-        cameras.is_some_and(|cameras| cameras.contains_key(name))
+    /// Whether there is one of that name.
+    pub fn has(&self, section: Section, name: &str) -> bool {
+        let tables = self.0.get(section.key()).and_then(Item::as_table_like);
+        tables.is_some_and(|tables| tables.contains_key(name))
     }
 
-    /// Sets keys of a camera, which is added where there is none of that name; null takes a key
-    /// out. A new `url` takes out the `user` and `password` of the old one, and `regions` take out
-    /// `regions-file`, where they are not set too.
+    /// Sets keys of a camera or a sink, which is added where there is none of that name; null takes
+    /// a key out. A new `url` takes out what the old one was logged in and signed with, and
+    /// `regions` take out `regions-file`, where they are not set too.
     ///
     /// # Errors
     /// What stands in the way in the file: a table that is none.
-    pub fn set_camera(&mut self, name: &str, keys: &Map<String, Json>) -> Result<()> {
-        let cameras = self.0.entry("cameras").or_insert_with(|| {
-            let mut cameras = Table::new();
-            cameras.set_implicit(true);
-            Item::Table(cameras)
+    pub fn set(&mut self, section: Section, name: &str, keys: &Map<String, Json>) -> Result<()> {
+        let tables = self.0.entry(section.key()).or_insert_with(|| {
+            let mut tables = Table::new();
+            tables.set_implicit(true);
+            Item::Table(tables)
         });
-        let is_inline = cameras.is_value();
-        let cameras = cameras.as_table_like_mut().context("cameras is no table")?;
-        let camera = cameras.entry(name).or_insert_with(|| match is_inline {
+        let is_inline = tables.is_value();
+        let no_table = || format!("{} is no table", section.key());
+        let tables = tables.as_table_like_mut().with_context(no_table)?;
+        let table = tables.entry(name).or_insert_with(|| match is_inline {
             true => Item::Value(InlineTable::new().into()),
             false => Item::Table(Table::new()),
         });
-        let is_inline = camera.is_value();
-        let camera = camera.as_table_like_mut().context("the camera is no table")?;
-        for (key, drops) in [("url", &["user", "password"][..]), ("regions", &["regions-file"])] {
+        let is_inline = table.is_value();
+        let no_table = || format!("{}.{name} is no table", section.key());
+        let table = table.as_table_like_mut().with_context(no_table)?;
+        let login = &["user", "password", "secret"][..];
+        for (key, drops) in [("url", login), ("regions", &["regions-file"])] {
             if keys.contains_key(key) {
                 drops.iter().filter(|key| !keys.contains_key(**key)).for_each(|key| {
-                    camera.remove(key);
+                    table.remove(key);
                 });
             }
         }
         for (key, json) in keys {
             match json {
-                Json::Null => drop(camera.remove(key)),
+                Json::Null => drop(table.remove(key)),
                 Json::Array(regions) if key == "regions" && !is_inline && are_tables(regions) => {
-                    set_regions(camera, regions);
+                    set_regions(table, regions);
                 }
-                json => set(camera, key, json),
+                json => set(table, key, json),
             }
         }
         Ok(())
     }
 
-    /// Takes a camera out. Gives whether it was there. Remarks right above it go with it, those
-    /// that an empty line parts from it stay.
-    pub fn remove_camera(&mut self, name: &str) -> bool {
-        let cameras = self.0.get_mut("cameras").and_then(Item::as_table_like_mut);
-        let Some(removed) = cameras.and_then(|cameras| cameras.remove(name)) else { return false };
+    /// Takes a camera or a sink out. Gives whether it was there. Remarks right above it go with it,
+    /// those that an empty line parts from it stay.
+    pub fn remove(&mut self, section: Section, name: &str) -> bool {
+        let tables = self.0.get_mut(section.key()).and_then(Item::as_table_like_mut);
+        let Some(removed) = tables.and_then(|tables| tables.remove(name)) else { return false };
         let prefix = removed
             .as_table()
             .and_then(|table| table.decor().prefix())
@@ -213,7 +236,7 @@ mod tests {
 
     fn edited(text: &str, name: &str, keys: Json) -> String {
         let mut document = Document::parse(text).unwrap();
-        document.set_camera(name, keys.as_object().unwrap()).unwrap();
+        document.set(Section::Cameras, name, keys.as_object().unwrap()).unwrap();
         document.to_string()
     }
 
@@ -287,7 +310,10 @@ mod tests {
     #[test]
     fn camera_goes_with_its_own_remarks_alone() {
         let mut document = Document::parse(FILE).unwrap();
-        assert!(document.remove_camera("north") && !document.remove_camera("north"));
+        assert!(
+            document.remove(Section::Cameras, "north")
+                && !document.remove(Section::Cameras, "north")
+        );
         let text = document.to_string();
         assert_eq!(
             text,
@@ -296,7 +322,7 @@ mod tests {
         let mut document =
             Document::parse("# all\n# of them\n\n# its\n[cameras.a]\nurl = \"rtsp://a\"\n")
                 .unwrap();
-        assert!(document.remove_camera("a"));
+        assert!(document.remove(Section::Cameras, "a"));
         assert_eq!(document.to_string().trim(), "# all\n# of them");
     }
 

@@ -4,6 +4,7 @@
 //! line. `docs/counter.toml` is the reference: all keys, at their defaults.
 
 mod certificate;
+mod database;
 pub mod edit;
 mod problem;
 mod resolve;
@@ -15,8 +16,9 @@ mod value;
 use std::path::Path;
 
 pub use certificate::Certificate;
+pub use database::Database;
 pub use problem::Problem;
-pub use resolve::{Camera, Counter, History, Http, Place, Service, Token};
+pub use resolve::{Camera, Counter, History, HistoryPlace, Http, Place, Service, Token};
 pub use secret::Secret;
 pub use sink::{Sink, SinkPlace, Webhook};
 pub use table::{Decoder, Engine, File, Precision, RecordKind, Transport, Viewpoint};

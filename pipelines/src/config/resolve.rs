@@ -13,6 +13,7 @@ use vehiclecount_core::preprocess::InputChoice;
 use vehiclecount_core::region::{Levels, Regions, RegionsFile};
 
 use super::certificate::Certificate;
+use super::database::Database;
 use super::secret::Secret;
 use super::sink::{self, Sink};
 use super::table::{
@@ -31,7 +32,7 @@ pub struct Service {
     pub http: Http,
     /// How vehicles are counted.
     pub counter: Counter,
-    /// The file of what was counted.
+    /// Where what was counted is kept.
     pub history: Option<History>,
     /// The file of records that wait for their sinks.
     pub outbox: PathBuf,
@@ -82,13 +83,22 @@ impl std::fmt::Debug for Token {
     }
 }
 
-/// A file of what was counted.
+/// Where what was counted is kept.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct History {
-    /// The file.
-    pub path: PathBuf,
+    /// Where that is.
+    pub place: HistoryPlace,
     /// Days for which records and events are kept.
     pub keep_days: u32,
+}
+
+/// Where a history is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum HistoryPlace {
+    /// A file of SQLite.
+    File(PathBuf),
+    /// A database of PostgreSQL.
+    Postgres(Database),
 }
 
 /// One camera.
@@ -182,13 +192,7 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
     if let Some(Err(error)) = input_size {
         wrong.push((path(&["counter", "input-size"]), error.to_string()));
     }
-    let HistoryTable { file: history, keep_days } = &file.history;
-    if !(1..=36_500).contains(keep_days) {
-        wrong
-            .push((path(&["history", "keep-days"]), format!("{keep_days} is not from 1 to 36500")));
-    }
-    let is_kept = !history.as_os_str().is_empty();
-    let history = is_kept.then(|| History { path: folder.join(history), keep_days: *keep_days });
+    let history = history(&file.history, folder, &mut wrong);
     let cameras: Vec<_> = file
         .cameras
         .iter()
@@ -204,8 +208,14 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
         .filter_map(|(name, table)| sink::Reader::new(name, table, folder, &mut wrong).sink())
         .collect();
     let outbox = folder.join(&file.outbox.file);
-    if !sinks.is_empty() && file.outbox.file.as_os_str().is_empty() {
-        wrong.push((path(&["outbox", "file"]), "sinks need a file for what waits".to_owned()));
+    let is_remote = matches!(history, Some(History { place: HistoryPlace::Postgres(_), .. }));
+    if (is_remote || !sinks.is_empty()) && file.outbox.file.as_os_str().is_empty() {
+        let what = "sinks and [history] url need a file for what waits";
+        wrong.push((path(&["outbox", "file"]), what.to_owned()));
+    }
+    if is_remote && sinks.iter().any(|sink| sink.name == Sink::HISTORY) {
+        let what = "with [history] url, the sink of this name is that of the history";
+        wrong.push((path(&["sinks", Sink::HISTORY]), what.to_owned()));
     }
     match http {
         Some(http) if wrong.is_empty() => {
@@ -214,6 +224,36 @@ pub fn resolve(file: &File, folder: &Path) -> Result<Service, Problems> {
         }
         _ => Err(wrong),
     }
+}
+
+/// Reads the table of the history.
+fn history(table: &HistoryTable, folder: &Path, wrong: &mut Problems) -> Option<History> {
+    let HistoryTable { file, url, ca_file, keep_days } = table;
+    if !(1..=36_500).contains(keep_days) {
+        wrong
+            .push((path(&["history", "keep-days"]), format!("{keep_days} is not from 1 to 36500")));
+    }
+    let mut refuse = |key: &str, what: String| wrong.push((path(&["history", key]), what));
+    let place = match (url, ca_file) {
+        (None, None) => {
+            let is_kept = !file.as_os_str().is_empty();
+            is_kept.then(|| HistoryPlace::File(folder.join(file)))?
+        }
+        (None, Some(_)) => {
+            refuse("ca-file", "certificates are for a url".to_owned());
+            return None;
+        }
+        (Some(url), ca_file) => {
+            let url = url.get(folder).and_then(|url| Database::parse(&url));
+            let mut database = url.map_err(|what| refuse("url", what)).ok()?;
+            if let Some(file) = ca_file {
+                let read = database.trust(&folder.join(file));
+                read.map_err(|what| refuse("ca-file", what)).ok()?;
+            }
+            HistoryPlace::Postgres(database)
+        }
+    };
+    Some(History { place, keep_days: *keep_days })
 }
 
 /// Reads one camera.

@@ -5,10 +5,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use vehiclecount_core::publish::sink::Rotation;
+use vehiclecount_core::publish::sink::kafka::KafkaAddress;
 use vehiclecount_core::publish::sink::mqtt::MqttAddress;
 use vehiclecount_core::publish::sink::tls;
 use vehiclecount_core::window::WINDOWS;
 
+use super::database::Database;
 use super::secret::Secret;
 use super::table::{RecordKind, SinkTable};
 use super::value::{Problems, file_at, is_name, path};
@@ -44,8 +46,43 @@ pub enum SinkPlace {
         /// The topic under which Home Assistant looks for devices.
         home_assistant: Option<String>,
     },
+    /// A topic of a Kafka cluster.
+    Kafka {
+        /// The cluster, the login and the topic.
+        address: KafkaAddress,
+        /// A file of certificates that are trusted instead of the system's.
+        authorities: Option<PathBuf>,
+    },
+    /// A database for the history.
+    Postgres {
+        /// The database.
+        database: Database,
+        /// Days for which records and events are kept in it.
+        keep_days: u32,
+    },
     /// An HTTP server.
     Webhook(Webhook),
+}
+
+impl Sink {
+    /// The name of the history's own sink.
+    pub const HISTORY: &str = "history";
+
+    /// How long, and in how many bytes, records wait for a history that is away.
+    const HISTORY_KEEP: (Duration, u64) = (Duration::from_secs(7 * 86_400), 256_000_000);
+
+    /// The sink of a history in a database: all windows, and events.
+    pub fn history(database: Database, keep_days: u32) -> Self {
+        let (keep, keep_bytes) = Self::HISTORY_KEEP;
+        Self {
+            name: Self::HISTORY.to_owned(),
+            place: SinkPlace::Postgres { database, keep_days },
+            records: vec![RecordKind::Window, RecordKind::Event],
+            windows: WINDOWS.to_vec(),
+            keep,
+            keep_bytes,
+        }
+    }
 }
 
 /// An HTTP server that takes records. `Debug` shows no secret.
@@ -74,6 +111,8 @@ impl fmt::Display for SinkPlace {
         match self {
             Self::File(path, _) => write!(f, "file:{}", path.display()),
             Self::Mqtt { address, .. } => write!(f, "{address}"),
+            Self::Kafka { address, .. } => write!(f, "{address}"),
+            Self::Postgres { database, .. } => write!(f, "{database}"),
             Self::Webhook(webhook) => write!(f, "{webhook:?}"),
         }
     }
@@ -155,9 +194,11 @@ impl<'a> Reader<'a> {
         match url.split_once(':').map_or("", |(scheme, _)| scheme) {
             "file" => self.file(&url),
             "mqtt" | "mqtts" => self.mqtt(&url),
+            "kafka" | "kafkas" => self.kafka(&url),
             "http" | "https" => self.webhook(&url),
             _ => {
-                let what = "a sink's url begins with file:, mqtt://, mqtts://, http:// or https://";
+                let what = "a sink's url begins with file:, mqtt://, mqtts://, kafka://, \
+                            kafkas://, http:// or https://";
                 self.wrong("url", what);
                 None
             }
@@ -246,6 +287,33 @@ impl<'a> Reader<'a> {
             self.wrong("home-assistant", "it is no topic, such as \"homeassistant\"");
         }
         Some(SinkPlace::Mqtt { address, authorities, home_assistant })
+    }
+
+    fn kafka(&mut self, url: &str) -> Option<SinkPlace> {
+        let table = self.table;
+        self.refuse_rotation("a Kafka cluster");
+        self.refuse(
+            "a Kafka cluster",
+            &[
+                ("secret", table.secret.is_some()),
+                ("home-assistant", table.home_assistant.is_some()),
+            ],
+        );
+        let address: KafkaAddress = match url.parse() {
+            Ok(address) => address,
+            Err(what) => {
+                self.wrong("url", what);
+                return None;
+            }
+        };
+        let login = self.login(address.login().is_some());
+        let address = match login {
+            Some((user, password)) => address.with_login(user, password),
+            None => address,
+        };
+        let read = self.authorities(address.is_secure(), "kafkas://");
+        let authorities = read.and_then(|_| Some(self.folder.join(table.ca_file.as_ref()?)));
+        Some(SinkPlace::Kafka { address, authorities })
     }
 
     fn webhook(&mut self, url: &str) -> Option<SinkPlace> {

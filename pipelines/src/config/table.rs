@@ -20,7 +20,7 @@ pub struct File {
     pub http: HttpTable,
     /// How vehicles are counted.
     pub counter: CounterTable,
-    /// What was counted, in a file.
+    /// What was counted, in a file or a database.
     pub history: HistoryTable,
     /// Records that wait for their sinks.
     pub outbox: OutboxTable,
@@ -67,12 +67,19 @@ impl Default for HttpTable {
     }
 }
 
-/// What was counted, in a file of SQLite.
+/// What was counted, in a file of SQLite or a database of PostgreSQL.
 #[derive(Clone, Debug, Deserialize, Serialize, JsonSchema)]
 #[serde(deny_unknown_fields, default, rename_all = "kebab-case")]
 pub struct HistoryTable {
     /// The file, relative to the configuration's folder; empty: none.
     pub file: PathBuf,
+    /// A database instead of the file: `postgresql://USER:PASSWORD@HOST:PORT/DATABASE`.
+    #[serde(skip_serializing)]
+    pub url: Option<Secret>,
+    /// A file of certificates (PEM) of which one vouches for the database's server; instead of
+    /// those that the system trusts.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ca_file: Option<PathBuf>,
     /// Days for which records and events are kept: from 1 to 36500. Windows of 10 s are kept for 2
     /// days at most, those of 1 min for 14.
     pub keep_days: u32,
@@ -80,7 +87,7 @@ pub struct HistoryTable {
 
 impl Default for HistoryTable {
     fn default() -> Self {
-        Self { file: PathBuf::from("counter.db"), keep_days: 400 }
+        Self { file: PathBuf::from("counter.db"), url: None, ca_file: None, keep_days: 400 }
     }
 }
 
@@ -451,7 +458,8 @@ impl Default for OutboxTable {
     expecting = "a table of a sink's keys"
 )]
 pub struct SinkTable {
-    /// `file:PATH`, `mqtt://HOST:PORT/TOPIC`, `mqtts://...`, `http://...` or `https://...`.
+    /// `file:PATH`, `mqtt://HOST:PORT/TOPIC`, `mqtts://...`, `kafka://HOST:PORT/TOPIC`,
+    /// `kafkas://...`, `http://...` or `https://...`.
     #[serde(skip_serializing)]
     pub url: Option<Secret>,
     /// User name for a broker or an HTTP server; instead of one in the URL.

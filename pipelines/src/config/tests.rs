@@ -35,7 +35,8 @@ fn one_camera_with_its_url_is_enough() {
     assert_eq!(camera.place, Place::Rtsp("rtsp://10.0.0.5/stream1".parse().unwrap()));
     assert_eq!((camera.rate, camera.scale, camera.smoothing), (1.0, 1.0, Duration::from_secs(1)));
     assert!(!camera.skip_unchanged);
-    assert_eq!(service.history, Some(History { path: "counter.db".into(), keep_days: 400 }));
+    let place = HistoryPlace::File("counter.db".into());
+    assert_eq!(service.history, Some(History { place, keep_days: 400 }));
     assert_eq!(camera.regions, Default::default());
 }
 
@@ -307,6 +308,15 @@ fn wrong_sinks_are_told_with_the_key_that_is_wrong() {
             "max-file-size: it says nothing about a broker",
         ),
         ("url = \"http://u:v@h/t\"", "sinks.a.url: the form is https://HOST:PORT/PATH"),
+        ("url = \"kafka://host\"", "sinks.a.url: a topic has 1 to 249 of a-z"),
+        ("url = \"kafka://h/t\"\nsecret = \"b\"", "secret: it says nothing about a Kafka cluster"),
+        ("url = \"kafka://h/t\"\nmax-files = 2", "it says nothing about a Kafka cluster"),
+        (
+            "url = \"kafka://h/t\"\nca-file = \"b\"",
+            "sinks.a.ca-file: certificates are for kafkas://",
+        ),
+        ("url = \"kafkas://h/t\"\nca-file = \"none.pem\"", "none.pem: No such file"),
+        ("url = \"kafka://u:v@h/t\"\nuser = \"b\"", "sinks.a.user: the url has a user name"),
         ("url = \"http://\"", "sinks.a.url: the form is https://HOST:PORT/PATH"),
         ("url = \"http://h/\"\nhome-assistant = \"b\"", "it says nothing about a webhook"),
     ] {
@@ -315,6 +325,28 @@ fn wrong_sinks_are_told_with_the_key_that_is_wrong() {
     }
     let problems = problems(&format!("{NORTH}[sinks.\"a/b\"]\nurl = \"file:a\"\n"));
     assert!(problems.contains("a sink's name has 1 to 64 letters"), "{problems}");
+}
+
+#[test]
+fn history_is_a_file_or_a_database() {
+    let history = |text: &str| service(&format!("[history]\n{text}\n")).history;
+    assert_eq!(history("file = \"\""), None);
+    let found = history("url = \"postgresql://me:s3cret@db/traffic\"").unwrap();
+    let HistoryPlace::Postgres(database) = &found.place else { panic!("{found:?}") };
+    assert_eq!(database.to_string(), "postgresql://***@db:5432/traffic");
+    for (text, said) in [
+        ("url = \"mysql://h/a\"", "history.url: the form is postgresql://"),
+        ("ca-file = \"ca.pem\"", "history.ca-file: certificates are for a url"),
+        ("url = \"postgres://me@h\"\nca-file = \"none.pem\"", "none.pem: No such file"),
+        ("url = \"postgres://me@h\"\n[outbox]\nfile = \"\"", "need a file for what waits"),
+        (
+            "url = \"postgres://me@h\"\n[sinks.history]\nurl = \"file:a\"",
+            "sinks.history: with [history] url, the sink of this name is that of the history",
+        ),
+    ] {
+        let problems = problems(&format!("[history]\n{text}\n"));
+        assert!(problems.contains(said), "{problems} lacks {said}");
+    }
 }
 
 /// Whatever is wrong, and wherever: no error shows what may be a secret.

@@ -1,7 +1,6 @@
 //! What is known at the moment, of every camera and of the engine: what the HTTP interface shows.
 
 use std::collections::VecDeque;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -14,8 +13,8 @@ use vehiclecount_core::event::Event;
 use vehiclecount_core::report::FrameReport;
 
 use super::engine::{self, Engine, Load};
-use super::sinks::status::SinkStatus;
-use crate::config;
+use super::sinks::status::{SinkFigures, SinkStatus};
+use crate::config::{self, HistoryPlace};
 use crate::source::Decoder;
 
 /// How a camera is.
@@ -192,10 +191,10 @@ pub const REMEMBERED: usize = 500;
 pub struct Board {
     /// The cameras, in the order of their names.
     cameras: RwLock<Vec<Arc<Camera>>>,
-    /// The file of what was counted.
-    pub history: Option<PathBuf>,
+    /// Where what was counted is kept.
+    pub history: Option<HistoryPlace>,
     /// The sinks, in the order of the configuration.
-    pub sinks: Vec<Arc<SinkStatus>>,
+    sinks: RwLock<Vec<Arc<SinkStatus>>>,
     engine: Mutex<Option<(Engine, gst::Element)>>,
     /// What the engine says while it is opened.
     progress: Mutex<String>,
@@ -212,8 +211,8 @@ impl Board {
     pub fn new(service: &config::Service) -> Self {
         Self {
             cameras: RwLock::default(),
-            history: service.history.as_ref().map(|history| history.path.clone()),
-            sinks: service.sinks.iter().map(|sink| Arc::new(SinkStatus::new(sink))).collect(),
+            history: service.history.as_ref().map(|history| history.place.clone()),
+            sinks: RwLock::default(),
             engine: Mutex::default(),
             progress: Mutex::new("the engine is being opened".to_owned()),
             events: Mutex::default(),
@@ -248,6 +247,16 @@ impl Board {
         self.cameras.write().retain(|camera| camera.settings.name != name);
     }
 
+    /// How the sinks are, in the order of the configuration.
+    pub fn sinks(&self) -> Vec<SinkFigures> {
+        self.sinks.read().iter().map(|sink| sink.figures()).collect()
+    }
+
+    /// The sinks are these.
+    pub fn set_sinks(&self, sinks: Vec<Arc<SinkStatus>>) {
+        *self.sinks.write() = sinks;
+    }
+
     /// The engine, once it is open.
     pub fn engine(&self) -> Option<Engine> {
         self.engine.lock().as_ref().map(|(engine, _)| engine.clone())
@@ -276,6 +285,16 @@ impl Board {
             events.pop_front();
         }
         events.push_back(event);
+    }
+
+    /// What happened before all that is known, the oldest first, as far as there is room.
+    pub fn add_earlier_events(&self, earlier: Vec<Event>) {
+        let mut events = self.events.lock();
+        for event in earlier.into_iter().rev().take(REMEMBERED) {
+            if events.len() < REMEMBERED && !events.contains(&event) {
+                events.push_front(event);
+            }
+        }
     }
 
     /// The recorder is at work.

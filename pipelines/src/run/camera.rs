@@ -46,8 +46,8 @@ pub struct Shared {
     pub counter: gst::Element,
     /// The way to the recorder.
     pub samples: SyncSender<Sample>,
-    /// The way to the sinks, where there are any.
-    pub feed: Option<Feed>,
+    /// The way to the sinks.
+    pub feed: Feed,
 }
 
 /// A camera at work. It ends when it is dropped.
@@ -278,9 +278,7 @@ fn report(end: &gst::Pad, camera: Arc<Camera>, shared: &Shared) {
     end.add_probe(gst::PadProbeType::BUFFER, move |pad, info| {
         let Some(buffer) = info.buffer() else { return gst::PadProbeReturn::Ok };
         let Some(report) = meta::count::read(buffer) else { return gst::PadProbeReturn::Ok };
-        if let Some(feed) = &feed {
-            feed.count(&report);
-        }
+        feed.count(&report);
         if let Some(caps) = pad.current_caps().filter(|_| camera.is_awaited()) {
             camera.show(&gst::Sample::builder().buffer(buffer).caps(&caps).build());
         }

@@ -1,5 +1,5 @@
-//! The cameras at work. They follow the configuration while the service runs; those that it leaves
-//! as they are notice nothing.
+//! The cameras at work. They follow the configuration while the service runs, and so do the sinks;
+//! those that it leaves as they are notice nothing.
 
 use std::collections::BTreeMap;
 use std::path::{Component, Path, PathBuf};
@@ -12,7 +12,8 @@ use serde_json::{Map, Value};
 use super::board::{Board, Camera, State};
 use super::camera::{self, CameraThread, Shared};
 use super::log;
-use crate::config::edit::{self, Document};
+use super::sinks::Sinks;
+use crate::config::edit::{self, Document, Section};
 use crate::config::{self, Service};
 
 /// Why a change is not made. Nothing has changed then.
@@ -21,11 +22,11 @@ pub enum Refusal {
     /// The engine is not open yet, or not any more.
     #[error("cameras cannot be changed while the engine is opened or closed; try again later")]
     NotReady,
-    /// There is no such camera.
-    #[error("there is no camera of that name")]
+    /// There is no such camera or sink.
+    #[error("there is none of that name")]
     Unknown,
     /// There is one already.
-    #[error("there is a camera of that name already")]
+    #[error("there is one of that name already")]
     Exists,
     /// What was asked for is wrong.
     #[error("{0}")]
@@ -50,6 +51,7 @@ const CORNERS: usize = 256;
 pub struct Cameras {
     file: PathBuf,
     board: Arc<Board>,
+    sinks: Arc<Sinks>,
     work: Mutex<Work>,
 }
 
@@ -62,13 +64,13 @@ struct Work {
 }
 
 impl Cameras {
-    /// The cameras of a configuration, none of which works yet.
-    pub fn new(file: &Path, service: Service, board: Arc<Board>) -> Self {
+    /// The cameras of a configuration, none of which works yet, and its sinks, which do.
+    pub fn new(file: &Path, service: Service, board: Arc<Board>, sinks: Arc<Sinks>) -> Self {
         for settings in &service.cameras {
             board.put(Arc::new(Camera::new(settings.clone())));
         }
         let work = Work { service, threads: BTreeMap::new(), shared: None };
-        Self { file: file.to_owned(), board, work: Mutex::new(work) }
+        Self { file: file.to_owned(), board, sinks, work: Mutex::new(work) }
     }
 
     /// Sets them to work.
@@ -112,10 +114,7 @@ impl Cameras {
     /// Why nothing is changed.
     pub fn add(&self, name: &str, keys: &Keys) -> Result<(), Refusal> {
         check(keys)?;
-        self.edit(|document| match document.has_camera(name) {
-            true => Err(Refusal::Exists),
-            false => set(document, name, keys),
-        })
+        self.edit(|document| add(document, Section::Cameras, name, keys))
     }
 
     /// Changes keys of a camera, in the file too; null takes a key out.
@@ -124,10 +123,7 @@ impl Cameras {
     /// Why nothing is changed.
     pub fn change(&self, name: &str, keys: &Keys) -> Result<(), Refusal> {
         check(keys)?;
-        self.edit(|document| match document.has_camera(name) {
-            true => set(document, name, keys),
-            false => Err(Refusal::Unknown),
-        })
+        self.edit(|document| change(document, Section::Cameras, name, keys))
     }
 
     /// Removes a camera, in the file too.
@@ -135,10 +131,33 @@ impl Cameras {
     /// # Errors
     /// Why nothing is changed.
     pub fn remove(&self, name: &str) -> Result<(), Refusal> {
-        self.edit(|document| match document.remove_camera(name) {
-            true => Ok(()),
-            false => Err(Refusal::Unknown),
-        })
+        self.edit(|document| remove(document, Section::Cameras, name))
+    }
+
+    /// As [`Cameras::add`], a sink.
+    ///
+    /// # Errors
+    /// Why nothing is changed.
+    pub fn add_sink(&self, name: &str, keys: &Keys) -> Result<(), Refusal> {
+        check_sink(keys)?;
+        self.edit(|document| add(document, Section::Sinks, name, keys))
+    }
+
+    /// As [`Cameras::change`], a sink.
+    ///
+    /// # Errors
+    /// Why nothing is changed.
+    pub fn change_sink(&self, name: &str, keys: &Keys) -> Result<(), Refusal> {
+        check_sink(keys)?;
+        self.edit(|document| change(document, Section::Sinks, name, keys))
+    }
+
+    /// As [`Cameras::remove`], a sink.
+    ///
+    /// # Errors
+    /// Why nothing is changed.
+    pub fn remove_sink(&self, name: &str) -> Result<(), Refusal> {
+        self.edit(|document| remove(document, Section::Sinks, name))
     }
 
     /// The camera that [`Cameras::add`] would make of `keys`, or [`Cameras::change`] of `name`.
@@ -149,14 +168,14 @@ impl Cameras {
         check(keys)?;
         let mut document = self.document()?.1;
         let name = match name {
-            Some(name) if document.has_camera(name) => name,
+            Some(name) if document.has(Section::Cameras, name) => name,
             Some(_) => return Err(Refusal::Unknown),
             None => {
-                document.remove_camera(NEW);
+                document.remove(Section::Cameras, NEW);
                 NEW
             }
         };
-        set(&mut document, name, keys)?;
+        set(&mut document, Section::Cameras, name, keys)?;
         let service = config::parse(&document.to_string(), &self.file).map_err(wrong)?;
         let mut cameras = service.cameras.into_iter();
         cameras.find(|camera| camera.name == name).ok_or(Refusal::Unknown)
@@ -204,13 +223,18 @@ impl Cameras {
     /// Does what the configuration says.
     fn follow(&self, work: &mut Work, service: Service) -> Result<(), Refusal> {
         let Some(shared) = work.shared.clone() else { return Err(Refusal::NotReady) };
-        let without_cameras =
-            |service: &Service| Service { cameras: Vec::new(), ..service.clone() };
-        if without_cameras(&work.service) != without_cameras(&service) {
+        let rest = |service: &Service| Service {
+            cameras: Vec::new(),
+            sinks: Vec::new(),
+            ..service.clone()
+        };
+        if rest(&work.service) != rest(&service) {
             log(
-                "cameras alone change while the service runs; the rest of the file holds from the next start on",
+                "cameras and sinks alone change while the service runs; the rest of the file holds \
+                 from the next start on",
             );
         }
+        self.sinks.follow(&service.sinks).map_err(|error| Refusal::File(format!("{error:#}")))?;
         let old = std::mem::replace(&mut work.service, service);
         let new = &work.service.cameras;
         let is_in = |cameras: &[config::Camera], name: &str| {
@@ -245,21 +269,83 @@ fn wrong(problems: Vec<config::Problem>) -> Refusal {
     Refusal::Wrong(problems.join("; "))
 }
 
-fn set(document: &mut Document, name: &str, keys: &Keys) -> Result<(), Refusal> {
-    document.set_camera(name, keys).map_err(|error| Refusal::Wrong(format!("{error:#}")))
+fn set(document: &mut Document, section: Section, name: &str, keys: &Keys) -> Result<(), Refusal> {
+    document.set(section, name, keys).map_err(|error| Refusal::Wrong(format!("{error:#}")))
+}
+
+fn add(document: &mut Document, section: Section, name: &str, keys: &Keys) -> Result<(), Refusal> {
+    match document.has(section, name) {
+        true => Err(Refusal::Exists),
+        false => set(document, section, name, keys),
+    }
+}
+
+fn change(
+    document: &mut Document,
+    section: Section,
+    name: &str,
+    keys: &Keys,
+) -> Result<(), Refusal> {
+    match document.has(section, name) {
+        true => set(document, section, name, keys),
+        false => Err(Refusal::Unknown),
+    }
+}
+
+fn remove(document: &mut Document, section: Section, name: &str) -> Result<(), Refusal> {
+    match document.remove(section, name) {
+        true => Ok(()),
+        false => Err(Refusal::Unknown),
+    }
+}
+
+/// As [`check`], for a sink.
+fn check_sink(keys: &Keys) -> Result<(), Refusal> {
+    check_texts(keys, &["url", "user", "password", "secret"])?;
+    let wrong = |what: &str| Err(Refusal::Wrong(what.to_owned()));
+    if keys.get("ca-file").is_some_and(|value| !value.is_null()) {
+        return wrong("ca-file is set in the configuration alone");
+    }
+    let url = keys.get("url").and_then(Value::as_str).unwrap_or_default();
+    // What is there already, such as the configuration, is not to be written to.
+    let is_own = |path: &str| is_inside(path) && path.ends_with(".jsonl");
+    if url.strip_prefix("file:").is_some_and(|path| !is_own(path)) {
+        return wrong(
+            "a file of a sink lies in the folder of the configuration or below, and its \
+                      name ends in .jsonl",
+        );
+    }
+    Ok(())
+}
+
+/// Whether a path leads into the folder that it begins in.
+fn is_inside(path: &str) -> bool {
+    Path::new(path).components().all(|part| matches!(part, Component::Normal(_)))
+}
+
+/// Whether these keys are texts, and the url no shown one.
+fn check_texts(keys: &Keys, names: &[&str]) -> Result<(), Refusal> {
+    for key in names {
+        if keys.get(*key).is_some_and(|value| !value.is_string() && !value.is_null()) {
+            let names = names.join(", ");
+            return Err(Refusal::Wrong(format!(
+                "{names} are texts; what is kept in a variable or a file is named in the \
+                 configuration alone"
+            )));
+        }
+    }
+    if keys.get("url").and_then(Value::as_str).is_some_and(|url| url.contains("***")) {
+        let what = "the url is shown without its password; give it with it";
+        return Err(Refusal::Wrong(what.to_owned()));
+    }
+    Ok(())
 }
 
 /// Files and variables of this machine are named in the configuration alone: what comes over HTTP
 /// is not to read them.
 fn check(keys: &Keys) -> Result<(), Refusal> {
     let wrong = |what: &str| Err(Refusal::Wrong(what.to_owned()));
-    for key in ["url", "user", "password"] {
-        if keys.get(key).is_some_and(|value| !value.is_string() && !value.is_null()) {
-            return wrong(
-                "url, user and password are texts; what is kept in a variable or a file is named in the configuration alone",
-            );
-        }
-    }
+    check_texts(keys, &["url", "user", "password"])?;
     if keys.get("regions-file").is_some_and(|value| !value.is_null()) {
         return wrong("regions-file is set in the configuration alone; give regions");
     }
@@ -273,11 +359,6 @@ fn check(keys: &Keys) -> Result<(), Refusal> {
         )));
     }
     let url = keys.get("url").and_then(Value::as_str).unwrap_or_default();
-    if url.contains("***") {
-        return wrong("the url is shown without its password; give it with it");
-    }
-    let is_inside =
-        |path: &str| Path::new(path).components().all(|part| matches!(part, Component::Normal(_)));
     if url.strip_prefix("file:").is_some_and(|path| !is_inside(path)) {
         return wrong("a file of a camera lies in the folder of the configuration or below");
     }

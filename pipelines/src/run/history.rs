@@ -46,7 +46,7 @@ const INSERT: &str = "
 const ROOM: usize = 50_000;
 
 /// Short windows are kept for so many days at most.
-const SHORT: [(u32, u32); 2] = [(10, 2), (60, 14)];
+pub const SHORT: [(u32, u32); 2] = [(10, 2), (60, 14)];
 
 /// How often what is too old is deleted, seconds.
 const PRUNE: f64 = 600.0;

@@ -158,7 +158,7 @@ impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let cameras: Vec<_> = self.0.cameras().iter().map(|camera| Seen::new(camera)).collect();
         let of = |value: fn(&Seen) -> f64| by_camera(&cameras, |camera| Some(value(camera)));
-        let sinks: Vec<_> = self.0.sinks.iter().map(|sink| sink.figures()).collect();
+        let sinks = self.0.sinks();
         let load = self.0.load();
         let gauges: [(&str, &str, Series); 11] = [
             ("camera_state", "1 for the state that the camera is in", states(&cameras)),

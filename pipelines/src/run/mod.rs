@@ -22,12 +22,14 @@ mod figures;
 mod history;
 mod http;
 mod metrics;
+mod postgres;
 mod recorder;
 mod sinks;
 mod snapshot;
 mod trial;
 
 use crate::check;
+use crate::config::{HistoryPlace, Sink};
 use crate::table::{printable, say};
 use board::{Board, REMEMBERED};
 use camera::Shared;
@@ -64,17 +66,27 @@ pub fn run(options: &Options) -> Result<()> {
     let service = check::read(&options.file)?;
     let orders = orders()?;
     let board = Arc::new(Board::new(&service));
-    let (sinks, feed) = Sinks::start(&service.sinks, &service.outbox, &board)?.unzip();
-    let mut stores: Vec<Box<dyn Store>> = Vec::new();
-    if let Some(settings) = &service.history {
-        let history = History::open(&settings.path, settings.keep_days)?;
+    let own = service.history.as_ref().and_then(|history| match &history.place {
+        HistoryPlace::File(_) => None,
+        // It may be away: what is recorded waits in the outbox then, as for other sinks.
+        HistoryPlace::Postgres(database) => {
+            Some(Sink::history(database.clone(), history.keep_days))
+        }
+    });
+    let own = own.into_iter().collect();
+    let (sinks, feed) = Sinks::start(own, &service.sinks, &service.outbox, &board)?;
+    let sinks = Ending(sinks);
+    let mut stores: Vec<Box<dyn Store>> = vec![Box::new(feed.clone())];
+    if let Some(settings) = &service.history
+        && let HistoryPlace::File(path) = &settings.place
+    {
+        let history = History::open(path, settings.keep_days)?;
         history.events(REMEMBERED)?.into_iter().for_each(|event| board.add_event(event));
         stores.push(Box::new(history));
     }
-    stores.extend(feed.clone().map(|feed| Box::new(feed) as Box<dyn Store>));
     let http = service.http.clone();
     let (counter, file) = (service.counter.clone(), &options.file);
-    let cameras = Arc::new(Cameras::new(file, service, board.clone()));
+    let cameras = Arc::new(Cameras::new(file, service, board.clone(), sinks.0.clone()));
     let server = Server::start(&http, board.clone(), cameras.clone())?;
     let (begin, mut told) = (Instant::now(), false);
     let opened = OpenEngine::open(&counter, |said| {
@@ -104,6 +116,15 @@ pub fn run(options: &Options) -> Result<()> {
     drop(sinks);
     drop(engine);
     ended
+}
+
+/// Ends the work of sinks when it is dropped, which is after all that gives them records.
+struct Ending(Arc<Sinks>);
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        self.0.finish();
+    }
 }
 
 /// What the service is told by signals.

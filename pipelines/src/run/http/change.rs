@@ -1,4 +1,4 @@
-//! What changes cameras: as the page does it, and as DeepStream's REST server does.
+//! What changes cameras and sinks: as the page does it, and as DeepStream's REST server does.
 
 use std::sync::Arc;
 
@@ -98,6 +98,45 @@ pub async fn remove(
     Path(name): Path<String>,
 ) -> Result<Response, Failed> {
     wait(move || cameras.remove(&name)).await?;
+    Ok(StatusCode::NO_CONTENT.into_response())
+}
+
+/// Adds a sink: its name, and its keys as in the file.
+pub async fn add_sink(
+    State(board): State<Arc<Board>>,
+    State(cameras): State<Arc<Cameras>>,
+    body: Body<Keys>,
+) -> Result<Response, Failed> {
+    let mut keys = read(body)?;
+    let Some(Value::String(name)) = keys.remove("name") else {
+        return Err(Failed::new(StatusCode::UNPROCESSABLE_ENTITY, "the sink has no name"));
+    };
+    let named = name.clone();
+    wait(move || cameras.add_sink(&named, &keys)).await?;
+    let place = format!("/api/v1/sinks/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
+    let shown = super::read::sink(State(board), Path(name)).await;
+    Ok((StatusCode::CREATED, [(header::LOCATION, place)], shown).into_response())
+}
+
+/// Changes the keys of a sink that are given; null takes one out. What waits for it stays.
+pub async fn change_sink(
+    State(board): State<Arc<Board>>,
+    State(cameras): State<Arc<Cameras>>,
+    Path(name): Path<String>,
+    body: Body<Keys>,
+) -> Result<Response, Failed> {
+    let keys = read(body)?;
+    let named = name.clone();
+    wait(move || cameras.change_sink(&named, &keys)).await?;
+    Ok(super::read::sink(State(board), Path(name)).await)
+}
+
+/// Removes a sink. What waits for it is dropped.
+pub async fn remove_sink(
+    State(cameras): State<Arc<Cameras>>,
+    Path(name): Path<String>,
+) -> Result<Response, Failed> {
+    wait(move || cameras.remove_sink(&name)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 

@@ -13,9 +13,11 @@ use vehiclecount_core::window::WINDOWS;
 
 use super::error;
 use super::show::{Now, Shown, shown};
+use crate::config::HistoryPlace;
 use crate::run::board::{Board, unix_time};
 use crate::run::history::{self, Question};
 use crate::run::metrics::{self, CONTENT_TYPE};
+use crate::run::postgres;
 
 /// All metrics.
 pub async fn metrics(State(board): State<Arc<Board>>) -> Response {
@@ -76,8 +78,15 @@ pub async fn events(State(board): State<Arc<Board>>) -> Json<Value> {
 
 /// How sinks are.
 pub async fn sinks(State(board): State<Arc<Board>>) -> Json<Value> {
-    let figures: Vec<_> = board.sinks.iter().map(|sink| sink.figures()).collect();
-    Json(json!({ "sinks": figures }))
+    Json(json!({ "sinks": board.sinks() }))
+}
+
+/// How a sink is.
+pub async fn sink(State(board): State<Arc<Board>>, Path(name): Path<String>) -> Response {
+    match board.sinks().into_iter().find(|sink| sink.name == name) {
+        Some(sink) => Json(sink).into_response(),
+        None => error(StatusCode::NOT_FOUND, "there is no sink of that name"),
+    }
 }
 
 /// What may be asked of the history.
@@ -104,16 +113,22 @@ pub async fn history(
     if !WINDOWS.contains(&window) {
         return error(StatusCode::BAD_REQUEST, "window is 10, 60, 900 or 3600");
     }
-    let Some(path) = board.history.clone() else {
+    let Some(place) = board.history.clone() else {
         return error(StatusCode::NOT_FOUND, "there is no history: [history] file is empty");
     };
     // A day of windows of 1 min or so, whatever their length.
     let to = query.to.unwrap_or(unix_time() as i64);
     let from = query.from.unwrap_or(to.saturating_sub(1440 * i64::from(window)));
     let question = Question { camera: query.camera, region: query.region, window, from, to };
-    let read = tokio::task::spawn_blocking(move || history::read(&path, &question)).await;
-    match read {
+    let read = tokio::task::spawn_blocking(move || match &place {
+        HistoryPlace::File(path) => history::read(path, &question).map_err(|_| String::new()),
+        HistoryPlace::Postgres(database) => postgres::read(database, &question),
+    });
+    match read.await {
         Ok(Ok(records)) => Json(json!({ "records": records })).into_response(),
+        Ok(Err(why)) if !why.is_empty() => {
+            error(StatusCode::SERVICE_UNAVAILABLE, &format!("the history cannot be read: {why}"))
+        }
         _ => error(StatusCode::INTERNAL_SERVER_ERROR, "the history cannot be read"),
     }
 }

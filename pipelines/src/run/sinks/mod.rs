@@ -10,26 +10,34 @@
 //! - A worker sends the oldest records that wait, in order, and takes them out when its target has
 //!   them. It tries again when that fails, with growing pauses.
 //!
+//! Sinks are added, changed and removed while it runs; those that stay as they are notice nothing.
+//!
 //! The end of the service waits [`PATIENCE`] for sinks. What they do not take by then waits in the
 //! outbox for the next start.
 
 mod file;
 mod home_assistant;
+mod kafka;
+mod ledger;
 mod mqtt;
 mod outbox;
+mod postgres;
 mod record;
 pub mod status;
 mod target;
 mod webhook;
 mod worker;
 
-use std::path::Path;
-use std::sync::Arc;
-use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, TrySendError, sync_channel};
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::{
+    Receiver, RecvTimeoutError, SyncSender, TryRecvError, TrySendError, sync_channel,
+};
+use std::sync::{Arc, OnceLock};
 use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
+use parking_lot::{Mutex, RwLock};
 use vehiclecount_core::event::Event;
 use vehiclecount_core::report::FrameReport;
 use vehiclecount_core::window::WindowRecord;
@@ -38,9 +46,11 @@ use super::board::{Board, unix_time};
 use super::log;
 use super::recorder::Store;
 use crate::config::{RecordKind, Sink};
+use ledger::Ticket;
 use outbox::Outbox;
 use record::{Record, Register, Subject};
 use status::SinkStatus;
+use worker::Worker;
 
 /// How long sinks may take what still waits when the service ends.
 pub const PATIENCE: Duration = Duration::from_secs(2);
@@ -54,18 +64,45 @@ const GATHER: Duration = Duration::from_millis(100);
 /// How often the intake looks for what is too old.
 const TICK: Duration = Duration::from_millis(500);
 
+/// One sink at work.
+#[derive(Clone)]
+struct Member {
+    sink: Sink,
+    status: Arc<SinkStatus>,
+    ticket: Ticket,
+}
+
+impl Member {
+    /// Whether the sink gets it.
+    fn wants(&self, subject: &Subject) -> bool {
+        let is_named = self.sink.records.contains(&subject.kind());
+        match subject {
+            Subject::Window(window) => is_named && self.sink.windows.contains(&window.window),
+            Subject::Count(_) | Subject::Event(_) => is_named,
+        }
+    }
+}
+
+/// What the ways in and out of the outbox share.
+#[derive(Default)]
+struct Shared {
+    members: RwLock<Vec<Member>>,
+    /// It is opened where there is a sink.
+    outbox: OnceLock<Arc<Outbox>>,
+}
+
 /// The way of records to all sinks.
 #[derive(Clone)]
 pub struct Feed {
     send: SyncSender<Subject>,
-    sinks: Arc<[(Sink, Arc<SinkStatus>)]>,
-    wants_counts: bool,
+    shared: Arc<Shared>,
 }
 
 impl Feed {
     /// Takes in what was counted in a picture.
     pub fn count(&self, report: &FrameReport) {
-        if self.wants_counts {
+        let is_kind = |member: &Member| member.sink.records.contains(&RecordKind::Count);
+        if self.shared.members.read().iter().any(is_kind) {
             self.put(Subject::Count(Box::new(report.clone())));
         }
     }
@@ -74,10 +111,8 @@ impl Feed {
         if let Err(TrySendError::Full(subject) | TrySendError::Disconnected(subject)) =
             self.send.try_send(subject)
         {
-            for (sink, status) in self.sinks.iter() {
-                if wants(sink, &subject) {
-                    status.lose(1, "they come faster than the outbox is written");
-                }
+            for member in self.shared.members.read().iter().filter(|one| one.wants(&subject)) {
+                member.status.lose(1, "they come faster than the outbox is written");
             }
         }
     }
@@ -92,62 +127,143 @@ impl Store for Feed {
     fn tick(&mut self, _: f64) {}
 }
 
-/// Whether a sink gets it.
-fn wants(sink: &Sink, subject: &Subject) -> bool {
-    let is_named = sink.records.contains(&subject.kind());
-    match subject {
-        Subject::Window(window) => is_named && sink.windows.contains(&window.window),
-        Subject::Count(_) | Subject::Event(_) => is_named,
-    }
+/// All sinks at work.
+pub struct Sinks {
+    path: PathBuf,
+    board: Arc<Board>,
+    /// Sinks of the service itself, which stay.
+    own: Vec<Sink>,
+    shared: Arc<Shared>,
+    work: Mutex<Work>,
 }
 
-/// All sinks at work. They end when this is dropped, after all [`Feed`]s.
-pub struct Sinks {
-    outbox: Arc<Outbox>,
-    /// The intake and the workers say when they have ended.
+struct Work {
+    /// The intake says when it has ended.
     intake: Receiver<()>,
-    workers: Vec<Receiver<()>>,
+    /// Workers by the name of their sink. They say when they have ended.
+    workers: Vec<(String, Receiver<()>)>,
 }
 
 impl Sinks {
-    /// Begins the work for the sinks of a board, with the outbox at `path`. None where there are no
-    /// sinks.
+    /// Begins the work for the sinks of a board, with the outbox at `path`, which is made where
+    /// there is a sink. `own` are sinks of the service itself, which stay.
     ///
     /// # Errors
     /// The outbox cannot be opened, or no thread be made.
-    pub fn start(sinks: &[Sink], path: &Path, board: &Arc<Board>) -> Result<Option<(Self, Feed)>> {
-        if sinks.is_empty() {
-            return Ok(None);
-        }
-        let all = sinks.iter().zip(board.sinks.iter().cloned());
-        let all: Vec<_> = all.map(|(sink, status)| (sink.clone(), status)).collect();
-        let listed: Vec<_> = all.iter().map(|(sink, status)| (sink, status.clone())).collect();
-        let outbox = Arc::new(Outbox::open(path, &listed)?);
-        let wants_counts = sinks.iter().any(|sink| sink.records.contains(&RecordKind::Count));
+    pub fn start(
+        own: Vec<Sink>,
+        sinks: &[Sink],
+        path: &Path,
+        board: &Arc<Board>,
+    ) -> Result<(Arc<Self>, Feed)> {
         let (send, subjects) = sync_channel(ROOM);
-        let feed = Feed { send, sinks: all.into(), wants_counts };
-        let (own, listed) = (outbox.clone(), feed.sinks.clone());
-        let intake = spawn("outbox", move || take_in(&subjects, &listed, &own))?;
-        let workers = feed.sinks.iter().enumerate().map(|(index, (sink, status))| {
-            let (sink, outbox, board) = (sink.clone(), outbox.clone(), board.clone());
-            let status = status.clone();
-            let name = format!("sink-{index}");
-            spawn(&name, move || worker::Worker::new(index, sink, status, outbox, board).run())
-        });
-        let workers = workers.collect::<Result<_>>()?;
-        Ok(Some((Self { outbox, intake, workers }, feed)))
+        let shared = Arc::<Shared>::default();
+        let feed = Feed { send, shared: shared.clone() };
+        let taking = shared.clone();
+        let intake = spawn("outbox", move || take_in(&subjects, &taking))?;
+        let work = Mutex::new(Work { intake, workers: Vec::new() });
+        let (path, board) = (path.to_owned(), board.clone());
+        let all = Arc::new(Self { path, board, own, shared, work });
+        all.follow(sinks)?;
+        Ok((all, feed))
     }
-}
 
-impl Drop for Sinks {
-    fn drop(&mut self) {
+    /// The sinks are these now. Those that were there already and stay as they are notice nothing.
+    /// A sink that is changed keeps what waits for it; what waits for one that is removed is
+    /// dropped.
+    ///
+    /// # Errors
+    /// The outbox cannot be opened, and nothing is changed; or no thread be made.
+    pub fn follow(&self, sinks: &[Sink]) -> Result<()> {
+        let mut work = self.work.lock();
+        work.workers.retain(|(_, ended)| matches!(ended.try_recv(), Err(TryRecvError::Empty)));
+        let all: Vec<&Sink> = self.own.iter().chain(sinks).collect();
+        let mut members = self.shared.members.read().clone();
+        let mut begin = Vec::new();
+        if self.shared.outbox.get().is_none() && !all.is_empty() {
+            let statuses = all.iter().map(|sink| Arc::new(SinkStatus::new(sink)));
+            let listed: Vec<_> = all.iter().copied().zip(statuses).collect();
+            let outbox = Arc::new(Outbox::open(&self.path, &listed)?);
+            for (index, (sink, status)) in listed.into_iter().enumerate() {
+                let (sink, ticket) = (sink.clone(), Outbox::first_ticket(index));
+                members.push(Member { sink, status, ticket });
+                begin.push(index);
+            }
+            // Nothing else sets it: the lock is held.
+            let _ = self.shared.outbox.set(outbox);
+        }
+        let Some(outbox) = self.shared.outbox.get() else { return Ok(()) };
+        members.retain(|member| {
+            let stays = all.iter().any(|sink| sink.name == member.sink.name);
+            if !stays {
+                outbox.remove(member.ticket);
+                member.status.leave();
+            }
+            stays
+        });
+        for (place, sink) in all.into_iter().enumerate() {
+            let found = members.iter().position(|member| member.sink.name == sink.name);
+            let member = match found.map(|index| members.remove(index)) {
+                Some(member) if member.sink == *sink => member,
+                Some(member) => {
+                    log(&format!("sink {}: changed", sink.name));
+                    let ticket = outbox.change(member.ticket, sink);
+                    member.status.change(sink);
+                    begin.push(place);
+                    Member { sink: sink.clone(), ticket, ..member }
+                }
+                None => {
+                    log(&format!("sink {}: added", sink.name));
+                    let status = Arc::new(SinkStatus::new(sink));
+                    let ticket = outbox.add(sink, status.clone());
+                    begin.push(place);
+                    Member { sink: sink.clone(), status, ticket }
+                }
+            };
+            members.insert(place, member);
+        }
+        self.board.set_sinks(members.iter().map(|member| member.status.clone()).collect());
+        *self.shared.members.write() = members.clone();
+        for member in begin.iter().filter_map(|place| members.get(*place)) {
+            self.begin(&mut work.workers, member, outbox)?;
+        }
+        Ok(())
+    }
+
+    /// Sets a worker to work, which waits for an earlier one of that name to end.
+    fn begin(
+        &self,
+        workers: &mut Vec<(String, Receiver<()>)>,
+        member: &Member,
+        outbox: &Arc<Outbox>,
+    ) -> Result<()> {
+        let name = &member.sink.name;
+        let earlier: Vec<_> = workers.extract_if(.., |(other, _)| other == name).collect();
+        let (sink, status, ticket) = (member.sink.clone(), member.status.clone(), member.ticket);
+        let worker = Worker::new(ticket, sink, status, outbox.clone(), self.board.clone());
+        let work = move || {
+            for (_, ended) in earlier {
+                // It ends without a word where it panics.
+                let _ = ended.recv();
+            }
+            worker.run();
+        };
+        let ended = spawn(&format!("sink-{}", ticket.sink), work)?;
+        workers.push((name.clone(), ended));
+        Ok(())
+    }
+
+    /// Ends the work, after all [`Feed`]s: what waits may still be delivered for [`PATIENCE`].
+    pub fn finish(&self) {
+        let work = self.work.lock();
         // A disk that does not respond holds nothing.
-        let _ = self.intake.recv_timeout(PATIENCE);
+        let _ = work.intake.recv_timeout(PATIENCE);
+        let Some(outbox) = self.shared.outbox.get() else { return };
         let end = Instant::now() + PATIENCE;
-        self.outbox.finish(end);
+        outbox.finish(end);
         // A farewell to a broker comes on top.
         let end = end + PATIENCE / 4;
-        for worker in &self.workers {
+        for (_, worker) in &work.workers {
             let _ = worker.recv_timeout(end.saturating_duration_since(Instant::now()));
         }
     }
@@ -166,7 +282,7 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Receiver<()
 }
 
 /// Writes to the outbox what comes, until nothing can come any more.
-fn take_in(subjects: &Receiver<Subject>, sinks: &[(Sink, Arc<SinkStatus>)], outbox: &Outbox) {
+fn take_in(subjects: &Receiver<Subject>, shared: &Shared) {
     let mut register = Register::new();
     let mut ticked = Instant::now();
     loop {
@@ -177,10 +293,11 @@ fn take_in(subjects: &Receiver<Subject>, sinks: &[(Sink, Arc<SinkStatus>)], outb
         let (mut records, mut next) = (Vec::new(), first.ok());
         let deadline = Instant::now() + GATHER;
         while let Some(subject) = next {
-            records.extend(record(&mut register, &subject, sinks));
+            records.extend(record(&mut register, &subject, &shared.members.read()));
             let left = deadline.saturating_duration_since(Instant::now());
             next = if records.len() < ROOM { subjects.recv_timeout(left).ok() } else { None };
         }
+        let Some(outbox) = shared.outbox.get() else { continue };
         if !records.is_empty() {
             outbox.append(records, unix_time());
         }
@@ -195,10 +312,10 @@ fn take_in(subjects: &Receiver<Subject>, sinks: &[(Sink, Arc<SinkStatus>)], outb
 fn record(
     register: &mut Register,
     subject: &Subject,
-    sinks: &[(Sink, Arc<SinkStatus>)],
+    members: &[Member],
 ) -> Option<(Record, Vec<usize>)> {
-    let wanted = sinks.iter().enumerate().filter(|(_, (sink, _))| wants(sink, subject));
-    let wanted: Vec<_> = wanted.map(|(index, _)| index).collect();
+    let wanted = members.iter().filter(|member| member.wants(subject));
+    let wanted: Vec<_> = wanted.map(|member| member.ticket.sink).collect();
     if wanted.is_empty() {
         return None;
     }

@@ -1,7 +1,6 @@
 //! Records that wait for their sinks, in an SQLite file: bounded, in order, and gone only when the
 //! sink has them or there is no room for them any more.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -10,6 +9,7 @@ use anyhow::{Context, Result};
 use parking_lot::{Condvar, Mutex};
 use rusqlite::{Connection, params};
 
+use super::ledger::{Ledger, OVERHEAD, Ticket, Waiting};
 use super::record::Record;
 use super::status::SinkStatus;
 use crate::config::Sink;
@@ -33,46 +33,14 @@ const ROOM: usize = 20_000;
 /// Times before this one, in 2020, are those of a clock that was not set: they tell no age.
 const CLOCK: f64 = 1_577_836_800.0;
 
-/// Bytes that are taken for a record beside its JSON.
-const OVERHEAD: u64 = 128;
-
 /// Pages of the file that are given back at a time.
 const PAGES: u32 = 1024;
-
-/// A record that waits for a sink.
-#[derive(Clone, Debug, PartialEq)]
-pub struct Waiting {
-    /// Its place in the order of all.
-    pub seq: i64,
-    /// When it came, seconds since 1970.
-    time: f64,
-    /// What is sent.
-    pub record: Record,
-}
-
-impl Waiting {
-    fn bytes(&self) -> u64 {
-        self.record.json.len() as u64 + OVERHEAD
-    }
-}
-
-/// What is known of the records of one sink.
-struct Ledger {
-    name: String,
-    keep: Duration,
-    keep_bytes: u64,
-    status: Arc<SinkStatus>,
-    bytes: u64,
-    /// Records up to here are delivered or dropped, even if they are still in the file.
-    gone: i64,
-    /// Records that are not in the file yet.
-    pending: VecDeque<Waiting>,
-}
 
 struct State {
     connection: Connection,
     next: i64,
-    sinks: Vec<Ledger>,
+    /// None: a sink that was removed.
+    sinks: Vec<Option<Ledger>>,
     is_failing: bool,
     /// Until when what waits may still be delivered.
     end: Option<Instant>,
@@ -94,22 +62,48 @@ impl Outbox {
         let remedy = "choose another file with [outbox] file";
         let place = || format!("the outbox {}: {remedy}", path.display());
         let connection = connect(path).with_context(place)?;
-        let ledgers = sinks.iter().map(|(sink, status)| Ledger {
-            name: sink.name.clone(),
-            keep: sink.keep,
-            keep_bytes: sink.keep_bytes,
-            status: status.clone(),
-            bytes: 0,
-            gone: 0,
-            pending: VecDeque::new(),
-        });
+        let ledgers = sinks.iter().map(|(sink, status)| Some(Ledger::new(sink, status.clone())));
         let mut state =
             State { connection, next: 1, sinks: ledgers.collect(), is_failing: false, end: None };
         state.load().with_context(place)?;
         Ok(Self { state: Mutex::new(state), changed: Condvar::new() })
     }
 
-    /// Takes in records at `time`, each for the sinks of those indices. They are in the file when
+    /// The ticket of the sink that was at `index` among those of [`Outbox::open`].
+    pub fn first_ticket(index: usize) -> Ticket {
+        Ticket { sink: index, issue: 0 }
+    }
+
+    /// A sink more, for which nothing waits.
+    pub fn add(&self, sink: &Sink, status: Arc<SinkStatus>) -> Ticket {
+        let mut state = self.state.lock();
+        state.erase(&sink.name);
+        state.sinks.push(Some(Ledger::new(sink, status)));
+        Self::first_ticket(state.sinks.len() - 1)
+    }
+
+    /// The sink of that ticket is this one now. What waits, waits for it; the old ticket holds no
+    /// more.
+    pub fn change(&self, ticket: Ticket, sink: &Sink) -> Ticket {
+        let mut state = self.state.lock();
+        let Some(ledger) = state.ledger(ticket.sink) else { return ticket };
+        ledger.issue += 1;
+        (ledger.keep, ledger.keep_bytes) = (sink.keep, sink.keep_bytes);
+        let ticket = Ticket { issue: ledger.issue, ..ticket };
+        self.changed.notify_all();
+        ticket
+    }
+
+    /// Forgets a sink, and what waits for it.
+    pub fn remove(&self, ticket: Ticket) {
+        let mut state = self.state.lock();
+        if let Some(ledger) = state.sinks.get_mut(ticket.sink).and_then(Option::take) {
+            state.erase(&ledger.name);
+        }
+        self.changed.notify_all();
+    }
+
+    /// Takes in records at `time`, each for the sinks at those places. They are in the file when
     /// this returns, where that can be written.
     pub fn append(&self, records: Vec<(Record, Vec<usize>)>, time: f64) {
         let mut state = self.state.lock();
@@ -117,7 +111,7 @@ impl Outbox {
             for index in sinks {
                 let seq = state.next;
                 state.next += 1;
-                let Some(ledger) = state.sinks.get_mut(index) else { continue };
+                let Some(ledger) = state.ledger(index) else { continue };
                 let waiting = Waiting { seq, time, record: record.clone() };
                 ledger.bytes += waiting.bytes();
                 ledger.status.add(1);
@@ -132,7 +126,7 @@ impl Outbox {
     /// To be called again and again, with the time in seconds since 1970: drops what is too old.
     pub fn tick(&self, time: f64) {
         let mut state = self.state.lock();
-        if state.sinks.iter().any(|ledger| !ledger.pending.is_empty()) {
+        if state.sinks.iter().flatten().any(|ledger| !ledger.pending.is_empty()) {
             state.write();
             self.changed.notify_all();
         }
@@ -142,14 +136,14 @@ impl Outbox {
         let _ = state.connection.execute_batch(&vacuum);
     }
 
-    /// The oldest records that wait for a sink: at most `count`, and no more than `bytes` of JSON
-    /// except for the first. Waits for them for `patience`.
+    /// The oldest records that wait for the sink of a ticket: at most `count`, and no more than
+    /// `bytes` of JSON except for the first. Waits for them for `patience`.
     ///
     /// # Errors
     /// The file cannot be read.
     pub fn read(
         &self,
-        sink: usize,
+        ticket: Ticket,
         count: usize,
         bytes: usize,
         patience: Duration,
@@ -157,7 +151,10 @@ impl Outbox {
         let deadline = Instant::now() + patience;
         let mut state = self.state.lock();
         loop {
-            let mut found = state.oldest(sink, count)?;
+            if !state.holds(ticket) {
+                return Ok(Vec::new());
+            }
+            let mut found = state.oldest(ticket.sink, count)?;
             let mut total = 0;
             let fits = found.iter().take_while(|waiting| {
                 total += waiting.record.json.len();
@@ -176,17 +173,17 @@ impl Outbox {
     }
 
     /// The sink has these records, and all before them.
-    pub fn acknowledge(&self, sink: usize, records: &[Waiting]) {
+    pub fn acknowledge(&self, ticket: Ticket, records: &[Waiting]) {
         let Some(last) = records.last() else { return };
         let mut state = self.state.lock();
-        let Some(ledger) = state.sinks.get_mut(sink) else { return };
+        let Some(ledger) = state.ledger(ticket.sink) else { return };
         // Those that were dropped meanwhile were counted as that.
         let counted = records.iter().filter(|record| record.seq > ledger.gone);
         let (count, bytes) =
             counted.fold((0, 0), |(count, bytes), record| (count + 1, bytes + record.bytes()));
         ledger.status.deliver(count);
         ledger.forget(last.seq, bytes);
-        state.delete(sink);
+        state.delete(ticket.sink);
     }
 
     /// What waits may be delivered until `end`; then everything that reads is to end.
@@ -195,16 +192,21 @@ impl Outbox {
         self.changed.notify_all();
     }
 
-    /// Whether the work is to end: now, or with nothing left to read.
-    pub fn end(&self) -> Option<Instant> {
-        self.state.lock().end
+    /// Until when what waits may still be delivered with a ticket, where its work is to end.
+    pub fn end(&self, ticket: Ticket) -> Option<Instant> {
+        self.state.lock().end(ticket)
     }
 
-    /// Waits for `patience`, or until the work is to end.
-    pub fn pause(&self, patience: Duration) {
+    /// Whether a ticket holds no more.
+    pub fn is_stale(&self, ticket: Ticket) -> bool {
+        !self.state.lock().holds(ticket)
+    }
+
+    /// Waits for `patience`, or until the work with a ticket is to end.
+    pub fn pause(&self, ticket: Ticket, patience: Duration) {
         let deadline = Instant::now() + patience;
         let mut state = self.state.lock();
-        while state.end.is_none() {
+        while state.end(ticket).is_none() {
             if self.changed.wait_until(&mut state, deadline).timed_out() {
                 return;
             }
@@ -212,21 +214,31 @@ impl Outbox {
     }
 }
 
-impl Ledger {
-    /// All up to `seq`, of that many `bytes`, is delivered or dropped.
-    fn forget(&mut self, seq: i64, bytes: u64) {
-        self.gone = self.gone.max(seq);
-        self.bytes = self.bytes.saturating_sub(bytes);
-        while self.pending.front().is_some_and(|waiting| waiting.seq <= seq) {
-            self.pending.pop_front();
-        }
-    }
-}
-
 impl State {
+    /// The sink at that place.
+    fn ledger(&mut self, sink: usize) -> Option<&mut Ledger> {
+        self.sinks.get_mut(sink)?.as_mut()
+    }
+
+    /// Whether a ticket holds still.
+    fn holds(&self, ticket: Ticket) -> bool {
+        let ledger = self.sinks.get(ticket.sink).and_then(Option::as_ref);
+        ledger.is_some_and(|ledger| ledger.issue == ticket.issue)
+    }
+
+    fn end(&self, ticket: Ticket) -> Option<Instant> {
+        self.end.or_else(|| (!self.holds(ticket)).then(Instant::now))
+    }
+
+    /// Takes what waits for a sink out of the file. What stays there by a failure goes with the
+    /// next start.
+    fn erase(&self, name: &str) {
+        let _ = self.connection.execute("DELETE FROM waiting WHERE sink = ?1", params![name]);
+    }
+
     /// Takes in what the file holds from an earlier run.
     fn load(&mut self) -> rusqlite::Result<()> {
-        let names: Vec<_> = self.sinks.iter().map(|ledger| ledger.name.clone()).collect();
+        let names: Vec<_> = self.sinks.iter().flatten().map(|ledger| ledger.name.clone()).collect();
         let mut query =
             self.connection.prepare("SELECT sink, count(*) FROM waiting GROUP BY sink")?;
         let rows = query.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
@@ -238,7 +250,7 @@ impl State {
                 "sink {name}: {count} records are dropped: it is not in the configuration any more"
             ));
         }
-        for ledger in &mut self.sinks {
+        for ledger in self.sinks.iter_mut().flatten() {
             let (count, bytes): (i64, i64) = self.connection.query_row(
                 "SELECT count(*), coalesce(sum(length(CAST(json AS BLOB))), 0) FROM waiting
                  WHERE sink = ?1",
@@ -265,10 +277,10 @@ impl State {
         }
         self.is_failing = written.is_err();
         if written.is_ok() {
-            self.sinks.iter_mut().for_each(|ledger| ledger.pending.clear());
+            self.sinks.iter_mut().flatten().for_each(|ledger| ledger.pending.clear());
             return;
         }
-        for ledger in &mut self.sinks {
+        for ledger in self.sinks.iter_mut().flatten() {
             let surplus = ledger.pending.len().saturating_sub(ROOM);
             let bytes = ledger.pending.drain(..surplus).map(|waiting| waiting.bytes()).sum();
             ledger.bytes = ledger.bytes.saturating_sub(bytes);
@@ -281,7 +293,7 @@ impl State {
         {
             let mut insert =
                 transaction.prepare("INSERT INTO waiting VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7)")?;
-            for ledger in &self.sinks {
+            for ledger in self.sinks.iter().flatten() {
                 for Waiting { seq, time, record } in &ledger.pending {
                     let Record { id, camera, kind, json } = record;
                     insert.execute(params![ledger.name, seq, time, id, camera, kind, json])?;
@@ -293,7 +305,8 @@ impl State {
 
     /// The oldest `count` records that wait for a sink.
     fn oldest(&self, sink: usize, count: usize) -> rusqlite::Result<Vec<Waiting>> {
-        let Some(ledger) = self.sinks.get(sink) else { return Ok(Vec::new()) };
+        let ledger = self.sinks.get(sink).and_then(Option::as_ref);
+        let Some(ledger) = ledger else { return Ok(Vec::new()) };
         let mut query = self.connection.prepare(
             "SELECT seq, time, id, camera, kind, json FROM waiting WHERE sink = ?1 AND seq > ?2
              ORDER BY seq LIMIT ?3",
@@ -319,7 +332,7 @@ impl State {
         const CHUNK: usize = 256;
         for sink in 0..self.sinks.len() {
             loop {
-                let ledger = &self.sinks[sink];
+                let Some(ledger) = &self.sinks[sink] else { break };
                 let before = now - ledger.keep.as_secs_f64();
                 let mut surplus = ledger.bytes.saturating_sub(ledger.keep_bytes);
                 // What cannot be read now is trimmed later.
@@ -338,7 +351,7 @@ impl State {
                 if count == 0 {
                     break;
                 }
-                let ledger = &mut self.sinks[sink];
+                let Some(ledger) = self.ledger(sink) else { break };
                 ledger.forget(last, bytes);
                 ledger.status.discard(too_old, "they have waited for keep-days");
                 ledger.status.discard(count - too_old, "more wait than keep-megabytes");
@@ -353,7 +366,7 @@ impl State {
     /// Takes what is gone out of the file. What stays there by a failure goes with the next; until
     /// then nothing but a restart sends it again.
     fn delete(&self, sink: usize) {
-        let ledger = &self.sinks[sink];
+        let Some(ledger) = &self.sinks[sink] else { return };
         let delete = "DELETE FROM waiting WHERE sink = ?1 AND seq <= ?2";
         let deleted = self.connection.prepare(delete);
         let _ = deleted.and_then(|mut delete| delete.execute(params![ledger.name, ledger.gone]));

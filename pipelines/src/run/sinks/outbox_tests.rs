@@ -8,6 +8,9 @@ use crate::config::{RecordKind, SinkPlace};
 /// A time of day on a clock that is set.
 const NOW: f64 = 1_800_000_000.0;
 
+/// The ticket of the first sink.
+const FIRST: Ticket = Ticket { sink: 0, issue: 0 };
+
 fn sink(name: &str, keep_bytes: u64) -> Sink {
     Sink {
         name: name.to_owned(),
@@ -38,7 +41,7 @@ fn records(numbers: impl Iterator<Item = u32>) -> Vec<(Record, Vec<usize>)> {
 }
 
 fn read(outbox: &Outbox, sink: usize, count: usize) -> Vec<Waiting> {
-    outbox.read(sink, count, 1 << 20, Duration::ZERO).unwrap()
+    outbox.read(Outbox::first_ticket(sink), count, 1 << 20, Duration::ZERO).unwrap()
 }
 
 fn numbers(waiting: &[Waiting]) -> Vec<u32> {
@@ -49,7 +52,7 @@ fn numbers(waiting: &[Waiting]) -> Vec<u32> {
 fn deliver(outbox: &Outbox, count: usize) {
     let waiting = read(outbox, 0, count);
     assert!(!waiting.is_empty());
-    outbox.acknowledge(0, &waiting);
+    outbox.acknowledge(FIRST, &waiting);
 }
 
 fn figures(status: &SinkStatus) -> (u64, u64, u64) {
@@ -82,9 +85,9 @@ fn what_waits_survives_and_leaves_in_order_when_it_is_acknowledged() {
     assert_eq!(waiting[0].record.id, "a-3", "the id is what it was");
     assert_eq!(numbers(&read(&outbox, 1, 9)), [4, 5]);
     // Only so much JSON at once, but one record at least.
-    let little = outbox.read(0, 9, 150, Duration::ZERO).unwrap();
+    let little = outbox.read(FIRST, 9, 150, Duration::ZERO).unwrap();
     assert_eq!(numbers(&little), [3, 5]);
-    assert_eq!(outbox.read(0, 9, 1, Duration::ZERO).unwrap().len(), 1);
+    assert_eq!(outbox.read(FIRST, 9, 1, Duration::ZERO).unwrap().len(), 1);
 }
 
 #[test]
@@ -102,7 +105,7 @@ fn oldest_go_when_more_waits_than_there_is_room_for() {
     assert_eq!(numbers(&taken), [4000, 4001, 4002]);
     // What is dropped while the sink has it is dropped, and not delivered too.
     outbox.append(records(5000..5002), NOW);
-    outbox.acknowledge(0, &taken[..3]);
+    outbox.acknowledge(FIRST, &taken[..3]);
     assert_eq!(figures(&status[0]), (1, 999, 4002));
     assert_eq!(figures(&status[1]), (0, 0, 0));
     drop(outbox);
@@ -207,4 +210,39 @@ fn files_that_are_no_outbox_or_are_in_use_are_refused() {
     assert_eq!(figures(&status[0]), (0, 0, 0));
     let (_, status) = open(&path, &[sink("a", 1 << 20)]);
     assert_eq!(figures(&status[0]), (0, 0, 0));
+}
+
+#[test]
+fn sink_that_is_changed_keeps_what_waits_and_one_that_is_removed_does_not() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("outbox.db");
+    let (outbox, status) = open(&path, &[sink("a", 1 << 20)]);
+    outbox.append(records(1..4), NOW);
+    let old = read(&outbox, 0, 9);
+    let changed = outbox.change(FIRST, &sink("a", 1 << 20));
+    // The old ticket reads nothing more; what it had taken by then is acknowledged.
+    assert!(outbox.end(FIRST).is_some() && outbox.end(changed).is_none());
+    assert_eq!(read(&outbox, 0, 9), []);
+    outbox.acknowledge(FIRST, &old[..1]);
+    let waiting = outbox.read(changed, 9, 1 << 20, Duration::ZERO).unwrap();
+    assert_eq!(numbers(&waiting), [2, 3]);
+    // One more has a place of its own, and gets its own records alone.
+    let other = sink("b", 1 << 20);
+    let other_status = Arc::new(SinkStatus::new(&other));
+    let added = outbox.add(&other, other_status.clone());
+    let both = records(4..5).into_iter().map(|(record, _)| (record, vec![0, added.sink]));
+    outbox.append(both.collect(), NOW);
+    let waiting = outbox.read(added, 9, 1 << 20, Duration::ZERO).unwrap();
+    assert_eq!(numbers(&waiting), [4]);
+    outbox.remove(changed);
+    assert!(outbox.end(changed).is_some());
+    assert_eq!(outbox.read(changed, 9, 1 << 20, Duration::ZERO).unwrap(), []);
+    // What comes for a sink that is gone is nobody's.
+    outbox.append(records(5..6), NOW);
+    outbox.acknowledge(changed, &old);
+    assert_eq!((figures(&status[0]), figures(&other_status)), ((1, 3, 0), (0, 1, 0)));
+    drop(outbox);
+    // One that comes back under the old name begins anew.
+    let (_, status) = open(&path, &[sink("a", 1 << 20), sink("b", 1 << 20)]);
+    assert_eq!((figures(&status[0]), figures(&status[1])), ((0, 0, 0), (0, 1, 0)));
 }

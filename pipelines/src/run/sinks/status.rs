@@ -78,6 +78,14 @@ impl SinkStatus {
         self.0.lock().0.clone()
     }
 
+    /// The sink is another one of that name now, which was not reached yet.
+    pub fn change(&self, sink: &Sink) {
+        let figures = &mut self.0.lock().0;
+        figures.url = sink.place.to_string();
+        (figures.state, figures.reason) = (SinkState::Connecting, None);
+        figures.since = unix_time();
+    }
+
     /// It is in that state now. The log is told where that is another one.
     pub fn tell(&self, state: SinkState, reason: Option<String>) {
         let mut status = self.0.lock();
@@ -95,6 +103,20 @@ impl SinkStatus {
             (None, _) => "connecting".to_owned(),
         };
         log(&format!("sink {}: {what}", figures.name));
+    }
+
+    /// The sink is removed. The log is told what is dropped with it.
+    pub fn leave(&self) {
+        let figures = &mut self.0.lock().0;
+        let dropped = std::mem::take(&mut figures.waiting);
+        figures.dropped += dropped;
+        let name = &figures.name;
+        match dropped {
+            0 => log(&format!("sink {name}: removed")),
+            _ => log(&format!(
+                "sink {name}: removed; {dropped} records that waited for it are dropped"
+            )),
+        }
     }
 
     /// So many records more wait.

@@ -6,10 +6,11 @@ use std::time::{Duration, Instant};
 
 use vehiclecount_core::publish::SinkError;
 
+use super::ledger::Ticket;
 use super::outbox::Outbox;
 use super::status::{SinkState, SinkStatus};
 use super::target::Target;
-use super::{file, mqtt, webhook};
+use super::{file, kafka, mqtt, postgres, webhook};
 use crate::config::{Sink, SinkPlace};
 use crate::run::board::Board;
 use crate::source::Backoff;
@@ -22,7 +23,7 @@ const TICK: Duration = Duration::from_millis(500);
 
 /// A sink at work.
 pub struct Worker {
-    index: usize,
+    ticket: Ticket,
     sink: Sink,
     status: Arc<SinkStatus>,
     outbox: Arc<Outbox>,
@@ -34,30 +35,39 @@ pub struct Worker {
 }
 
 impl Worker {
-    /// The worker of the sink of that index.
+    /// The worker of the sink of that ticket.
     pub fn new(
-        index: usize,
+        ticket: Ticket,
         sink: Sink,
         status: Arc<SinkStatus>,
         outbox: Arc<Outbox>,
         board: Arc<Board>,
     ) -> Self {
         let backoff = Backoff::default();
-        Self { index, sink, status, outbox, board, backoff, again: None }
+        Self { ticket, sink, status, outbox, board, backoff, again: None }
     }
 
-    /// Works until the outbox ends.
+    /// Works until the outbox or the ticket ends.
     pub fn run(mut self) {
-        while self.outbox.end().is_none() {
+        while self.end().is_none() {
             let work = || self.open().and_then(|mut target| self.work(target.as_mut()));
             let worked = panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
                 Err(SinkError::temporary("it panicked; standard error has the reason"))
             });
             let Err(error) = worked else { return };
+            // The holder of another ticket tells how the sink is.
+            if self.outbox.is_stale(self.ticket) {
+                return;
+            }
             self.status.tell(SinkState::Waiting, Some(error.reason));
             let now = Instant::now();
-            self.outbox.pause(self.backoff.after(now).saturating_duration_since(now));
+            self.outbox.pause(self.ticket, self.backoff.after(now).saturating_duration_since(now));
         }
+    }
+
+    /// Until when it may work, where it is to end.
+    fn end(&self) -> Option<Instant> {
+        self.outbox.end(self.ticket)
     }
 
     fn open(&self) -> Result<Box<dyn Target>, SinkError> {
@@ -69,11 +79,17 @@ impl Worker {
                 let board = self.board.clone();
                 Box::new(mqtt::MqttTarget::open(address, authorities, home_assistant, board)?)
             }
+            SinkPlace::Kafka { address, authorities } => {
+                Box::new(kafka::KafkaTarget::open(address, authorities.as_deref())?)
+            }
+            SinkPlace::Postgres { database, keep_days } => {
+                Box::new(postgres::PostgresTarget::open(database, *keep_days, &self.board)?)
+            }
             SinkPlace::Webhook(webhook) => Box::new(webhook::WebhookTarget::open(webhook)?),
         })
     }
 
-    /// Sends what waits, until the outbox ends or the target fails.
+    /// Sends what waits, until the outbox or the ticket ends, or the target fails.
     fn work(&mut self, target: &mut dyn Target) -> Result<(), SinkError> {
         let mut proven = false;
         loop {
@@ -82,7 +98,7 @@ impl Worker {
             if !proven && !matches!(self.sink.place, SinkPlace::Webhook(_)) {
                 self.prove(&mut proven);
             }
-            let read = self.outbox.read(self.index, BATCH.0, BATCH.1, TICK);
+            let read = self.outbox.read(self.ticket, BATCH.0, BATCH.1, TICK);
             let mut waiting = read.map_err(|error| {
                 SinkError::temporary(format!("the outbox cannot be read: {error:#}"))
             })?;
@@ -91,7 +107,7 @@ impl Worker {
             {
                 waiting.truncate(count);
             }
-            if waiting.is_empty() && self.outbox.end().is_some() {
+            if waiting.is_empty() && self.end().is_some() {
                 return Ok(());
             }
             let records: Vec<_> = waiting.iter().map(|waiting| waiting.record.clone()).collect();
@@ -103,7 +119,7 @@ impl Worker {
                     Err(error) => error.delivered,
                 };
                 if count > 0 {
-                    self.outbox.acknowledge(self.index, &waiting[delivered..delivered + count]);
+                    self.outbox.acknowledge(self.ticket, &waiting[delivered..delivered + count]);
                     self.prove(&mut proven);
                 }
                 delivered += count;
@@ -112,7 +128,7 @@ impl Worker {
                     self.again = first.map(|first| (first.seq, waiting.len() - delivered));
                     return Err(error);
                 }
-                if self.outbox.end().is_some_and(|end| Instant::now() >= end) {
+                if self.end().is_some_and(|end| Instant::now() >= end) {
                     return Ok(());
                 }
             }
