@@ -175,8 +175,9 @@ fn reader_waits_until_something_comes_or_the_end() {
     let reader = outbox.clone();
     let thread = std::thread::spawn(move || {
         for _ in 0..2 {
-            let waiting = reader.read(0, 9, 1 << 20, Duration::from_secs(60)).unwrap();
-            reader.acknowledge(0, &waiting);
+            let waiting =
+                reader.read(Outbox::first_ticket(0), 9, 1 << 20, Duration::from_secs(60)).unwrap();
+            reader.acknowledge(Outbox::first_ticket(0), &waiting);
             send.send(numbers(&waiting)).unwrap();
         }
     });

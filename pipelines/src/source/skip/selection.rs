@@ -214,7 +214,7 @@ mod tests {
         let mut selection = Selection::new(1.0);
         let wanted = |number: &usize| {
             let time = *number as f64 * distance / 25.0 + jitter(*number);
-            let key = number % 25 == 0;
+            let key = number.is_multiple_of(25);
             let picture = Picture { time: Some(time), key, is_reference: true, is_header: false };
             selection.is_wanted(&picture, false)
         };
