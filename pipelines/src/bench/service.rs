@@ -127,8 +127,9 @@ impl Service {
         let before: f64 = self.counted()?.iter().sum();
         thread::sleep(window);
         let counted = self.counted()?.iter().sum::<f64>() - before;
-        let (busy, seconds) = (processor_time_of(id) - busy, begin.elapsed().as_secs_f64());
+        // In a short window a process may have taken less than what the system tells apart.
         anyhow::ensure!(busy > 0.0, "the system does not say how busy a process is");
+        let (busy, seconds) = (processor_time_of(id) - busy, begin.elapsed().as_secs_f64());
         Ok((counted / seconds, busy / seconds))
     }
 }
