@@ -262,7 +262,7 @@ fn an_address_is_tried_before_it_is_saved() {
         assert!(!body.contains("s3cret"), "{body}");
     }
     for (keys, status) in
-        [(json!({ "name": "none" }), 404), (json!({ "url": "http://a" }), 422), (json!({}), 422)]
+        [(json!({ "name": "none" }), 404), (json!({ "url": "ftp://a" }), 422), (json!({}), 422)]
     {
         assert_eq!(service.send("POST", "/api/v1/try", &keys.to_string()).0, status, "{keys}");
     }
@@ -336,8 +336,9 @@ fn without_the_token_nothing_is_read_or_changed() {
 #[test]
 fn everything_is_answered_as_it_is_described() {
     let folder = tempfile::tempdir().unwrap();
-    let mut service =
-        Service::start(folder.path(), "[cameras.a]\nurl = \"simulated:street\"\nrate = 10\n");
+    let configuration = "[cameras.a]\nurl = \"simulated:street\"\nrate = 10\n\
+        [sinks.a]\nurl = \"file:counts.jsonl\"\n";
+    let mut service = Service::start(folder.path(), configuration);
     service.until("it is counted", |camera| camera("a")["count"].is_number());
     let described: Value = serde_json::from_str(&service.ask("/api/v1/openapi.json").1).unwrap();
     for (path, methods) in described["paths"].as_object().unwrap() {

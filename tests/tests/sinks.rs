@@ -89,7 +89,7 @@ fn records_are_written_to_a_file_that_is_rotated() {
     let window = records.iter().find(|record| record["kind"] == "window").unwrap();
     assert!(window["window"] == 10 && window["mean"].is_number(), "{window}");
     let count = records.iter().find(|record| record["kind"] == "count").unwrap();
-    assert!(count["received"].is_string() && count["schema"] == 2, "{count}");
+    assert!(count["received"].is_string() && count["schema"] == 3, "{count}");
 }
 
 /// Kills broker and service in turn, under load, and gives how often.

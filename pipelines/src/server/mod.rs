@@ -85,7 +85,7 @@ fn factory(
     factory.connect_media_configure(move |_, media| {
         fault.set(None);
         let Ok(bin) = media.element().downcast::<gst::Bin>() else { return };
-        watch(&bin, &fault);
+        watch(media, &bin, &fault);
         if let Err(error) = show.begin(&bin) {
             fault.set(Some(format!("{error:#}")));
         }
@@ -104,9 +104,14 @@ fn factory(
     factory
 }
 
-/// Notes the first error of the pipeline that `bin` is in.
-fn watch(bin: &gst::Bin, fault: &Fault) {
+/// Notes the first error of the pipeline of `media`, which `bin` is in, and ends it with the media.
+fn watch(media: &gst_rtsp_server::RTSPMedia, bin: &gst::Bin, fault: &Fault) {
     let Some(pipeline) = bin.parent().and_downcast::<gst::Pipeline>() else { return };
+    // Where a client goes while the pipeline starts, gst-rtsp-server 1.22 may dispose it in PAUSED.
+    let started = pipeline.clone();
+    media.add_weak_ref_notify(move || {
+        let _ = started.set_state(gst::State::Null);
+    });
     // A pipeline that fails while it starts may fail to stop as well: gst-rtsp-server 1.22 then
     // removes and disposes its rtpbin in READY.
     pipeline.connect_element_removed(|_, element| {
