@@ -13,10 +13,8 @@ import argparse
 import json
 import pathlib
 import tempfile
-import time
 import tomllib
 
-import numpy as np
 import torch
 
 from vcount import data, engines, folding, metrics, networks
@@ -57,19 +55,6 @@ def told(value):
     return f"{value:.3g}" if isinstance(value, float) else str(value)
 
 
-def taking_turns(runs, rounds):
-    """Median seconds of each of `runs` [name to callable], which take turns; the first two rounds
-    warm up."""
-    times = {name: [] for name in runs}
-    for number in range(rounds + 2):
-        for name, run in runs.items():
-            since = time.perf_counter()
-            run()
-            if number >= 2:
-                times[name].append(time.perf_counter() - since)
-    return {name: float(np.median(values)) for name, values in times.items()}
-
-
 def optimisations(options):
     """A line for each way to run the model."""
     content = json.loads(options.model.read_text())
@@ -91,8 +76,8 @@ def optimisations(options):
         ("OpenVINO INT8, 512x288", (512, 288), openvino(int8, 512, 288)),
         ("OpenVINO INT8, 512x512", (512, 512), openvino(int8, 512, 512)),
     ]
-    shown = {size: picture(*size) for _, size, _ in ways}
-    times = taking_turns(
+    shown = {size: engines.noise(*size) for _, size, _ in ways}
+    times = engines.taking_turns(
         {name: (lambda run=run, images=shown[size]: run(images)) for name, size, run in ways},
         options.rounds,
     )
@@ -115,11 +100,6 @@ def optimisations(options):
     return lines
 
 
-def picture(width, height):
-    """A batch of one picture of noise."""
-    return np.random.default_rng(1).integers(0, 256, (1, height, width, 3), np.uint8)
-
-
 def error(run, samples, width, height):
     """What `metrics.report` tells of `run` on the pictures, as `evaluate.py` letterboxes them."""
     lines = []
@@ -132,7 +112,7 @@ def error(run, samples, width, height):
 def decoders(options):
     """A line for each recipe and decoder, with weights at random: speed does not depend on them."""
     runs, sizes = {}, {}
-    image = picture(384, 384)
+    image = engines.noise(384, 384)
     with tempfile.TemporaryDirectory() as folder:
         for path in options.recipes:
             for decoder in networks.DECODERS:
@@ -145,7 +125,7 @@ def decoders(options):
                 folding.write(network, torch.from_numpy(engines.planes(image)), file)
                 run = engines.load(file, 384, 384, "openvino", 1)
                 runs[name] = lambda run=run: run(image)
-        times = taking_turns(runs, options.rounds)
+        times = engines.taking_turns(runs, options.rounds)
     return [
         {
             "network": name,

@@ -150,8 +150,6 @@ def after_export(options, name):
 
 def report(folder, models):
     """Prints a line for each file and input size, with speeds on one core, in turns."""
-    import effects
-
     from vcount import engines
 
     lines, runs = [], {}
@@ -162,8 +160,8 @@ def report(folder, models):
             key = (entry["file"], *size)
             lines.append((key, entry, (folder / entry["file"]).stat().st_size / 1e6))
             run = engines.load(folder / entry["file"], *size, threads=1)
-            runs[key] = lambda run=run, image=effects.picture(*size): run(image)
-    times = effects.taking_turns(runs, 10)
+            runs[key] = lambda run=run, image=engines.noise(*size): run(image)
+    times = engines.taking_turns(runs, 10)
     print(
         "\n| File | Input | Error | Counted | Bias | Images/s, one core | MB |\n" + "|---" * 7 + "|"
     )

@@ -4,6 +4,7 @@
 import os
 import pathlib
 import platform
+import time
 
 import numpy as np
 
@@ -94,3 +95,21 @@ def machine():
             name,
         )
     return f"{name}, {os.cpu_count()} cores"
+
+
+def noise(width, height):
+    """A batch of one picture of noise."""
+    return np.random.default_rng(1).integers(0, 256, (1, height, width, 3), np.uint8)
+
+
+def taking_turns(runs, rounds):
+    """Median seconds of each of `runs` [name to callable], which take turns; the first two rounds
+    warm up."""
+    times = {name: [] for name in runs}
+    for number in range(rounds + 2):
+        for name, run in runs.items():
+            since = time.perf_counter()
+            run()
+            if number >= 2:
+                times[name].append(time.perf_counter() - since)
+    return {name: float(np.median(values)) for name, values in times.items()}
