@@ -1,11 +1,11 @@
 //! Stand-in cameras: an RTSP server on loopback whose streams are GStreamer's, with passwords,
 //! certificates and whatever else a camera may have.
 
-use std::process::Command;
-
 use gst_rtsp_server::prelude::*;
 use gst_rtsp_server::{RTSPAuth, RTSPMediaFactory, RTSPServer, RTSPToken, gio};
 use vehicle_count::server::Listener;
+
+use crate::certificates;
 
 /// A server with cameras. It ends when it is dropped.
 pub struct Cameras {
@@ -81,28 +81,8 @@ impl Cameras {
 fn certificate() -> gio::TlsCertificate {
     let folder = tempfile::tempdir().expect("there is room for a folder");
     let path = folder.path().join("both.pem");
-    let made = Command::new("openssl")
-        .args([
-            "req",
-            "-x509",
-            "-newkey",
-            "rsa:2048",
-            "-nodes",
-            "-days",
-            "2",
-            "-subj",
-            "/CN=127.0.0.1",
-            "-keyout",
-        ])
-        .arg(&path)
-        .arg("-out")
-        .arg(folder.path().join("certificate.pem"))
-        .output()
-        .expect("openssl is installed: ca-certificates needs it");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let mut both = std::fs::read_to_string(&path).expect("the key was written");
-    both += &std::fs::read_to_string(folder.path().join("certificate.pem"))
-        .expect("the certificate was written");
+    certificates::self_signed(&path);
+    let both = std::fs::read_to_string(&path).expect("it was written");
     gio::TlsCertificate::from_pem(&both).expect("the certificate can be read")
 }
 

@@ -94,18 +94,17 @@ impl KafkaCluster {
         if let Some((mechanism, user, password)) = &rules.login {
             text += &format!("sasl.enabled.mechanisms={mechanism}\n");
             let module = "org.apache.kafka.common.security";
-            text += &match mechanism.as_str() {
-                "PLAIN" => format!(
+            if mechanism == "PLAIN" {
+                text += &format!(
                     "listener.name.outer.plain.sasl.jaas.config={module}.plain.PlainLoginModule \
                      required user_{user}=\"{password}\";\n"
-                ),
-                _ => format!(
+                );
+            } else {
+                text += &format!(
                     "listener.name.outer.{}.sasl.jaas.config=\
                      {module}.scram.ScramLoginModule required;\n",
                     mechanism.to_lowercase()
-                ),
-            };
-            if mechanism != "PLAIN" {
+                );
                 format.arg("--add-scram");
                 format.arg(format!("{mechanism}=[name={user},password={password}]"));
             }

@@ -15,8 +15,10 @@ use vehiclecount_core::report::FrameReport;
 
 pub mod broker;
 pub mod camera;
+pub mod certificates;
 pub mod kafka;
 pub mod postgres;
+pub mod publishing;
 pub mod receiver;
 pub mod service;
 pub mod standin;

@@ -53,17 +53,15 @@ impl Postgres {
         std::fs::create_dir(&folder).expect("the folder can be written");
         let mut server = Self { process: None, programs, folder, port: free_port() };
         server.open_folders();
-        let files = [("password", format!("{PASSWORD}\n"))];
-        for (name, text) in &files {
-            std::fs::write(server.folder.join(name), text).expect("the folder can be written");
-        }
-        server.give(&server.folder.join("password"));
+        let password = server.folder.join("password");
+        std::fs::write(&password, format!("{PASSWORD}\n")).expect("the folder can be written");
+        server.give(&password);
         let data = server.folder.join("data");
         let made = server
             .command("initdb")
             .args(["--username=counter", "--auth=scram-sha-256", "--no-sync", "--no-locale"])
             .args(["--encoding=UTF8"])
-            .arg(format!("--pwfile={}", server.folder.join("password").display()))
+            .arg(format!("--pwfile={}", password.display()))
             .arg(&data)
             .output()
             .expect("initdb starts");

@@ -1,9 +1,7 @@
 //! An HTTP server that takes the records of a webhook.
 
 use std::collections::VecDeque;
-use std::io::{self, BufRead, BufReader, Write};
 use std::net::TcpListener;
-use std::path::Path;
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -12,10 +10,6 @@ use axum::Router;
 use axum::extract::State;
 use axum::http::{HeaderMap, StatusCode};
 use axum::routing::post;
-use rumqttc::tokio_rustls::rustls::crypto::ring;
-use rumqttc::tokio_rustls::rustls::pki_types::pem::PemObject;
-use rumqttc::tokio_rustls::rustls::pki_types::{CertificateDer, PrivateKeyDer};
-use rumqttc::tokio_rustls::rustls::{ServerConfig, ServerConnection, StreamOwned};
 use tokio::sync::oneshot;
 
 /// A request that came.
@@ -109,62 +103,4 @@ async fn take(State(shared): State<Shared>, headers: HeaderMap, body: String) ->
     // The test may be over.
     let _ = shared.requests.send(Request { headers, body, status });
     StatusCode::from_u16(status).expect("a status of the test")
-}
-
-/// An HTTPS server with that certificate and key (PEM) that takes every request. Gives its port,
-/// and the requests with their headers as they came.
-///
-/// # Panics
-/// When it cannot listen, or the files are none.
-pub fn secure(certificate: &Path, key: &Path) -> (u16, Receiver<String>) {
-    let chain = CertificateDer::pem_file_iter(certificate).expect("a file of certificates");
-    let chain = chain.map(|one| one.expect("a certificate")).collect();
-    let key = PrivateKeyDer::from_pem_file(key).expect("a key");
-    let config = ServerConfig::builder_with_provider(Arc::new(ring::default_provider()))
-        .with_safe_default_protocol_versions()
-        .expect("there are versions")
-        .with_no_client_auth()
-        .with_single_cert(chain, key)
-        .expect("the key is the certificate's");
-    let config = Arc::new(config);
-    let listener = TcpListener::bind("127.0.0.1:0").expect("a port is free");
-    let port = listener.local_addr().expect("it has an address").port();
-    let (send, requests) = mpsc::channel();
-    thread::spawn(move || {
-        for stream in listener.incoming().map_while(Result::ok) {
-            let connection = ServerConnection::new(config.clone()).expect("the settings hold");
-            let mut stream = BufReader::new(StreamOwned::new(connection, stream));
-            let send = send.clone();
-            thread::spawn(move || {
-                while let Ok(request) = request(&mut stream) {
-                    let answer = b"HTTP/1.1 204 No Content\r\n\r\n";
-                    if stream.get_mut().write_all(answer).is_err() || send.send(request).is_err() {
-                        break;
-                    }
-                }
-            });
-        }
-    });
-    (port, requests)
-}
-
-/// The next request of a connection, with its body.
-fn request(stream: &mut impl BufRead) -> io::Result<String> {
-    let (mut head, mut length) = (String::new(), 0);
-    loop {
-        let mut line = String::new();
-        if stream.read_line(&mut line)? == 0 {
-            return Err(io::ErrorKind::UnexpectedEof.into());
-        }
-        if let Some(value) = line.to_ascii_lowercase().strip_prefix("content-length:") {
-            length = value.trim().parse().map_err(io::Error::other)?;
-        }
-        head += &line;
-        if line == "\r\n" {
-            break;
-        }
-    }
-    let mut body = vec![0; length];
-    stream.read_exact(&mut body)?;
-    Ok(head + &String::from_utf8_lossy(&body))
 }

@@ -286,8 +286,11 @@ impl Service {
     }
 }
 
-/// Status, headers and body of the answer to a request.
-fn exchange(
+/// Status, headers and body of the answer of the service at `place` to a request.
+///
+/// # Panics
+/// When there is none.
+pub fn exchange(
     place: &str,
     method: &str,
     path: &str,

@@ -100,7 +100,8 @@ impl System {
                 camera.tick(now, *heard);
             }
             if let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(50)) {
-                let owned = self.cameras.iter_mut().any(|camera| camera.handle(&message, now));
+                let mut cameras = self.cameras.iter_mut().zip(&self.heard);
+                let owned = cameras.any(|(camera, heard)| camera.handle(&message, now, *heard));
                 if let (gst::MessageView::Error(error), false) = (message.view(), owned) {
                     let inside =
                         message.src().is_some_and(|source| source.has_as_ancestor(&self.pipeline));

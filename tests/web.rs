@@ -1,10 +1,9 @@
-//! Stand-in cameras that are read over HTTP: a server on loopback that answers what a test says,
-//! with passwords and certificates.
+//! An HTTP server on loopback that answers what a test says, with passwords and certificates: a
+//! stand-in for cameras, and for what takes webhooks.
 
 use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::Path;
-use std::process::Command;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
@@ -22,6 +21,8 @@ use rumqttc::tokio_rustls::rustls::{
 /// A request that came.
 #[derive(Clone, Debug)]
 pub struct Request {
+    /// Its first line.
+    pub line: String,
     /// Path and query.
     pub path: String,
     /// Its headers, each with its line break.
@@ -175,6 +176,7 @@ impl Shared {
     /// Answers the requests of a connection until it breaks, or until an answer has said that it
     /// ends with the connection.
     fn serve(&self, stream: TcpStream) {
+        let copy = stream.try_clone().expect("a connection can be held twice");
         match self.tls.clone() {
             None => self.answer(BufReader::new(stream)),
             Some(config) => {
@@ -182,6 +184,8 @@ impl Shared {
                 self.answer(BufReader::new(StreamOwned::new(connection, stream)));
             }
         }
+        // Copies hold it open, as that of the server does. It may be closed already.
+        let _ = copy.shutdown(Shutdown::Both);
     }
 
     fn answer(&self, mut stream: BufReader<impl Peer>) {
@@ -199,6 +203,7 @@ impl Shared {
     }
 }
 
+/// The next request of a connection, whose body is passed over.
 fn request(stream: &mut impl BufRead) -> Option<Request> {
     let mut line = String::new();
     stream.read_line(&mut line).ok()?;
@@ -207,33 +212,16 @@ fn request(stream: &mut impl BufRead) -> Option<Request> {
     loop {
         let length = stream.read_line(&mut headers).ok()?;
         if headers.ends_with("\r\n\r\n") || length == 2 {
-            return Some(Request { path, headers });
+            break;
         }
         if length == 0 {
             return None;
         }
     }
-}
-
-/// Writes a certificate for 127.0.0.1 that nothing vouches for, and its key, into a file (PEM).
-///
-/// # Panics
-/// When that cannot be done.
-pub fn certificate(path: &Path) {
-    let key = path.with_extension("key");
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2"])
-        .args(["-subj", "/CN=camera", "-addext", "subjectAltName=IP:127.0.0.1"])
-        .args(["-addext", "basicConstraints=critical,CA:FALSE", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(path)
-        .output()
-        .expect("openssl is installed: ca-certificates needs it");
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-    let text = |path: &Path| std::fs::read_to_string(path).expect("it was written");
-    let both = text(key.as_path()) + &text(path);
-    std::fs::write(path, both).expect("it can be written");
+    let request = Request { line, path, headers };
+    let length: usize = request.header("content-length").parse().unwrap_or(0);
+    stream.read_exact(&mut vec![0; length]).ok()?;
+    Some(request)
 }
 
 /// The answer to a request with TLS for which the certificate in `pem` vouches; or why there is

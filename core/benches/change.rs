@@ -5,14 +5,16 @@
 //! run, so that a busy machine slows both alike. Twelve pictures go round, so that none is in the
 //! processor's inner caches already; in life a decoder has just written it.
 
+mod common;
+
 use std::hint::black_box;
 use std::time::{Duration, Instant};
 
 use vehiclecount_core::change::ChangeDetector;
-use vehiclecount_core::frame::{
-    ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane,
-};
+use vehiclecount_core::frame::{ColorMatrix, ColorRange, FrameFormat, PixelFormat};
 use vehiclecount_core::preprocess::{InputSize, Preprocessor, Resize};
+
+use common::Picture;
 
 const INPUT: InputSize = InputSize { width: 512, height: 288 };
 const SIZES: [(usize, usize); 3] = [(640, 360), (1280, 720), (1920, 1080)];
@@ -26,29 +28,6 @@ const FORMATS: [PixelFormat; 6] = [
 ];
 const PICTURES: usize = 12;
 const ROUNDS: usize = 101;
-
-/// The planes of a picture, without padding.
-struct Picture {
-    format: FrameFormat,
-    planes: Vec<(Vec<u8>, usize)>,
-}
-
-impl Picture {
-    fn new(format: FrameFormat) -> Self {
-        let planes = (0..format.pixels.planes()).map(|plane| {
-            let (groups, rows, bytes) = format.plane_size(plane);
-            let stride = groups * bytes;
-            ((0..stride * rows).map(|at| (at * 7 / 3 % 251) as u8).collect(), stride)
-        });
-        Self { format, planes: planes.collect() }
-    }
-
-    fn view<T>(&self, use_it: impl FnOnce(&FrameView<'_>) -> T) -> T {
-        let planes: Vec<_> =
-            self.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
-        use_it(&FrameView::new(self.format, &planes).expect("a whole picture"))
-    }
-}
 
 fn median(times: &mut [Duration]) -> f64 {
     times.sort_unstable();

@@ -8,6 +8,8 @@
 //! table of ratios. For the table the paths take turns within one run, so that a busy machine slows
 //! all of them alike: read the ratios, not the times.
 
+mod common;
+
 use std::env;
 use std::hint::black_box;
 use std::time::{Duration, Instant};
@@ -17,9 +19,11 @@ use fast_image_resize as fir;
 use image::imageops::{self, FilterType};
 use image::{ImageBuffer, Rgb, Rgba};
 use vehiclecount_core::frame::{
-    ColorMatrix, ColorRange, Components, FrameFormat, FrameView, PixelFormat, Plane,
+    ColorMatrix, ColorRange, Components, FrameFormat, FrameView, PixelFormat,
 };
 use vehiclecount_core::preprocess::{BORDER, InputSize, Placement, Preprocessor, Resize};
+
+use common::Picture;
 
 /// The square input, and the one of a 16:9 camera at the same cost.
 const INPUTS: [InputSize; 2] =
@@ -133,30 +137,6 @@ impl Bench {
                 ("image", Box::new(with_image)),
             ],
         }
-    }
-}
-
-/// A picture that owns its planes.
-#[derive(Clone)]
-struct Picture {
-    format: FrameFormat,
-    planes: Vec<(Vec<u8>, usize)>,
-}
-
-impl Picture {
-    fn new(format: FrameFormat) -> Self {
-        let planes = (0..format.pixels.planes()).map(|plane| {
-            let (samples, rows, size) = format.plane_size(plane);
-            let byte = |at: usize| (at.wrapping_mul(2_654_435_761) >> 13) as u8;
-            ((0..samples * size * rows).map(byte).collect(), samples * size)
-        });
-        Self { format, planes: planes.collect() }
-    }
-
-    fn view(&self, with: impl FnOnce(&FrameView<'_>)) {
-        let planes: Vec<Plane<'_>> =
-            self.planes.iter().map(|(data, stride)| Plane { data, stride: *stride }).collect();
-        with(&FrameView::new(self.format, &planes).expect("planes of the format"));
     }
 }
 

@@ -35,7 +35,7 @@ impl Machine {
     pub fn here() -> Self {
         Self {
             arch: std::env::consts::ARCH.to_owned(),
-            processors: thread::available_parallelism().map_or(1, NonZero::get),
+            processors: processors(),
             abilities: Abilities::of_cpuinfo(cpuinfo()),
             memory: memory(),
         }
@@ -59,6 +59,11 @@ impl Abilities {
             matrices: has(&["amx_int8", "i8mm"]),
         }
     }
+}
+
+/// Processors that this process may use: its affinity and its container's share.
+pub fn processors() -> usize {
+    thread::available_parallelism().map_or(1, NonZero::get)
 }
 
 /// The file is long where there are many cores: it is read once.

@@ -6,7 +6,7 @@
 
 mod common;
 
-use common::{BOUND, FRAME, Rig, assert_gone, counted};
+use common::{BOUND, FRAME, Rig, assert_gone, counted, frame};
 use gst::prelude::*;
 use vehiclecount_core::region::Coverage;
 use vehiclecount_core::report::FrameReport;
@@ -38,18 +38,18 @@ fn rig(name: &str, cameras: usize, batch: u32, regions_of_all: &str) -> Rig {
     rig
 }
 
-/// A picture of one red.
-fn picture(red: u8, number: u64) -> gst::Buffer {
-    let mut buffer = gst::Buffer::from_mut_slice([red, 0, 0].repeat(SIDE * SIDE));
-    let header = buffer.get_mut().unwrap();
-    header.set_pts(number * FRAME);
-    header.set_duration(FRAME);
-    buffer
+fn push(rig: &mut Rig, camera: usize, number: u64) {
+    let picture = frame([255, 0, 0].repeat(SIDE * SIDE), number);
+    assert_eq!(rig.cameras[camera].push(picture), Ok(gst::FlowSuccess::Ok));
 }
 
-fn push(rig: &mut Rig, camera: usize, number: u64) {
-    let pushed = rig.cameras[camera].push(picture(255, number));
-    assert_eq!(pushed, Ok(gst::FlowSuccess::Ok));
+/// Lets the engine count one input, and waits until it is at the next one.
+fn count_one(rig: &Rig) {
+    let calls = rig.control.calls().len();
+    rig.control.release(1);
+    while rig.control.calls().len() == calls {
+        std::thread::yield_now();
+    }
 }
 
 #[track_caller]
@@ -115,10 +115,7 @@ fn frame_is_fresh_only_when_all_its_looks_are_its_own() {
     rig.control.hold();
     push(&mut rig, 0, 1);
     assert!(rig.control.wait_for_waiting(1, BOUND));
-    rig.control.release(1);
-    while rig.control.calls().len() < 4 {
-        std::thread::yield_now();
-    }
+    count_one(&rig);
     rig.pass_the_deadline();
     let report = rig.pull(0);
     assert_eq!((report.sequence, report.stale), (1, true));
@@ -139,10 +136,7 @@ fn look_that_fails_fails_its_frame_and_the_next_one_is_counted() {
     rig.control.hold();
     push(&mut rig, 0, 0);
     assert!(rig.control.wait_for_waiting(1, BOUND));
-    rig.control.release(1);
-    while rig.control.calls().len() < 2 {
-        std::thread::yield_now();
-    }
+    count_one(&rig);
     // Only the second of its inputs is left.
     rig.control.fail_next("out of luck");
     rig.control.open_gate();
@@ -164,11 +158,7 @@ fn camera_that_is_faster_than_the_engine_has_whole_frames_again_and_again() {
         push(&mut rig, 0, number);
         assert!(rig.control.wait_for_waiting(1, BOUND));
         if number % 3 == 2 {
-            let calls = rig.control.calls().len();
-            rig.control.release(1);
-            while rig.control.calls().len() == calls {
-                std::thread::yield_now();
-            }
+            count_one(&rig);
         }
     }
     let (inferred, dropped) = (rig.statistic(0, "inferred"), rig.statistic(0, "dropped"));
@@ -214,8 +204,7 @@ fn regions_that_need_too_many_crops_are_told_and_enlarged_less() {
     rig.cameras[0].set_src_caps_str(&format!(
         "video/x-raw, format=GRAY8, width={width}, height={height}, framerate=25/1"
     ));
-    let mut buffer = gst::Buffer::from_mut_slice(vec![255u8; width * height]);
-    buffer.get_mut().unwrap().set_pts(gst::ClockTime::ZERO);
+    let buffer = frame(vec![255; width * height], 0);
     assert_eq!(rig.cameras[0].push(buffer), Ok(gst::FlowSuccess::Ok));
     let report = rig.pull(0);
     let said = rig.warning();

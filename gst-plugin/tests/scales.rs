@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{FRAME, Rig, counted};
+use common::{Rig, counted, frame};
 use gst::prelude::*;
 use vehiclecount_core::report::FrameReport;
 
@@ -21,10 +21,7 @@ fn rig(name: &str, cameras: usize, input: &str) -> Rig {
 }
 
 fn push(rig: &mut Rig, camera: usize, number: u64) {
-    let mut buffer = gst::Buffer::from_mut_slice(vec![255u8; 1280 * 720]);
-    let header = buffer.get_mut().unwrap();
-    header.set_pts(number * FRAME);
-    header.set_duration(FRAME);
+    let buffer = frame(vec![255; 1280 * 720], number);
     assert_eq!(rig.cameras[camera].push(buffer), Ok(gst::FlowSuccess::Ok));
 }
 

@@ -5,7 +5,7 @@
 
 mod common;
 
-use common::{BOUND, FRAME, Rig, counted};
+use common::{BOUND, Rig, counted, frame};
 use gst::prelude::*;
 use vehiclecount_core::report::FrameReport;
 
@@ -19,11 +19,7 @@ fn picture(width: usize, height: usize, number: u64) -> gst::Buffer {
     stride = stride.next_multiple_of(4);
     let mut row = [255, 0, 0].repeat(width);
     row.resize(stride, 0);
-    let mut buffer = gst::Buffer::from_mut_slice(row.repeat(height));
-    let header = buffer.get_mut().unwrap();
-    header.set_pts(number * FRAME);
-    header.set_duration(FRAME);
-    buffer
+    frame(row.repeat(height), number)
 }
 
 fn push(rig: &mut Rig, camera: usize, (width, height): (usize, usize), number: u64) {

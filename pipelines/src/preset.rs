@@ -73,7 +73,8 @@ impl Given {
             ..Taken::default()
         };
         let Some(preset) = preset else { return Ok(taken) };
-        let choice = self.choose(preset)?;
+        let choose = self.chooser()?;
+        let choice = choose(preset);
         eprintln!("preset {preset}: {}", line(&choice));
         choice.reasons.iter().for_each(|reason| eprintln!("  {reason}"));
         if taken.model.is_empty() {
@@ -85,7 +86,8 @@ impl Given {
         Ok(taken)
     }
 
-    fn choose(&self, preset: Preset) -> Result<Choice> {
+    /// What a preset chooses; what there is to choose from is looked up once for all.
+    fn chooser(&self) -> Result<impl Fn(Preset) -> Choice> {
         let models = match self.model.as_str() {
             "" => Model::installed(&model::folders()),
             // A plan that was built by hand is what it is.
@@ -94,8 +96,8 @@ impl Given {
             ),
         };
         let settled = Settled { engine: self.engine, input: self.input, precision: None };
-        let surroundings = Surroundings::here(self.gpu);
-        Ok(preset::choose(preset, &surroundings, &Installed::of(models), &settled))
+        let (surroundings, installed) = (Surroundings::here(self.gpu), Installed::of(models));
+        Ok(move |preset| preset::choose(preset, &surroundings, &installed, &settled))
     }
 }
 
@@ -128,14 +130,15 @@ pub fn run(options: &Options) -> Result<()> {
         engine: options.engine,
         gpu: options.gpu,
     };
+    let choose = given.chooser()?;
     if let Some(preset) = options.preset {
-        let choice = given.choose(preset)?;
+        let choice = choose(preset);
         say(format_args!("{preset}: {}\n  {}", preset.title(), line(&choice)));
         choice.reasons.iter().for_each(|reason| say(format_args!("    {reason}")));
         return Ok(());
     }
     for preset in Preset::ALL {
-        let choice = given.choose(preset)?;
+        let choice = choose(preset);
         say(format_args!("{preset:<15} {}\n{:<15} {}", preset.title(), "", line(&choice)));
         if let Some(chosen) = &choice.candidate {
             let percent = |share: f64| format!("{:.1} %", share * 100.0);
@@ -157,7 +160,8 @@ pub fn run(options: &Options) -> Result<()> {
 /// What each preset chooses on this machine, in a line.
 pub(crate) fn all() -> Result<Vec<(Preset, String)>> {
     let given = Given::default();
-    Preset::ALL.into_iter().map(|preset| Ok((preset, line(&given.choose(preset)?)))).collect()
+    let choose = given.chooser()?;
+    Ok(Preset::ALL.into_iter().map(|preset| (preset, line(&choose(preset)))).collect())
 }
 
 /// What an element's message about its preset says, in a line.

@@ -10,9 +10,8 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use vehiclecount_tests::BOUND;
-use vehiclecount_tests::free_port;
 use vehiclecount_tests::service::Service;
+use vehiclecount_tests::{BOUND, free_port};
 
 const TOKEN: &str = "token-for-prometheus";
 

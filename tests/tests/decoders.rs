@@ -147,8 +147,8 @@ fn clip(path: &Path) {
     assert_no_leak(pipeline);
 }
 
-/// Reads a clip until pictures have come of it more than once, or of `last` alone. Gives the
-/// decoder that was at work then, and what was told of failures.
+/// Reads a clip, again and again, until the decoder `last` has given more pictures in a row than
+/// the clip has. Gives what was told of failures.
 fn decode(choice: Choice, last: &str) -> Vec<String> {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("clip.avi");
@@ -177,7 +177,7 @@ fn decode(choice: Choice, last: &str) -> Vec<String> {
     let mut since = None;
     drive(&pipeline, &format!("{last} decodes"), |message, now| {
         if let Some(message) = message {
-            source.handle(message, now);
+            source.handle(message, now, *heard.lock().unwrap());
         }
         source.tick(now, *heard.lock().unwrap());
         if let Health::Failed(reason) = source.health()

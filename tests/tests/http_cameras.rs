@@ -9,13 +9,13 @@ use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
+use cbc::cipher::{Array, BlockModeEncrypt, KeyIvInit};
 use glib::ChecksumType;
 use gst::prelude::*;
 use serde_json::{Value, json};
+use vehiclecount_tests::certificates::self_signed;
 use vehiclecount_tests::service::Service;
-use vehiclecount_tests::web::{
-    Peer, Request, WebServer, ask, begin_parts, certificate, jpeg, part, reply,
-};
+use vehiclecount_tests::web::{Peer, Request, WebServer, ask, begin_parts, jpeg, part, reply};
 use vehiclecount_tests::{assert_no_leak, free_port, init, run_to_end};
 
 const LOGIN: (&str, &str) = ("me", "s3cret/1");
@@ -99,7 +99,8 @@ fn answer(request: &Request, peer: &mut dyn Peer, picture: &[u8]) -> io::Result<
         }
         "/silent" => peer.read(&mut [0; 1]).map(drop),
         "/locked.m3u8" => {
-            let list = b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n\
+            let list =
+                b"#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"k\"\n\
                          #EXTINF:2,\na.ts\n";
             reply(peer, "200 OK", "application/vnd.apple.mpegurl", "", list)
         }
@@ -154,7 +155,7 @@ fn cameras_of_motion_jpeg_are_counted_and_those_that_fail_say_why() {
                 ("busy", "waiting", "503 Service Unavailable"),
                 ("babble", "waiting", "does not speak HTTP"),
                 ("silent", "waiting", "no answer for 8 s"),
-                ("locked", "refused", "its HLS stream is encrypted"),
+                ("locked", "refused", "its HLS stream is encrypted in another way"),
                 ("tls", "refused", "does not speak TLS"),
                 ("gone", "waiting", "refuses the connection"),
             ]
@@ -234,6 +235,38 @@ fn segments(folder: &Path, source: &str, sink: &str) -> gst::Pipeline {
     pipeline
 }
 
+/// Encrypts the segments of a recording with AES-128, from its second one on, and writes a playlist
+/// of them, and one that names a key that is none.
+fn lock_segments(folder: &Path) {
+    let (key, list) = (*b"a key of a video", fs::read_to_string(folder.join("list.m3u8")).unwrap());
+    fs::write(folder.join("one.key"), key).unwrap();
+    fs::write(folder.join("short.key"), b"no key").unwrap();
+    let (mut locked, mut number) = (String::new(), 0_u128);
+    for line in list.lines() {
+        if !line.ends_with(".ts") {
+            locked += &format!("{line}\n");
+            continue;
+        }
+        if number == 0 {
+            locked += &format!("{line}\n#EXT-X-KEY:METHOD=AES-128,URI=\"one.key\"\n");
+        } else {
+            let mut data = fs::read(folder.join(line)).unwrap();
+            let padding = 16 - data.len() % 16;
+            data.resize(data.len() + padding, padding as u8);
+            // No vector is given: it is the number of the segment.
+            let vector = number.to_be_bytes();
+            cbc::Encryptor::<aes::Aes128>::new(&Array(key), &Array(vector))
+                .encrypt_blocks(Array::slice_as_chunks_mut(&mut data).0);
+            fs::write(folder.join(format!("locked-{line}")), data).unwrap();
+            locked += &format!("locked-{line}\n");
+        }
+        number += 1;
+    }
+    assert!(number > 1, "{list}");
+    fs::write(folder.join("short.m3u8"), locked.replace("one.key", "short.key")).unwrap();
+    fs::write(folder.join("locked.m3u8"), locked).unwrap();
+}
+
 /// Gives what is in a folder.
 fn file(folder: &Path, request: &Request, peer: &mut dyn Peer) -> io::Result<()> {
     let name = request.path.trim_start_matches('/').split('?').next().unwrap_or_default();
@@ -260,6 +293,7 @@ fn playlists_are_counted_live_and_from_the_beginning_and_a_stream_that_is_over_s
         list.replacen("#EXTINF", "#EXT-X-DISCONTINUITY\n#EXTINF", 9)
     })
     .unwrap();
+    lock_segments(recorded.path());
     let pipeline = segments(live.path(), "is-live=true", "playlist-length=5 max-files=9");
     pipeline.set_state(gst::State::Playing).unwrap();
 
@@ -286,6 +320,8 @@ fn playlists_are_counted_live_and_from_the_beginning_and_a_stream_that_is_over_s
         ("live", server.url(IN_URL, "live/list.m3u8")),
         ("recorded", server.url(IN_URL, "main.m3u8")),
         ("gaps", server.url(IN_URL, "gaps.m3u8")),
+        ("locked", server.url(IN_URL, "locked.m3u8")),
+        ("short", server.url(IN_URL, "short.m3u8")),
         ("plain", server.url(IN_URL, "segment00000.ts")),
     ];
     let urls: Vec<_> = urls.iter().map(|(name, url)| (*name, url.as_str())).collect();
@@ -297,7 +333,8 @@ fn playlists_are_counted_live_and_from_the_beginning_and_a_stream_that_is_over_s
     };
     service.until("all are counted", |camera| {
         counted(&camera("live"), 30)
-            && ["recorded", "gaps", "plain"].iter().all(|name| counted(&camera(name), 30))
+            && ["recorded", "gaps", "locked", "plain"].iter().all(|name| counted(&camera(name), 30))
+            && says(&camera("short"), "refused", "the key of its HLS stream has 6 bytes, not 16")
     });
     assert!(asked.load(Ordering::Relaxed) > 1, "a live playlist is read again");
 
@@ -313,7 +350,7 @@ fn certificate_that_nothing_vouches_for_is_refused_in_words_and_taken_where_that
     init();
     let folder = tempfile::tempdir().unwrap();
     let pem = folder.path().join("camera.pem");
-    certificate(&pem);
+    self_signed(&pem);
     let picture = jpeg(160, 120);
     let server = WebServer::secure(&pem, move |request, peer| answer(request, peer, &picture));
     let url = server.url(IN_URL, "md5");

@@ -3,8 +3,6 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::path::Path;
-use std::process::Command;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use gst::prelude::*;
@@ -12,7 +10,7 @@ use serde_json::Value;
 use vehiclecount_core::report::JsonReport;
 use vehiclecount_tests::kafka::{KafkaCluster, KafkaListener, Message, Rules};
 use vehiclecount_tests::service::Service;
-use vehiclecount_tests::{BOUND, init};
+use vehiclecount_tests::{certificates, init, publishing};
 
 /// Clusters of several tests at once would take much memory.
 fn alone() -> MutexGuard<'static, ()> {
@@ -123,27 +121,13 @@ fn nothing_is_lost_and_each_camera_keeps_its_order_when_cluster_and_service_are_
     println!("{} records, {} came twice", account.assert_complete(), account.doubles);
 }
 
-/// An authority, and a certificate for the loopback address that it vouches for: `ca.pem`, and
-/// `broker.pem` with its key in `folder`.
-fn certificates(folder: &Path) {
-    let script = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority \\
-            -keyout ca-key.pem -out ca.pem
-        openssl req -newkey rsa:2048 -nodes -subj /CN=server -keyout key.pem -out request.pem
-        echo subjectAltName=IP:127.0.0.1 > extensions
-        openssl x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 \\
-            -extfile extensions -out certificate.pem
-        cat key.pem certificate.pem > broker.pem";
-    let made = Command::new("sh").args(["-ec", script]).current_dir(folder).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
 #[test]
 fn login_certificate_and_topic_are_checked_and_secrets_told_nowhere() {
     let _alone = alone();
     let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
+    certificates::signed(folder.path());
     let login = ("SCRAM-SHA-256".to_owned(), "me".to_owned(), "s3cret/1".to_owned());
-    let certificate = Some(folder.path().join("broker.pem"));
+    let certificate = Some(folder.path().join("both.pem"));
     let rules = Rules { login: Some(login), certificate };
     let Some(cluster) = KafkaCluster::start(folder.path(), &rules) else { return };
     let listener = KafkaListener::start(&cluster, "counts");
@@ -187,24 +171,6 @@ fn login_certificate_and_topic_are_checked_and_secrets_told_nowhere() {
     assert!(!all.contains("s3cret") && all.contains("kafkas://***@127.0.0.1"), "{all}");
 }
 
-/// A pipeline that counts on `frames` frames, 100 a second, and publishes to `location`.
-fn pipeline(frames: u32, location: &str) -> gst::Pipeline {
-    let line = format!(
-        "videotestsrc num-buffers={frames} is-live=true pattern=red \
-         ! video/x-raw,format=I420,width=64,height=64,framerate=100/1 \
-         ! vehiclecounter engine=scripted input-size=64x64 sink_0::camera-id=north/gate \
-         ! vehiclecountpublish name=publish queue-size=100000 location={location} \
-         ! fakesink sync=false"
-    );
-    gst::parse::launch(&line).unwrap().downcast().unwrap()
-}
-
-/// The first message of one of these types.
-fn message(pipeline: &gst::Pipeline, types: &[gst::MessageType]) -> gst::Message {
-    let bound = gst::ClockTime::try_from(BOUND).unwrap();
-    pipeline.bus().unwrap().timed_pop_filtered(bound, types).expect("a message comes")
-}
-
 #[test]
 fn counts_of_a_pipeline_reach_a_cluster_in_order_and_a_wrong_password_is_refused() {
     let _alone = alone();
@@ -216,29 +182,18 @@ fn counts_of_a_pipeline_reach_a_cluster_in_order_and_a_wrong_password_is_refused
     let listener = KafkaListener::start(&cluster, "counts");
     let frames = 300;
     let place = format!("127.0.0.1:{}/counts", cluster.port);
-    let counting = pipeline(frames, &format!("kafka://me:right@{place}"));
+    let counting = publishing::pipeline(frames, 100, &format!("kafka://me:right@{place}"));
     counting.set_state(gst::State::Playing).unwrap();
     for sequence in 0..u64::from(frames) {
         let Message { key, value, .. } = listener.next("counts come");
         let report: JsonReport = serde_json::from_str(&value).unwrap();
         assert_eq!((key.as_str(), report.sequence), ("north/gate", sequence));
     }
-    let end = message(&counting, &[gst::MessageType::Eos, gst::MessageType::Error]);
-    assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
-    let publish = counting.by_name("publish").unwrap();
-    counting.set_state(gst::State::Null).unwrap();
-    let statistics: gst::Structure = publish.property("statistics");
+    let statistics = publishing::finish(counting);
     assert_eq!(statistics.get::<u64>("delivered"), Ok(u64::from(frames)), "{statistics}");
-    let weak = (counting.downgrade(), publish.downgrade());
-    drop((counting, publish, end));
-    assert!(weak.0.upgrade().is_none() && weak.1.upgrade().is_none(), "something is leaked");
 
-    let refused = pipeline(10, &format!("kafka://me:s3cret@{place}"));
-    assert!(refused.set_state(gst::State::Playing).is_err());
-    let error = message(&refused, &[gst::MessageType::Error]);
-    let gst::MessageView::Error(error) = error.view() else { panic!("{error:?}") };
-    let said = format!("{} {:?}", error.error(), error.debug());
+    let refused = publishing::pipeline(10, 100, &format!("kafka://me:s3cret@{place}"));
+    let said = publishing::refusal(&refused);
     assert!(said.contains("the cluster refuses the user name or the password"), "{said}");
     assert!(said.contains("kafka://***@127.0.0.1") && !said.contains("s3cret"), "{said}");
-    refused.set_state(gst::State::Null).unwrap();
 }

@@ -7,25 +7,8 @@ use std::time::Duration;
 use gst::prelude::*;
 use vehiclecount_core::report::JsonReport;
 use vehiclecount_tests::broker::{Broker, Gate, Listener, Message, Rules};
-use vehiclecount_tests::{BOUND, init};
-
-/// A pipeline that counts on `frames` frames, 500 a second, and publishes to `location`.
-fn pipeline(frames: u32, location: &str) -> gst::Pipeline {
-    let line = format!(
-        "videotestsrc num-buffers={frames} is-live=true pattern=red \
-         ! video/x-raw,format=I420,width=64,height=64,framerate=500/1 \
-         ! vehiclecounter engine=scripted input-size=64x64 sink_0::camera-id=north/gate \
-         ! vehiclecountpublish name=publish queue-size=100000 location={location} \
-         ! fakesink sync=false"
-    );
-    gst::parse::launch(&line).unwrap().downcast().unwrap()
-}
-
-/// The first message of one of these types.
-fn message(pipeline: &gst::Pipeline, types: &[gst::MessageType]) -> gst::Message {
-    let bound = gst::ClockTime::try_from(BOUND).unwrap();
-    pipeline.bus().unwrap().timed_pop_filtered(bound, types).expect("a message comes")
-}
+use vehiclecount_tests::init;
+use vehiclecount_tests::publishing::{self, message};
 
 fn count(statistics: &gst::Structure, name: &str) -> u64 {
     statistics.get(name).unwrap()
@@ -38,7 +21,8 @@ fn counts_reach_a_broker_that_is_killed_under_load_in_order_and_without_loss() {
     let mut broker = Broker::start(folder.path(), &Rules::default());
     let gate = Gate::open_to(broker.port);
     let frames = 2000;
-    let pipeline = pipeline(frames, &format!("mqtt://127.0.0.1:{}/site", gate.port));
+    let pipeline =
+        publishing::pipeline(frames, 500, &format!("mqtt://127.0.0.1:{}/site", gate.port));
     let mut listener = Listener::start(broker.port, None);
     pipeline.set_state(gst::State::Playing).unwrap();
     let mut sequences = Vec::new();
@@ -66,19 +50,11 @@ fn counts_reach_a_broker_that_is_killed_under_load_in_order_and_without_loss() {
         gate.set_open(true);
     }
     while take(listener.until("counts come", is_count)) < u64::from(frames) - 1 {}
-    let end = message(&pipeline, &[gst::MessageType::Eos, gst::MessageType::Error]);
-    assert_eq!(end.type_(), gst::MessageType::Eos, "{end:?}");
-    let publish = pipeline.by_name("publish").unwrap();
-    // The last of them may not be acknowledged yet: the end waits for that.
-    pipeline.set_state(gst::State::Null).unwrap();
-    let statistics: gst::Structure = publish.property("statistics");
+    let statistics = publishing::finish(pipeline);
     assert_eq!(count(&statistics, "delivered"), u64::from(frames), "{statistics}");
     let late = Listener::start(broker.port, None);
     let status = late.until("the status is kept", |m| m.topic == "site/status");
     assert_eq!((status.payload.as_str(), status.retain), ("offline", true));
-    let weak = (pipeline.downgrade(), publish.downgrade());
-    drop((pipeline, publish, end));
-    assert!(weak.0.upgrade().is_none() && weak.1.upgrade().is_none(), "something is leaked");
 }
 
 #[test]
@@ -87,16 +63,12 @@ fn broker_that_is_not_there_is_warned_of_once_and_a_wrong_password_refused() {
     let folder = tempfile::tempdir().unwrap();
     let login = Some(("me".to_owned(), "right".to_owned()));
     let broker = Broker::start(folder.path(), &Rules { login, ..Rules::default() });
-    let refused = pipeline(10, &format!("mqtt://me:s3cret@127.0.0.1:{}/site", broker.port));
-    assert!(refused.set_state(gst::State::Playing).is_err());
-    let error = message(&refused, &[gst::MessageType::Error]);
-    let gst::MessageView::Error(error) = error.view() else { panic!("{error:?}") };
-    let said = format!("{} {:?}", error.error(), error.debug());
+    let refused = format!("mqtt://me:s3cret@127.0.0.1:{}/site", broker.port);
+    let said = publishing::refusal(&publishing::pipeline(10, 500, &refused));
     assert!(said.contains("the broker refuses the user name or the password"), "{said}");
     assert!(said.contains("mqtt://***@127.0.0.1") && !said.contains("s3cret"), "{said}");
-    refused.set_state(gst::State::Null).unwrap();
 
-    let alone = pipeline(10, "mqtt://127.0.0.1:1/site");
+    let alone = publishing::pipeline(10, 500, "mqtt://127.0.0.1:1/site");
     let begin = std::time::Instant::now();
     alone.set_state(gst::State::Playing).unwrap();
     let warning = message(&alone, &[gst::MessageType::Warning, gst::MessageType::Error]);

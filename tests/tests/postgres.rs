@@ -4,9 +4,9 @@
 
 use std::fs;
 use std::path::Path;
-use std::process::Command;
 
 use serde_json::Value;
+use vehiclecount_tests::certificates;
 use vehiclecount_tests::postgres::Postgres;
 use vehiclecount_tests::service::Service;
 
@@ -134,22 +134,10 @@ fn history_waits_for_a_database_that_is_away_and_is_written_once() {
     assert!(!service.said.contains("s3cret"), "{}", service.said);
 }
 
-/// An authority, and a certificate for the loopback address that it vouches for.
-fn certificates(folder: &Path) {
-    let script = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority \\
-            -keyout ca-key.pem -out ca.pem
-        openssl req -newkey rsa:2048 -nodes -subj /CN=server -keyout key.pem -out request.pem
-        echo subjectAltName=IP:127.0.0.1 > extensions
-        openssl x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 \\
-            -extfile extensions -out certificate.pem";
-    let made = Command::new("sh").args(["-ec", script]).current_dir(folder).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
 #[test]
 fn database_that_refuses_is_told_with_the_reason_and_no_secret() {
     let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
+    certificates::signed(folder.path());
     let pair = ["certificate.pem", "key.pem"].map(|name| folder.path().join(name));
     let Some(server) = Postgres::start(folder.path(), Some((&pair[0], &pair[1]))) else { return };
     let url = server.url();

@@ -3,15 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
-use std::io::{Read, Write};
-use std::net::TcpStream;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
 use vehiclecount_tests::BOUND;
-use vehiclecount_tests::service::Service;
-use vehiclecount_tests::web::{ask_securely, certificate};
+use vehiclecount_tests::certificates::self_signed;
+use vehiclecount_tests::service::{Service, exchange};
+use vehiclecount_tests::web::ask_securely;
 
 const TOKEN: &str = "0123456789abcdef";
 
@@ -28,8 +27,8 @@ fn put(folder: &Path, pem: &Path) {
 fn page_is_reached_by_tls_alone_and_shows_a_certificate_that_was_renewed() {
     let folder = tempfile::tempdir().unwrap();
     let [old, new] = ["old", "renewed"].map(|name| folder.path().join(name).with_extension("pem"));
-    certificate(&old);
-    certificate(&new);
+    self_signed(&old);
+    self_signed(&new);
     put(folder.path(), &old);
     let set = format!("token = {TOKEN:?}\ncertificate = \"server.pem\"\nkey = \"server.key\"\n");
     let mut service = Service::start_with_http(folder.path(), TOKEN, &set, "");
@@ -71,22 +70,15 @@ fn page_is_reached_by_tls_alone_and_shows_a_certificate_that_was_renewed() {
     assert!(!all.contains(secret) && !all.contains(TOKEN), "{all}");
 }
 
-/// Status and whole answer of a request.
-fn ask(host: &str, path: &str) -> (u16, String) {
-    let mut stream = TcpStream::connect(host).unwrap();
-    stream.set_read_timeout(Some(BOUND)).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {host}\r\nConnection: close\r\n\r\n").unwrap();
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer).unwrap();
-    (answer.split(' ').nth(1).unwrap().parse().unwrap(), answer)
-}
-
 #[test]
 fn client_that_asks_too_often_is_sent_away_and_health_is_answered() {
     let folder = tempfile::tempdir().unwrap();
     let service = Service::start_with_http(folder.path(), "", "rate-limit = 1\n", "");
     let host = service.host.clone();
-    let ask = |path: &str| ask(&host, path);
+    let ask = |path: &str| {
+        let (status, head, body) = exchange(&host, "GET", path, &format!("Host: {host}"), "");
+        (status, format!("{head}\r\n\r\n{}", String::from_utf8(body).unwrap()))
+    };
     let answers: Vec<_> = thread::scope(|scope| {
         let asked = (0..32).map(|_| scope.spawn(|| ask("/api/v1/cameras")));
         let threads: Vec<_> = asked.collect();

@@ -4,16 +4,18 @@
 #![allow(clippy::unwrap_used)]
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::io;
 use std::path::Path;
+use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
 use serde_json::Value;
-use vehiclecount_tests::BOUND;
 use vehiclecount_tests::broker::{Broker, Gate, Listener, Rules};
-use vehiclecount_tests::free_port;
-use vehiclecount_tests::receiver::{self, Receiving};
+use vehiclecount_tests::receiver::Receiving;
 use vehiclecount_tests::service::Service;
 use vehiclecount_tests::system::command;
+use vehiclecount_tests::web::WebServer;
+use vehiclecount_tests::{BOUND, certificates, free_port};
 
 /// Two simulated cameras, with ten counts a second each.
 const CAMERAS: &str = "[defaults]\nrate = 10\n\
@@ -226,33 +228,22 @@ fn broker_keeps_states_and_knows_who_is_there() {
     live.until("it says farewell", |m| m.topic == "site/a/status" && m.payload == "offline");
 }
 
-/// An authority, and a certificate for the loopback address that it vouches for: `ca.pem`,
-/// `certificate.pem` and `key.pem` in `folder`.
-fn certificates(folder: &Path) {
-    let script = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=authority \\
-            -keyout ca-key.pem -out ca.pem
-        openssl req -newkey rsa:2048 -nodes -subj /CN=server -keyout key.pem -out request.pem
-        echo subjectAltName=IP:127.0.0.1 > extensions
-        openssl x509 -req -in request.pem -CA ca.pem -CAkey ca-key.pem -CAcreateserial -days 2 \\
-            -extfile extensions -out certificate.pem";
-    let mut shell = std::process::Command::new("sh");
-    let made = shell.args(["-ec", script]).current_dir(folder).output().unwrap();
-    assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
-}
-
 #[test]
 fn login_and_certificates_are_checked_and_secrets_told_nowhere() {
     let folder = tempfile::tempdir().unwrap();
-    certificates(folder.path());
+    certificates::signed(folder.path());
     let files = ["certificate.pem", "key.pem"].map(|name| folder.path().join(name));
     let login = Some(("me".to_owned(), "s3cret/1".to_owned()));
-    let secure =
-        Broker::start(folder.path(), &Rules { login, certificate: Some(files.clone().into()) });
+    let secure = Broker::start(folder.path(), &Rules { login, certificate: Some(files.into()) });
     std::fs::write(folder.path().join("password"), "s3cret/1\n").unwrap();
     let other = tempfile::tempdir().unwrap();
-    certificates(other.path());
+    certificates::signed(other.path());
     let hook = Receiving::start(0, &[401; 20], 1 << 20);
-    let (secure_port, requests) = receiver::secure(&files[0], &files[1]);
+    let (send, requests) = mpsc::channel();
+    let secure_hook = WebServer::secure(&folder.path().join("both.pem"), move |request, peer| {
+        peer.write_all(b"HTTP/1.1 204 No Content\r\n\r\n")?;
+        send.send(request.line.clone()).map_err(io::Error::other)
+    });
     let text = format!(
         "{CAMERAS}[sinks.right]\nurl = \"mqtts://127.0.0.1:{0}/t\"\nuser = \"me\"\n\
          password = {{ file = \"password\" }}\nca-file = \"ca.pem\"\nrecords = [\"count\"]\n\
@@ -269,14 +260,14 @@ fn login_and_certificates_are_checked_and_secrets_told_nowhere() {
         secure.port,
         other.path().join("ca.pem"),
         hook.port,
-        secure_port
+        secure_hook.port
     );
     let mut service = Service::start(folder.path(), &text);
     service.until_sink("secure", "records are taken", |sink| {
         sink["delivered"].as_u64() > Some(10) && sink["state"] == "live"
     });
-    let request = requests.recv_timeout(BOUND).unwrap();
-    assert!(request.starts_with("POST /hook/s3cret8 HTTP/1.1\r\n"), "{request}");
+    let line = requests.recv_timeout(BOUND).unwrap();
+    assert_eq!(line, "POST /hook/s3cret8 HTTP/1.1\r\n");
     service.until_sink("right", "records are taken", |sink| {
         sink["delivered"].as_u64() > Some(10) && sink["state"] == "live"
     });
@@ -316,6 +307,9 @@ fn webhook_is_sent_again_until_the_server_takes_it() {
     // Each failure doubles the pause after it: the first is enough.
     service.until_sink("hook", "records wait", |sink| {
         sink["waiting"].as_u64() > Some(0) && sink["state"] == "waiting"
+    });
+    service.until("the cameras do not notice", |camera| {
+        ["north gate", "south"].iter().all(|name| camera(name)["state"] == "live")
     });
     // It is back, fails at first, redirects to elsewhere, and takes no large requests.
     let hook = Receiving::start(port, &[503, 301], 8000);

@@ -225,6 +225,11 @@ impl Dispatcher {
         Totals { batches, frames, busy, lanes: self.threads.len(), waiting: state.room.len() }
     }
 
+    /// Cameras that have a seat.
+    pub fn cameras(&self) -> usize {
+        self.shared.lock().room.cameras()
+    }
+
     /// Slots that exist, in use or spare: memory follows the number of cameras and what they need.
     pub fn slots(&self) -> usize {
         self.shared.instances.open_ones().iter().map(|instance| instance.slots()).sum()

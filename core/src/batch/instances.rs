@@ -68,7 +68,7 @@ impl Instances {
         self.state.lock().open.clone()
     }
 
-    /// Whether there are other sizes than the first.
+    /// Whether there is no other size than the first.
     pub fn is_fixed(&self) -> bool {
         self.reopen.is_none()
     }
@@ -76,7 +76,7 @@ impl Instances {
     /// The one for pictures of `width` x `height` at `scale`; `None` where it must be opened first.
     /// Where its size does not open, it is the best of the others.
     pub fn fitting(&self, scale: InputScale, width: usize, height: usize) -> Option<Arc<Instance>> {
-        if self.reopen.is_none() {
+        if self.is_fixed() {
             return Some(self.first.clone());
         }
         let size = self.shapes.at(scale).fit(width, height);

@@ -52,8 +52,8 @@ impl Sampler {
         let FrameFormat { width, height, pixels, .. } = format;
         let across = width as f64 / placement.width as f64;
         let down = height as f64 / placement.height as f64;
-        let sides = [32, 16, 8].into_iter();
-        let columns = sides.into_iter().find(|side| *side as f64 <= 3.4 * across).unwrap_or(4);
+        let mut sides = [32, 16, 8].into_iter();
+        let columns = sides.find(|side| *side as f64 <= 3.4 * across).unwrap_or(4);
         let columns = if width < columns { 4 } else { columns };
         let rows = ((3.2 * down).round() as usize).max(4).min(height.max(4));
         if width < columns || height < rows {

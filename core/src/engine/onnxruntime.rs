@@ -32,12 +32,16 @@ static LIBRARY: OnceCell<Library> = OnceCell::new();
 
 /// Whether the library is there.
 pub(super) fn is_installed() -> bool {
-    LIBRARY.get().is_some() || library::find(KIND, "onnxruntime", "libonnxruntime.so").is_ok()
+    LIBRARY.get().is_some() || find().is_ok()
+}
+
+fn find() -> Result<PathBuf, EngineError> {
+    library::find(KIND, "onnxruntime", "libonnxruntime.so")
 }
 
 fn load() -> Result<&'static Library, EngineError> {
     LIBRARY.get_or_try_init(|| {
-        let path = library::find(KIND, "onnxruntime", "libonnxruntime.so")?;
+        let path = find()?;
         let refused = |error: &dyn Display| EngineError::Open {
             kind: KIND,
             file: path.display().to_string(),

@@ -2,6 +2,7 @@
 
 use std::ffi::CStr;
 use std::fmt::Display;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::{mem, panic, ptr};
 
@@ -28,12 +29,16 @@ static LIBRARY: OnceCell<String> = OnceCell::new();
 
 /// Whether the library is there.
 pub(super) fn is_installed() -> bool {
-    LIBRARY.get().is_some() || library::find(KIND, "openvino", "libopenvino_c.so").is_ok()
+    LIBRARY.get().is_some() || find().is_ok()
+}
+
+fn find() -> Result<PathBuf, EngineError> {
+    library::find(KIND, "openvino", "libopenvino_c.so")
 }
 
 fn load() -> Result<&'static str, EngineError> {
     let version = LIBRARY.get_or_try_init(|| -> Result<String, EngineError> {
-        let path = library::find(KIND, "openvino", "libopenvino_c.so")?;
+        let path = find()?;
         let file = path.display().to_string();
         // The crate panics on a library that lacks a function, or whose version is not a number.
         let loaded = panic::catch_unwind(|| openvino_sys::library::load_from(path));

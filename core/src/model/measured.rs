@@ -5,9 +5,9 @@ use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use super::{Model, ModelError};
+use super::{Model, ModelError, io_error};
 use crate::cache;
-use crate::machine::{Machine, processor};
+use crate::machine::{processor, processors};
 use crate::preprocess::InputSize;
 
 /// What a file of a model counts wrongly at one input size: an entry of `accuracy` in the manifest.
@@ -77,7 +77,7 @@ pub struct Speeds {
 impl Speeds {
     /// This machine as [`machine`](Self::machine) names it.
     pub fn here() -> String {
-        format!("{} threads of {}", Machine::here().processors, processor())
+        format!("{} threads of {}", processors(), processor())
     }
 
     /// Where the speeds that come with the models of `folder` lie.
@@ -92,8 +92,7 @@ impl Speeds {
 
     /// Reads a file of speeds.
     pub fn read(path: &Path) -> Result<Self, ModelError> {
-        let text = fs::read_to_string(path)
-            .map_err(|source| ModelError::Io { path: path.to_owned(), source })?;
+        let text = fs::read_to_string(path).map_err(|source| io_error(path, source))?;
         serde_json::from_str(&text)
             .map_err(|source| ModelError::Parse { path: path.to_owned(), source })
     }
@@ -126,14 +125,7 @@ impl Model {
         let mut models: Vec<Self> = Vec::new();
         for folder in folders {
             // A folder that is not there holds no models.
-            let Ok(entries) = fs::read_dir(folder) else { continue };
-            let mut paths: Vec<_> = entries.filter_map(|entry| Some(entry.ok()?.path())).collect();
-            paths.sort();
-            for path in
-                paths.iter().filter(|path| path.extension().is_some_and(|end| end == "json"))
-            {
-                // Densities of golden pictures and speeds are JSON files, too.
-                let Ok(model) = Self::from_manifest(path) else { continue };
+            for model in Self::in_folder(folder).into_iter().flatten() {
                 if models.iter().all(|known| known.manifest.name != model.manifest.name) {
                     models.push(model);
                 }

@@ -75,6 +75,16 @@ impl Model {
         Ok(Self { manifest, folder, chosen: None, plan: None })
     }
 
+    /// The models whose manifests lie in `folder`, in the order of the files' names. Another JSON
+    /// file in it, such as golden densities or speeds, is none of our business.
+    fn in_folder(folder: &Path) -> io::Result<impl Iterator<Item = Self>> {
+        let files = fs::read_dir(folder)?.filter_map(|entry| Some(entry.ok()?.path()));
+        let is_json = |path: &PathBuf| path.extension().is_some_and(|end| end == "json");
+        let mut manifests: Vec<_> = files.filter(is_json).collect();
+        manifests.sort();
+        Ok(manifests.into_iter().filter_map(|path| Self::from_manifest(&path).ok()))
+    }
+
     /// Looks through the manifests in the file's folder for the one that lists it.
     fn from_onnx(path: &Path) -> Result<Self, ModelError> {
         if !path.is_file() {
@@ -86,15 +96,7 @@ impl Model {
             Some(folder) => folder,
             None => Path::new("."),
         };
-        let mut manifests: Vec<PathBuf> = fs::read_dir(folder)
-            .map_err(|source| io_error(folder, source))?
-            .filter_map(|entry| Some(entry.ok()?.path()))
-            .filter(|path| path.extension().is_some_and(|extension| extension == "json"))
-            .collect();
-        manifests.sort();
-        for manifest in manifests {
-            // Another JSON file in that folder is none of our business.
-            let Ok(mut model) = Self::from_manifest(&manifest) else { continue };
+        for mut model in Self::in_folder(folder).map_err(|source| io_error(folder, source))? {
             let listed = model
                 .manifest
                 .files
@@ -119,13 +121,8 @@ impl Model {
             Some(folder) if !folder.as_os_str().is_empty() => folder,
             _ => Path::new("."),
         };
-        let entries = fs::read_dir(folder).map_err(|source| io_error(folder, source))?;
-        let files = entries.filter_map(|entry| Some(entry.ok()?.path()));
-        let manifests =
-            files.filter(|path| path.extension().is_some_and(|extension| extension == "json"));
-        // Another JSON file in that folder is none of our business.
-        let mut models: Vec<Self> =
-            manifests.filter_map(|path| Self::from_manifest(&path).ok()).collect();
+        let models = Self::in_folder(folder).map_err(|source| io_error(folder, source))?;
+        let mut models: Vec<_> = models.collect();
         let name = path.file_name().unwrap_or_default().to_string_lossy();
         if models.len() != 1 {
             models.retain(|model| name.starts_with(&model.manifest.name));

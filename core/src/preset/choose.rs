@@ -153,14 +153,12 @@ fn candidate<'a>(
         return int8.or(Some(first)).copied();
     };
     let has_int8 = on.machine.abilities.int8 || installed.is_here;
-    let rate = |candidate: &Candidate| {
+    let pace = |candidate: &Candidate| {
         let slower = candidate.precision == Precision::Int8.name() && !has_int8;
-        candidate.images_per_second.unwrap_or(0.0) * if slower { WITHOUT_INT8 } else { 1.0 }
+        if slower { WITHOUT_INT8 } else { 1.0 }
     };
-    let time = |candidate: &Candidate| {
-        let slower = candidate.precision == Precision::Int8.name() && !has_int8;
-        candidate.milliseconds.unwrap_or(f64::MAX) / if slower { WITHOUT_INT8 } else { 1.0 }
-    };
+    let rate = |each: &Candidate| each.images_per_second.unwrap_or(0.0) * pace(each);
+    let time = |each: &Candidate| each.milliseconds.unwrap_or(f64::MAX) / pace(each);
     let bound = preset.allowed().map_or(least * ALIKE, |times| least * times);
     let allowed = measured.iter().filter(|(_, error)| *error <= bound);
     let faster = |a: &Candidate, b: &Candidate| rate(b).total_cmp(&rate(a));

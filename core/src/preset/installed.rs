@@ -103,18 +103,14 @@ fn candidates(model: &Model) -> Vec<Candidate> {
         }
         let entries = accuracy.iter().filter(|entry| entry.file == file.file);
         let mut sizes = vec![own];
-        for size in entries.map(|entry| entry.input()) {
+        for size in entries.clone().map(|entry| entry.input()) {
             if size.width == size.height && !sizes.contains(&size) {
                 sizes.push(size);
             }
         }
         for measured in sizes {
-            let error = accuracy
-                .iter()
-                .find(|entry| {
-                    entry.file == file.file && entry.input() == measured && entry.relative.is_some()
-                })
-                .and_then(|entry| entry.relative);
+            let mut at_size = entries.clone().filter(|entry| entry.input() == measured);
+            let error = at_size.find_map(|entry| entry.relative);
             let asked = match (measured == own, stretches) {
                 (true, _) => InputChoice::default(),
                 (false, true) => InputChoice::Fixed(measured),

@@ -111,14 +111,16 @@ impl Camera {
                 obj = self.sinkpad,
                 "Frame {number}: to the engine, ticket {ticket}; {held} frames held"
             );
-            slot.submit(&link.seat, ticket, if live { 1 } else { link.depth() });
+            // A file waits for room in its own queue: none of its frames is dropped here.
+            slot.submit(&link.seat, ticket, if live { 1 } else { MAX_FRAMES });
         }
         Ok(gst::FlowSuccess::Ok)
     }
 
     /// Frames of a file that are held at most, fewer where each of them is several inputs.
     fn depth(&self, link: &Link) -> usize {
-        (link.depth() / self.looks.lock().inputs()).max(2)
+        let depth = link.depth();
+        (depth / self.looks.lock().inputs()).max(depth.min(2))
     }
 
     /// The camera's seat at the engine. While that is being opened, a live frame goes without, and

@@ -39,10 +39,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// Frames of a file that are held at most.
+    /// Frames of a file that are held at most. Two batches for each lane keep the engine busy.
+    /// Several cameras share twice as many, so that each further one needs the memory of one input.
     pub fn depth(&self) -> usize {
         let dispatcher = self.seat.dispatcher();
-        (2 * dispatcher.info().lanes * dispatcher.settings().batch_size).clamp(2, MAX_FRAMES)
+        let alone = 2 * dispatcher.info().lanes * dispatcher.settings().batch_size;
+        let shared = (2 * alone).div_ceil(dispatcher.cameras().max(1));
+        shared.min(alone.max(2)).min(MAX_FRAMES)
     }
 }
 

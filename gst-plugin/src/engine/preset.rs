@@ -11,7 +11,8 @@ use super::choice::PrecisionChoice;
 use super::explicit::CHOSEN;
 use super::open::EngineSettings;
 
-/// Those of them whose reasons begin with their names.
+/// Those of [`CHOSEN`] that have a reason even where they are set, or the element lacks them. It
+/// begins with the name.
 const TIMING: [&str; 3] = ["batch-size", "batched-push-timeout", "max-latency"];
 
 impl EngineSettings {

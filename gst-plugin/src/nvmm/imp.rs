@@ -257,19 +257,18 @@ impl VehicleCounterNvmm {
                 }
             };
             let element = self.obj();
-            let before =
-                match open_shape(element.upcast_ref(), &dispatcher, InputScale::NORMAL, size, done)
-                {
-                    Ok(Start::Later(opening)) => lock(&self.opening).replace(opening),
-                    Ok(Start::Opened(())) => {
-                        self.shape_opened(size, Ok(()));
-                        None
-                    }
-                    Err(error) => {
-                        self.shape_opened(size, Err(error));
-                        None
-                    }
-                };
+            let scale = InputScale::NORMAL;
+            let before = match open_shape(element.upcast_ref(), &dispatcher, scale, size, done) {
+                Ok(Start::Later(opening)) => lock(&self.opening).replace(opening),
+                Ok(Start::Opened(())) => {
+                    self.shape_opened(size, Ok(()));
+                    None
+                }
+                Err(error) => {
+                    self.shape_opened(size, Err(error));
+                    None
+                }
+            };
             // Its thread has ended.
             drop(before);
             if !self.results.wait_for_engine() {

@@ -32,7 +32,12 @@ pub fn init() {
 /// A picture of 64x64 pixels, all of one red: the scripted engine counts `red / 255` vehicles in
 /// each of 64 cells.
 pub fn picture(red: u8, number: u64) -> gst::Buffer {
-    let mut buffer = gst::Buffer::from_mut_slice([red, 0, 0].repeat(64 * 64));
+    frame([red, 0, 0].repeat(64 * 64), number)
+}
+
+/// The picture in `data` as the frame of that number.
+pub fn frame(data: Vec<u8>, number: u64) -> gst::Buffer {
+    let mut buffer = gst::Buffer::from_mut_slice(data);
     let header = buffer.get_mut().unwrap();
     header.set_pts(number * FRAME);
     header.set_duration(FRAME);

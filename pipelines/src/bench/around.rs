@@ -39,7 +39,7 @@ fn behind(bench: &Bench<'_>, section: Section, name: &str, element: &str) -> Res
         let cost_ms = (with - without).max(0.0);
         cost.name = format!("{name}, added processor time of a frame");
         cost.unit = "ms".to_owned();
-        cost.spread = Spread { median: cost_ms, lowest: cost_ms, highest: cost_ms };
+        cost.spread = Spread::single(cost_ms);
         (cost.processor_ms, cost.ratio) = (None, None);
         figures.push(cost);
     }
@@ -86,7 +86,7 @@ pub(super) fn memory(bench: &Bench<'_>) -> Result<Vec<Figure>> {
             ..Default::default()
         },
         unit: "MB".to_owned(),
-        spread: Spread { median: each, lowest: each, highest: each },
+        spread: Spread::single(each),
         processor_ms: None,
         ratio: None,
     }])
@@ -99,7 +99,7 @@ pub(super) fn allocations(bench: &Bench<'_>, allocated: fn() -> u64) -> Result<V
         name: name.to_owned(),
         subject: Subject::default(),
         unit: "allocations".to_owned(),
-        spread: Spread { median: per_frame, lowest: per_frame, highest: per_frame },
+        spread: Spread::single(per_frame),
         processor_ms: None,
         ratio: None,
     };

@@ -20,9 +20,11 @@ const VERSION: u32 = 1;
 const BOUND: gst::ClockTime = gst::ClockTime::from_seconds(600);
 
 /// How pictures are compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Codec {
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Codec {
+    /// H.264
     H264,
+    /// H.265
     H265,
 }
 
@@ -51,7 +53,7 @@ impl Codec {
     }
 
     /// The elements of GStreamer that parse it and make packets of it.
-    pub fn elements(self) -> (&'static str, &'static str) {
+    pub(super) fn elements(self) -> (&'static str, &'static str) {
         match self {
             Self::H264 => ("h264parse", "rtph264pay"),
             Self::H265 => ("h265parse", "rtph265pay"),
@@ -59,7 +61,7 @@ impl Codec {
     }
 
     /// Which element is missing to make, show and read clips of it, if one is.
-    pub fn missing(self) -> Option<&'static str> {
+    pub(super) fn missing(self) -> Option<&'static str> {
         let (parser, payloader) = self.elements();
         let decoder = match self {
             Self::H264 => "avdec_h264",

@@ -182,9 +182,7 @@ impl Run {
         self.settle();
         Ok(rate)
     }
-}
 
-impl Run {
     /// Waits until the engine has nothing left to do: a pipeline that stands still first fills the
     /// queues inside it.
     fn settle(&self) {

@@ -1,10 +1,8 @@
 //! What a bench has measured: figures, as JSON and as a table.
 
 use std::fmt::Write;
-use std::thread;
 
 use serde::{Deserialize, Serialize};
-use vehiclecount_core::machine;
 
 use super::goals::Goal;
 use super::rate::median;
@@ -101,6 +99,11 @@ pub struct Spread {
 }
 
 impl Spread {
+    /// Of one value.
+    pub fn single(value: f64) -> Self {
+        Self { median: value, lowest: value, highest: value }
+    }
+
     /// Of `values`; `None` where there are none.
     pub fn of(values: &[f64]) -> Option<Self> {
         let mut sorted = values.to_vec();
@@ -254,16 +257,6 @@ pub fn table(section: Section, figures: &[Figure]) -> String {
     text
 }
 
-/// The name of the processor.
-pub fn machine() -> String {
-    machine::processor().to_owned()
-}
-
-/// Processors that the process may use.
-pub fn processors() -> usize {
-    thread::available_parallelism().map_or(1, std::num::NonZero::get)
-}
-
 /// The system's load of the last minute; 0 where it does not say.
 pub fn load() -> f64 {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
@@ -275,17 +268,16 @@ mod tests {
     use super::*;
 
     fn figure(name: &str, value: f64, ratio: Option<f64>) -> Figure {
-        let spread = |value| Spread { median: value, lowest: value, highest: value };
         Figure {
             section: Section::Element,
             name: name.to_owned(),
             subject: Subject { cameras: Some(4), ..Default::default() },
             unit: "frames/s".to_owned(),
-            spread: spread(value),
+            spread: Spread::single(value),
             processor_ms: None,
             ratio: ratio.map(|value| Ratio {
                 to: "bare engine".to_owned(),
-                spread: spread(value),
+                spread: Spread::single(value),
                 processor: Some(0.97),
             }),
         }

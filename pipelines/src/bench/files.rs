@@ -20,7 +20,7 @@ use super::figure::{Figure, Section, Subject};
 use super::goals::WIDE;
 use super::rate::processor_time;
 use super::turns::{self, Contender, Sample, Turns};
-use super::{Bench, Options, limit, peers, program};
+use super::{Bench, Options, peers, program};
 
 /// How long a process may take before something is broken.
 const BOUND: Duration = Duration::from_secs(300);
@@ -127,16 +127,13 @@ pub(super) fn output(command: &mut Command) -> Result<String> {
 
 /// Counts the clips at each input size, and lets peers do the same.
 pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
-    let (width, height) = bench.camera;
-    let clips: Vec<PathBuf> = match bench.options.input.is_empty() {
+    let (clips, size): (Vec<PathBuf>, _) = match bench.options.input.is_empty() {
         true => {
-            let number = if bench.options.quick { 1 } else { limit::CLIPS };
-            let clips = bench.clip(Codec::H264, width, height).clips(number)?;
-            clips.into_iter().map(|clip| clip.file).collect()
+            let clips = bench.clips(Codec::H264, bench.camera)?.into_iter();
+            (clips.map(|clip| clip.file).collect(), Some(bench.camera))
         }
-        false => bench.options.input.clone(),
+        false => (bench.options.input.clone(), None),
     };
-    let size = bench.options.input.is_empty().then_some((width, height));
     let clips = &clips;
     let mut inputs: Vec<String> =
         bench.all_engines().map(|(_, engine)| engine.info().input.to_string()).collect();

@@ -43,11 +43,11 @@ pub(super) fn onnxruntime_loop(input: &str) -> String {
 /// The input of the comparisons: 16:9 at the scale of a square of 384.
 pub(super) const WIDE: &str = "384x224";
 
-/// What hardly depends on what else runs on the machine.
-const BUSY: &str = "processor time";
-
 /// That square.
 pub(super) const SQUARE: &str = "384x384";
+
+/// What hardly depends on what else runs on the machine.
+const BUSY: &str = "processor time";
 
 /// The goals to which `figures` have an answer.
 pub(super) fn goals(figures: &[Figure]) -> Vec<Goal> {
@@ -150,14 +150,14 @@ mod tests {
             name: name.to_owned(),
             subject,
             unit: String::new(),
-            spread: Spread { median: value, lowest: value, highest: value },
+            spread: Spread::single(value),
             processor_ms: None,
             ratio: None,
         }
     }
 
     fn against(figure: Figure, to: &str, ratio: f64) -> Figure {
-        let spread = Spread { median: ratio, lowest: ratio, highest: ratio };
+        let spread = Spread::single(ratio);
         let ratio = Some(Ratio { to: to.to_owned(), spread, processor: None });
         Figure { ratio, ..figure }
     }

@@ -11,11 +11,8 @@ use super::clips::{Clip, Codec, run_to_end};
 use super::figure::{Figure, Section, Subject};
 use super::rate::processor_time;
 use super::turns::{self, Contender, Sample, Turns};
-use super::{Bench, bare};
+use super::{Bench, SIZES, bare};
 use crate::source::file;
-
-/// Clips that are decoded at a time.
-pub(super) const CLIPS: usize = 4;
 
 /// Measures the bare engine at each input size, and the decoder on clips of each kind.
 pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
@@ -24,10 +21,10 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
         contenders.push(bare::contender(bench, engine, &choice.to_string()));
     }
     let engines = contenders.len();
-    let sizes = if bench.options.quick { vec![bench.camera] } else { bench.sizes() };
-    for codec in bench.codecs() {
-        for &(width, height) in &sizes {
-            contenders.push(decoder(bench, codec, (width, height))?);
+    let sizes = if bench.options.quick { vec![bench.camera] } else { SIZES.to_vec() };
+    for &codec in &bench.codecs {
+        for &size in &sizes {
+            contenders.push(decoder(bench, codec, size)?);
         }
     }
     let mut figures =
@@ -36,18 +33,14 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
-fn decoder<'a>(
-    bench: &Bench<'_>,
-    codec: Codec,
-    (width, height): (u32, u32),
-) -> Result<Contender<'a>> {
-    let clips =
-        bench.clip(codec, width, height).clips(if bench.options.quick { 1 } else { CLIPS })?;
+fn decoder<'a>(bench: &Bench<'_>, codec: Codec, size: (u32, u32)) -> Result<Contender<'a>> {
+    let clips = bench.clips(codec, size)?;
+    let (width, height) = size;
     Ok(Contender {
         name: format!("decoder, {} {width}x{height}", codec.title()),
         subject: Subject {
             codec: Some(codec.name().to_owned()),
-            size: Some((width, height)),
+            size: Some(size),
             ..Default::default()
         },
         unit: "frames/s",

@@ -29,13 +29,15 @@ use anyhow::{Context, Result};
 use gst::prelude::*;
 use vehiclecount_core::engine::{self, Device, Engine, EngineKind, EngineRequest};
 use vehiclecount_core::frame::FrameFormat;
+use vehiclecount_core::machine::{self, Machine};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputChoice, InputSize, Placement};
 use vehiclecount_core::preset::Preset;
 use vehiclecount_core::tensorrt::Precision;
 
 use bare::Prepared;
-use clips::{Codec, Kind};
+pub use clips::Codec;
+use clips::{Clip, Kind};
 pub use figure::{EngineFigures, Figure, Ratio, Report, SCHEMA, Section, Spread, Subject};
 pub use goals::Goal;
 pub use peers::Peers;
@@ -115,8 +117,8 @@ pub struct Extras {
 /// Different frames, so that no cache holds all of them.
 const FRAMES: u32 = 24;
 
-/// Frames of a clip.
-const CLIP_FRAMES: u32 = 200;
+/// Sizes of pictures that are compared.
+const SIZES: [(u32, u32); 2] = [(1280, 720), (1920, 1080)];
 
 /// What all sections measure with.
 struct Bench<'a> {
@@ -148,18 +150,15 @@ impl Bench<'_> {
         self.engine.info().input
     }
 
-    fn codecs(&self) -> Vec<Codec> {
-        self.codecs.clone()
+    /// How many clips or cameras are there at a time.
+    fn streams(&self) -> usize {
+        if self.options.quick { 1 } else { 4 }
     }
 
-    /// Sizes of pictures that are compared.
-    fn sizes(&self) -> Vec<(u32, u32)> {
-        vec![(1280, 720), (1920, 1080)]
-    }
-
-    fn clip(&self, codec: Codec, width: u32, height: u32) -> Kind {
-        let frames = if self.options.quick { 50 } else { CLIP_FRAMES };
-        Kind { codec, width, height, frames }
+    /// As many clips of simulated traffic.
+    fn clips(&self, codec: Codec, (width, height): (u32, u32)) -> Result<Vec<Clip>> {
+        let frames = if self.options.quick { 50 } else { 200 };
+        Kind { codec, width, height, frames }.clips(self.streams())
     }
 }
 
@@ -332,6 +331,7 @@ fn open<'a>(
         opened.push((choice, engine::open(&request)?.engine));
     }
     let info = engine.info().clone();
+    let (processor, processors) = (machine::processor(), Machine::here().processors);
     // What the element takes, too.
     let batch = request.batch_on(info.kind.device().unwrap_or(Device::Cpu));
     say(format_args!(
@@ -348,9 +348,7 @@ fn open<'a>(
         options.height
     ));
     say(format_args!(
-        "{} processors of {}, load {:.1}, {} round(s) of {} s in turns",
-        figure::processors(),
-        figure::machine(),
+        "{processors} processors of {processor}, load {:.1}, {} round(s) of {} s in turns",
         figure::load(),
         options.rounds,
         options.seconds
@@ -368,8 +366,8 @@ fn open<'a>(
         schema: SCHEMA,
         version: env!("CARGO_PKG_VERSION").to_owned(),
         date: crate::models::today(),
-        machine: figure::machine(),
-        processors: figure::processors(),
+        machine: processor.to_owned(),
+        processors,
         load: (0.0, 0.0),
         quick: options.quick,
         rounds: options.rounds,

@@ -9,11 +9,11 @@ use vehiclecount_core::frame::{
 };
 use vehiclecount_core::preprocess::{InputSize, Preprocessor, Resize};
 
-use super::Bench;
 use super::figure::{Figure, Section, Subject};
 use super::peers;
 use super::rate::median;
 use super::turns::{self, Contender, Sample, Turns};
+use super::{Bench, SIZES};
 
 /// Runs of which the median is one measurement.
 const RUNS: usize = 61;
@@ -78,7 +78,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let formats = [PixelFormat::I420, PixelFormat::Nv12];
     let inputs = [bench.first_input(), InputSize { width: 384, height: 224 }];
     let mut figures = Vec::new();
-    for (width, height) in bench.sizes() {
+    for (width, height) in SIZES {
         for pixels in formats {
             let format = FrameFormat {
                 matrix: ColorMatrix::Bt709,

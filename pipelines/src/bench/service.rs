@@ -12,7 +12,7 @@ use anyhow::{Context, Result, bail};
 use vehiclecount_core::preset::Preset;
 
 use super::cameras::Cameras;
-use super::clips::{Codec, FPS, Kind};
+use super::clips::{Codec, FPS};
 use super::figure::{Figure, Section, Subject};
 use super::rate::processor_time_of;
 use super::turns::{self, Contender, Sample, Turns};
@@ -141,19 +141,11 @@ impl Drop for Service {
     }
 }
 
-/// How many cameras at a time.
-fn number(bench: &Bench<'_>) -> usize {
-    if bench.options.quick { 1 } else { 4 }
-}
-
-fn kind(bench: &Bench<'_>, codec: Codec, (width, height): (u32, u32)) -> Kind {
-    bench.clip(codec, width, height)
-}
-
-/// The service for a while at `rate`; frames counted and processor time, both a second.
-fn at_rate(bench: &Bench<'_>, kind: Kind, rate: f64) -> Result<(f64, f64)> {
-    let number = number(bench);
-    let cameras = Cameras::start(kind.codec, &kind.clips(number.min(4))?, number)?;
+/// The service for a while at `rate`, on cameras of that codec and size; frames counted and
+/// processor time, both a second.
+fn at_rate(bench: &Bench<'_>, codec: Codec, size: (u32, u32), rate: f64) -> Result<(f64, f64)> {
+    let number = bench.streams();
+    let cameras = Cameras::start(codec, &bench.clips(codec, size)?, number)?;
     let service = Service::start(bench, &cameras, rate)?;
     service.wait(number)?;
     // The distance of key pictures is learnt from the first few of them.
@@ -164,16 +156,16 @@ fn at_rate(bench: &Bench<'_>, kind: Kind, rate: f64) -> Result<(f64, f64)> {
 
 /// Cameras all of whose pictures are counted.
 pub(super) fn rtsp(bench: &Bench<'_>) -> Result<Vec<Figure>> {
-    let (width, height) = bench.camera;
-    let kind = kind(bench, Codec::H264, bench.camera);
+    let (codec, size) = (Codec::H264, bench.camera);
+    let (width, height) = size;
     let fps = f64::from(FPS);
-    let cameras = number(bench) as u32;
+    let cameras = bench.streams() as u32;
     let mut contenders = [Contender {
         name: format!("service, {cameras} cameras of {width}x{height}, {FPS} frames/s"),
         subject: Subject {
             cameras: Some(cameras),
-            codec: Some(kind.codec.name().to_owned()),
-            size: Some((width, height)),
+            codec: Some(codec.name().to_owned()),
+            size: Some(size),
             input: Some(bench.engine.info().input.to_string()),
             rate: Some(fps),
             fps: Some(fps),
@@ -181,7 +173,7 @@ pub(super) fn rtsp(bench: &Bench<'_>) -> Result<Vec<Figure>> {
         },
         unit: "frames/s",
         measure: Box::new(move || {
-            let (frames, busy) = at_rate(bench, kind, fps)?;
+            let (frames, busy) = at_rate(bench, codec, size, fps)?;
             Ok(Sample { value: frames, processor: Some(busy / frames.max(1e-9)) })
         }),
     }];
@@ -194,8 +186,7 @@ pub(super) fn rate(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let size = if bench.options.quick { bench.camera } else { (1920, 1080) };
     let rates: &[f64] = if bench.options.quick { &[1.0] } else { &[1.0, 0.05] };
     let mut contenders = Vec::new();
-    for codec in bench.codecs() {
-        let kind = kind(bench, codec, size);
+    for &codec in &bench.codecs {
         for &rate in rates {
             contenders.push(Contender {
                 name: format!(
@@ -205,7 +196,7 @@ pub(super) fn rate(bench: &Bench<'_>) -> Result<Vec<Figure>> {
                     size.1
                 ),
                 subject: Subject {
-                    cameras: Some(number(bench) as u32),
+                    cameras: Some(bench.streams() as u32),
                     codec: Some(codec.name().to_owned()),
                     size: Some(size),
                     input: Some(bench.engine.info().input.to_string()),
@@ -215,8 +206,8 @@ pub(super) fn rate(bench: &Bench<'_>) -> Result<Vec<Figure>> {
                 },
                 unit: "cores",
                 measure: Box::new(move || {
-                    let (_, busy) = at_rate(bench, kind, rate)?;
-                    Ok(Sample { value: busy / number(bench) as f64, processor: None })
+                    let (_, busy) = at_rate(bench, codec, size, rate)?;
+                    Ok(Sample { value: busy / bench.streams() as f64, processor: None })
                 }),
             });
         }

@@ -94,13 +94,12 @@ fn figure(section: Section, contender: &Contender<'_>, samples: &[Sample]) -> Fi
     let values: Vec<f64> = samples.iter().map(|sample| sample.value).collect();
     let mut processor: Vec<f64> =
         samples.iter().filter_map(|sample| Some(sample.processor? * 1e3)).collect();
-    let none = Spread { median: 0.0, lowest: 0.0, highest: 0.0 };
     Figure {
         section,
         name: contender.name.clone(),
         subject: contender.subject.clone(),
         unit: contender.unit.to_owned(),
-        spread: Spread::of(&values).unwrap_or(none),
+        spread: Spread::of(&values).unwrap_or(Spread::single(0.0)),
         processor_ms: (!processor.is_empty()).then(|| median(&mut processor)),
         ratio: None,
     }
@@ -145,8 +144,7 @@ mod tests {
         assert_eq!(turns.into_inner(), "abacabaca");
         let ratios: Vec<_> =
             figures.iter().filter_map(|figure| Some(figure.ratio.as_ref()?.spread)).collect();
-        let one = Spread { median: 1.0, lowest: 1.0, highest: 1.0 };
-        assert_eq!(ratios, [one, one]);
+        assert_eq!(ratios, [Spread::single(1.0); 2]);
     }
 
     #[test]

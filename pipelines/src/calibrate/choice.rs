@@ -77,10 +77,8 @@ pub fn choose(candidates: &[Candidate], truths: &[f64]) -> Choice {
     };
     let error = mean(&all.iter().map(outside).collect::<Vec<_>>());
     // What does not hold on pictures that were left out is no gain.
-    if error >= candidates[0].error(truths) {
-        return Choice { index: 0, error: candidates[0].error(truths) };
-    }
-    Choice { index, error }
+    let now = candidates[0].error(truths);
+    if error >= now { Choice { index: 0, error: now } } else { Choice { index, error } }
 }
 
 /// The simplest candidate that chance cannot tell from the best one, by the errors on `pictures`.

@@ -160,7 +160,7 @@ fn camera(address: Address, number: usize) -> Result<Vec<RgbImage>> {
         let now = Instant::now();
         source.tick(now, Some(heard));
         while let Some(message) = bus.pop() {
-            source.handle(&message, now);
+            source.handle(&message, now, Some(heard));
         }
         if let Some((picture, time)) = taker.next(gst::ClockTime::from_mseconds(50))? {
             heard = Instant::now();

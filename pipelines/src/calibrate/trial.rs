@@ -5,8 +5,7 @@ use std::collections::btree_map::Entry;
 use std::sync::Arc;
 
 use anyhow::{Context, Result, ensure};
-use vehiclecount_core::engine::{self, EngineInfo, EngineKind, EngineRequest};
-use vehiclecount_core::frame::{FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::engine::{EngineInfo, EngineKind, EngineRequest};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputScale, InputSize};
 use vehiclecount_core::region::{Detail, Levels, Region, Regions};
@@ -14,7 +13,7 @@ use vehiclecount_core::region::{Detail, Levels, Region, Regions};
 use super::Options;
 use super::choice::Candidate;
 use super::shots::Shot;
-use crate::eval::look::Eye;
+use crate::eval::look::{self, Eye};
 use crate::eval::metrics;
 
 /// Less than this share of the vehicles is as good as none.
@@ -82,12 +81,7 @@ impl Trial {
             let eye = match eyes.entry((size.width, size.height)) {
                 Entry::Occupied(held) => held.into_mut(),
                 Entry::Vacant(place) => {
-                    let request = request.clone().at(size);
-                    let request = match &info {
-                        Some(info) => request.as_opened(info),
-                        None => request,
-                    };
-                    let engine = engine::open(&request)?.engine;
+                    let engine = look::open(&request, size, info.as_ref())?.engine;
                     info.get_or_insert_with(|| engine.info().clone());
                     place.insert(Eye::new(&engine, resize)?)
                 }
@@ -156,14 +150,9 @@ impl Trial {
 
 /// The vehicles that `eye` counts where the labels of the picture are complete, and its inputs.
 fn count(eye: &mut Eye, shot: &Shot, regions: &[Region]) -> Result<(f64, usize)> {
-    let Shot { picture, sample, mask, .. } = shot;
-    let format = FrameFormat::new(PixelFormat::Rgb, sample.width, sample.height);
-    let planes = [Plane { data: picture, stride: sample.width * 3 }];
-    let seen = eye.see(&FrameView::new(format, &planes)?, regions)?;
-    let grid = seen.density.grid;
-    let (columns, rows) = (grid.columns, grid.rows);
-    let cells = metrics::Cells { columns, rows, density: &seen.density.cells };
-    Ok((metrics::count(&cells, sample, mask.as_ref(), &seen.placement), seen.inputs))
+    let seen = eye.see(&shot.picture, regions)?;
+    let count = metrics::count(&seen.cells(), &shot.sample, shot.mask.as_ref(), &seen.placement);
+    Ok((count, seen.inputs))
 }
 
 /// What is tried: every scale with every choice of closer looks, what is set now before all.

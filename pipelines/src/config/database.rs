@@ -6,7 +6,8 @@ use std::time::Duration;
 
 use tokio_postgres::Config;
 use tokio_postgres::config::Host;
-use vehiclecount_core::publish::sink::tls;
+
+use super::value::authorities;
 
 /// Where a database is, and who logs in. `Debug` and `Display` show no secret.
 #[derive(Clone, PartialEq, Eq)]
@@ -51,10 +52,7 @@ impl Database {
     /// # Errors
     /// There are none in it.
     pub fn trust(&mut self, file: &Path) -> Result<(), String> {
-        let named = |what: String| format!("{}: {what}", file.display());
-        let pem = std::fs::read(file).map_err(|error| named(error.to_string()))?;
-        tls::authorities(Some(&pem)).map_err(named)?;
-        self.authorities = Some(pem);
+        self.authorities = Some(authorities(file)?);
         Ok(())
     }
 }

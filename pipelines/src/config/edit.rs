@@ -21,7 +21,7 @@ pub enum Section {
 
 impl Section {
     /// The key of their table.
-    fn key(self) -> &'static str {
+    pub fn key(self) -> &'static str {
         match self {
             Self::Cameras => "cameras",
             Self::Sinks => "sinks",

@@ -2,18 +2,18 @@
 
 use std::fmt;
 use std::path::{Path, PathBuf};
+use std::str::FromStr;
 use std::time::Duration;
 
 use vehiclecount_core::publish::sink::Rotation;
 use vehiclecount_core::publish::sink::kafka::KafkaAddress;
 use vehiclecount_core::publish::sink::mqtt::MqttAddress;
-use vehiclecount_core::publish::sink::tls;
 use vehiclecount_core::window::WINDOWS;
 
 use super::database::Database;
 use super::secret::Secret;
 use super::table::{RecordKind, SinkTable};
-use super::value::{Problems, file_at, is_name, path};
+use super::value::{Problems, authorities, file_at, is_name, path};
 
 /// Where records go, and which.
 #[derive(Clone, Debug, PartialEq)]
@@ -263,16 +263,14 @@ impl<'a> Reader<'a> {
         );
     }
 
+    fn address<T: FromStr<Err = String>>(&mut self, url: &str) -> Option<T> {
+        url.parse::<T>().map_err(|what| self.wrong("url", what)).ok()
+    }
+
     fn mqtt(&mut self, url: &str) -> Option<SinkPlace> {
         self.refuse_rotation("a broker");
         self.refuse("a broker", &[("secret", self.table.secret.is_some())]);
-        let address: MqttAddress = match url.parse() {
-            Ok(address) => address,
-            Err(what) => {
-                self.wrong("url", what);
-                return None;
-            }
-        };
+        let address: MqttAddress = self.address(url)?;
         let login = self.login(address.login().is_some());
         let address = match login {
             Some((user, password)) => address.with_login(user, password),
@@ -299,13 +297,7 @@ impl<'a> Reader<'a> {
                 ("home-assistant", table.home_assistant.is_some()),
             ],
         );
-        let address: KafkaAddress = match url.parse() {
-            Ok(address) => address,
-            Err(what) => {
-                self.wrong("url", what);
-                return None;
-            }
-        };
+        let address: KafkaAddress = self.address(url)?;
         let login = self.login(address.login().is_some());
         let address = match login {
             Some((user, password)) => address.with_login(user, password),
@@ -371,8 +363,6 @@ impl<'a> Reader<'a> {
             self.wrong("ca-file", format!("certificates are for {scheme}"));
             return None;
         }
-        let read = std::fs::read(&path).map_err(|error| error.to_string());
-        let checked = read.and_then(|pem| tls::authorities(Some(&pem)).map(|_| pem));
-        checked.map_err(|what| self.wrong("ca-file", format!("{}: {what}", path.display()))).ok()
+        authorities(&path).map_err(|what| self.wrong("ca-file", what)).ok()
     }
 }

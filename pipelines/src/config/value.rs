@@ -1,6 +1,8 @@
-//! What the tables of cameras and of sinks have in common: names, files, and what is wrong.
+//! What the tables have in common: names, files, and what is wrong.
 
 use std::path::{Path, PathBuf};
+
+use vehiclecount_core::publish::sink::tls;
 
 /// Keys that lead to a value, and what is wrong with it.
 pub type Problems = Vec<(Vec<String>, String)>;
@@ -25,4 +27,14 @@ pub fn file_at(url: &str, rest: &str, folder: &Path) -> Result<PathBuf, String> 
         Ok((path, _)) => Ok(path),
         Err(error) => Err(format!("it is no URL of a file: {}", error.message())),
     }
+}
+
+/// The certificates of authorities in a file, as it holds them.
+///
+/// # Errors
+/// There are none in it.
+pub fn authorities(file: &Path) -> Result<Vec<u8>, String> {
+    let read = std::fs::read(file).map_err(|error| error.to_string());
+    let checked = read.and_then(|pem| tls::authorities(Some(&pem)).map(|_| pem));
+    checked.map_err(|what| format!("{}: {what}", file.display()))
 }

@@ -274,7 +274,11 @@ impl<'a> Demo<'a> {
             let _ = self.pipeline.recalculate_latency();
             return Ok(());
         }
-        if self.cameras.iter_mut().any(|camera| camera.source.handle(message, now)) {
+        let is_of_source = |camera: &mut Camera| {
+            let heard = camera.seen.lock().last;
+            camera.source.handle(message, now, heard)
+        };
+        if self.cameras.iter_mut().any(is_of_source) {
             return Ok(());
         }
         match message.view() {

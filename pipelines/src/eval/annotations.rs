@@ -169,20 +169,13 @@ impl Sample {
     /// A sample for tests.
     #[cfg(test)]
     pub fn of(width: usize, height: usize, boxes: &[[f32; 4]], roi: Option<[f64; 4]>) -> Self {
-        let (scene, boxes) = ("here".to_owned(), boxes.to_vec());
-        let (file, path, place) = ("none.png".to_owned(), PathBuf::new(), String::new());
         Self {
-            file,
-            path,
-            place,
-            width,
-            height,
-            boxes,
-            kind: scene.clone(),
-            scene,
+            file: "none.png".to_owned(),
+            boxes: boxes.to_vec(),
+            scene: "here".to_owned(),
+            kind: "here".to_owned(),
             roi,
-            mask: None,
-            area: None,
+            ..Self::whole(Path::new(""), width, height)
         }
     }
 

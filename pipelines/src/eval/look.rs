@@ -1,16 +1,20 @@
 //! One picture at an engine: the whole of it, and its regions with detail.
 
-use std::fmt;
 use std::str::FromStr;
 use std::sync::Arc;
 
 use anyhow::{Context, Result};
+use image::RgbImage;
 use vehiclecount_core::density::DensityMap;
 use vehiclecount_core::detail::{Blend, Crop, Plan};
-use vehiclecount_core::engine::{Engine, Lane, Slot};
-use vehiclecount_core::frame::FrameView;
-use vehiclecount_core::preprocess::{Placement, Preprocessor, Resize};
+use vehiclecount_core::engine::{
+    self, Engine, EngineError, EngineInfo, EngineRequest, Lane, OpenedEngine, Slot,
+};
+use vehiclecount_core::frame::{FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor, Resize};
 use vehiclecount_core::region::{Detail, Levels, MAX_DETAIL, Region};
+
+use super::metrics::Cells;
 
 /// How many times larger than in the whole picture all of it is shown: above 1.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -25,12 +29,6 @@ impl FromStr for Enlargement {
     }
 }
 
-impl fmt::Display for Enlargement {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
-    }
-}
-
 impl Enlargement {
     /// The whole frame as a region with that detail.
     pub fn region(self) -> Region {
@@ -39,6 +37,20 @@ impl Enlargement {
         region.detail = Detail::Times(self.0);
         region
     }
+}
+
+/// Opens the engine at `size`: the one that was opened `first`, where one was, for all counts are to
+/// be of one kind and precision.
+pub fn open(
+    request: &EngineRequest,
+    size: InputSize,
+    first: Option<&EngineInfo>,
+) -> Result<OpenedEngine, EngineError> {
+    let request = request.clone().at(size);
+    engine::open(&match first {
+        Some(info) => request.as_opened(info),
+        None => request,
+    })
 }
 
 /// A lane of an engine at one input size, and what it needs.
@@ -60,6 +72,14 @@ pub struct Seen {
     pub inputs: usize,
 }
 
+impl Seen {
+    /// The density as the metrics take it.
+    pub fn cells(&self) -> Cells<'_> {
+        let grid = &self.density.grid;
+        Cells { columns: grid.columns, rows: grid.rows, density: &self.density.cells }
+    }
+}
+
 impl Eye {
     /// A lane of `engine`.
     pub fn new(engine: &Arc<dyn Engine>, resize: Resize) -> Result<Self> {
@@ -68,17 +88,19 @@ impl Eye {
     }
 
     /// Counts a picture, those of `regions` with detail in crops of their own.
-    pub fn see(&mut self, view: &FrameView<'_>, regions: &[Region]) -> Result<Seen> {
-        let (format, resize) = (view.format(), self.resize);
+    pub fn see(&mut self, picture: &RgbImage, regions: &[Region]) -> Result<Seen> {
+        let (width, height) = (picture.width() as usize, picture.height() as usize);
+        let format = FrameFormat::new(PixelFormat::Rgb, width, height);
+        let planes = [Plane { data: picture, stride: width * 3 }];
+        let (view, resize) = (FrameView::new(format, &planes)?, self.resize);
         let info = self.engine.info().clone();
         let mut whole = self.whole.take();
         let preprocessor = Preprocessor::held(&mut whole, format, resize, info.input);
         let placement = preprocessor.placement();
-        let cells = self.infer(view, preprocessor)?;
+        let cells = self.infer(&view, preprocessor)?;
         self.whole = whole;
         let grid = placement.grid(info.columns, info.rows);
-        let picture = (format.width, format.height);
-        let Some(plan) = Plan::new(regions, picture, resize, info.input) else {
+        let Some(plan) = Plan::new(regions, (width, height), resize, info.input) else {
             let density = DensityMap { grid, cells: cells.into() };
             return Ok(Seen { placement, density, inputs: 1 });
         };

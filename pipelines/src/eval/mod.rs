@@ -22,8 +22,7 @@ use std::thread;
 use anyhow::{Context, Result, bail};
 use serde::Serialize;
 use vehiclecount_core::density::DensityMap;
-use vehiclecount_core::engine::{self, Engine, EngineInfo, EngineKind, EngineRequest};
-use vehiclecount_core::frame::{FrameFormat, FrameView, PixelFormat, Plane};
+use vehiclecount_core::engine::{Engine, EngineInfo, EngineKind, EngineRequest};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::{InputChoice, InputShapes, InputSize, Resize};
 use vehiclecount_core::preset::Preset;
@@ -31,7 +30,7 @@ use vehiclecount_core::region::{Region, RegionsFile};
 
 use crate::preset::Given;
 use annotations::Sample;
-use look::{Enlargement, Eye, Seen};
+use look::{Enlargement, Eye};
 use metrics::LEVELS;
 
 /// Options of `vehicle-count eval`.
@@ -227,12 +226,7 @@ fn open(
         if engines.contains_key(&(size.width, size.height)) {
             continue;
         }
-        let request = request.clone().at(size);
-        let request = match &info {
-            Some(info) => request.as_opened(info),
-            None => request,
-        };
-        let opened = engine::open(&request)?;
+        let opened = look::open(request, size, info.as_ref())?;
         for (kind, reason) in &opened.passed_over {
             eprintln!("passed over {kind}: {reason}");
         }
@@ -287,36 +281,31 @@ fn count(
             };
             let mut one = || -> Result<SampleCount> {
                 let rgb = picture::of(sample)?;
-                let format = FrameFormat::new(PixelFormat::Rgb, sample.width, sample.height);
                 let InputSize { width, height } = size_for(sample, shapes);
                 let engine = engines.get(&(width, height)).context("each size was opened")?;
                 let eye = match lanes.entry((width, height)) {
                     Entry::Occupied(entry) => entry.into_mut(),
                     Entry::Vacant(place) => place.insert(Eye::new(engine, resize)?),
                 };
-                let planes = [Plane { data: &rgb, stride: sample.width * 3 }];
-                let view = FrameView::new(format, &planes)?;
-                let seen = eye.see(&view, &closer.regions(&sample.scene));
+                let seen = eye.see(&rgb, &closer.regions(&sample.scene));
                 let seen = seen.with_context(|| sample.path.display().to_string())?;
-                let Seen { placement, ref density, inputs } = seen;
-                let (columns, rows) = (density.grid.columns, density.grid.rows);
-                let cells = metrics::Cells { columns, rows, density: &density.cells };
+                let (cells, placement) = (seen.cells(), &seen.placement);
                 let mask = sample.read_mask()?;
                 let game = LEVELS
-                    .map(|level| metrics::game(&cells, sample, mask.as_ref(), &placement, level));
+                    .map(|level| metrics::game(&cells, sample, mask.as_ref(), placement, level));
                 let line = Line {
                     file: sample.file.clone(),
                     scene: sample.scene.clone(),
                     kind: sample.kind.clone(),
-                    count: metrics::count(&cells, sample, mask.as_ref(), &placement),
+                    count: metrics::count(&cells, sample, mask.as_ref(), placement),
                     truth: metrics::truth(sample, mask.as_ref()),
                     game0: game[0],
                     game1: game[1],
                     game2: game[2],
                     game3: game[3],
-                    inputs,
+                    inputs: seen.inputs,
                 };
-                Ok(SampleCount { line, density: keep.then(|| density.clone()) })
+                Ok(SampleCount { line, density: keep.then_some(seen.density) })
             };
             let result = one();
             if result.is_err() {

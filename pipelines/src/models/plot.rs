@@ -105,37 +105,30 @@ pub(super) fn plot(lines: &[Line], speeds: &Speeds) -> String {
     let all: Vec<Point> = series.iter().flatten().copied().collect();
     let scale = Scale::of(&all);
     let mut text = frame(&scale, speeds);
-    let front: Vec<String> = front(&all)
-        .iter()
-        .map(|point| {
+    let path = |points: &[Point]| {
+        let places = points.iter().map(|point| {
             let (x, y) = scale.place(point);
             format!("{x:.1},{y:.1}")
-        })
-        .collect();
+        });
+        places.collect::<Vec<_>>().join(" ")
+    };
     let _ = writeln!(
         text,
         "<polyline points=\"{}\" fill=\"none\" stroke=\"#d5d5da\" stroke-width=\"11\" \
          stroke-linejoin=\"round\" stroke-linecap=\"round\"/>",
-        front.join(" ")
+        path(&front(&all))
     );
     let mut taken: Vec<Taken> = Vec::new();
     for (number, points) in series.iter().enumerate() {
         let color = color(number);
-        let squares: Vec<_> = points.iter().filter(|point| is_square(point)).collect();
-        let path: Vec<String> = squares
-            .iter()
-            .map(|point| {
-                let (x, y) = scale.place(point);
-                format!("{x:.1},{y:.1}")
-            })
-            .collect();
+        let squares: Vec<_> = points.iter().copied().filter(is_square).collect();
         let _ = writeln!(
             text,
             "<polyline points=\"{}\" fill=\"none\" stroke=\"{color}\" stroke-width=\"2\"/>",
-            path.join(" ")
+            path(&squares)
         );
         for pair in squares.windows(2) {
-            taken.extend(along(scale.place(pair[0]), scale.place(pair[1])));
+            taken.extend(along(scale.place(&pair[0]), scale.place(&pair[1])));
         }
         for point in points {
             let (x, y) = scale.place(point);

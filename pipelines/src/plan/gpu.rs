@@ -1,6 +1,7 @@
 //! Cameras on a GPU, computed from published figures. docs/planning.md has the sources.
 
-use super::model::{Codec, Stream};
+use super::model::Stream;
+use crate::bench::Codec;
 
 /// A GPU of a table, whose figures its maker has published.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]

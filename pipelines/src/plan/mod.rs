@@ -13,9 +13,9 @@ use clap::Parser;
 use vehiclecount_core::preprocess::InputSize;
 
 pub use gpu::{Bound, Gpu};
-pub use model::{Codec, Costs, ModelError, Stream};
+pub use model::{Costs, ModelError, Stream};
 
-use crate::bench::{self, Extras, Report, Section};
+use crate::bench::{self, Codec, Extras, Report, Section};
 use crate::table::say;
 
 /// Options of `vehicle-count plan`.
@@ -52,16 +52,17 @@ pub struct Options {
 }
 
 fn positive(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 1000.0 => Ok(value),
-        _ => Err("a number above 0, 1000 at most".to_owned()),
-    }
+    up_to(1000.0, text)
 }
 
 fn share(text: &str) -> Result<f64, String> {
+    up_to(1.0, text)
+}
+
+fn up_to(most: f64, text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(value) if value > 0.0 && value <= 1.0 => Ok(value),
-        _ => Err("a number above 0, 1 at most".to_owned()),
+        Ok(value) if value > 0.0 && value <= most => Ok(value),
+        _ => Err(format!("a number above 0, {most} at most")),
     }
 }
 
@@ -271,7 +272,7 @@ pub(crate) mod tests {
                 name: name.to_owned(),
                 subject,
                 unit: unit.to_owned(),
-                spread: Spread { median: value, lowest: value, highest: value },
+                spread: Spread::single(value),
                 processor_ms: processor,
                 ratio: None,
             });

@@ -2,34 +2,7 @@
 
 use thiserror::Error;
 
-use crate::bench::{Figure, Report, Section};
-
-/// How a stream is compressed.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
-pub enum Codec {
-    /// H.264
-    H264,
-    /// H.265
-    H265,
-}
-
-impl Codec {
-    /// As the figures of a bench call it.
-    fn name(self) -> &'static str {
-        match self {
-            Self::H264 => "h264",
-            Self::H265 => "h265",
-        }
-    }
-
-    /// As people write it.
-    pub fn title(self) -> &'static str {
-        match self {
-            Self::H264 => "H.264",
-            Self::H265 => "H.265",
-        }
-    }
-}
+use crate::bench::{Codec, Figure, Report, Section};
 
 /// What a camera sends, and how often it is counted.
 #[derive(Clone, Copy, Debug, PartialEq)]
@@ -77,9 +50,10 @@ struct Line {
 }
 
 impl Line {
-    /// Through the points (pixels, seconds); a cost is not negative anywhere.
+    /// Through the outer ones of the points (pixels, seconds); a cost is not negative anywhere.
     fn through(points: &[(f64, f64)]) -> Option<Self> {
-        let (first, last) = (points.first()?, points.last()?);
+        let by_pixels = |a: &&(f64, f64), b: &&(f64, f64)| a.0.total_cmp(&b.0);
+        let (first, last) = (points.iter().min_by(by_pixels)?, points.iter().max_by(by_pixels)?);
         let proportional = Self { base: 0.0, each: last.1 / last.0 };
         if last.0 - first.0 <= 0.0 {
             return Some(proportional);
@@ -176,19 +150,12 @@ impl Costs {
                 && figure.subject.format.as_deref() == Some("I420")
                 && figure.subject.input == input
         };
-        let points = |figures: Vec<(f64, f64)>| {
-            let mut points = figures;
-            points.sort_by(|a, b| a.0.total_cmp(&b.0));
-            points
-        };
-        let preprocess = points(
-            report
-                .figures
-                .iter()
-                .filter(ours)
-                .filter_map(|figure| Some((pixels(figure)?, figure.spread.median / 1e3)))
-                .collect(),
-        );
+        let preprocess: Vec<_> = report
+            .figures
+            .iter()
+            .filter(ours)
+            .filter_map(|figure| Some((pixels(figure)?, figure.spread.median / 1e3)))
+            .collect();
         let preprocess =
             Line::through(&preprocess).ok_or(ModelError::Missing("preprocessing", "preprocess"))?;
         let count = (whole / 1e3 - preprocess.at(size)).max(0.0);
@@ -199,14 +166,12 @@ impl Costs {
                     figure.section == section
                         && figure.subject.codec.as_deref() == Some(codec.name())
                 };
-                let any = points(
-                    report
-                        .figures
-                        .iter()
-                        .filter(|figure| of(Section::Limit, figure))
-                        .filter_map(|figure| Some((pixels(figure)?, figure.processor_ms? / 1e3)))
-                        .collect(),
-                );
+                let any: Vec<_> = report
+                    .figures
+                    .iter()
+                    .filter(|figure| of(Section::Limit, figure))
+                    .filter_map(|figure| Some((pixels(figure)?, figure.processor_ms? / 1e3)))
+                    .collect();
                 let any = Line::through(&any)?;
                 // Cores of a camera at two rates: what grows with the rate is the counted pictures'
                 // own, the rest is what every picture costs.

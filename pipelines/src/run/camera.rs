@@ -132,7 +132,7 @@ fn watch(camera: &Arc<Camera>, shared: &Shared, stop: &AtomicBool) -> Result<()>
         let Some(message) = bus.timed_pop(TICK) else { continue };
         if let gst::MessageView::Latency(_) = message.view() {
             let _ = pipeline.recalculate_latency();
-        } else if source.handle(&message, now) {
+        } else if source.handle(&message, now, camera.status().heard) {
             continue;
         } else if let gst::MessageView::Error(error) = message.view()
             && is_inside(&message, &pipeline)
@@ -171,11 +171,7 @@ fn counting(pipeline: &gst::Pipeline, camera: &Camera, counter: &gst::Element) -
     let period = Duration::from_secs_f64(1.0 / settings.rate);
     let latency = period.clamp(Duration::from_millis(200), Duration::from_secs(2));
     element.set_property("max-latency", latency.as_millis() as u32);
-    let end = gst::ElementFactory::make("fakesink")
-        .property("sync", false)
-        .property("async", false)
-        .property("enable-last-sample", false)
-        .build()?;
+    let end = drain()?;
     pipeline.add_many([&element, &end])?;
     let sink = element.request_pad_simple("sink_0").context("the counter gives a pad")?;
     sink.set_property("camera-id", &settings.name);
@@ -186,6 +182,19 @@ fn counting(pipeline: &gst::Pipeline, camera: &Camera, counter: &gst::Element) -
     element.link_pads(Some("src_0"), &end, Some("sink"))?;
     let end = element.static_pad("src_0").context("a sink pad has its source pad")?;
     Ok(Counting { counter: element, sink, end })
+}
+
+/// The end of a pipeline, which takes every picture at once.
+///
+/// # Errors
+/// The element is missing.
+pub fn drain() -> Result<gst::Element> {
+    let drain = gst::ElementFactory::make("fakesink")
+        .property("sync", false)
+        .property("async", false)
+        .property("enable-last-sample", false)
+        .build()?;
+    Ok(drain)
 }
 
 /// How the pictures of a camera are decoded. Those that `skip` does not want are not.

@@ -108,56 +108,39 @@ impl Cameras {
         self.follow(&mut work, service)
     }
 
-    /// Adds a camera, in the file too.
+    /// Adds a camera or a sink, in the file too.
     ///
     /// # Errors
     /// Why nothing is changed.
-    pub fn add(&self, name: &str, keys: &Keys) -> Result<(), Refusal> {
-        check(keys)?;
-        self.edit(|document| add(document, Section::Cameras, name, keys))
+    pub fn add(&self, section: Section, name: &str, keys: &Keys) -> Result<(), Refusal> {
+        check(section, keys)?;
+        self.edit(|document| match document.has(section, name) {
+            true => Err(Refusal::Exists),
+            false => set(document, section, name, keys),
+        })
     }
 
-    /// Changes keys of a camera, in the file too; null takes a key out.
+    /// Changes keys of a camera or a sink, in the file too; null takes a key out.
     ///
     /// # Errors
     /// Why nothing is changed.
-    pub fn change(&self, name: &str, keys: &Keys) -> Result<(), Refusal> {
-        check(keys)?;
-        self.edit(|document| change(document, Section::Cameras, name, keys))
+    pub fn change(&self, section: Section, name: &str, keys: &Keys) -> Result<(), Refusal> {
+        check(section, keys)?;
+        self.edit(|document| match document.has(section, name) {
+            true => set(document, section, name, keys),
+            false => Err(Refusal::Unknown),
+        })
     }
 
-    /// Removes a camera, in the file too.
+    /// Removes a camera or a sink, in the file too.
     ///
     /// # Errors
     /// Why nothing is changed.
-    pub fn remove(&self, name: &str) -> Result<(), Refusal> {
-        self.edit(|document| remove(document, Section::Cameras, name))
-    }
-
-    /// As [`Cameras::add`], a sink.
-    ///
-    /// # Errors
-    /// Why nothing is changed.
-    pub fn add_sink(&self, name: &str, keys: &Keys) -> Result<(), Refusal> {
-        check_sink(keys)?;
-        self.edit(|document| add(document, Section::Sinks, name, keys))
-    }
-
-    /// As [`Cameras::change`], a sink.
-    ///
-    /// # Errors
-    /// Why nothing is changed.
-    pub fn change_sink(&self, name: &str, keys: &Keys) -> Result<(), Refusal> {
-        check_sink(keys)?;
-        self.edit(|document| change(document, Section::Sinks, name, keys))
-    }
-
-    /// As [`Cameras::remove`], a sink.
-    ///
-    /// # Errors
-    /// Why nothing is changed.
-    pub fn remove_sink(&self, name: &str) -> Result<(), Refusal> {
-        self.edit(|document| remove(document, Section::Sinks, name))
+    pub fn remove(&self, section: Section, name: &str) -> Result<(), Refusal> {
+        self.edit(|document| match document.remove(section, name) {
+            true => Ok(()),
+            false => Err(Refusal::Unknown),
+        })
     }
 
     /// The camera that [`Cameras::add`] would make of `keys`, or [`Cameras::change`] of `name`.
@@ -165,7 +148,7 @@ impl Cameras {
     /// # Errors
     /// Why it would not.
     pub fn draft(&self, name: Option<&str>, keys: &Keys) -> Result<config::Camera, Refusal> {
-        check(keys)?;
+        check_camera(keys)?;
         let mut document = self.document()?.1;
         let name = match name {
             Some(name) if document.has(Section::Cameras, name) => name,
@@ -273,29 +256,12 @@ fn set(document: &mut Document, section: Section, name: &str, keys: &Keys) -> Re
     document.set(section, name, keys).map_err(|error| Refusal::Wrong(format!("{error:#}")))
 }
 
-fn add(document: &mut Document, section: Section, name: &str, keys: &Keys) -> Result<(), Refusal> {
-    match document.has(section, name) {
-        true => Err(Refusal::Exists),
-        false => set(document, section, name, keys),
-    }
-}
-
-fn change(
-    document: &mut Document,
-    section: Section,
-    name: &str,
-    keys: &Keys,
-) -> Result<(), Refusal> {
-    match document.has(section, name) {
-        true => set(document, section, name, keys),
-        false => Err(Refusal::Unknown),
-    }
-}
-
-fn remove(document: &mut Document, section: Section, name: &str) -> Result<(), Refusal> {
-    match document.remove(section, name) {
-        true => Ok(()),
-        false => Err(Refusal::Unknown),
+/// Files and variables of this machine are named in the configuration alone: what comes over HTTP
+/// is not to read or write them.
+fn check(section: Section, keys: &Keys) -> Result<(), Refusal> {
+    match section {
+        Section::Cameras => check_camera(keys),
+        Section::Sinks => check_sink(keys),
     }
 }
 
@@ -341,9 +307,8 @@ fn check_texts(keys: &Keys, names: &[&str]) -> Result<(), Refusal> {
     Ok(())
 }
 
-/// Files and variables of this machine are named in the configuration alone: what comes over HTTP
-/// is not to read them.
-fn check(keys: &Keys) -> Result<(), Refusal> {
+/// As [`check`], for a camera.
+fn check_camera(keys: &Keys) -> Result<(), Refusal> {
     let wrong = |what: &str| Err(Refusal::Wrong(what.to_owned()));
     check_texts(keys, &["url", "user", "password"])?;
     if keys.get("regions-file").is_some_and(|value| !value.is_null()) {

@@ -11,7 +11,7 @@ use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
-use super::board::{Board, Camera, State, Status};
+use super::board::{Board, Camera, State};
 use super::sinks::status::{SinkFigures, SinkState};
 
 /// The media type of what [`text()`] gives.
@@ -60,32 +60,20 @@ struct Seen {
 impl Seen {
     fn new(camera: &Camera) -> Self {
         let status = camera.status();
-        let Status {
-            state,
-            received,
-            skipped,
-            counted,
-            confirmed,
-            stale,
-            dropped,
-            failures,
-            fps,
-            ..
-        } = *status;
         let last = status.last.as_ref();
         let now = last.filter(|(instant, ..)| instant.elapsed() <= camera.hold);
         let regions = now.iter().flat_map(|(_, _, report)| &report.regions);
         Self {
             name: camera.settings.name.clone(),
-            state,
-            received,
-            skipped,
-            counted,
-            confirmed,
-            stale,
-            dropped,
-            failures,
-            fps,
+            state: status.state,
+            received: status.received,
+            skipped: status.skipped,
+            counted: status.counted,
+            confirmed: status.confirmed,
+            stale: status.stale,
+            dropped: status.dropped,
+            failures: status.failures,
+            fps: status.fps,
             latency: status.latency.clone(),
             age: last.map(|(instant, _, report)| {
                 // One that is confirmed says something about its own picture.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 
-use super::camera::{StopLast, decoding, source};
+use super::camera::{StopLast, decoding, drain, source};
 use crate::config;
 use crate::source::{Health, Source};
 
@@ -19,11 +19,7 @@ const PATIENCE: Duration = Duration::from_secs(15);
 /// Why there is none.
 pub fn picture(settings: &config::Camera) -> Result<gst::Sample> {
     let pipeline = gst::Pipeline::new();
-    let end = gst::ElementFactory::make("fakesink")
-        .property("sync", false)
-        .property("async", false)
-        .property("enable-last-sample", false)
-        .build()?;
+    let end = drain()?;
     pipeline.add(&end)?;
     let sink = end.static_pad("sink").context("a sink has a pad")?;
     let (send, pictures) = sync_channel(1);
@@ -53,7 +49,7 @@ fn first(
     while begin.elapsed() < PATIENCE {
         source.tick(Instant::now(), None);
         if let Some(message) = bus.timed_pop(gst::ClockTime::from_mseconds(50)) {
-            source.handle(&message, Instant::now());
+            source.handle(&message, Instant::now(), None);
         }
         if let Some(picture) = picture() {
             return Ok(picture);

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use anyhow::{Context, Result, anyhow};
 use gst::prelude::*;
-use parking_lot::{Mutex, MutexGuard};
+use parking_lot::Mutex;
 
 use super::decoding::Decoding;
 
@@ -64,11 +64,11 @@ pub fn decoder(bin: &gst::Bin, decoding: Decoding) -> Result<(gst::Element, gst:
             let _ = pad.link(&place);
         }
     });
-    let unknown = Arc::new(Mutex::new(Vec::new()));
+    let unknown = Arc::new(Mutex::new(Vec::<gst::Caps>::new()));
     let noted = unknown.clone();
     decoder.connect("unknown-type", false, move |values| {
         let caps = values.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
-        lock(&noted).extend(caps);
+        noted.lock().extend(caps);
         None
     });
     let owner = bin.downgrade();
@@ -76,7 +76,7 @@ pub fn decoder(bin: &gst::Bin, decoding: Decoding) -> Result<(gst::Element, gst:
         let linked = taken.upgrade().is_none_or(|place| place.is_linked());
         let Some(owner) = owner.upgrade().filter(|_| !linked) else { return };
         let decoded: Vec<_> = decoder.src_pads().iter().map(caps_of).collect();
-        let unknown = lock(&unknown).clone();
+        let unknown = unknown.lock().clone();
         let video = |caps: &&gst::Caps| kind(caps) == Some("video");
         if let Some(caps) = decoded.iter().find(video) {
             gst::element_error!(
@@ -120,8 +120,4 @@ fn name(caps: &gst::CapsRef) -> &str {
 /// "video" of video/x-raw.
 fn kind(caps: &gst::CapsRef) -> Option<&str> {
     name(caps).split('/').next()
-}
-
-fn lock(unknown: &Mutex<Vec<gst::Caps>>) -> MutexGuard<'_, Vec<gst::Caps>> {
-    unknown.lock()
 }

@@ -9,7 +9,7 @@ use gst::prelude::*;
 
 use super::decode::element;
 use super::decoding::Decoding;
-use super::mount::{Backoff, ENDED, Mount};
+use super::mount::{Attempts, ENDED, Mount};
 use super::reason::Reason;
 use super::{Health, SILENCE, device, file};
 
@@ -35,11 +35,9 @@ pub struct LocalSource {
     decoding: Decoding,
     health: Health,
     is_refused: bool,
-    backoff: Backoff,
-    retry: Option<Instant>,
+    attempts: Attempts,
     /// Why it did not start, where no element says so until then.
     unstarted: Option<(Instant, String)>,
-    since: Instant,
 }
 
 impl LocalSource {
@@ -52,10 +50,8 @@ impl LocalSource {
             decoding: Decoding::default(),
             health: Health::Connecting,
             is_refused: false,
-            backoff: Backoff::default(),
-            retry: Some(now),
+            attempts: Attempts::new(now),
             unstarted: None,
-            since: now,
         }
     }
 
@@ -69,16 +65,9 @@ impl LocalSource {
         let end = match &self.what {
             Local::File(path) => {
                 let source = file::source(path, self.decoding.clone())?;
-                let pace = element("clocksync")?;
-                bin.add_many([source.upcast_ref::<gst::Element>(), &pace])?;
-                source.link(&pace)?;
-                // It begins now, not when the pipeline began.
-                let offset = self.mount.running_time().unwrap_or_default();
-                source
-                    .static_pad("src")
-                    .context("a source has an end")?
-                    .set_offset(offset.nseconds() as i64);
-                pace.static_pad("src")
+                bin.add(&source)?;
+                let end = source.static_pad("src").context("a source has an end")?;
+                Some(self.mount.pace(&bin, &end)?)
             }
             Local::Device(path) => {
                 let (source, end) = device::source(path, self.decoding.clone())?;
@@ -105,8 +94,15 @@ impl LocalSource {
         let has_played = self.health == Health::Playing;
         let Some(reason) = self.decoding.fall_back(error, has_played) else { return false };
         self.fail(reason, now);
-        self.retry = Some(now);
+        self.attempts.hurry(now);
         true
+    }
+
+    fn hear(&mut self, heard: Option<Instant>) {
+        if self.mount.is_taken() && self.attempts.has_succeeded(heard) {
+            self.health = Health::Playing;
+            self.is_refused = false;
+        }
     }
 
     fn fail(&mut self, reason: String, now: Instant) {
@@ -118,29 +114,20 @@ impl LocalSource {
         self.unstarted = None;
         self.health = Health::Failed(reason.to_string());
         self.is_refused = reason.is_lasting();
-        self.retry = Some(self.backoff.after(now));
+        self.attempts.wait(now);
     }
 }
 
 impl super::Source for LocalSource {
     fn tick(&mut self, now: Instant, heard: Option<Instant>) {
-        if self.mount.is_taken() {
-            if heard.is_some_and(|heard| heard > self.since) {
-                self.health = Health::Playing;
-                self.is_refused = false;
-                self.backoff = Backoff::default();
-            }
-            let last = heard.map_or(self.since, |heard| heard.max(self.since));
-            if now.saturating_duration_since(last) > SILENCE {
-                self.fail(format!("silent for {} s", SILENCE.as_secs()), now);
-            }
+        self.hear(heard);
+        if self.mount.is_taken() && self.attempts.is_silent(heard, now) {
+            self.fail(format!("silent for {} s", SILENCE.as_secs()), now);
         }
         if let Some((_, error)) = self.unstarted.take_if(|(patience, _)| now >= *patience) {
             self.fail(error, now);
         }
-        if self.retry.is_some_and(|retry| now >= retry) {
-            self.retry = None;
-            self.since = now;
+        if self.attempts.begin(now) {
             let checked = match &self.what {
                 Local::Device(path) => device::check(path),
                 _ => Ok(()),
@@ -154,10 +141,11 @@ impl super::Source for LocalSource {
         }
     }
 
-    fn handle(&mut self, message: &gst::MessageRef, now: Instant) -> bool {
+    fn handle(&mut self, message: &gst::MessageRef, now: Instant, heard: Option<Instant>) -> bool {
         if !message.src().is_some_and(|object| self.mount.owns(object)) {
             return false;
         }
+        self.hear(heard);
         match message.view() {
             gst::MessageView::Error(error) if self.falls_back(error, now) => {}
             gst::MessageView::Error(error) => match &self.what {
@@ -169,7 +157,7 @@ impl super::Source for LocalSource {
                 self.mount.take_out();
                 match (&self.health, &self.what) {
                     // Again from the beginning.
-                    (Health::Playing, Local::File(_)) => self.retry = Some(now),
+                    (Health::Playing, Local::File(_)) => self.attempts.hurry(now),
                     (Health::Playing, _) => self.fail("it ended".to_owned(), now),
                     _ => self.fail("it ended without a picture".to_owned(), now),
                 }
@@ -187,12 +175,8 @@ impl super::Source for LocalSource {
         self.is_refused
     }
 
-    fn is_settled(&self) -> bool {
-        true
-    }
-
     fn end(&mut self) {
         self.mount.end();
-        self.retry = None;
+        self.attempts.end();
     }
 }

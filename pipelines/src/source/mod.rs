@@ -39,8 +39,9 @@ pub trait Source {
     /// again.
     fn tick(&mut self, now: Instant, heard: Option<Instant>);
 
-    /// Takes in a message of the pipeline's bus. Gives whether it is this source's own.
-    fn handle(&mut self, message: &gst::MessageRef, now: Instant) -> bool;
+    /// Takes in a message of the pipeline's bus. `heard` is when the source's last frame came: what
+    /// ends at once may have had one since the last tick. Gives whether it is this source's own.
+    fn handle(&mut self, message: &gst::MessageRef, now: Instant, heard: Option<Instant>) -> bool;
 
     /// How it is.
     fn health(&self) -> &Health;
@@ -49,7 +50,9 @@ pub trait Source {
     fn is_refused(&self) -> bool;
 
     /// Whether `health` is the last word for now: no better reason for a failure is sought.
-    fn is_settled(&self) -> bool;
+    fn is_settled(&self) -> bool {
+        true
+    }
 
     /// Takes the source out and ends its stream.
     fn end(&mut self);

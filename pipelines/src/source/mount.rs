@@ -1,9 +1,12 @@
-//! What all sources have in common: a place in a pipeline, and waits between two attempts.
+//! What all sources have in common: a place in a pipeline, and when they are tried again.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use gst::prelude::*;
+
+use super::SILENCE;
+use super::decode::element;
 
 /// Waits between two attempts: doubled each time, up to the last, give or take a fifth.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -35,6 +38,68 @@ impl Backoff {
     }
 }
 
+/// When a source is connected, and connected again.
+#[derive(Debug)]
+pub struct Attempts {
+    backoff: Backoff,
+    /// When the next attempt is made.
+    next: Option<Instant>,
+    /// When the last one was made.
+    since: Instant,
+}
+
+impl Attempts {
+    /// The first attempt is made `now`.
+    pub fn new(now: Instant) -> Self {
+        Self { backoff: Backoff::default(), next: Some(now), since: now }
+    }
+
+    /// Whether it is time for an attempt, which is made `now` then.
+    pub fn begin(&mut self, now: Instant) -> bool {
+        let is_due = self.next.take_if(|next| now >= *next).is_some();
+        if is_due {
+            self.since = now;
+        }
+        is_due
+    }
+
+    /// Whether the last attempt has led to a frame, of which the last one was `heard` then. The
+    /// waits begin anew where it has.
+    pub fn has_succeeded(&mut self, heard: Option<Instant>) -> bool {
+        let has_succeeded = heard.is_some_and(|heard| heard > self.since);
+        if has_succeeded {
+            self.backoff = Backoff::default();
+        }
+        has_succeeded
+    }
+
+    /// Whether the last frame, and the last attempt, are longer ago than [`SILENCE`].
+    pub fn is_silent(&self, heard: Option<Instant>, now: Instant) -> bool {
+        let last = heard.map_or(self.since, |heard| heard.max(self.since));
+        now.saturating_duration_since(last) > SILENCE
+    }
+
+    /// The next attempt is made after a wait.
+    pub fn wait(&mut self, now: Instant) {
+        self.next = Some(self.backoff.after(now));
+    }
+
+    /// The next wait is the longest, as [`Backoff::lengthen`] has it.
+    pub fn lengthen(&mut self) {
+        self.backoff.lengthen();
+    }
+
+    /// The next attempt is made at once.
+    pub fn hurry(&mut self, now: Instant) {
+        self.next = Some(now);
+    }
+
+    /// No other attempt is made.
+    pub fn end(&mut self) {
+        self.next = None;
+    }
+}
+
 /// The place of a camera in a pipeline, before `sink`. A source is put there and taken out.
 pub struct Mount {
     pipeline: gst::Pipeline,
@@ -53,9 +118,18 @@ impl Mount {
         self.source.is_some()
     }
 
-    /// The running time of the pipeline.
-    pub fn running_time(&self) -> Option<gst::ClockTime> {
-        self.pipeline.current_running_time()
+    /// Lets what leaves `bin` at `end` leave at its own speed. Gives where it leaves then.
+    ///
+    /// # Errors
+    /// The element that is missing.
+    pub fn pace(&self, bin: &gst::Bin, end: &gst::Pad) -> Result<gst::Pad> {
+        let pace = element("clocksync")?;
+        bin.add(&pace)?;
+        // It begins now, not when the pipeline began.
+        let offset = self.pipeline.current_running_time().unwrap_or_default();
+        end.set_offset(offset.nseconds() as i64);
+        end.link(&pace.static_pad("sink").context("a filter has a sink pad")?)?;
+        pace.static_pad("src").context("a filter has a source pad")
     }
 
     /// Whether `object` is a part of the source.

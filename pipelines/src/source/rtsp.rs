@@ -12,7 +12,7 @@ use parking_lot::Mutex;
 use super::address::Address;
 use super::decode::{decoder, element};
 use super::decoding::Decoding;
-use super::mount::{Backoff, ENDED, Mount};
+use super::mount::{Attempts, ENDED, Mount};
 use super::reason::{self, Reason};
 
 /// A camera that has sent nothing for this long is taken for dead.
@@ -71,10 +71,6 @@ struct SessionState {
 
 type SharedSession = Arc<Mutex<SessionState>>;
 
-fn lock(told: &SharedSession) -> parking_lot::MutexGuard<'_, SessionState> {
-    told.lock()
-}
-
 /// One camera: its address, and its source while there is one.
 pub struct RtspSource {
     /// Its id.
@@ -87,9 +83,7 @@ pub struct RtspSource {
     /// How it is.
     pub health: Health,
     refused: bool,
-    backoff: Backoff,
-    retry: Option<Instant>,
-    since: Instant,
+    attempts: Attempts,
     probe: Option<Receiver<String>>,
 }
 
@@ -112,9 +106,7 @@ impl RtspSource {
             told: SharedSession::default(),
             health: Health::Connecting,
             refused: false,
-            backoff: Backoff::default(),
-            retry: Some(now),
-            since: now,
+            attempts: Attempts::new(now),
             probe: None,
         }
     }
@@ -131,19 +123,9 @@ impl RtspSource {
 
     /// Connects where it is time to. `heard` is when its last frame came.
     pub fn tick(&mut self, now: Instant, heard: Option<Instant>) {
-        if self.mount.is_taken() {
-            match heard {
-                Some(heard) if heard > self.since => {
-                    self.health = Health::Playing;
-                    self.refused = false;
-                    self.backoff = Backoff::default();
-                }
-                _ => {}
-            }
-            let last = heard.map_or(self.since, |heard| heard.max(self.since));
-            if now.saturating_duration_since(last) > SILENCE {
-                self.fall_silent(now);
-            }
+        self.hear(heard);
+        if self.mount.is_taken() && self.attempts.is_silent(heard, now) {
+            self.fall_silent(now);
         }
         if let (Some(probe), Health::Failed(_)) = (&self.probe, &self.health) {
             match probe.try_recv() {
@@ -152,12 +134,17 @@ impl RtspSource {
                 Err(TryRecvError::Disconnected) => self.probe = None,
             }
         }
-        if self.retry.is_some_and(|retry| now >= retry) {
-            self.retry = None;
-            self.since = now;
-            if let Err(error) = self.connect() {
-                self.fail(&format!("{error:#}"), now);
-            }
+        if self.attempts.begin(now)
+            && let Err(error) = self.connect()
+        {
+            self.fail(&format!("{error:#}"), now);
+        }
+    }
+
+    fn hear(&mut self, heard: Option<Instant>) {
+        if self.mount.is_taken() && self.attempts.has_succeeded(heard) {
+            self.health = Health::Playing;
+            self.refused = false;
         }
     }
 
@@ -171,22 +158,24 @@ impl RtspSource {
         self.probe.is_none()
     }
 
-    /// Whether a message of `object` is this camera's.
-    pub fn owns(&self, object: &gst::Object) -> bool {
-        self.mount.owns(object)
-    }
-
-    /// Takes in a message of the pipeline's bus. Gives whether it is this camera's own.
-    pub fn handle(&mut self, message: &gst::MessageRef, now: Instant) -> bool {
-        if !message.src().is_some_and(|object| self.owns(object)) {
+    /// Takes in a message of the pipeline's bus. `heard` is when its last frame came. Gives whether
+    /// it is this camera's own.
+    pub fn handle(
+        &mut self,
+        message: &gst::MessageRef,
+        now: Instant,
+        heard: Option<Instant>,
+    ) -> bool {
+        if !message.src().is_some_and(|object| self.mount.owns(object)) {
             return false;
         }
+        self.hear(heard);
         match message.view() {
             gst::MessageView::Error(error) => {
                 let has_played = self.health == Health::Playing;
                 if let Some(reason) = self.decoding.fall_back(error, has_played) {
                     self.fail(&reason, now);
-                    self.retry = Some(now);
+                    self.attempts.hurry(now);
                 } else {
                     self.fail_for(Reason::of(error), now);
                 }
@@ -197,11 +186,11 @@ impl RtspSource {
             gst::MessageView::Element(element) if element.has_name("missing-plugin") => {
                 let what =
                     element.structure().and_then(|structure| structure.get::<String>("name").ok());
-                lock(&self.told).missing = what;
+                self.told.lock().missing = what;
             }
             gst::MessageView::Progress(progress) => {
                 let (kind, code, _) = progress.get();
-                lock(&self.told).opened |= kind == gst::ProgressType::Complete && code == "open";
+                self.told.lock().opened |= kind == gst::ProgressType::Complete && code == "open";
             }
             _ => {}
         }
@@ -210,16 +199,16 @@ impl RtspSource {
 
     /// The camera is gone, for this reason; it is tried again later.
     pub fn fail(&mut self, reason: &str, now: Instant) {
-        self.disconnect();
+        self.mount.take_out();
         self.probe = None;
         self.health = Health::Failed(reason.to_owned());
         self.refused = false;
-        self.retry = Some(self.backoff.after(now));
+        self.attempts.wait(now);
     }
 
     /// Says no more than is known: what the server offered, what is missing, how far it came.
     fn fail_for(&mut self, reason: Reason, now: Instant) {
-        let told = std::mem::take(&mut *lock(&self.told));
+        let told = std::mem::take(&mut *self.told.lock());
         let taken = told.offers.iter().find(|offer| offer.taken);
         let untrusted = told.certificate.clone().map(Reason::Certificate);
         let text = match (&reason, taken) {
@@ -240,7 +229,7 @@ impl RtspSource {
             _ => reason.to_string(),
         };
         if reason == Reason::Unauthorized {
-            self.backoff.lengthen();
+            self.attempts.lengthen();
         }
         self.fail(&text, now);
         let is_connection = matches!(reason, Reason::Connection(_));
@@ -252,7 +241,7 @@ impl RtspSource {
 
     fn fall_silent(&mut self, now: Instant) {
         let (seconds, playing) = (SILENCE.as_secs(), self.health == Health::Playing);
-        let opened = lock(&self.told).opened;
+        let opened = self.told.lock().opened;
         match (playing, opened) {
             (true, _) => self.fail(&format!("silent for {seconds} s"), now),
             (false, true) => {
@@ -292,7 +281,7 @@ impl RtspSource {
         let told = self.told.clone();
         rtsp.connect("select-stream", false, move |values| {
             let caps = values.get(2).and_then(|caps| caps.get::<gst::Caps>().ok());
-            let mut told = lock(&told);
+            let mut told = told.lock();
             let taken = caps.is_some_and(|caps| {
                 let word = |name: &str| {
                     let value = caps.structure(0).and_then(|caps| caps.get::<String>(name).ok());
@@ -321,20 +310,15 @@ impl RtspSource {
             let wrong = flags.map(|(_, flags)| {
                 flags.iter().map(|flag| flag.nick()).collect::<Vec<_>>().join(", ")
             });
-            lock(&told).certificate = wrong.filter(|_| !insecure);
+            told.lock().certificate = wrong.filter(|_| !insecure);
             Some(insecure.to_value())
         });
-    }
-
-    /// Takes the source out.
-    pub fn disconnect(&mut self) {
-        self.mount.take_out();
     }
 
     /// Takes the source out and ends this camera's stream.
     pub fn end(&mut self) {
         self.mount.end();
-        self.retry = None;
+        self.attempts.end();
     }
 }
 
@@ -343,8 +327,8 @@ impl super::Source for RtspSource {
         self.tick(now, heard);
     }
 
-    fn handle(&mut self, message: &gst::MessageRef, now: Instant) -> bool {
-        self.handle(message, now)
+    fn handle(&mut self, message: &gst::MessageRef, now: Instant, heard: Option<Instant>) -> bool {
+        self.handle(message, now, heard)
     }
 
     fn health(&self) -> &Health {

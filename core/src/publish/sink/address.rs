@@ -1,22 +1,80 @@
-//! What addresses of brokers have in common: `USER:PASSWORD@HOST:PORT/TOPIC`.
+//! Addresses of brokers: `SCHEME://USER:PASSWORD@HOST:PORT/TOPIC`.
 
 use std::fmt;
+use std::marker::PhantomData;
+use std::str::FromStr;
 
-/// What follows `SCHEME://`.
-#[derive(Clone, PartialEq, Eq)]
-pub struct BrokerAddress {
-    /// Hosts and ports; one at least.
-    pub hosts: Vec<(String, u16)>,
-    /// User name and password.
-    pub login: Option<(String, String)>,
-    /// What follows the first `/`, decoded, without those at its end.
-    pub topic: String,
+use super::{Destination, LocationError, Log, Sink, SinkError};
+
+/// A kind of broker, as far as its addresses differ from those of others.
+pub trait Broker: Send + Sized + 'static {
+    /// The schemes without and with TLS, each with the port of hosts that name none.
+    const SCHEMES: [(&'static str, u16); 2];
+
+    /// The form of an address.
+    const FORM: &'static str;
+
+    /// Checks hosts and topic. The error never holds a part of them.
+    fn check(address: &BrokerAddress<Self>) -> Result<(), String>;
 }
 
-impl BrokerAddress {
-    /// Reads an address. Hosts without a port have `port`. The error, which ends with the `form`
-    /// that an address has, never holds a part of it.
-    pub fn parse(rest: &str, port: u16, form: &str) -> Result<Self, String> {
+/// Hosts, a login and a topic. `Display` and `Debug` show no login.
+#[derive(Clone, PartialEq, Eq)]
+pub struct BrokerAddress<B> {
+    is_secure: bool,
+    /// Hosts and ports; one at least.
+    pub(super) hosts: Vec<(String, u16)>,
+    /// User name and password.
+    login: Option<(String, String)>,
+    /// What follows the first `/`, decoded, without those at its end.
+    topic: String,
+    broker: PhantomData<B>,
+}
+
+impl<B> BrokerAddress<B> {
+    /// Whether the connection is encrypted.
+    pub fn is_secure(&self) -> bool {
+        self.is_secure
+    }
+
+    /// User name and password.
+    pub fn login(&self) -> Option<(&str, &str)> {
+        self.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
+    }
+
+    /// The topic, or what those of all messages begin with.
+    pub fn topic(&self) -> &str {
+        &self.topic
+    }
+
+    /// The same with another login.
+    pub fn with_login(mut self, user: String, password: String) -> Self {
+        self.login = Some((user, password));
+        self
+    }
+
+    /// Hosts and ports, separated by commas.
+    pub(super) fn places(&self) -> String {
+        let places = self.hosts.iter().map(|(host, port)| {
+            let (left, right) = if host.contains(':') { ("[", "]") } else { ("", "") };
+            format!("{left}{host}{right}:{port}")
+        });
+        places.collect::<Vec<_>>().join(",")
+    }
+}
+
+impl<B: Broker> FromStr for BrokerAddress<B> {
+    type Err = String;
+
+    /// Reads an address. The error never holds a part of it.
+    fn from_str(url: &str) -> Result<Self, String> {
+        let form = B::FORM;
+        let [(plain, port), (secure, secure_port)] = B::SCHEMES;
+        let (is_secure, rest, port) = match url.split_once("://") {
+            Some((scheme, rest)) if scheme == plain => (false, rest, port),
+            Some((scheme, rest)) if scheme == secure => (true, rest, secure_port),
+            _ => return Err(form.to_owned()),
+        };
         if rest.contains(['?', '#']) {
             let remedy = "; ? # in a user name, password or topic are written %3F %23";
             return Err(form.to_owned() + remedy);
@@ -39,25 +97,39 @@ impl BrokerAddress {
             }
             None => None,
         };
-        Ok(Self { hosts, login, topic: decode(topic.trim_end_matches('/'))? })
-    }
-
-    /// Hosts and ports, separated by commas.
-    pub fn places(&self) -> String {
-        let places = self.hosts.iter().map(|(host, port)| {
-            let (left, right) = if host.contains(':') { ("[", "]") } else { ("", "") };
-            format!("{left}{host}{right}:{port}")
-        });
-        places.collect::<Vec<_>>().join(",")
+        let topic = decode(topic.trim_end_matches('/'))?;
+        let address = Self { is_secure, hosts, login, topic, broker: PhantomData };
+        B::check(&address)?;
+        Ok(address)
     }
 }
 
-/// Shows no login.
-impl fmt::Display for BrokerAddress {
+impl<B: Broker> fmt::Display for BrokerAddress<B> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (scheme, _) = B::SCHEMES[usize::from(self.is_secure)];
         let login = if self.login.is_some() { "***@" } else { "" };
-        write!(f, "{login}{}/{}", self.places(), self.topic)
+        write!(f, "{scheme}://{login}{}/{}", self.places(), self.topic)
     }
+}
+
+impl<B: Broker> fmt::Debug for BrokerAddress<B> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+/// The destination at `url`, to which `open` connects.
+pub(super) fn destination<B: Broker>(
+    url: &str,
+    open: impl Fn(&BrokerAddress<B>) -> Result<Box<dyn Sink>, SinkError> + Send + 'static,
+) -> Result<Destination, LocationError> {
+    let address: BrokerAddress<B> = url
+        .parse()
+        .map_err(|reason| LocationError::Malformed { location: super::masked(url), reason })?;
+    let place = address.to_string();
+    let open = move |_: &Log| open(&address);
+    // A broker that is addressed by two logins has two connections.
+    Ok(Destination { key: url.to_owned(), place, open: Box::new(open) })
 }
 
 fn host(place: &str, port: u16, form: &str) -> Result<(String, u16), String> {

@@ -12,6 +12,8 @@ mod rotation;
 mod stream;
 #[cfg(feature = "mqtt")]
 pub mod tls;
+#[cfg(any(feature = "kafka", feature = "mqtt"))]
+mod transit;
 
 use std::io;
 use std::sync::Arc;

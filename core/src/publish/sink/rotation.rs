@@ -54,18 +54,22 @@ impl Rotation {
         let path = path.canonicalize()?;
         let folder = path.parent().ok_or(io::ErrorKind::InvalidInput)?;
         let name = RotatedName::of(&path)?;
-        let time = Timestamp::try_from(now)
-            .map_err(io::Error::other)?
-            .strftime("%Y%m%dT%H%M%S%.3fZ")
-            .to_string();
         let entries = fs::read_dir(folder)?.flatten().map(|entry| entry.path());
         let mut old: Vec<_> =
             entries.filter_map(|path| Some((name.time(path.file_name()?)?, path))).collect();
         old.sort_unstable();
-        // Files that end at the same time are numbered on, so that the last one is the newest.
-        let same = old.iter().filter(|((other, _), _)| *other == time);
-        let number = same.map(|((_, number), _)| number + 1).max().unwrap_or(0);
-        let kept_as = path.with_file_name(name.with(&time, number));
+        // Of files that end within the same millisecond the later ones get later times, so that
+        // their names are in order. A clock that was set back by more than a second is believed.
+        let end = Timestamp::try_from(now).map_err(io::Error::other)?;
+        let later = |by| end.checked_add(Duration::from_millis(by)).map_err(io::Error::other);
+        let (mut time, limit) = (written(end), written(later(1000)?));
+        for by in 1.. {
+            if !old.iter().any(|(other, _)| (&time..&limit).contains(&other)) {
+                break;
+            }
+            time = written(later(by)?);
+        }
+        let kept_as = path.with_file_name(name.with(&time));
         fs::rename(&path, &kept_as)?;
         // Beside the old ones there are the one that was just moved and the one that is begun.
         let surplus = if self.max_files == 0 {
@@ -83,8 +87,12 @@ impl Rotation {
     }
 }
 
-/// The names that a file gets when it is rotated: `STEM-TIME.EXTENSION`, with a number after the
-/// time where that is taken.
+/// A time as it stands in a name.
+fn written(time: Timestamp) -> String {
+    time.strftime("%Y%m%dT%H%M%S%.3fZ").to_string()
+}
+
+/// The names that a file gets when it is rotated: `STEM-TIME.EXTENSION`.
 struct RotatedName<'a> {
     stem: &'a OsStr,
     extension: Option<&'a OsStr>,
@@ -96,13 +104,10 @@ impl<'a> RotatedName<'a> {
         Ok(Self { stem, extension: path.extension() })
     }
 
-    fn with(&self, time: &str, number: u32) -> OsString {
+    fn with(&self, time: &str) -> OsString {
         let mut name = self.stem.to_owned();
         name.push("-");
         name.push(time);
-        if number > 0 {
-            name.push(format!("-{number}"));
-        }
         if let Some(extension) = self.extension {
             name.push(".");
             name.push(extension);
@@ -110,20 +115,19 @@ impl<'a> RotatedName<'a> {
         name
     }
 
-    /// The time and the number in `name`, if it is such a name.
-    fn time(&self, name: &OsStr) -> Option<(String, u32)> {
+    /// The time in `name`, if it is such a name.
+    fn time(&self, name: &OsStr) -> Option<String> {
         let rest = name.to_str()?.strip_prefix(self.stem.to_str()?)?.strip_prefix('-')?;
-        let rest = match self.extension {
+        let time = match self.extension {
             Some(extension) => rest.strip_suffix(extension.to_str()?)?.strip_suffix('.')?,
             None => rest,
         };
         const FORM: &str = "00000000T000000.000Z";
-        let (time, number) = rest.split_at_checked(FORM.len())?;
         let fits = |(byte, form): (u8, u8)| {
             if form == b'0' { byte.is_ascii_digit() } else { byte == form }
         };
-        let number = if number.is_empty() { 0 } else { number.strip_prefix('-')?.parse().ok()? };
-        time.bytes().zip(FORM.bytes()).all(fits).then(|| (time.to_owned(), number))
+        let is_one = time.len() == FORM.len() && time.bytes().zip(FORM.bytes()).all(fits);
+        is_one.then(|| time.to_owned())
     }
 }
 
@@ -150,9 +154,7 @@ mod tests {
     fn rotated_files_are_told_from_others_by_their_names() {
         let name = RotatedName::of(Path::new("/tmp/counts.jsonl")).unwrap();
         let time = "20260131T090500.040Z";
-        for number in [0, 12] {
-            assert_eq!(name.time(&name.with(time, number)), Some((time.to_owned(), number)));
-        }
+        assert_eq!(name.time(&name.with(time)).as_deref(), Some(time));
         for other in [
             "counts.jsonl",
             "counts-20260131T090500.040Z.json",
@@ -165,8 +167,8 @@ mod tests {
             assert_eq!(name.time(OsStr::new(other)), None, "{other}");
         }
         let bare = RotatedName::of(Path::new("/tmp/counts")).unwrap();
-        assert_eq!(bare.with(time, 0), "counts-20260131T090500.040Z");
-        assert!(bare.time(&bare.with(time, 0)).is_some());
+        assert_eq!(bare.with(time), "counts-20260131T090500.040Z");
+        assert!(bare.time(&bare.with(time)).is_some());
     }
 
     #[test]
@@ -176,8 +178,8 @@ mod tests {
         let rotation = Rotation { max_files: 3, ..Rotation::default() };
         let at = |second| SystemTime::UNIX_EPOCH + Duration::from_secs(second);
         fs::write(folder.path().join("counts-old.jsonl"), "").unwrap();
-        // The second two end at the same time.
-        for (text, second) in [("first", 1), ("second", 2), ("third", 2), ("fourth", 3)] {
+        // Several end at the same time.
+        for (text, second) in [("first", 1), ("second", 1), ("third", 2), ("fourth", 2)] {
             fs::write(&path, text).unwrap();
             rotation.rotate(&path, at(second)).unwrap();
         }

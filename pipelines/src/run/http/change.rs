@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::Json;
 use axum::extract::rejection::JsonRejection;
 use axum::extract::{Path, State};
-use axum::http::{StatusCode, header};
+use axum::http::{HeaderName, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use serde::Deserialize;
@@ -14,6 +14,7 @@ use serde_json::{Value, json};
 use super::Failed;
 use super::show::shown;
 use super::snapshot::Studio;
+use crate::config::edit::Section;
 use crate::run::board::Board;
 use crate::run::cameras::{Cameras, Keys, Refusal};
 use crate::run::snapshot::View;
@@ -63,20 +64,36 @@ async fn wait<T: Send + 'static>(
     }
 }
 
+/// Adds what has the name and the keys of a body. Gives the name, and the header that tells where it
+/// is found.
+async fn added(
+    cameras: Arc<Cameras>,
+    section: Section,
+    body: Body<Keys>,
+) -> Result<(String, [(HeaderName, String); 1]), Failed> {
+    let mut keys = read(body)?;
+    let Some(Value::String(name)) = keys.remove("name") else {
+        let what = match section {
+            Section::Cameras => "the camera has no name",
+            Section::Sinks => "the sink has no name",
+        };
+        return Err(Failed::new(StatusCode::UNPROCESSABLE_ENTITY, what));
+    };
+    let named = name.clone();
+    wait(move || cameras.add(section, &named, &keys)).await?;
+    let encoded = utf8_percent_encode(&name, NON_ALPHANUMERIC);
+    let place = format!("/api/v1/{}/{encoded}", section.key());
+    Ok((name, [(header::LOCATION, place)]))
+}
+
 /// Adds a camera: its name, and its keys as in the file.
 pub async fn add(
     State(board): State<Arc<Board>>,
     State(cameras): State<Arc<Cameras>>,
     body: Body<Keys>,
 ) -> Result<Response, Failed> {
-    let mut keys = read(body)?;
-    let Some(Value::String(name)) = keys.remove("name") else {
-        return Err(Failed::new(StatusCode::UNPROCESSABLE_ENTITY, "the camera has no name"));
-    };
-    let named = name.clone();
-    wait(move || cameras.add(&named, &keys)).await?;
-    let place = format!("/api/v1/cameras/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
-    Ok((StatusCode::CREATED, [(header::LOCATION, place)], shown(&board, &name)).into_response())
+    let (name, place) = added(cameras, Section::Cameras, body).await?;
+    Ok((StatusCode::CREATED, place, shown(&board, &name)).into_response())
 }
 
 /// Changes the keys of a camera that are given; null takes one out.
@@ -88,7 +105,7 @@ pub async fn change(
 ) -> Result<Response, Failed> {
     let keys = read(body)?;
     let named = name.clone();
-    wait(move || cameras.change(&named, &keys)).await?;
+    wait(move || cameras.change(Section::Cameras, &named, &keys)).await?;
     Ok(shown(&board, &name))
 }
 
@@ -97,7 +114,7 @@ pub async fn remove(
     State(cameras): State<Arc<Cameras>>,
     Path(name): Path<String>,
 ) -> Result<Response, Failed> {
-    wait(move || cameras.remove(&name)).await?;
+    wait(move || cameras.remove(Section::Cameras, &name)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -107,15 +124,9 @@ pub async fn add_sink(
     State(cameras): State<Arc<Cameras>>,
     body: Body<Keys>,
 ) -> Result<Response, Failed> {
-    let mut keys = read(body)?;
-    let Some(Value::String(name)) = keys.remove("name") else {
-        return Err(Failed::new(StatusCode::UNPROCESSABLE_ENTITY, "the sink has no name"));
-    };
-    let named = name.clone();
-    wait(move || cameras.add_sink(&named, &keys)).await?;
-    let place = format!("/api/v1/sinks/{}", utf8_percent_encode(&name, NON_ALPHANUMERIC));
+    let (name, place) = added(cameras, Section::Sinks, body).await?;
     let shown = super::read::sink(State(board), Path(name)).await;
-    Ok((StatusCode::CREATED, [(header::LOCATION, place)], shown).into_response())
+    Ok((StatusCode::CREATED, place, shown).into_response())
 }
 
 /// Changes the keys of a sink that are given; null takes one out. What waits for it stays.
@@ -127,7 +138,7 @@ pub async fn change_sink(
 ) -> Result<Response, Failed> {
     let keys = read(body)?;
     let named = name.clone();
-    wait(move || cameras.change_sink(&named, &keys)).await?;
+    wait(move || cameras.change(Section::Sinks, &named, &keys)).await?;
     Ok(super::read::sink(State(board), Path(name)).await)
 }
 
@@ -136,7 +147,7 @@ pub async fn remove_sink(
     State(cameras): State<Arc<Cameras>>,
     Path(name): Path<String>,
 ) -> Result<Response, Failed> {
-    wait(move || cameras.remove_sink(&name)).await?;
+    wait(move || cameras.remove(Section::Sinks, &name)).await?;
     Ok(StatusCode::NO_CONTENT.into_response())
 }
 
@@ -197,7 +208,7 @@ pub async fn stream_add(State(cameras): State<Arc<Cameras>>, body: Body<Stream>)
     let work = async {
         let StreamValue { camera_id, camera_url } = read(body)?.value;
         let keys = Keys::from_iter([("url".to_owned(), Value::String(camera_url))]);
-        wait(move || cameras.add(&camera_id, &keys)).await
+        wait(move || cameras.add(Section::Cameras, &camera_id, &keys)).await
     };
     stream(work.await, "STREAM_ADD")
 }
@@ -206,7 +217,7 @@ pub async fn stream_add(State(cameras): State<Arc<Cameras>>, body: Body<Stream>)
 pub async fn stream_remove(State(cameras): State<Arc<Cameras>>, body: Body<Stream>) -> Response {
     let work = async {
         let name = read(body)?.value.camera_id;
-        wait(move || cameras.remove(&name)).await
+        wait(move || cameras.remove(Section::Cameras, &name)).await
     };
     stream(work.await, "STREAM_REMOVE")
 }

@@ -121,12 +121,12 @@ pub async fn history(
     let from = query.from.unwrap_or(to.saturating_sub(1440 * i64::from(window)));
     let question = Question { camera: query.camera, region: query.region, window, from, to };
     let read = tokio::task::spawn_blocking(move || match &place {
-        HistoryPlace::File(path) => history::read(path, &question).map_err(|_| String::new()),
-        HistoryPlace::Postgres(database) => postgres::read(database, &question),
+        HistoryPlace::File(path) => history::read(path, &question).map_err(|_| None),
+        HistoryPlace::Postgres(database) => postgres::read(database, &question).map_err(Some),
     });
     match read.await {
         Ok(Ok(records)) => Json(json!({ "records": records })).into_response(),
-        Ok(Err(why)) if !why.is_empty() => {
+        Ok(Err(Some(why))) => {
             error(StatusCode::SERVICE_UNAVAILABLE, &format!("the history cannot be read: {why}"))
         }
         _ => error(StatusCode::INTERNAL_SERVER_ERROR, "the history cannot be read"),

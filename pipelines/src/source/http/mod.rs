@@ -5,6 +5,7 @@
 //! `multipartdemux` gathers without a bound where no boundary comes, and why a certificate is not
 //! trusted is told by neither. All cameras share one thread for it.
 
+mod cipher;
 mod client;
 mod digest;
 mod jpeg;
@@ -26,7 +27,7 @@ use tokio::task::JoinHandle;
 use super::address::Address;
 use super::decode::{decoder, element};
 use super::decoding::Decoding;
-use super::mount::{Backoff, ENDED, Mount};
+use super::mount::{Attempts, ENDED, Mount};
 use super::reason::Reason;
 use super::{Health, SILENCE};
 use client::Client;
@@ -59,9 +60,7 @@ pub struct HttpSource {
     was_live: bool,
     health: Health,
     is_refused: bool,
-    backoff: Backoff,
-    retry: Option<Instant>,
-    since: Instant,
+    attempts: Attempts,
 }
 
 /// What reads. It ends when it is dropped.
@@ -97,9 +96,7 @@ impl HttpSource {
             was_live: false,
             health: Health::Connecting,
             is_refused: false,
-            backoff: Backoff::default(),
-            retry: Some(now),
-            since: now,
+            attempts: Attempts::new(now),
         }
     }
 
@@ -121,6 +118,7 @@ impl HttpSource {
             dropped: self.decoding.skip.as_ref().map(|skip| skip.skipped.clone()),
             period: period.clamp(PERIODS.0, PERIODS.1),
             progress: self.progress.clone(),
+            key: None,
             next: self.next.take(),
             was_live: self.was_live,
         };
@@ -144,13 +142,7 @@ impl HttpSource {
             bytes.set_format(gst::Format::Time);
             bytes.set_caps(Some(&gst::Caps::new_empty_simple("image/jpeg")));
         } else {
-            let pace = element("clocksync")?;
-            bin.add(&pace)?;
-            // It begins now, not when the pipeline began.
-            let offset = self.mount.running_time().unwrap_or_default();
-            end.set_offset(offset.nseconds() as i64);
-            end.link(&pace.static_pad("sink").context("a filter has a sink pad")?)?;
-            end = pace.static_pad("src").context("a filter has a source pad")?;
+            end = self.mount.pace(&bin, &end)?;
         }
         self.mount.put(&bin, &end)?;
         // The reader may have failed meanwhile.
@@ -165,7 +157,7 @@ impl HttpSource {
 
     fn fail(&mut self, reason: &Reason, now: Instant) {
         if reason.is_login() {
-            self.backoff.lengthen();
+            self.attempts.lengthen();
         }
         self.fail_with(reason.to_string(), now);
         self.is_refused = reason.is_lasting();
@@ -175,10 +167,14 @@ impl HttpSource {
         self.disconnect();
         self.health = Health::Failed(reason);
         self.is_refused = false;
-        self.retry = Some(self.backoff.after(now));
+        self.attempts.wait(now);
     }
 
     fn fall_silent(&mut self, now: Instant) {
+        let failure = self.progress.lock().failure.take();
+        if let Some(reason) = failure {
+            return self.fail(&reason, now);
+        }
         let seconds = SILENCE.as_secs();
         let kind = self.progress.lock().kind;
         let reason = match (&self.health, kind) {
@@ -194,16 +190,26 @@ impl HttpSource {
         self.fail_with(reason, now);
     }
 
+    fn hear(&mut self, heard: Option<Instant>) {
+        if self.work.is_some() && self.attempts.has_succeeded(heard) {
+            self.health = Health::Playing;
+            self.is_refused = false;
+        }
+    }
+
     /// The stream is at its end.
     fn ended(&mut self, now: Instant) {
         let progress = std::mem::take(&mut *self.progress.lock());
         self.was_live |= progress.was_live;
+        if let Some(reason) = progress.failure {
+            return self.fail(&reason, now);
+        }
         match (self.health == Health::Playing, progress.kind) {
             (true, Some(Kind::Stream)) if progress.next.is_some() || !self.was_live => {
                 // On with the next part, or again from the beginning.
                 self.disconnect();
                 self.next = progress.next;
-                self.retry = Some(now);
+                self.attempts.hurry(now);
             }
             (true, _) => self.fail_with("it ended".to_owned(), now),
             (false, _) => self.fail_with("it ended without a picture".to_owned(), now),
@@ -213,21 +219,18 @@ impl HttpSource {
 
 impl super::Source for HttpSource {
     fn tick(&mut self, now: Instant, heard: Option<Instant>) {
+        self.hear(heard);
         if self.work.is_some() {
-            if heard.is_some_and(|heard| heard > self.since) {
-                self.health = Health::Playing;
-                self.is_refused = false;
-                self.backoff = Backoff::default();
-            }
             let (failure, kind) = {
                 let mut progress = self.progress.lock();
                 self.was_live |= progress.was_live;
-                (progress.failure.take(), progress.kind)
+                // What came before it is shown first.
+                let failure = if progress.is_ending { None } else { progress.failure.take() };
+                (failure, progress.kind)
             };
-            let last = heard.map_or(self.since, |heard| heard.max(self.since));
             if let Some(reason) = failure {
                 self.fail(&reason, now);
-            } else if now.saturating_duration_since(last) > SILENCE {
+            } else if self.attempts.is_silent(heard, now) {
                 self.fall_silent(now);
             } else if let Some(kind) = kind
                 && let Err(error) = self.open(kind)
@@ -235,25 +238,28 @@ impl super::Source for HttpSource {
                 self.fail_with(format!("{error:#}"), now);
             }
         }
-        if self.retry.is_some_and(|retry| now >= retry) {
-            self.retry = None;
-            self.since = now;
-            if let Err(error) = self.connect() {
-                self.fail_with(format!("{error:#}"), now);
-            }
+        if self.attempts.begin(now)
+            && let Err(error) = self.connect()
+        {
+            self.fail_with(format!("{error:#}"), now);
         }
     }
 
-    fn handle(&mut self, message: &gst::MessageRef, now: Instant) -> bool {
+    fn handle(&mut self, message: &gst::MessageRef, now: Instant, heard: Option<Instant>) -> bool {
         if !message.src().is_some_and(|object| self.mount.owns(object)) {
             return false;
         }
+        self.hear(heard);
         match message.view() {
             gst::MessageView::Error(error) => {
                 let has_played = self.health == Health::Playing;
-                if let Some(reason) = self.decoding.fall_back(error, has_played) {
+                let failure = self.progress.lock().failure.take();
+                if let Some(reason) = failure {
+                    // What came before it is in parts.
+                    self.fail(&reason, now);
+                } else if let Some(reason) = self.decoding.fall_back(error, has_played) {
                     self.fail_with(reason, now);
-                    self.retry = Some(now);
+                    self.attempts.hurry(now);
                 } else {
                     self.fail(&Reason::of(error), now);
                 }
@@ -272,14 +278,10 @@ impl super::Source for HttpSource {
         self.is_refused
     }
 
-    fn is_settled(&self) -> bool {
-        true
-    }
-
     fn end(&mut self) {
         self.work = None;
         self.mount.end();
-        self.retry = None;
+        self.attempts.end();
     }
 }
 

@@ -2,6 +2,7 @@
 
 use m3u8_rs::{ByteRange, KeyMethod, MasterPlaylist, MediaPlaylist, MediaSegment, Playlist};
 
+use super::cipher::BLOCK;
 use crate::source::{Address, Reason};
 
 /// Pictures wider than this are not asked for where there are others.
@@ -17,6 +18,17 @@ pub struct Piece {
     pub address: Address,
     /// The first and the last byte, where it is a part of that.
     pub range: Option<(u64, u64)>,
+    /// How it is encrypted, where it is.
+    pub lock: Option<Lock>,
+}
+
+/// Encryption with AES-128, RFC 8216, 4.3.2.4.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Lock {
+    /// Where the key is.
+    pub key: Address,
+    /// The initialization vector.
+    pub vector: [u8; BLOCK],
 }
 
 /// A segment of a stream.
@@ -54,7 +66,12 @@ pub struct Stream {
 
 /// Whether this is the beginning of a playlist.
 pub fn is_playlist(text: &[u8]) -> bool {
-    text.trim_ascii_start().strip_prefix(b"\xef\xbb\xbf").unwrap_or(text).starts_with(b"#EXTM3U")
+    without_mark(text).starts_with(b"#EXTM3U")
+}
+
+/// The text without a byte order mark before it.
+fn without_mark(text: &[u8]) -> &[u8] {
+    text.trim_ascii_start().strip_prefix(b"\xef\xbb\xbf").unwrap_or(text)
 }
 
 /// Reads a playlist that came from `base`.
@@ -63,7 +80,7 @@ pub fn is_playlist(text: &[u8]) -> bool {
 /// What is wrong with it.
 pub fn read(base: &Address, text: &[u8]) -> Result<Listing, Reason> {
     let wrong = |what: &str| Reason::Content(format!("its HLS playlist {what}"));
-    let text = text.trim_ascii_start().strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
+    let text = without_mark(text);
     if !is_playlist(text) {
         return Err(wrong("does not begin with #EXTM3U"));
     }
@@ -109,20 +126,24 @@ fn stream(base: &Address, list: &MediaPlaylist) -> Result<Stream, Reason> {
     let (mut header, mut next) = (None, 0);
     let mut segments = Vec::with_capacity(list.segments.len());
     let mut number = list.media_sequence;
+    let mut key: Option<Key> = None;
     for segment in &list.segments {
-        if is_encrypted(segment) {
-            let wrong = "its HLS stream is encrypted, which is not read";
-            return Err(Reason::Content(wrong.to_owned()));
+        // A key holds until the next one.
+        if let Some(told) = key_of(base, segment)? {
+            key = told;
         }
+        let lock = key.as_ref().map(|key| key.lock(number));
         if let Some(map) = &segment.map {
             let range = range(&map.byte_range, &mut 0);
-            header = Some(Piece { address: inside(base, &map.uri)?, range });
+            let lock = lock.clone();
+            header = Some(Piece { address: inside(base, &map.uri)?, range, lock });
         }
         segments.push(Segment {
             number,
             piece: Piece {
                 address: inside(base, &segment.uri)?,
                 range: range(&segment.byte_range, &mut next),
+                lock,
             },
             header: header.clone(),
             is_new: segment.discontinuity,
@@ -132,8 +153,55 @@ fn stream(base: &Address, list: &MediaPlaylist) -> Result<Stream, Reason> {
     Ok(Stream { segments, is_over: list.end_list, longest: list.target_duration })
 }
 
-fn is_encrypted(segment: &MediaSegment) -> bool {
-    segment.key.as_ref().is_some_and(|key| key.method != KeyMethod::None)
+/// A key of a playlist, which holds for several segments.
+struct Key {
+    address: Address,
+    vector: Option<[u8; BLOCK]>,
+}
+
+impl Key {
+    /// How the segment of that number is encrypted: its number is the vector where none is given.
+    fn lock(&self, number: u64) -> Lock {
+        let vector = self.vector.unwrap_or_else(|| u128::from(number).to_be_bytes());
+        Lock { key: self.address.clone(), vector }
+    }
+}
+
+/// The key that a playlist names before this segment; `Some(None)`: none from here on.
+#[expect(clippy::option_option, reason = "whether one is named, and which")]
+fn key_of(base: &Address, segment: &MediaSegment) -> Result<Option<Option<Key>>, Reason> {
+    let wrong = |what: &str| Reason::Content(format!("its HLS stream is encrypted {what}"));
+    let Some(key) = &segment.key else {
+        // The crate takes `METHOD=NONE` for an unknown tag.
+        let mut unknown = segment.unknown_tags.iter().filter(|tag| tag.tag == "X-KEY");
+        return match unknown.next_back() {
+            None => Ok(None),
+            Some(tag) if tag.rest.as_deref().is_some_and(|rest| rest.contains("METHOD=NONE")) => {
+                Ok(Some(None))
+            }
+            Some(_) => Err(wrong("in a way that cannot be read")),
+        };
+    };
+    match &key.method {
+        KeyMethod::None => return Ok(Some(None)),
+        KeyMethod::AES128 if key.keyformat.as_deref().is_none_or(|form| form == "identity") => {}
+        _ => return Err(wrong("in another way than AES-128, which is not read")),
+    }
+    let uri = key.uri.as_deref().ok_or_else(|| wrong("with a key that has no address"))?;
+    let vector = match key.iv.as_deref() {
+        Some(text) => {
+            Some(vector(text).ok_or_else(|| wrong("with a vector that is none of 128 bits"))?)
+        }
+        None => None,
+    };
+    Ok(Some(Some(Key { address: inside(base, uri)?, vector })))
+}
+
+/// A number of 128 bits as RFC 8216 writes it, such as `0x1f`.
+fn vector(text: &str) -> Option<[u8; BLOCK]> {
+    let digits = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X"))?;
+    let number = u128::from_str_radix(digits, 16).ok().filter(|_| !digits.starts_with('+'))?;
+    Some(number.to_be_bytes())
 }
 
 impl Stream {
@@ -203,6 +271,26 @@ mod tests {
     }
 
     #[test]
+    fn key_holds_until_the_next_one() {
+        let stream = stream(
+            "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-MEDIA-SEQUENCE:258\n\
+             #EXTINF:2,\na.ts\n\
+             #EXT-X-KEY:METHOD=AES-128,URI=\"one.key\"\n#EXTINF:2,\nb.ts\n#EXTINF:2,\nc.ts\n\
+             #EXT-X-KEY:METHOD=AES-128,URI=\"http://keys/2\",IV=0xA0\n#EXTINF:2,\nd.ts\n\
+             #EXT-X-KEY:METHOD=NONE\n#EXTINF:2,\ne.ts\n#EXTINF:2,\nf.ts\n",
+        );
+        let locks = stream.segments.iter().map(|segment| {
+            let Lock { key, vector } = segment.piece.lock.as_ref()?;
+            Some((key.location(), u128::from_be_bytes(*vector)))
+        });
+        let one = "http://gate:81/live/one.key";
+        assert_eq!(
+            locks.collect::<Vec<_>>(),
+            [None, Some((one, 259)), Some((one, 260)), Some(("http://keys/2", 0xa0)), None, None]
+        );
+    }
+
+    #[test]
     fn widest_stream_that_is_not_needlessly_wide_is_chosen() {
         let list = |variants: &[(&str, &str)]| {
             let mut text = "#EXTM3U\n".to_owned();
@@ -229,10 +317,21 @@ mod tests {
             ("", "does not begin with #EXTM3U"),
             ("<html>", "does not begin with #EXTM3U"),
             (
-                "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\"\n\
+                "#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXT-X-KEY:METHOD=SAMPLE-AES,URI=\"k\"\n\
                  #EXTINF:2,\na.ts\n",
-                "is encrypted",
+                "in another way than AES-128",
             ),
+            (
+                "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\",KEYFORMAT=\"com.apple\"\n\
+                 #EXTINF:2,\na.ts\n",
+                "in another way than AES-128",
+            ),
+            ("#EXTM3U\n#EXT-X-KEY:METHOD=AES-128\n#EXTINF:2,\na.ts\n", "has no address"),
+            (
+                "#EXTM3U\n#EXT-X-KEY:METHOD=AES-128,URI=\"k\",IV=0xz\n#EXTINF:2,\na.ts\n",
+                "none of 128 bits",
+            ),
+            ("#EXTM3U\n#EXT-X-KEY:URI=\"k\"\n#EXTINF:2,\na.ts\n", "cannot be read"),
             ("#EXTM3U\n#EXT-X-TARGETDURATION:2\n#EXTINF:2,\nfile:///etc/passwd\n", "none of HTTP"),
             ("#EXTM3U\n#EXT-X-I-FRAME-STREAM-INF:BANDWIDTH=1,URI=\"i.m3u8\"\n", "lists no stream"),
         ] {

@@ -12,6 +12,7 @@ use parking_lot::Mutex;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep, sleep_until};
 
+use super::cipher::{BLOCK, Cipher};
 use super::client::{Answer, Client, broken};
 use super::jpeg::Splitter;
 use super::playlist::{self, Listing, Piece, Stream};
@@ -48,6 +49,10 @@ pub struct Progress {
     pub kind: Option<Kind>,
     /// Why nothing more comes.
     pub failure: Option<Reason>,
+    /// What has come before that still goes through the pipeline, which then tells its end.
+    pub is_ending: bool,
+    /// Something has gone into the pipeline.
+    pub has_sent: bool,
     /// A playlist of this connection was live.
     pub was_live: bool,
     /// The segment with which another pipeline is to go on.
@@ -70,6 +75,8 @@ pub struct Reader {
     pub period: Duration,
     /// What is known of the connection.
     pub progress: Arc<Mutex<Progress>>,
+    /// The key of encrypted segments that was used last, and where it is.
+    pub key: Option<(Address, [u8; BLOCK])>,
     /// The segment to begin with.
     pub next: Option<u64>,
     /// A playlist was live before: one that is over is no recording.
@@ -108,7 +115,18 @@ impl Reader {
                 }
             }
             Err(Ended::Gone) => {}
-            Err(Ended::Failed(reason)) => self.progress.lock().failure = Some(reason),
+            Err(Ended::Failed(reason)) => {
+                let end = self.end.upgrade();
+                {
+                    let mut progress = self.progress.lock();
+                    progress.failure = Some(reason);
+                    progress.is_ending = end.is_some() && progress.has_sent;
+                }
+                if let Some(end) = end {
+                    // The pipeline may be gone.
+                    let _ = end.end_of_stream();
+                }
+            }
         }
     }
 
@@ -202,6 +220,11 @@ impl Reader {
         if let Some(buffer) = buffer.get_mut() {
             buffer.set_pts(end.current_running_time());
         }
+        self.push(&end, buffer)
+    }
+
+    fn push(&self, end: &gst_app::AppSrc, buffer: gst::Buffer) -> Result<(), Gone> {
+        self.progress.lock().has_sent = true;
         end.push_buffer(buffer).map(drop).map_err(|_| Gone)
     }
 
@@ -210,8 +233,7 @@ impl Reader {
         loop {
             let end = self.end.upgrade().ok_or(Gone)?;
             if end.current_level_bytes() <= WAITING {
-                let pushed = end.push_buffer(gst::Buffer::from_slice(data));
-                return pushed.map(drop).map_err(|_| Gone);
+                return self.push(&end, gst::Buffer::from_slice(data));
             }
             drop(end);
             sleep(TURN).await;
@@ -296,13 +318,56 @@ impl Reader {
     }
 
     async fn piece(&mut self, piece: Option<&Piece>) -> Result<(), Ended> {
-        let Some(Piece { address, range }) = piece else { return Ok(()) };
+        let Some(Piece { address, range, lock }) = piece else { return Ok(()) };
+        let cipher = match lock {
+            Some(lock) => Some(Cipher::new(self.key(&lock.key).await?, lock.vector)),
+            None => None,
+        };
         let answer = self.client.get(address, *range).await?;
         if range.is_some_and(|(first, _)| first > 0) && !answer.is_part {
             let what = "the server of its HLS stream sends no parts of files";
             return Err(Reason::Content(what.to_owned()).into());
         }
-        self.copy(answer.body).await
+        match cipher {
+            Some(cipher) => self.decrypt(cipher, answer.body).await,
+            None => self.copy(answer.body).await,
+        }
+    }
+
+    async fn decrypt(&self, mut cipher: Cipher, mut body: Incoming) -> Result<(), Ended> {
+        while let Some(data) = chunk(&mut body).await? {
+            let known = cipher.push(&data);
+            if !known.is_empty() {
+                self.bytes(known).await?;
+            }
+        }
+        let end = cipher.finish()?;
+        if !end.is_empty() {
+            self.bytes(end).await?;
+        }
+        Ok(())
+    }
+
+    /// The key of segments. It is asked for once for all that follow one another with it.
+    async fn key(&mut self, address: &Address) -> Result<[u8; BLOCK], Ended> {
+        if let Some((_, key)) = self.key.as_ref().filter(|(known, _)| known == address) {
+            return Ok(*key);
+        }
+        let mut body = self.client.get(address, None).await?.body;
+        let mut key = Vec::new();
+        while let Some(data) = chunk(&mut body).await? {
+            key.extend_from_slice(&data[..data.len().min(BLOCK + 1)]);
+            if key.len() > BLOCK {
+                break;
+            }
+        }
+        let key = <[u8; BLOCK]>::try_from(key).map_err(|key| {
+            let more =
+                if key.len() > BLOCK { "more than 16".into() } else { key.len().to_string() };
+            Reason::Content(format!("the key of its HLS stream has {more} bytes, not 16"))
+        })?;
+        self.key = Some((address.clone(), key));
+        Ok(key)
     }
 }
 

@@ -1,17 +1,14 @@
 //! Where a Kafka cluster is, and to which topic records go.
 
-use std::fmt;
-use std::str::FromStr;
-
-use crate::publish::sink::address::BrokerAddress;
+use crate::publish::sink::address::{Broker, BrokerAddress};
 
 /// Brokers of a cluster, a login and a topic: `kafka://USER:PASSWORD@HOST:PORT,HOST:PORT/TOPIC`,
 /// or `kafkas://` for TLS. `Display` and `Debug` show no login.
+pub type KafkaAddress = BrokerAddress<Kafka>;
+
+/// Apache Kafka.
 #[derive(Clone, PartialEq, Eq)]
-pub struct KafkaAddress {
-    is_secure: bool,
-    address: BrokerAddress,
-}
+pub enum Kafka {}
 
 /// The form of an address.
 const FORM: &str = "the form is kafka://HOST:PORT/TOPIC, or kafkas:// for TLS; further brokers of \
@@ -20,67 +17,28 @@ const FORM: &str = "the form is kafka://HOST:PORT/TOPIC, or kafkas:// for TLS; f
 /// Letters of a topic at most.
 const TOPIC: usize = 249;
 
-impl KafkaAddress {
-    /// Whether the connection is encrypted.
-    pub fn is_secure(&self) -> bool {
-        self.is_secure
-    }
+impl Broker for Kafka {
+    const SCHEMES: [(&'static str, u16); 2] = [("kafka", 9092), ("kafkas", 9092)];
 
-    /// Hosts and ports of brokers, separated by commas.
-    pub fn brokers(&self) -> String {
-        self.address.places()
-    }
+    const FORM: &'static str = FORM;
 
-    /// User name and password.
-    pub fn login(&self) -> Option<(&str, &str)> {
-        self.address.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
-    }
-
-    /// The topic.
-    pub fn topic(&self) -> &str {
-        &self.address.topic
-    }
-
-    /// The same with another login.
-    pub fn with_login(mut self, user: String, password: String) -> Self {
-        self.address.login = Some((user, password));
-        self
-    }
-}
-
-impl FromStr for KafkaAddress {
-    type Err = String;
-
-    /// Reads an address. The error never holds a part of it.
-    fn from_str(url: &str) -> Result<Self, String> {
-        let (is_secure, rest) = match url.split_once("://") {
-            Some(("kafka", rest)) => (false, rest),
-            Some(("kafkas", rest)) => (true, rest),
-            _ => return Err(FORM.to_owned()),
-        };
-        let address = BrokerAddress::parse(rest, 9092, FORM)?;
-        let topic = &address.topic;
+    fn check(address: &KafkaAddress) -> Result<(), String> {
+        let topic = address.topic();
         let is_legal = |letter: char| letter.is_ascii_alphanumeric() || "._-".contains(letter);
         if !(1..=TOPIC).contains(&topic.len())
             || !topic.chars().all(is_legal)
-            || matches!(topic.as_str(), "." | "..")
+            || matches!(topic, "." | "..")
         {
             return Err(format!("a topic has 1 to {TOPIC} of a-z A-Z 0-9 . _ -: {FORM}"));
         }
-        Ok(Self { is_secure, address })
+        Ok(())
     }
 }
 
-impl fmt::Display for KafkaAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_secure { "kafkas" } else { "kafka" };
-        write!(f, "{scheme}://{}", self.address)
-    }
-}
-
-impl fmt::Debug for KafkaAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+impl KafkaAddress {
+    /// Hosts and ports of brokers, separated by commas.
+    pub fn brokers(&self) -> String {
+        self.places()
     }
 }
 

@@ -1,6 +1,5 @@
 //! A connection to a Kafka cluster: an idempotent producer, and records on their way.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -12,6 +11,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::time::timeout;
 
 use super::address::KafkaAddress;
+use crate::publish::sink::transit::Transit;
 use crate::publish::sink::{SinkError, tls_error};
 
 /// A record for the topic.
@@ -57,10 +57,7 @@ pub struct KafkaConnection {
     producer: Option<Producer>,
     runtime: Option<Runtime>,
     topic: String,
-    /// Records on their way, the oldest first.
-    sent: VecDeque<DeliveryHandle>,
-    /// When the cluster acknowledged a record last, or none was on its way.
-    progress: Instant,
+    transit: Transit<DeliveryHandle>,
     /// When the cluster has last shown that it is there.
     seen: Instant,
 }
@@ -89,14 +86,12 @@ impl KafkaConnection {
                 return Err(words(&error, &topic));
             }
         };
-        let now = Instant::now();
         Ok(Self {
             producer: Some(producer),
             runtime: Some(runtime),
             topic,
-            sent: VecDeque::new(),
-            progress: now,
-            seen: now,
+            transit: Transit::new(WINDOW, PATIENCE, "the cluster acknowledges no record"),
+            seen: Instant::now(),
         })
     }
 
@@ -108,7 +103,7 @@ impl KafkaConnection {
     /// # Errors
     /// The cluster is gone, or refuses a record.
     pub fn send(&mut self, records: &[KafkaRecord], turn: Duration) -> Result<usize, SinkError> {
-        let Self { producer, runtime, topic, sent, progress, seen } = self;
+        let Self { producer, runtime, topic, transit, seen } = self;
         let (Some(producer), Some(runtime)) = (producer, runtime) else {
             return Err(SinkError::temporary("the connection has ended"));
         };
@@ -123,35 +118,15 @@ impl KafkaConnection {
             }
             return Ok(0);
         }
-        let deadline = Instant::now() + turn;
-        let mut delivered = 0;
-        if sent.is_empty() {
-            *progress = Instant::now();
-        }
-        while delivered < records.len() {
-            let next = &records[(delivered + sent.len()).min(records.len())..];
-            for record in next.iter().take(WINDOW - sent.len().min(WINDOW)) {
-                let KafkaRecord { key, value } = record.clone();
-                let record = ProducerRecord::new(topic.as_str(), value).with_key(key);
-                let queued = runtime.block_on(producer.enqueue(record));
-                sent.push_back(queued.map_err(|error| words(&error, topic).after(delivered))?);
-            }
-            let Some(first) = sent.front_mut() else { break };
-            let left = deadline.saturating_duration_since(Instant::now());
-            match runtime.block_on(async { timeout(left, first).await }) {
-                Ok(Ok(_)) => {
-                    sent.pop_front();
-                    *progress = Instant::now();
-                    *seen = *progress;
-                    delivered += 1;
-                }
-                Ok(Err(error)) => return Err(words(&error, topic).after(delivered)),
-                Err(_) if progress.elapsed() > PATIENCE => {
-                    let reason = "the cluster acknowledges no record";
-                    return Err(SinkError::temporary(reason).after(delivered));
-                }
-                Err(_) => break,
-            }
+        let hand = |record: &KafkaRecord| {
+            let KafkaRecord { key, value } = record.clone();
+            let record = ProducerRecord::new(topic.as_str(), value).with_key(key);
+            runtime.block_on(producer.enqueue(record)).map_err(|error| words(&error, topic))
+        };
+        let refusal = |error: &KrafkaError, _: &KafkaRecord| words(error, topic);
+        let delivered = transit.send(runtime, records, turn, hand, refusal)?;
+        if delivered > 0 {
+            *seen = transit.progress();
         }
         Ok(delivered)
     }
@@ -163,7 +138,7 @@ impl Drop for KafkaConnection {
             return;
         };
         // What is on its way after a failure is sent again over another connection.
-        if self.sent.is_empty() {
+        if self.transit.is_empty() {
             let _ = runtime.block_on(producer.close_with_timeout(FAREWELL));
         }
         drop(producer);

@@ -4,24 +4,18 @@
 mod address;
 mod connection;
 
-use std::path::Path;
-
+use super::address::destination;
 use super::{Destination, LocationError, Report, Sent, Sink, SinkError, TURN};
 
+use address::Kafka;
 pub use address::KafkaAddress;
 pub use connection::{KafkaConnection, KafkaRecord};
 
 /// `kafka://...` or `kafkas://...`.
 pub fn from_url(url: &str) -> Result<Destination, LocationError> {
-    let address: KafkaAddress = url
-        .parse()
-        .map_err(|reason| LocationError::Malformed { location: super::masked(url), reason })?;
-    let place = address.to_string();
-    let open = move |_: &super::Log| -> Result<Box<dyn Sink>, SinkError> {
-        Ok(Box::new(KafkaSink(KafkaConnection::open(&address, None::<&Path>)?)))
-    };
-    // A cluster that is addressed by two logins has two connections.
-    Ok(Destination { key: url.to_owned(), place, open: Box::new(open) })
+    destination::<Kafka>(url, |address| {
+        Ok(Box::new(KafkaSink(KafkaConnection::open(address, None)?)))
+    })
 }
 
 /// Reports as records.

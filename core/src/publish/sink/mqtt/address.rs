@@ -1,82 +1,40 @@
 //! Where a broker is, and under which topic messages go to it.
 
-use std::fmt;
-use std::str::FromStr;
-
-use crate::publish::sink::address::BrokerAddress;
+use crate::publish::sink::address::{Broker, BrokerAddress};
 
 /// A broker, a login and a topic: `mqtt://USER:PASSWORD@HOST:PORT/TOPIC`, or `mqtts://` for TLS.
 /// `Display` and `Debug` show no login.
+pub type MqttAddress = BrokerAddress<Mqtt>;
+
+/// MQTT.
 #[derive(Clone, PartialEq, Eq)]
-pub struct MqttAddress {
-    is_secure: bool,
-    address: BrokerAddress,
-}
+pub enum Mqtt {}
 
 /// The form of an address.
 const FORM: &str = "the form is mqtt://HOST:PORT/TOPIC, or mqtts:// for TLS";
 
-impl MqttAddress {
-    /// Whether the connection is encrypted.
-    pub fn is_secure(&self) -> bool {
-        self.is_secure
-    }
+impl Broker for Mqtt {
+    const SCHEMES: [(&'static str, u16); 2] = [("mqtt", 1883), ("mqtts", 8883)];
 
-    /// Host and port.
-    pub fn broker(&self) -> (&str, u16) {
-        let (host, port) = &self.address.hosts[0];
-        (host, *port)
-    }
+    const FORM: &'static str = FORM;
 
-    /// User name and password.
-    pub fn login(&self) -> Option<(&str, &str)> {
-        self.address.login.as_ref().map(|(user, password)| (user.as_str(), password.as_str()))
-    }
-
-    /// The topic that those of all messages begin with.
-    pub fn topic(&self) -> &str {
-        &self.address.topic
-    }
-
-    /// The same with another login.
-    pub fn with_login(mut self, user: String, password: String) -> Self {
-        self.address.login = Some((user, password));
-        self
-    }
-}
-
-impl FromStr for MqttAddress {
-    type Err = String;
-
-    /// Reads an address. The error never holds a part of it.
-    fn from_str(url: &str) -> Result<Self, String> {
-        let (is_secure, rest, port) = match url.split_once("://") {
-            Some(("mqtt", rest)) => (false, rest, 1883),
-            Some(("mqtts", rest)) => (true, rest, 8883),
-            _ => return Err(FORM.to_owned()),
-        };
-        let address = BrokerAddress::parse(rest, port, FORM)?;
+    fn check(address: &MqttAddress) -> Result<(), String> {
         if address.hosts.len() != 1 {
             return Err(format!("there is more than one host: {FORM}"));
         }
-        let topic = &address.topic;
+        let topic = address.topic();
         if topic.is_empty() || topic.contains(['+', '#']) || topic.len() > 1024 {
             return Err(format!("the topic is empty, too long, or holds + or #: {FORM}"));
         }
-        Ok(Self { is_secure, address })
+        Ok(())
     }
 }
 
-impl fmt::Display for MqttAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let scheme = if self.is_secure { "mqtts" } else { "mqtt" };
-        write!(f, "{scheme}://{}", self.address)
-    }
-}
-
-impl fmt::Debug for MqttAddress {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
+impl MqttAddress {
+    /// Host and port.
+    pub fn broker(&self) -> (&str, u16) {
+        let (host, port) = &self.hosts[0];
+        (host, *port)
     }
 }
 

@@ -1,6 +1,5 @@
 //! A connection to a broker: a thread that keeps it alive, and messages on their way.
 
-use std::collections::VecDeque;
 use std::future::Future;
 use std::pin::Pin;
 use std::process;
@@ -8,7 +7,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::mpsc::{self, Receiver, SyncSender};
 use std::thread;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use parking_lot::Mutex;
 use rumqttc::mqttbytes::QoS;
@@ -21,6 +20,7 @@ use tokio::runtime::{self, Runtime};
 use tokio::time::timeout;
 
 use super::address::MqttAddress;
+use crate::publish::sink::transit::Transit;
 use crate::publish::sink::{SinkError, tls};
 
 /// A message to the broker.
@@ -43,6 +43,9 @@ const CONNECT: Duration = Duration::from_secs(4);
 /// How long the broker may take to acknowledge a message.
 const PATIENCE: Duration = Duration::from_secs(20);
 
+/// What is wrong when it takes longer.
+const SILENCE: &str = "the broker acknowledges no message";
+
 /// Without a message for this long the broker is asked whether it is there; after one and a half
 /// times as long it tells others that this client is not.
 const KEEP_ALIVE: u16 = 20;
@@ -58,17 +61,19 @@ type Fate = Pin<Box<dyn Future<Output = Result<PublishResult, PublishNoticeError
 /// Under `TOPIC/status` the broker keeps `online` as long as it lasts, and `offline` afterwards, by
 /// its last will if need be.
 pub struct MqttConnection {
-    client: AsyncClient,
-    /// Why the connection has ended.
-    failure: Arc<Mutex<Option<SinkError>>>,
+    link: Link,
     ended: Receiver<()>,
-    /// Messages on their way, the oldest first.
-    sent: VecDeque<Fate>,
-    /// When the broker acknowledged a message last, or none was on its way.
-    progress: Instant,
+    transit: Transit<Fate>,
     /// Waits for acknowledgements.
     runtime: Runtime,
     status: String,
+}
+
+/// The client, as long as it is connected.
+struct Link {
+    client: AsyncClient,
+    /// Why the connection has ended.
+    failure: Arc<Mutex<Option<SinkError>>>,
 }
 
 impl MqttConnection {
@@ -96,11 +101,9 @@ impl MqttConnection {
             return Err(failure.lock().take().unwrap_or_else(silent));
         }
         let mut connection = Self {
-            client,
-            failure,
+            link: Link { client, failure },
             ended,
-            sent: VecDeque::new(),
-            progress: Instant::now(),
+            transit: Transit::new(WINDOW, PATIENCE, SILENCE),
             runtime: runtime::Builder::new_current_thread().enable_time().build()?,
             status,
         };
@@ -115,44 +118,32 @@ impl MqttConnection {
     /// # Errors
     /// The connection has ended, or the broker refuses a message.
     pub fn send(&mut self, messages: &[MqttMessage], turn: Duration) -> Result<usize, SinkError> {
+        let Self { link, transit, runtime, .. } = self;
         if messages.is_empty()
-            && let Some(reason) = self.failure.lock().clone()
+            && let Some(reason) = link.failure.lock().clone()
         {
             return Err(reason);
         }
-        let deadline = Instant::now() + turn;
-        let mut delivered = 0;
-        if self.sent.is_empty() {
-            self.progress = Instant::now();
-        }
-        while delivered < messages.len() {
-            let next = &messages[(delivered + self.sent.len()).min(messages.len())..];
-            for message in next.iter().take(WINDOW - self.sent.len().min(WINDOW)) {
-                let fate = self.publish(message).map_err(|error| error.after(delivered))?;
-                self.sent.push_back(fate);
-            }
-            let Some(first) = self.sent.front_mut() else { break };
-            let left = deadline.saturating_duration_since(Instant::now());
-            match self.runtime.block_on(async { timeout(left, first).await }) {
-                Ok(Ok(_)) => {
-                    self.sent.pop_front();
-                    self.progress = Instant::now();
-                    delivered += 1;
-                }
-                Ok(Err(error)) => {
-                    let topic = &messages[delivered].topic;
-                    return Err(self.reason(&error, topic).after(delivered));
-                }
-                Err(_) if self.progress.elapsed() > PATIENCE => {
-                    let reason = "the broker acknowledges no message";
-                    return Err(SinkError::temporary(reason).after(delivered));
-                }
-                Err(_) => break,
-            }
-        }
-        Ok(delivered)
+        let hand = |message: &MqttMessage| link.publish(message);
+        let refusal =
+            |error: &PublishNoticeError, message: &MqttMessage| link.reason(error, &message.topic);
+        transit.send(runtime, messages, turn, hand, refusal)
     }
 
+    /// Tells others whether this client is there.
+    fn tell(&mut self, status: &str, patience: Duration) -> Result<(), SinkError> {
+        let topic = self.status.clone();
+        let message = MqttMessage { topic, payload: status.to_owned(), retain: true };
+        let fate = self.link.publish(&message)?;
+        match self.runtime.block_on(async { timeout(patience, fate).await }) {
+            Ok(Ok(_)) => Ok(()),
+            Ok(Err(error)) => Err(self.link.reason(&error, &message.topic)),
+            Err(_) => Err(SinkError::temporary(SILENCE)),
+        }
+    }
+}
+
+impl Link {
     fn publish(&self, message: &MqttMessage) -> Result<Fate, SinkError> {
         let options = PublishOptions::new(QoS::AtLeastOnce).retain(message.retain);
         let MqttMessage { topic, payload, .. } = message;
@@ -183,27 +174,15 @@ impl MqttConnection {
             _ => self.lost(),
         }
     }
-
-    /// Tells others whether this client is there.
-    fn tell(&mut self, status: &str, patience: Duration) -> Result<(), SinkError> {
-        let topic = self.status.clone();
-        let message = MqttMessage { topic, payload: status.to_owned(), retain: true };
-        let fate = self.publish(&message)?;
-        match self.runtime.block_on(async { timeout(patience, fate).await }) {
-            Ok(Ok(_)) => Ok(()),
-            Ok(Err(error)) => Err(self.reason(&error, &message.topic)),
-            Err(_) => Err(SinkError::temporary("the broker acknowledges no message")),
-        }
-    }
 }
 
 impl Drop for MqttConnection {
     fn drop(&mut self) {
-        if self.failure.lock().is_some() {
+        if self.link.failure.lock().is_some() {
             return;
         }
         // Without it the broker keeps the last will.
-        if self.tell("offline", FAREWELL).is_ok() && self.client.try_disconnect_now().is_ok() {
+        if self.tell("offline", FAREWELL).is_ok() && self.link.client.try_disconnect_now().is_ok() {
             let _ = self.ended.recv_timeout(FAREWELL);
         }
     }

@@ -4,23 +4,19 @@
 mod address;
 mod connection;
 
+use super::address::destination;
 use super::{Destination, LocationError, Report, Sent, Sink, SinkError, TURN};
 
+use address::Mqtt;
 pub use address::{MqttAddress, level};
 pub use connection::{MqttConnection, MqttMessage};
 
 /// `mqtt://...` or `mqtts://...`.
 pub fn from_url(url: &str) -> Result<Destination, LocationError> {
-    let address: MqttAddress = url
-        .parse()
-        .map_err(|reason| LocationError::Malformed { location: super::masked(url), reason })?;
-    let place = address.to_string();
-    let open = move |_: &super::Log| -> Result<Box<dyn Sink>, SinkError> {
-        let connection = MqttConnection::open(&address, None)?;
+    destination::<Mqtt>(url, |address| {
+        let connection = MqttConnection::open(address, None)?;
         Ok(Box::new(MqttSink { connection, topic: address.topic().to_owned() }))
-    };
-    // A broker that is addressed by two logins has two connections.
-    Ok(Destination { key: url.to_owned(), place, open: Box::new(open) })
+    })
 }
 
 /// Reports under `TOPIC/CAMERA/count`.
