@@ -2,9 +2,10 @@
 //! allocations.
 
 use std::hint::black_box;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
-use vehiclecount_core::engine::Slot;
+use vehiclecount_core::engine::{Engine, Slot};
 use vehiclecount_core::preprocess::Preprocessor;
 
 use super::Bench;
@@ -66,30 +67,43 @@ fn resident() -> Option<f64> {
     Some(line.split_whitespace().nth(1)?.parse::<f64>().ok()? * 1024.0 / 1e6)
 }
 
-/// What the process grows by with each camera whose pictures are all in memory already.
+/// What the process grows by with each camera whose pictures are all in memory already, at the
+/// input that is compared and at that which the element takes by itself.
 pub(super) fn memory(bench: &Bench<'_>) -> Result<Vec<Figure>> {
+    let compared = Setup::of(bench);
+    let own = Setup { input: bench.first, ..compared };
+    let mut figures = vec![further(bench, compared, bench.compared().1)?];
+    if own.input != compared.input {
+        figures.push(further(bench, own, &bench.engine)?);
+    }
+    Ok(figures)
+}
+
+fn further(bench: &Bench<'_>, setup: Setup<'_>, engine: &Arc<dyn Engine>) -> Result<Figure> {
     let many = if bench.options.quick { 4 } else { 64 };
+    let held = || resident().context("the system does not say how much memory a process holds");
     // The engine is opened and the first frames are counted.
-    let few = Run::start(Setup::of(bench), 4)?;
+    let few = Run::start(setup, 4)?;
     few.measure(bench.window)?;
-    let before = resident().context("the system does not say how much memory a process holds")?;
-    let more = Run::start(Setup::of(bench), many)?;
+    let before = held()?;
+    let more = Run::start(setup, many)?;
     more.measure(bench.window.max(std::time::Duration::from_secs(1)))?;
-    let after = resident().context("the system does not say how much memory a process holds")?;
-    let each = (after - before).max(0.0) / f64::from(many);
-    Ok(vec![Figure {
+    let each = (held()? - before).max(0.0) / f64::from(many);
+    let input = engine.info().input;
+    Ok(Figure {
         section: Section::Memory,
-        name: format!("a further camera, of {many}"),
+        name: format!("a further camera, of {many}, {input}"),
         subject: Subject {
             cameras: Some(many),
             size: Some((bench.options.width, bench.options.height)),
+            input: Some(input.to_string()),
             ..Default::default()
         },
         unit: "MB".to_owned(),
         spread: Spread::single(each),
         processor_ms: None,
         ratio: None,
-    }])
+    })
 }
 
 /// How often Rust code allocates for a frame, by the count of `allocated`.

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gstvehiclecount::meta;
+use vehiclecount_core::preprocess::InputChoice;
 use vehiclecount_core::preset::Preset;
 
 use super::figure::{Figure, Section, Spread, Subject};
@@ -36,6 +37,8 @@ pub(super) struct Setup<'a> {
     pub bench: &'a Bench<'a>,
     /// The engine of the counter.
     pub engine: &'a str,
+    /// The input size.
+    pub input: InputChoice,
     /// Elements behind the counter, in the notation of gst-launch-1.0; none: "".
     pub behind: &'a str,
     /// Whether only frames with a count of their own count.
@@ -44,11 +47,12 @@ pub(super) struct Setup<'a> {
 
 impl<'a> Setup<'a> {
     pub fn of(bench: &'a Bench<'a>) -> Self {
-        Self { bench, engine: &bench.options.engine, behind: "", reads: true }
+        let input = bench.compared().0;
+        Self { bench, engine: &bench.options.engine, input, behind: "", reads: true }
     }
 
     fn counter(&self) -> Result<gst::Element> {
-        counter(self.bench.options, self.engine, &self.bench.first.to_string())
+        counter(self.bench.options, self.engine, &self.input.to_string())
     }
 }
 
@@ -215,7 +219,8 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
         .map(|&cameras| Ok((cameras, Run::start(Setup::of(bench), cameras)?)))
         .collect::<Result<_>>()?;
     // The bare engine before and after each of them.
-    let mut contenders = vec![bare::contender(bench, &bench.engine, &bench.first.to_string())];
+    let (input, engine) = bench.compared();
+    let mut contenders = vec![bare::contender(bench, engine, &input.to_string())];
     let size = Some((bench.options.width, bench.options.height));
     for (cameras, run) in &runs {
         contenders.push(Contender {
@@ -226,7 +231,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
             subject: Subject {
                 cameras: Some(*cameras),
                 size,
-                input: Some(bench.first_input().to_string()),
+                input: Some(engine.info().input.to_string()),
                 ..Default::default()
             },
             unit: "frames/s",

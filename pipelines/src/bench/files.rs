@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 use super::clips::{Codec, run_to_end};
 use super::element::{counter, reached};
 use super::figure::{Figure, Section, Subject};
-use super::goals::WIDE;
+use super::goals::{WIDE, ours_at};
 use super::rate::processor_time;
 use super::turns::{self, Contender, Sample, Turns};
 use super::{Bench, Options, peers, program};
@@ -145,7 +145,7 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     let program = &program()?;
     let mut contenders = Vec::new();
     for input in inputs {
-        let name = format!("vehicle-count, {input}");
+        let name = ours_at(&input);
         let key = name.clone();
         contenders.push(Contender {
             name,

@@ -40,6 +40,11 @@ pub(super) fn onnxruntime_loop(input: &str) -> String {
     format!("Python, OpenCV + ONNX Runtime FP32, {input}")
 }
 
+/// The name of the counter's own process at `input`.
+pub(super) fn ours_at(input: &str) -> String {
+    format!("vehicle-count, {input}")
+}
+
 /// The input of the comparisons: 16:9 at the scale of a square of 384.
 pub(super) const WIDE: &str = "384x224";
 
@@ -55,19 +60,37 @@ pub(super) fn goals(figures: &[Figure]) -> Vec<Goal> {
     let named = |section: Section, name: &str| of(section).find(|figure| figure.name == name);
     let mut goals = Vec::new();
 
-    for (size, most) in [((1280, 720), 0.25), ((1920, 1080), 0.45)] {
+    // Times of the processor on which fast_image_resize takes 0.49 and 0.56 ms; what that takes is
+    // a measure of other processors.
+    for (size, most, peer) in [((1280, 720), 0.25, 0.49), ((1920, 1080), 0.45, 0.56)] {
         for figure in of(Section::Preprocess).filter(|figure| {
-            figure.subject.size == Some(size)
-                && figure.subject.input.as_deref() == Some("512x288")
-                && figure.name.starts_with("ours")
+            figure.subject.size == Some(size) && figure.subject.input.as_deref() == Some(WIDE)
         }) {
             let format = figure.subject.format.as_deref().unwrap_or_default();
-            let name = format!("preprocessing of {}x{} {format}, ms", size.0, size.1);
-            goals.push(Goal::at_most(name, most, figure.spread.median));
+            let name = format!("preprocessing of {}x{} {format} to {WIDE}", size.0, size.1);
+            if figure.name.starts_with("ours") {
+                goals.push(Goal::at_most(format!("{name}, ms"), most, figure.spread.median));
+            } else if let Some(ratio) =
+                figure.ratio.as_ref().filter(|_| figure.name.starts_with("fast_image_resize"))
+            {
+                let name = format!("{name}, times fast_image_resize");
+                goals.push(Goal::at_least(name, peer / most, ratio.spread.median));
+            }
         }
     }
 
-    for figure in of(Section::Element) {
+    let engine_at = |input: &str| {
+        of(Section::Limit).find(|figure| {
+            figure.subject.input.as_deref() == Some(input) && figure.subject.codec.is_none()
+        })
+    };
+    if let (Some(wide), Some(square)) = (engine_at(WIDE), engine_at(SQUARE)) {
+        let cost = square.spread.median / wide.spread.median.max(1e-9);
+        goals.push(Goal::at_most(format!("bare engine, cost at {WIDE}, of {SQUARE}"), 0.62, cost));
+    }
+
+    let is_wide = |figure: &&Figure| figure.subject.input.as_deref() == Some(WIDE);
+    for figure in of(Section::Element).filter(is_wide) {
         if let (Some(cameras), Some(ratio)) = (figure.subject.cameras, &figure.ratio) {
             let name = format!("element with {cameras} camera(s), of the bare engine");
             if let Some(processor) = ratio.processor {
@@ -76,14 +99,19 @@ pub(super) fn goals(figures: &[Figure]) -> Vec<Goal> {
             goals.push(Goal::at_least(name, 0.95, ratio.spread.median));
         }
     }
-    let element = |cameras| of(Section::Element).find(|f| f.subject.cameras == Some(cameras));
-    if let (Some(few), Some(many)) = (element(4), element(64)) {
-        let ratio = |figure: &Figure| figure.ratio.as_ref().map_or(0.0, |r| r.spread.median);
-        let name = "throughput with 64 cameras, of that with 4";
-        goals.push(Goal::at_least(name, 0.95, ratio(many) / ratio(few).max(1e-9)));
+    let element = |cameras| {
+        let ratio = |figure: &Figure| figure.ratio.as_ref().map(|ratio| ratio.spread.median);
+        let mut wide = of(Section::Element).filter(is_wide);
+        wide.find(|figure| figure.subject.cameras == Some(cameras)).and_then(ratio)
+    };
+    for many in [16, 64] {
+        if let (Some(few), Some(more)) = (element(4), element(many)) {
+            let name = format!("throughput with {many} cameras, of that with 4");
+            goals.push(Goal::at_least(name, 0.95, more / few.max(1e-9)));
+        }
     }
 
-    // Ratios in that section are of others to ours at 384x224.
+    // Ratios in that section are of others to ours, where that is at 384x224.
     let others = [
         (openvino_loop(WIDE), 1.25),
         (openvino_loop(SQUARE), 1.6),
@@ -91,7 +119,7 @@ pub(super) fn goals(figures: &[Figure]) -> Vec<Goal> {
     ];
     for (name, least) in others {
         let ratio = named(Section::Files, &name).and_then(|figure| figure.ratio.as_ref());
-        if let Some(ratio) = ratio {
+        if let Some(ratio) = ratio.filter(|ratio| ratio.to == ours_at(WIDE)) {
             let name = format!("end to end at {WIDE}, times \"{name}\"");
             if let Some(processor) = ratio.processor.filter(|processor| *processor > 0.0) {
                 goals.push(Goal::at_least(format!("{name}, by {BUSY}"), least, 1.0 / processor));
@@ -101,9 +129,7 @@ pub(super) fn goals(figures: &[Figure]) -> Vec<Goal> {
     }
     let ours = of(Section::Files)
         .find(|figure| figure.subject.input.as_deref() == Some(WIDE) && figure.ratio.is_none());
-    let engine = of(Section::Limit).find(|figure| {
-        figure.subject.input.as_deref() == Some(WIDE) && figure.subject.codec.is_none()
-    });
+    let engine = engine_at(WIDE);
     let size = ours.and_then(|figure| figure.subject.size);
     let decoder = of(Section::Limit).find(|figure| {
         figure.subject.codec.as_deref() == Some("h264") && figure.subject.size == size
@@ -115,12 +141,20 @@ pub(super) fn goals(figures: &[Figure]) -> Vec<Goal> {
         let name = "processor time of decoder + bare engine, of that end to end";
         goals.push(Goal::at_least(name, 0.9, (engine + decoder) / ours.max(1e-9)));
     }
-
-    for figure in of(Section::Memory) {
-        goals.push(Goal::at_most("memory of a further camera, MB", 1.5, figure.spread.median));
+    let rate = |figure: Option<&Figure>| figure.map(|figure| figure.spread.median);
+    if let (Some(ours), Some(engine), Some(decoder)) = (rate(ours), rate(engine), rate(decoder)) {
+        let limit = 1.0 / (1.0 / engine.max(1e-9) + 1.0 / decoder.max(1e-9));
+        let name = "frames/s end to end, of decoder and bare engine in turn";
+        goals.push(Goal::at_least(name, 0.9, ours / limit));
     }
-    for figure in of(Section::Allocations).filter(|figure| figure.name == "preprocess and engine") {
-        goals.push(Goal::at_most("allocations for a frame", 0.0, figure.spread.median));
+
+    for figure in of(Section::Memory).filter(is_wide) {
+        let name = format!("memory of a further camera at {WIDE}, MB");
+        goals.push(Goal::at_most(name, 1.5, figure.spread.median));
+    }
+    for figure in of(Section::Allocations) {
+        let name = format!("allocations for a frame, {}", figure.name);
+        goals.push(Goal::at_most(name, 0.0, figure.spread.median));
     }
     goals
 }
@@ -194,14 +228,30 @@ mod tests {
             with(figure(Section::Files, "vehicle-count, 384x224", files, 500.0), 4.0),
         ];
         let goals = goals(&figures);
-        assert_eq!(goals.len(), 1);
-        assert_eq!((goals[0].measured, goals[0].reached), (0.75, false));
+        // By processor time, and by frames a second: in turn the two would give 225.
+        let goals: Vec<_> = goals.iter().map(|goal| (goal.measured, goal.reached)).collect();
+        assert_eq!(goals[0], (0.75, false));
+        assert!((goals[1].0 - 500.0 / 225.0).abs() < 1e-9 && goals[1].1 && goals.len() == 2);
     }
 
     #[test]
     fn memory_ought_to_be_below_its_bound() {
-        let low = figure(Section::Memory, "a further camera", Subject::default(), 1.4);
-        let goals = goals(&[low]);
+        let at = |input: &str| Subject { input: Some(input.to_owned()), ..Default::default() };
+        let low = figure(Section::Memory, "a further camera", at(WIDE), 1.4);
+        let high = figure(Section::Memory, "a further camera", at("512x288"), 2.4);
+        let goals = goals(&[low, high]);
+        assert_eq!(goals.len(), 1);
         assert!(goals[0].reached && table(&goals).contains("reached  1.40 (<= 1.5)"));
+    }
+
+    #[test]
+    fn preprocessing_is_judged_by_another_library_too() {
+        let subject =
+            Subject { size: Some((1280, 720)), input: Some(WIDE.to_owned()), ..Default::default() };
+        let ours = figure(Section::Preprocess, "ours, x", subject.clone(), 0.5);
+        let peer = figure(Section::Preprocess, "fast_image_resize, x", subject, 2.0);
+        let goals = goals(&[ours.clone(), against(peer, &ours.name, 4.0)]);
+        let reached: Vec<_> = goals.iter().map(|goal| goal.reached).collect();
+        assert_eq!(reached, [false, true], "a slow processor");
     }
 }

@@ -146,6 +146,13 @@ impl Bench<'_> {
         [(self.first, &self.engine)].into_iter().chain(others)
     }
 
+    /// The input at which the element is compared: that of the goals, unless others were asked for.
+    fn compared(&self) -> (InputChoice, &Arc<dyn Engine>) {
+        let is_wide =
+            |(_, engine): &(_, &Arc<dyn Engine>)| engine.info().input.to_string() == goals::WIDE;
+        self.all_engines().find(is_wide).unwrap_or((self.first, &self.engine))
+    }
+
     fn first_input(&self) -> InputSize {
         self.engine.info().input
     }
