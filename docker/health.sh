@@ -10,7 +10,10 @@ sick() {
 }
 case ${1:-service} in
     service)
-        port=${2:-8080}
+        # The port that the configuration of the container's command names.
+        listen='s/^[[:space:]]*listen[[:space:]]*=[[:space:]]*"[^"]*:\([0-9]\{1,5\}\)".*/\1/p'
+        port=${2:-$(sed -n "$listen" /config/counter.toml 2>/dev/null | head -n 1)}
+        port=${port:-8080}
         { exec 3<>"/dev/tcp/127.0.0.1/$port"; } 2>/dev/null || sick "nobody listens on port $port"
         printf 'GET /api/v1/health/ready HTTP/1.0\r\nHost: 127.0.0.1\r\n\r\n' >&3
         answer=$(timeout 5 cat <&3) || sick "the service on port $port does not answer"

@@ -3,12 +3,14 @@
 #![allow(clippy::unwrap_used)]
 
 use std::fs;
+use std::io::Write;
+use std::net::TcpStream;
 use std::time::Instant;
 
 use serde_json::{Value, json};
 use vehiclecount_tests::camera::{Access, Cameras, H264};
-use vehiclecount_tests::service::Service;
-use vehiclecount_tests::{free_port, init};
+use vehiclecount_tests::service::{Service, exchange};
+use vehiclecount_tests::{BOUND, free_port, init};
 
 const RED: &str = "videotestsrc is-live=true pattern=red ! video/x-raw,format=I420,width=160,height=120,framerate=10/1 ! ";
 
@@ -156,6 +158,45 @@ fn cameras_come_change_and_go_while_another_loses_no_picture() {
     service.until("all of its pictures are counted", |camera| {
         uncounted(&camera("steady")) <= uncounted_before + 3
     });
+    assert!(service.terminate(), "{}", service.said);
+}
+
+#[test]
+fn regions_that_are_drawn_keep_what_else_their_file_said() {
+    let folder = tempfile::tempdir().unwrap();
+    let corner = json!([[0, 0], [1, 0], [1, 1]]);
+    let file = json!({
+        "levels": { "moderate": 2, "dense": 4, "jammed": 6 },
+        "input-scale": "small",
+        "scale-factor": 1.5,
+        "regions": [{ "name": "old", "polygon": corner }],
+    });
+    fs::write(folder.path().join("regions.json"), file.to_string()).unwrap();
+    let text = "[cameras.a]\nurl = \"simulated:street\"\nregions-file = \"regions.json\"\n\
+                [cameras.b]\nurl = \"simulated:street\"\nregions-file = \"regions.json\"\n\
+                scale = 1.0\n";
+    let mut service = Service::start(folder.path(), text);
+    let settings = |service: &Service, name: &str| {
+        service.json(&format!("/api/v1/cameras/{name}"))["settings"].clone()
+    };
+    let before = settings(&service, "a");
+    assert_eq!((&before["scale"], &before["input-scale"]), (&json!(1.5), &json!("small")));
+    assert_eq!(settings(&service, "b")["scale"], 1.0, "the camera's own goes before the file's");
+    let drawn = json!({ "regions": [{ "name": "new", "polygon": corner }] }).to_string();
+    for name in ["a", "b"] {
+        let before = settings(&service, name);
+        let (status, body) = service.send("PUT", &format!("/api/v1/cameras/{name}"), &drawn);
+        assert_eq!(status, 200, "{body}");
+        let after = settings(&service, name);
+        assert_eq!(after["regions"][0]["name"], "new");
+        for key in ["scale", "input-scale", "levels"] {
+            assert_eq!(after[key], before[key], "{name}: {key}");
+        }
+    }
+    // What is said of them in the same change holds.
+    let both = json!({ "regions": [], "scale": 2 }).to_string();
+    assert_eq!(service.send("PUT", "/api/v1/cameras/a", &both).0, 200);
+    assert_eq!(settings(&service, "a")["scale"], 2.0);
     assert!(service.terminate(), "{}", service.said);
 }
 
@@ -329,6 +370,44 @@ fn without_the_token_nothing_is_read_or_changed() {
         let (answered, _, said) = service.exchange("POST", "/api/v1/cameras", &headers, &body);
         assert_eq!(answered, status, "{headers}: {said:?}");
     }
+
+    // A proxy in front of it tells it its own address, and the browser where the page is from.
+    let proxied = |headers: &str| {
+        let headers = format!("Host: 10.0.0.9:80{json}{cookie}{headers}");
+        exchange(&service.host, "POST", "/api/v1/cameras", &headers, "{}").0
+    };
+    let origin = "\r\nOrigin: https://counter.example";
+    assert_eq!(proxied(origin), 403);
+    assert_eq!(proxied(&format!("{origin}\r\nX-Forwarded-Host: counter.example")), 422);
+    assert_eq!(proxied(&format!("{origin}\r\nSec-Fetch-Site: same-origin")), 422);
+    assert_eq!(proxied("\r\nOrigin: https://evil.example\r\nSec-Fetch-Site: cross-site"), 403);
+    let read = exchange(
+        &service.host,
+        "GET",
+        "/api/v1/cameras",
+        &format!("Host: counter.example{cookie}"),
+        "",
+    );
+    assert_eq!(read.0, 200);
+
+    // Those who have no token and take their time hold up none of those who have it.
+    let slow = "POST /api/v1/login HTTP/1.1\r\nHost: localhost\r\n\
+                Content-Type: application/json\r\nContent-Length: 9\r\n\r\n";
+    let strangers: Vec<_> = (0..100)
+        .map(|_| {
+            let mut stranger = TcpStream::connect(&service.host).unwrap();
+            stranger.write_all(slow.as_bytes()).unwrap();
+            stranger
+        })
+        .collect();
+    let begin = Instant::now();
+    while login("s3cret").0 != 503 {
+        assert!(begin.elapsed() < BOUND, "strangers are not sent away");
+    }
+    for path in ["/api/v1/cameras", "/metrics", "/api/v1/health/live"] {
+        assert_eq!(service.ask(path).0, 200, "{path}");
+    }
+    drop(strangers);
     assert!(service.terminate(), "{}", service.said);
     assert!(!service.said.contains("s3cret"), "{}", service.said);
 }

@@ -9,7 +9,7 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use vehiclecount_tests::broker::{Broker, Gate, Listener, Rules};
 use vehiclecount_tests::receiver::Receiving;
 use vehiclecount_tests::service::Service;
@@ -224,8 +224,24 @@ fn broker_keeps_states_and_knows_who_is_there() {
     live.until("the last will is told", |m| m.topic == "site/a/status" && m.payload == "offline");
     let mut service = Service::start(folder.path(), &text);
     live.until("it is back", |m| m.topic == "site/a/status" && m.payload == "online");
+    live.until("its cameras are", |m| m.topic == "site/a/south/state");
+    // What is removed is taken back.
+    let sensor = "homeassistant/sensor/site_2f_a_2f_north_20_gate/region_left_vehicles/config";
+    let regions = json!({ "regions": [] }).to_string();
+    assert_eq!(service.send("PUT", "/api/v1/cameras/north%20gate", &regions).0, 200);
+    live.until("a region goes", |m| m.topic == sensor && m.payload.is_empty());
+    assert_eq!(service.send("DELETE", "/api/v1/cameras/gone", "").0, 204);
+    live.until("a camera goes", |m| m.topic == "site/a/gone/availability" && m.payload.is_empty());
     assert!(service.terminate(), "{}", service.said);
-    live.until("it says farewell", |m| m.topic == "site/a/status" && m.payload == "offline");
+    let mut farewell = BTreeSet::new();
+    live.until("all say farewell", |m| {
+        if m.payload == "offline" {
+            farewell.insert(m.topic.clone());
+        }
+        ["site/a/south/availability", "site/a/north gate/availability", "site/a/status"]
+            .iter()
+            .all(|topic| farewell.contains(*topic))
+    });
 }
 
 #[test]

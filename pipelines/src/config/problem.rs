@@ -124,16 +124,21 @@ fn copy(
 
 /// Keys whose values are shown. What is not named here may hold a secret, as under a key that is
 /// misspelt.
-const SHOWN: [&str; 31] = [
+const SHOWN: [&str; 38] = [
     "listen",
     "model",
     "engine",
     "precision",
+    "preset",
     "input-size",
+    "input-scale",
     "gpu-id",
     "insecure",
     "transport",
+    "decoder",
+    "timeout",
     "rate",
+    "rate-limit",
     "scale",
     "smoothing",
     "skip-unchanged",
@@ -145,6 +150,8 @@ const SHOWN: [&str; 31] = [
     "regions-file",
     "name",
     "polygon",
+    "detail",
+    "certificate",
     "env",
     "file",
     "keep-days",

@@ -118,12 +118,22 @@ pub struct Camera {
     pub rate: f64,
     /// Every count is multiplied by this.
     pub scale: f64,
+    /// How long no picture may come before it is connected anew.
+    pub timeout: Duration,
     /// Time constant of the smoothing.
     pub smoothing: Duration,
     /// Whether pictures that do not differ from the last counted one keep its count.
     pub skip_unchanged: bool,
     /// Polygons, levels, and how large its pictures are shown.
     pub regions: Regions,
+}
+
+impl Camera {
+    /// What every count is multiplied by: the camera's own factor, or else that of its file of
+    /// regions.
+    pub fn factor(&self) -> f64 {
+        self.regions.scale_factor.filter(|_| self.scale == 1.0).unwrap_or(self.scale)
+    }
 }
 
 /// Where the pictures of a camera come from. `Debug` shows no secret.
@@ -276,10 +286,15 @@ impl Reader<'_> {
         let place = self.place(&table);
         let rate = self.bounded("rate", table.rate, 0.01..=60.0);
         let scale = self.bounded("scale", table.scale, 0.01..=100.0);
+        let timeout = self.bounded("timeout", table.timeout, 2.0..=3600.0);
         let smoothing = self.bounded("smoothing", table.smoothing, 0.0..=3600.0);
         let mut regions = self.regions(&table);
         if let (Some(regions), Some(scale)) = (&mut regions, table.input_scale) {
             regions.input_scale = scale;
+        }
+        // The file's own factor counts where the configuration has none.
+        if let (Some(regions), Some(_)) = (&mut regions, self.own.scale.or(self.defaults.scale)) {
+            regions.scale_factor = None;
         }
         Some(Camera {
             name: self.name.to_owned(),
@@ -289,6 +304,7 @@ impl Reader<'_> {
             decoder: table.decoder?,
             rate: rate?,
             scale: scale?,
+            timeout: Duration::from_secs_f64(timeout?),
             smoothing: Duration::from_secs_f64(smoothing?),
             skip_unchanged: table.skip_unchanged?,
             regions: regions?,
@@ -419,6 +435,7 @@ impl Reader<'_> {
         let own = match key {
             "rate" => self.own.rate,
             "scale" => self.own.scale,
+            "timeout" => self.own.timeout,
             _ => self.own.smoothing,
         };
         self.wrong(

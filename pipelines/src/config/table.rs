@@ -10,6 +10,7 @@ use vehiclecount_core::preprocess::{InputChoice, InputScale};
 use vehiclecount_core::region::{Detail, Levels, Point, Region};
 
 use super::secret::Secret;
+use crate::source::SILENCE;
 
 /// The configuration of `vehicle-count run`.
 #[derive(Clone, Debug, Default, Deserialize, JsonSchema)]
@@ -266,6 +267,8 @@ pub struct CameraTable {
     pub transport: Option<Transport>,
     /// What decodes pictures.
     pub decoder: Option<Decoder>,
+    /// Seconds without a picture after which the camera is connected anew: from 2 to 3600.
+    pub timeout: Option<f64>,
     /// Counts a second at most: from 0.01 to 60.
     pub rate: Option<f64>,
     /// Every count is multiplied by this: from 0.01 to 100.
@@ -379,6 +382,7 @@ impl CameraTable {
             insecure: Some(false),
             transport: Some(Transport::Tcp),
             decoder: Some(Decoder::Auto),
+            timeout: Some(SILENCE.as_secs_f64()),
             rate: Some(1.0),
             scale: Some(1.0),
             smoothing: Some(1.0),
@@ -402,6 +406,7 @@ impl CameraTable {
             decoder: own.decoder.or(other.decoder),
             rate: own.rate.or(other.rate),
             scale: own.scale.or(other.scale),
+            timeout: own.timeout.or(other.timeout),
             input_scale: own.input_scale.or(other.input_scale),
             smoothing: own.smoothing.or(other.smoothing),
             skip_unchanged: own.skip_unchanged.or(other.skip_unchanged),

@@ -24,11 +24,11 @@ use crate::config::{self, Decoder, Place, Transport};
 use crate::demo::is_inside;
 use crate::source::{
     self, Backoff, Choice, Decoding, Health, HttpOptions, HttpSource, Local, LocalSource, Reason,
-    RtspOptions, RtspSource, SILENCE, Skip, Source, Turns,
+    RtspOptions, RtspSource, Skip, Source, Turns,
 };
 
 /// A live camera without a picture for this long is stalled. After
-/// [`SILENCE`](crate::source::SILENCE) it is connected anew.
+/// its `timeout` it is connected anew.
 const STALL: Duration = Duration::from_secs(3);
 
 /// Pictures a second of a simulated camera, unless more are counted: none is drawn in vain.
@@ -217,7 +217,7 @@ pub fn source(
     let now = Instant::now();
     let local = |what| {
         let source = LocalSource::new(what, pipeline, sink.clone(), now);
-        Box::new(source.with_decoding(decoding.clone()))
+        Box::new(source.with_decoding(decoding.clone()).with_silence(settings.timeout))
     };
     match &settings.place {
         Place::Rtsp(address) => {
@@ -225,12 +225,12 @@ pub fn source(
             let options = RtspOptions { insecure: settings.insecure, udp, ..Default::default() };
             let (name, address) = (settings.name.clone(), address.clone());
             let source = RtspSource::new(name, address, options, pipeline, sink, now);
-            Box::new(source.with_decoding(decoding))
+            Box::new(source.with_decoding(decoding).with_silence(settings.timeout))
         }
         Place::Http(address) => {
             let options = HttpOptions { insecure: settings.insecure, rate: settings.rate };
             let source = HttpSource::new(address.clone(), options, pipeline, sink, now);
-            Box::new(source.with_decoding(decoding))
+            Box::new(source.with_decoding(decoding).with_silence(settings.timeout))
         }
         Place::Device(path) => local(Local::Device(path.clone())),
         Place::File(path) => local(Local::File(path.clone())),
@@ -246,7 +246,7 @@ fn skip(camera: &Arc<Camera>) -> Skip {
     let rate = camera.settings.rate;
     let (viewed, noted) = (camera.clone(), camera.clone());
     // A camera of which nothing can be decoded is not heard.
-    let trust = Duration::from_secs_f64(2.0 / rate) + SILENCE;
+    let trust = Duration::from_secs_f64(2.0 / rate) + camera.settings.timeout;
     let note = move || {
         let mut status = noted.status();
         status.received += 1;
@@ -336,9 +336,11 @@ fn tell_health(camera: &Camera, source: &dyn Source, now: Instant, heard: Option
         return;
     }
     let silent = heard.map(|heard| now.saturating_duration_since(heard));
+    // A camera that is given longer may be slow.
+    let stall = STALL.max(camera.settings.timeout.mul_f64(0.5));
     let (state, reason) = match source.health() {
         Health::Connecting => (State::Connecting, None),
-        Health::Playing if silent.is_some_and(|silent| silent > STALL) => {
+        Health::Playing if silent.is_some_and(|silent| silent > stall) => {
             (State::Stalled, Some("no picture comes".to_owned()))
         }
         Health::Playing => (State::Live, None),

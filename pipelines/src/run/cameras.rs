@@ -127,7 +127,7 @@ impl Cameras {
     pub fn change(&self, section: Section, name: &str, keys: &Keys) -> Result<(), Refusal> {
         check(section, keys)?;
         self.edit(|document| match document.has(section, name) {
-            true => set(document, section, name, keys),
+            true => change(document, &self.file, section, name, keys),
             false => Err(Refusal::Unknown),
         })
     }
@@ -158,10 +158,8 @@ impl Cameras {
                 NEW
             }
         };
-        set(&mut document, Section::Cameras, name, keys)?;
-        let service = config::parse(&document.to_string(), &self.file).map_err(wrong)?;
-        let mut cameras = service.cameras.into_iter();
-        cameras.find(|camera| camera.name == name).ok_or(Refusal::Unknown)
+        change(&mut document, &self.file, Section::Cameras, name, keys)?;
+        camera(&document, &self.file, name)?.ok_or(Refusal::Unknown)
     }
 
     /// The file as it stands there.
@@ -254,6 +252,37 @@ fn wrong(problems: Vec<config::Problem>) -> Refusal {
 
 fn set(document: &mut Document, section: Section, name: &str, keys: &Keys) -> Result<(), Refusal> {
     document.set(section, name, keys).map_err(|error| Refusal::Wrong(format!("{error:#}")))
+}
+
+/// Changes keys of a camera or a sink. Regions that take the place of a file of regions take that of
+/// its polygons: its levels, `input-scale` and `scale-factor` become the camera's own.
+fn change(
+    document: &mut Document,
+    file: &Path,
+    section: Section,
+    name: &str,
+    keys: &Keys,
+) -> Result<(), Refusal> {
+    let draws = section == Section::Cameras && keys.contains_key("regions");
+    let before = if draws { camera(document, file, name)? } else { None };
+    set(document, section, name, keys)?;
+    let Some(before) = before else { return Ok(()) };
+    let Some(after) = camera(document, file, name)? else { return Ok(()) };
+    let (old, new) = (&before.regions, &after.regions);
+    let kept = [
+        ("levels", old.levels != new.levels, serde_json::to_value(old.levels)),
+        ("input-scale", old.input_scale != new.input_scale, serde_json::to_value(old.input_scale)),
+        ("scale", before.factor() != after.factor(), serde_json::to_value(before.factor())),
+    ];
+    let kept = kept.into_iter().filter(|(key, is_lost, _)| *is_lost && !keys.contains_key(*key));
+    let kept = kept.filter_map(|(key, _, value)| Some((key.to_owned(), value.ok()?)));
+    set(document, section, name, &kept.collect())
+}
+
+/// The camera that `document` describes under that name.
+fn camera(document: &Document, file: &Path, name: &str) -> Result<Option<config::Camera>, Refusal> {
+    let service = config::parse(&document.to_string(), file).map_err(wrong)?;
+    Ok(service.cameras.into_iter().find(|camera| camera.name == name))
 }
 
 /// Files and variables of this machine are named in the configuration alone: what comes over HTTP

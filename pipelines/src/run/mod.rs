@@ -88,16 +88,18 @@ pub fn run(options: &Options) -> Result<()> {
     let (counter, file) = (service.counter.clone(), &options.file);
     let cameras = Arc::new(Cameras::new(file, service, board.clone(), sinks.0.clone()));
     let server = Server::start(&http, board.clone(), cameras.clone())?;
-    let (begin, mut told) = (Instant::now(), false);
+    let (begin, mut told, mut reload) = (Instant::now(), false, false);
     let opened = OpenEngine::open(&counter, |said| {
         if let Some(said) = said {
             log(&said);
             board.set_progress(said);
         } else if !told && begin.elapsed() > PATIENCE {
-            log("opening the engine");
+            log(&format!("opening the engine; {} tells how far it is", server.url()));
             told = true;
         }
-        !matches!(orders.try_recv(), Ok(Order::Stop))
+        let order = orders.try_recv();
+        reload |= order == Ok(Order::Reload);
+        order != Ok(Order::Stop)
     })?;
     let Some((engine, description)) = opened else { return Ok(()) };
     board.beat();
@@ -108,6 +110,9 @@ pub fn run(options: &Options) -> Result<()> {
     let started = cameras.start(Shared { board: board.clone(), counter, samples, feed });
     let ended = started.and_then(|()| {
         say(server.url());
+        if reload {
+            read_anew(&cameras);
+        }
         serve(&orders, &board, &cameras, &server)
     });
     cameras.stop();
@@ -162,10 +167,7 @@ fn serve(
     loop {
         match orders.recv_timeout(TICK) {
             Ok(Order::Stop) => break,
-            Ok(Order::Reload) => match cameras.reload() {
-                Ok(()) => log("the configuration is read"),
-                Err(error) => log(&format!("the configuration is not taken: {error}")),
-            },
+            Ok(Order::Reload) => read_anew(cameras),
             Err(RecvTimeoutError::Timeout) => {}
             Err(RecvTimeoutError::Disconnected) => bail!("no signal can be taken any more"),
         }
@@ -176,6 +178,13 @@ fn serve(
     }
     tell_systemd(NotifyState::Stopping);
     Ok(())
+}
+
+fn read_anew(cameras: &Cameras) {
+    match cameras.reload() {
+        Ok(()) => log("the configuration is read"),
+        Err(error) => log(&format!("the configuration is not taken: {error}")),
+    }
 }
 
 fn tell_systemd(state: NotifyState<'_>) {

@@ -11,7 +11,7 @@ use super::decode::element;
 use super::decoding::Decoding;
 use super::mount::{Attempts, ENDED, Mount};
 use super::reason::Reason;
-use super::{Health, SILENCE, device, file};
+use super::{Health, device, file};
 
 /// How long the message of an element that does not start is waited for.
 const PATIENCE: Duration = Duration::from_secs(1);
@@ -58,6 +58,12 @@ impl LocalSource {
     /// It is decoded so.
     pub fn with_decoding(self, decoding: Decoding) -> Self {
         Self { decoding, ..self }
+    }
+
+    /// No picture may come for so long, instead of [`SILENCE`](super::SILENCE).
+    pub fn with_silence(mut self, silence: Duration) -> Self {
+        self.attempts.allow_silence(silence);
+        self
     }
 
     fn connect(&mut self) -> Result<()> {
@@ -122,7 +128,7 @@ impl super::Source for LocalSource {
     fn tick(&mut self, now: Instant, heard: Option<Instant>) {
         self.hear(heard);
         if self.mount.is_taken() && self.attempts.is_silent(heard, now) {
-            self.fail(format!("silent for {} s", SILENCE.as_secs()), now);
+            self.fail(format!("silent for {}", self.attempts.silence()), now);
         }
         if let Some((_, error)) = self.unstarted.take_if(|(patience, _)| now >= *patience) {
             self.fail(error, now);

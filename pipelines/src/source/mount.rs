@@ -46,12 +46,24 @@ pub struct Attempts {
     next: Option<Instant>,
     /// When the last one was made.
     since: Instant,
+    /// How long no frame may come.
+    silence: Duration,
 }
 
 impl Attempts {
     /// The first attempt is made `now`.
     pub fn new(now: Instant) -> Self {
-        Self { backoff: Backoff::default(), next: Some(now), since: now }
+        Self { backoff: Backoff::default(), next: Some(now), since: now, silence: SILENCE }
+    }
+
+    /// No frame may come for so long, instead of [`SILENCE`].
+    pub fn allow_silence(&mut self, silence: Duration) {
+        self.silence = silence;
+    }
+
+    /// How long no frame may come, in words.
+    pub fn silence(&self) -> String {
+        format!("{} s", self.silence.as_secs_f64())
     }
 
     /// Whether it is time for an attempt, which is made `now` then.
@@ -73,10 +85,10 @@ impl Attempts {
         has_succeeded
     }
 
-    /// Whether the last frame, and the last attempt, are longer ago than [`SILENCE`].
+    /// Whether the last frame, and the last attempt, are longer ago than is allowed.
     pub fn is_silent(&self, heard: Option<Instant>, now: Instant) -> bool {
         let last = heard.map_or(self.since, |heard| heard.max(self.since));
-        now.saturating_duration_since(last) > SILENCE
+        now.saturating_duration_since(last) > self.silence
     }
 
     /// The next attempt is made after a wait.

@@ -7,16 +7,57 @@ use std::borrow::Cow;
 /// What stands in the place of a secret.
 pub const MASK: &str = "***";
 
-/// Keys, in lower case, of parameters whose values are secrets. Cameras take them in the query or
-/// in the path.
-const SECRETS: [&str; 11] = [
-    "password", "passwd", "passw", "pwd", "pass", "token", "secret", "auth", "apikey", "api_key",
-    "key",
+/// Keys, in lower case, of parameters in a query whose values are shown: what cameras take there
+/// that is no secret. There is no end of names for passwords and tokens.
+const SHOWN: [&str; 38] = [
+    "action",
+    "bitrate",
+    "camera",
+    "cameraid",
+    "channel",
+    "chan",
+    "ch",
+    "codec",
+    "compression",
+    "fps",
+    "format",
+    "framerate",
+    "from",
+    "height",
+    "id",
+    "line",
+    "live",
+    "media",
+    "mode",
+    "name",
+    "profile",
+    "proto",
+    "quality",
+    "rate",
+    "res",
+    "resolution",
+    "rotation",
+    "size",
+    "snapshot",
+    "stream",
+    "streamtype",
+    "subtype",
+    "transportmode",
+    "type",
+    "unicast",
+    "videocodec",
+    "view",
+    "width",
 ];
+
+/// Parts of keys, in lower case, of parameters in a path whose values are secrets.
+const SECRETS: [&str; 10] =
+    ["pas", "pwd", "psw", "token", "secret", "auth", "key", "sig", "jwt", "credential"];
 
 /// The forms of `://` and of `@`: plain, and percent-encoded inside another URL.
 const AUTHORITY: [&str; 2] = ["://", "%3a%2f%2f"];
 const AT: [&str; 2] = ["@", "%40"];
+const QUERY: [&str; 2] = ["?", "%3f"];
 
 /// `text` with the user information and the secret parameters of every URL masked. A URL ends at
 /// white space.
@@ -65,16 +106,23 @@ fn mask(rest: &str, lower: &str, masked: &mut String) {
     if at.is_some() {
         masked.push_str(MASK);
     }
+    let query = QUERY.iter().filter_map(|mark| lower[path..].find(mark)).min();
+    let query = query.map_or(rest.len(), |length| path + length);
     let (mut done, mut place) = (path, path);
     while let Some(found) = lower[place..].find('=') {
         let equals = place + found;
         place = equals + 1;
-        let secret = SECRETS.iter().any(|key| {
-            let head = lower[done..equals].strip_suffix(key);
-            head.is_some_and(|head| !head.ends_with(|letter: char| letter.is_ascii_alphanumeric()))
-        });
+        let is_secret = if equals > query {
+            let key = lower[done..equals].rsplit(['?', '&', ';']).next().unwrap_or_default();
+            !SHOWN.contains(&key)
+        } else {
+            let head = &lower[done..equals];
+            let word = |letter: char| letter.is_ascii_alphanumeric();
+            let key = head.rsplit(|letter| !word(letter)).next().unwrap_or_default();
+            SECRETS.iter().any(|part| key.contains(part))
+        };
         let end = rest[place..].find(['&', ';']).map_or(rest.len(), |length| place + length);
-        if secret && end > place {
+        if is_secret && end > place {
             masked.push_str(&rest[done..place]);
             masked.push_str(MASK);
             (done, place) = (end, end);
@@ -97,7 +145,7 @@ mod tests {
         for (given, shown) in [
             ("nothing to hide: a@b, password=x", "nothing to hide: a@b, password=x"),
             ("rtsp://gate/stream", "rtsp://gate/stream"),
-            ("rtsp://[::1]:8554/a?b=c&d=e#f", "rtsp://[::1]:8554/a?b=c&d=e#f"),
+            ("rtsp://[::1]:8554/a?channel=c&d=", "rtsp://[::1]:8554/a?channel=c&d="),
             ("rtsp://admin:secret@gate/stream", "rtsp://***@gate/stream"),
             ("RTSPS://admin:secret@gate", "RTSPS://***@gate"),
             ("rtsp://admin@gate/", "rtsp://***@gate/"),
@@ -114,14 +162,25 @@ mod tests {
             ("rtsp://one/,rtsp://a:b@two/", "rtsp://one/,rtsp://***@two/"),
             (
                 "rtsp://gate/?user=me&password=secret&channel=1",
-                "rtsp://gate/?user=me&password=***&channel=1",
+                "rtsp://gate/?user=***&password=***&channel=1",
             ),
             (
                 "rtsp://gate/user=me_password=se_cret_channel=1.sdp",
                 "rtsp://gate/user=me_password=***",
             ),
             ("rtsp://gate/?PWD=a=b;token=t", "rtsp://gate/?PWD=***;token=***"),
-            ("rtsp://gate/?monkey=ape&bypass=yes", "rtsp://gate/?monkey=ape&bypass=yes"),
+            (
+                "http://gate/?loginpas=a&userpwd=b&Channel=2",
+                "http://gate/?loginpas=***&userpwd=***&Channel=2",
+            ),
+            (
+                "http://gate/?accessToken=a&sig=b;jwt=c",
+                "http://gate/?accessToken=***&sig=***;jwt=***",
+            ),
+            ("http://gate/?width=640&resolution=a=b", "http://gate/?width=640&resolution=a=***"),
+            ("rtsp://gate/loginpas=a&channel=1", "rtsp://gate/loginpas=***&channel=1"),
+            ("rtsp://gate/my_accessToken=a", "rtsp://gate/my_accessToken=***"),
+            ("rtsp://gate/a=b?c=d", "rtsp://gate/a=b?c=***"),
             ("rtsp://a:b@gate/?pass=word", "rtsp://***@gate/?pass=***"),
             ("?to=rtsp%3A%2F%2Fadmin%3Asecret%40gate%2Fx", "?to=rtsp%3A%2F%2F***%40gate%2Fx"),
             ("://", "://"),

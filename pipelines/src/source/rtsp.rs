@@ -116,6 +116,12 @@ impl RtspSource {
         Self { decoding, ..self }
     }
 
+    /// No picture may come for so long, instead of [`SILENCE`].
+    pub fn with_silence(mut self, silence: Duration) -> Self {
+        self.attempts.allow_silence(silence);
+        self
+    }
+
     /// Where it is.
     pub fn address(&self) -> &Address {
         &self.address
@@ -240,15 +246,13 @@ impl RtspSource {
     }
 
     fn fall_silent(&mut self, now: Instant) {
-        let (seconds, playing) = (SILENCE.as_secs(), self.health == Health::Playing);
+        let (time, playing) = (self.attempts.silence(), self.health == Health::Playing);
         let opened = self.told.lock().opened;
         match (playing, opened) {
-            (true, _) => self.fail(&format!("silent for {seconds} s"), now),
-            (false, true) => {
-                self.fail(&format!("connected, but no picture came for {seconds} s"), now)
-            }
+            (true, _) => self.fail(&format!("silent for {time}"), now),
+            (false, true) => self.fail(&format!("connected, but no picture came for {time}"), now),
             (false, false) => {
-                self.fail(&format!("no answer for {seconds} s"), now);
+                self.fail(&format!("no answer for {time}"), now);
                 self.probe = Some(reason::probe(&self.address));
             }
         }

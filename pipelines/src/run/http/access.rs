@@ -47,7 +47,7 @@ impl Access {
     }
 
     /// Whether the request has the token or the cookie.
-    fn allows(&self, headers: &HeaderMap) -> bool {
+    pub fn allows(&self, headers: &HeaderMap) -> bool {
         let Some(token) = &self.token else { return true };
         let texts = |name| headers.get_all(name).iter().filter_map(|value| value.to_str().ok());
         let bearer = texts(header::AUTHORIZATION).any(|value| {

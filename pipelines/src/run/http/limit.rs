@@ -40,6 +40,16 @@ pub struct Limits {
     swept: Mutex<Instant>,
 }
 
+/// Whether it is a check of health that is asked for.
+pub fn is_health(path: &str) -> bool {
+    path.starts_with("/api/v1/health/")
+}
+
+/// Whether what watches the service asks for it.
+pub fn is_watching(path: &str) -> bool {
+    path == "/metrics" || is_health(path)
+}
+
 impl Limits {
     /// For so many requests a second from one client, and as many at once.
     pub fn new(rate: NonZeroU32) -> Self {
@@ -54,7 +64,7 @@ impl Limits {
 
     /// Takes a token. Gives how long to wait where there is none.
     fn take(&self, client: IpAddr, path: &str) -> Result<(), Duration> {
-        let is_watching = path == "/metrics" || path.starts_with("/api/v1/health/");
+        let is_watching = is_watching(path);
         let buckets = if is_watching { &self.watching } else { &self.requests };
         self.sweep(buckets);
         let taken = buckets.check_key(&network(client)).map(drop);

@@ -76,9 +76,11 @@ impl Server {
         let (stop, stopped) = oneshot::channel::<()>();
         let (finish, finished) = mpsc::channel();
         let access = Arc::new(Access::new(settings.token.clone(), certificate.is_some())?);
-        let app = App { board, cameras, access, studio: Arc::default() };
+        let app = App { board, cameras, access: access.clone(), studio: Arc::default() };
         let limits = Arc::new(Limits::new(settings.rate_limit));
-        let guards = Guards { loopback: address.ip().is_loopback(), limits };
+        // Whoever has the token is no page of elsewhere; a proxy on this machine has its own name.
+        let loopback = address.ip().is_loopback() && settings.token.is_none();
+        let guards = Guards { loopback, access, limits };
         let secure = acceptor.map(|acceptor| (acceptor, plain(app.clone(), &guards)));
         let answering = Answering { app: router(app, &guards), secure };
         let work = move || {

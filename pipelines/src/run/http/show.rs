@@ -43,6 +43,7 @@ struct Settings {
     insecure: bool,
     transport: Transport,
     decoder: Decoder,
+    timeout: f64,
     rate: f64,
     scale: f64,
     #[serde(rename = "input-scale", skip_serializing_if = "InputScale::is_normal")]
@@ -170,8 +171,9 @@ impl Shown {
             insecure: settings.insecure,
             transport: settings.transport,
             decoder: settings.decoder,
+            timeout: settings.timeout.as_secs_f64(),
             rate: settings.rate,
-            scale: settings.scale,
+            scale: settings.factor(),
             input_scale: settings.regions.input_scale,
             smoothing: settings.smoothing.as_secs_f64(),
             skip_unchanged: settings.skip_unchanged,

@@ -36,14 +36,23 @@ pub fn sensors(prefix: &str, topic: &str, camera: &Camera) -> Vec<(String, Strin
         let topic = format!("{prefix}/sensor/{device}/{object}/config");
         sensors.push((topic, config.to_string()));
     };
-    let regions = camera.regions.regions.iter().enumerate().map(|(index, region)| {
-        let path = format!("value_json.regions[{index}].");
-        (format!("region{index}_"), format!("{} ", region.name), path)
-    });
-    let frame = (String::new(), String::new(), "value_json.".to_owned());
-    for (object, name, path) in std::iter::once(frame).chain(regions) {
+    for region in std::iter::once(None).chain(camera.regions.regions.iter().map(Some)) {
+        let (object, name) = match region {
+            Some(region) => {
+                (format!("region_{}_", identifier(&region.name)), format!("{} ", region.name))
+            }
+            None => Default::default(),
+        };
+        // A region is found by its name: its place among the others may change.
+        let template = |field: &str| match region.map(|region| Value::from(region.name.as_str())) {
+            Some(name) => format!(
+                "{{{{ value_json.regions | selectattr('name', 'eq', {name}) | \
+                 map(attribute='{field}') | first }}}}"
+            ),
+            None => format!("{{{{ value_json.{field} }}}}"),
+        };
         let vehicles = json!({
-            "value_template": format!("{{{{ {path}smoothed }}}}"),
+            "value_template": template("smoothed"),
             "state_class": "measurement",
             "unit_of_measurement": "vehicles",
             "suggested_display_precision": 1,
@@ -51,7 +60,7 @@ pub fn sensors(prefix: &str, topic: &str, camera: &Camera) -> Vec<(String, Strin
         });
         add(format!("{object}vehicles"), format!("{name}vehicles"), vehicles);
         let levels = json!({
-            "value_template": format!("{{{{ {path}level }}}}"),
+            "value_template": template("level"),
             "device_class": "enum",
             "options": ["free", "moderate", "dense", "jammed"],
             "icon": "mdi:traffic-light",
@@ -87,11 +96,15 @@ mod tests {
         assert_eq!(sensors.len(), 4);
         let (topic, payload) = &sensors[2];
         let device = "site_2f_north_20_gate";
-        assert_eq!(topic, &format!("homeassistant/sensor/{device}/region0_vehicles/config"));
+        assert_eq!(topic, &format!("homeassistant/sensor/{device}/region_left_vehicles/config"));
         let payload: Value = serde_json::from_str(payload).unwrap();
         assert_eq!(payload["name"], "left vehicles");
         assert_eq!(payload["state_topic"], "site/north gate/state");
-        assert_eq!(payload["value_template"], "{{ value_json.regions[0].smoothed }}");
+        assert_eq!(
+            payload["value_template"],
+            "{{ value_json.regions | selectattr('name', 'eq', \"left\") | \
+             map(attribute='smoothed') | first }}"
+        );
         assert_eq!(payload["availability"][0]["topic"], "site/status");
         assert_eq!(payload["device"]["identifiers"][0], device);
         let ids: std::collections::BTreeSet<_> = sensors

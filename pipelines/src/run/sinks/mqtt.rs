@@ -17,6 +17,9 @@ use crate::run::board::{Board, State};
 /// Time between two states of a camera at least.
 const STATES: Duration = Duration::from_secs(1);
 
+/// The end of the topic of whether a camera is there.
+const AVAILABILITY: &str = "/availability";
+
 /// A connection to a broker.
 pub struct MqttTarget {
     connection: MqttConnection,
@@ -89,7 +92,7 @@ impl Target for MqttTarget {
             let topic = format!("{}/{}", self.topic, level(&camera.settings.name));
             let is_live = camera.status().state == State::Live;
             let availability = if is_live { "online" } else { "offline" };
-            messages.push((format!("{topic}/availability"), availability.to_owned()));
+            messages.push((topic.clone() + AVAILABILITY, availability.to_owned()));
             // Without a count of the moment the last state stays, as that of a camera that is not
             // available.
             let report = camera.current().map(|(_, report)| report.to_json(false));
@@ -105,5 +108,12 @@ impl Target for MqttTarget {
         let gone: Vec<_> = self.kept.keys().filter(is_gone).cloned().collect();
         messages.extend(gone.into_iter().map(|topic| (topic, String::new())));
         self.keep(messages)
+    }
+
+    /// No camera is available any more.
+    fn end(&mut self) -> Result<(), SinkError> {
+        let cameras = self.kept.keys().filter(|topic| topic.ends_with(AVAILABILITY));
+        let offline = cameras.map(|topic| (topic.clone(), "offline".to_owned()));
+        self.keep(offline.collect())
     }
 }

@@ -20,4 +20,12 @@ pub trait Target {
     fn tick(&mut self) -> Result<(), SinkError> {
         Ok(())
     }
+
+    /// To be called when the service ends and all has been sent.
+    ///
+    /// # Errors
+    /// As above.
+    fn end(&mut self) -> Result<(), SinkError> {
+        Ok(())
+    }
 }

@@ -50,7 +50,11 @@ impl Worker {
     /// Works until the outbox or the ticket ends.
     pub fn run(mut self) {
         while self.end().is_none() {
-            let work = || self.open().and_then(|mut target| self.work(target.as_mut()));
+            let work = || {
+                let mut target = self.open()?;
+                self.work(target.as_mut())?;
+                target.end()
+            };
             let worked = panic::catch_unwind(AssertUnwindSafe(work)).unwrap_or_else(|_| {
                 Err(SinkError::temporary("it panicked; standard error has the reason"))
             });

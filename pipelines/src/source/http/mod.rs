@@ -24,12 +24,12 @@ use tokio::runtime::Handle;
 use tokio::sync::oneshot;
 use tokio::task::JoinHandle;
 
+use super::Health;
 use super::address::Address;
 use super::decode::{decoder, element};
 use super::decoding::Decoding;
 use super::mount::{Attempts, ENDED, Mount};
 use super::reason::Reason;
-use super::{Health, SILENCE};
 use client::Client;
 use reader::{Kind, Progress, Reader};
 
@@ -105,6 +105,12 @@ impl HttpSource {
         Self { decoding, ..self }
     }
 
+    /// No picture may come for so long, instead of [`SILENCE`](super::SILENCE).
+    pub fn with_silence(mut self, silence: Duration) -> Self {
+        self.attempts.allow_silence(silence);
+        self
+    }
+
     /// Begins to read. The source is made once it is known what comes.
     fn connect(&mut self) -> Result<()> {
         self.progress = Arc::default();
@@ -175,16 +181,16 @@ impl HttpSource {
         if let Some(reason) = failure {
             return self.fail(&reason, now);
         }
-        let seconds = SILENCE.as_secs();
+        let time = self.attempts.silence();
         let kind = self.progress.lock().kind;
         let reason = match (&self.health, kind) {
-            (Health::Playing, _) => format!("silent for {seconds} s"),
-            (_, None) => format!("no answer for {seconds} s"),
+            (Health::Playing, _) => format!("silent for {time}"),
+            (_, None) => format!("no answer for {time}"),
             (_, Some(Kind::Pictures)) => {
-                format!("connected, but no JPEG picture came for {seconds} s")
+                format!("connected, but no JPEG picture came for {time}")
             }
             (_, Some(Kind::Stream)) => {
-                format!("connected, but no picture came for {seconds} s")
+                format!("connected, but no picture came for {time}")
             }
         };
         self.fail_with(reason, now);
