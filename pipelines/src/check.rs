@@ -28,6 +28,11 @@ pub fn run(options: &Options) -> Result<()> {
         return Ok(());
     };
     let service = read(file)?;
+    let absent = config::absent(&service, file);
+    if !absent.is_empty() {
+        let text: Vec<_> = absent.iter().map(ToString::to_string).collect();
+        bail!("{}", text.join("\n\n"));
+    }
     let count = service.cameras.len();
     let s = if count == 1 { "" } else { "s" };
     say(format_args!("{}: {count} camera{s}, nothing wrong", file.display()));

@@ -231,6 +231,16 @@ def see_the_rest(viewer):
     viewer.check("system")
 
 
+def log_out(viewer):
+    """The token is asked for again."""
+    page = viewer.page
+    page.get_by_role("button", name="Log out").click()
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.get_by_label("Token").fill(TOKEN)
+    page.keyboard.press("Enter")
+    expect(page.get_by_role("button", name="Log out")).to_be_visible()
+
+
 def main():
     command = sys.argv[1]
     pictures = pathlib.Path(sys.argv[2]) if len(sys.argv) > 2 else None
@@ -250,6 +260,7 @@ def main():
             go_by_keyboard(viewer)
             remove_it(viewer, file)
             see_the_rest(viewer)
+            log_out(viewer)
             assert not viewer.wrong, viewer.wrong
             browser.close()
 

@@ -9,13 +9,14 @@ use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use gst::prelude::*;
 use serde_json::{Value, json};
 use vehiclecount_tests::broker::{Broker, Gate, Listener, Rules};
 use vehiclecount_tests::receiver::Receiving;
 use vehiclecount_tests::service::Service;
 use vehiclecount_tests::system::command;
 use vehiclecount_tests::web::WebServer;
-use vehiclecount_tests::{BOUND, certificates, free_port};
+use vehiclecount_tests::{BOUND, certificates, free_port, init, publishing};
 
 /// Two simulated cameras, with ten counts a second each.
 const CAMERAS: &str = "[defaults]\nrate = 10\n\
@@ -354,6 +355,33 @@ fn webhook_is_sent_again_until_the_server_takes_it() {
         request.body
     );
     assert_eq!(request.header("webhook-signature"), format!("v1,{}", openssl_hmac(&signed)));
+}
+
+#[test]
+fn counts_of_a_pipeline_reach_a_webhook_that_fails_at_first() {
+    init();
+    let frames = 40;
+    let hook = Receiving::start(0, &[503], 2000);
+    let location =
+        format!("\"http://me:s3cret@127.0.0.1:{}/hook/b#secret=whsec_MfKQ9r8G\"", hook.port);
+    let pipeline = publishing::pipeline(frames, 100, &location);
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let mut records = Vec::new();
+    let mut failed = 0;
+    while records.len() < frames as usize {
+        let request = hook.requests.recv_timeout(BOUND).unwrap();
+        assert!(request.header("webhook-signature").starts_with("v1,"));
+        assert!(request.header("authorization").starts_with("Basic "));
+        match request.status {
+            204 => records.extend(request.records()),
+            _ => failed += 1,
+        }
+    }
+    assert!(failed > 0, "it fails at first, or takes no large requests");
+    let statistics = publishing::finish(pipeline);
+    assert_eq!(statistics.get::<u64>("delivered").unwrap(), u64::from(frames), "{statistics}");
+    let sequences: Vec<_> = records.iter().map(|record| record["sequence"].as_u64()).collect();
+    assert_eq!(sequences, (0..u64::from(frames)).map(Some).collect::<Vec<_>>());
 }
 
 /// HMAC-SHA256 of `text`, with the key of the test, in Base64.

@@ -63,9 +63,9 @@ fn sinks_come_change_and_go_while_another_loses_nothing() {
     });
 
     // A wrong one changes nothing.
-    service.reload(folder.path(), |text| text + "[sinks.wrong]\nurl = \"file:no/folder/a\"\n");
-    service.until_said("there is no folder");
-    let wrong = "[sinks.wrong]\nurl = \"file:no/folder/a\"\n";
+    service.reload(folder.path(), |text| text + "[sinks.wrong]\nurl = \"file:.\"\n");
+    service.until_said("is no file");
+    let wrong = "[sinks.wrong]\nurl = \"file:.\"\n";
 
     // They go: one with all that it got, one whose broker never came with what waits for it.
     service.reload(folder.path(), |text| {

@@ -213,7 +213,8 @@ impl ObjectImpl for VehicleCountPublish {
                 glib::ParamSpecString::builder("location")
                     .nick("Location")
                     .blurb(
-                        "Path or file:// URL of the file or FIFO to write, mqtt://HOST:PORT/TOPIC, or kafka://HOST:PORT/TOPIC \
+                        "Path or file:// URL of the file or FIFO to write, mqtt://HOST:PORT/TOPIC, kafka://HOST:PORT/TOPIC, \
+                         or https://HOST/PATH of a webhook \
                          (empty or -: standard output)",
                     )
                     .mutable_ready()

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use gstvehiclecount::meta;
+use vehiclecount_core::engine::Engine;
 use vehiclecount_core::preprocess::InputChoice;
 use vehiclecount_core::preset::Preset;
 
@@ -210,38 +211,16 @@ impl Drop for Run {
     }
 }
 
-/// The element with each number of cameras, against the bare engine; and one frame at a time.
+/// The element with each number of cameras, against the bare engine, at the input that it takes by
+/// itself and at that which is compared; and one frame at a time.
 pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
-    let runs: Vec<(u32, Run)> = bench
-        .options
-        .cameras
-        .iter()
-        .map(|&cameras| Ok((cameras, Run::start(Setup::of(bench), cameras)?)))
-        .collect::<Result<_>>()?;
-    // The bare engine before and after each of them.
-    let (input, engine) = bench.compared();
-    let mut contenders = vec![bare::contender(bench, engine, &input.to_string())];
-    let size = Some((bench.options.width, bench.options.height));
-    for (cameras, run) in &runs {
-        contenders.push(Contender {
-            name: format!(
-                "vehiclecounter, {cameras} camera{}",
-                if *cameras == 1 { "" } else { "s" }
-            ),
-            subject: Subject {
-                cameras: Some(*cameras),
-                size,
-                input: Some(engine.info().input.to_string()),
-                ..Default::default()
-            },
-            unit: "frames/s",
-            measure: Box::new(|| Ok(run.measure(bench.window)?.into())),
-        });
+    let own = (bench.first, &bench.engine);
+    let mut figures = beside_engine(bench, own)?;
+    let compared = bench.compared();
+    if compared.1.info().input != own.1.info().input {
+        figures.extend(beside_engine(bench, compared)?);
     }
-    let rounds = bench.options.rounds;
-    let mut figures = turns::take(Section::Element, rounds, Turns::FirstBetween, &mut contenders)?;
-    drop(contenders);
-    drop(runs);
+    let size = Some((bench.options.width, bench.options.height));
     let (total, own) = single(bench)?;
     let added: Vec<f64> = total.iter().zip(&own).map(|(total, own)| total - own).collect();
     for (name, seconds) in [("through the element", total), ("added to the engine", added)] {
@@ -258,6 +237,37 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
         });
     }
     Ok(figures)
+}
+
+/// The element at one input with each number of cameras, the bare engine before and after each.
+fn beside_engine(
+    bench: &Bench<'_>,
+    (choice, engine): (InputChoice, &Arc<dyn Engine>),
+) -> Result<Vec<Figure>> {
+    let setup = Setup { input: choice, ..Setup::of(bench) };
+    let runs: Vec<(u32, Run)> = bench
+        .options
+        .cameras
+        .iter()
+        .map(|&cameras| Ok((cameras, Run::start(setup, cameras)?)))
+        .collect::<Result<_>>()?;
+    let input = engine.info().input;
+    let mut contenders = vec![bare::contender(bench, engine, &choice.to_string())];
+    for (cameras, run) in &runs {
+        let s = if *cameras == 1 { "" } else { "s" };
+        contenders.push(Contender {
+            name: format!("vehiclecounter, {cameras} camera{s}, {input}"),
+            subject: Subject {
+                cameras: Some(*cameras),
+                size: Some((bench.options.width, bench.options.height)),
+                input: Some(input.to_string()),
+                ..Default::default()
+            },
+            unit: "frames/s",
+            measure: Box::new(|| Ok(run.measure(bench.window)?.into())),
+        });
+    }
+    turns::take(Section::Element, bench.options.rounds, Turns::FirstBetween, &mut contenders)
 }
 
 /// Seconds through the element and seconds of inference, with one frame in it at a time.

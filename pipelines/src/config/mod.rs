@@ -20,7 +20,7 @@ pub use database::Database;
 pub use problem::Problem;
 pub use resolve::{Camera, Counter, History, HistoryPlace, Http, Place, Service, Token};
 pub use secret::Secret;
-pub use sink::{Sink, SinkPlace, Webhook};
+pub use sink::{Sink, SinkPlace};
 pub use table::{Decoder, Engine, File, Precision, RecordKind, Transport, Viewpoint};
 
 /// Reads the configuration in the file at `path`. Paths inside it are relative to its folder.
@@ -47,6 +47,29 @@ pub fn parse(text: &str, path: &Path) -> Result<Service, Vec<Problem>> {
         problems.iter().map(|(key, what)| Problem::of_value(path, text, key, what)).collect()
     };
     resolve::resolve(&file, folder).map_err(wrong)
+}
+
+/// What the `service` of the configuration at `path` reads from or writes to and is not there at
+/// the moment: it may come, such as what lies on a medium that is not mounted yet.
+pub fn absent(service: &Service, path: &Path) -> Vec<Problem> {
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let cameras = service.cameras.iter().filter_map(|camera| match &camera.place {
+        Place::File(file) if !file.is_file() => {
+            let keys = value::path(&["cameras", &camera.name, "url"]);
+            Some((keys, format!("there is no file {}", file.display())))
+        }
+        _ => None,
+    });
+    let sinks = service.sinks.iter().filter_map(|sink| match &sink.place {
+        SinkPlace::File(file, _) => {
+            let folder = file.parent().filter(|folder| !folder.is_dir())?;
+            let keys = value::path(&["sinks", &sink.name, "url"]);
+            Some((keys, format!("there is no folder {}", folder.display())))
+        }
+        _ => None,
+    });
+    let problems = cameras.chain(sinks);
+    problems.map(|(keys, what)| Problem::of_value(path, &text, &keys, &what)).collect()
 }
 
 /// The JSON Schema of the file, for editors.

@@ -289,6 +289,11 @@ fn words(message: &str) -> String {
             continue;
         };
         let kind = found.split(['"', '`']).next().unwrap_or_default().trim();
+        let expected = match expected {
+            "f64" => "a number",
+            "u16" | "u32" | "u64" | "usize" | "i64" => "a whole number",
+            other => other,
+        };
         return format!("{kind} where {expected} is expected");
     }
     message

@@ -366,10 +366,6 @@ impl Reader<'_> {
                     return None;
                 }
             };
-            if !file.is_file() {
-                self.wrong("url", true, format!("there is no file {}", file.display()));
-                return None;
-            }
             return Some(Place::File(file));
         }
         if let Some(device) = device_at(&url) {

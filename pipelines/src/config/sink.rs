@@ -8,6 +8,7 @@ use std::time::Duration;
 use vehiclecount_core::publish::sink::Rotation;
 use vehiclecount_core::publish::sink::kafka::KafkaAddress;
 use vehiclecount_core::publish::sink::mqtt::MqttAddress;
+use vehiclecount_core::publish::sink::webhook::Webhook;
 use vehiclecount_core::window::WINDOWS;
 
 use super::database::Database;
@@ -85,27 +86,6 @@ impl Sink {
     }
 }
 
-/// An HTTP server that takes records. `Debug` shows no secret.
-#[derive(Clone, PartialEq, Eq)]
-pub struct Webhook {
-    /// The whole address, which may hold a secret anywhere behind the host.
-    pub url: String,
-    /// Scheme, host and port.
-    pub origin: String,
-    /// User name and password.
-    pub login: Option<(String, String)>,
-    /// What requests are signed with.
-    pub secret: Option<String>,
-    /// Certificates that are trusted instead of the system's.
-    pub authorities: Option<Vec<u8>>,
-}
-
-impl fmt::Debug for Webhook {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}/***", self.origin)
-    }
-}
-
 impl fmt::Display for SinkPlace {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -113,7 +93,7 @@ impl fmt::Display for SinkPlace {
             Self::Mqtt { address, .. } => write!(f, "{address}"),
             Self::Kafka { address, .. } => write!(f, "{address}"),
             Self::Postgres { database, .. } => write!(f, "{database}"),
-            Self::Webhook(webhook) => write!(f, "{webhook:?}"),
+            Self::Webhook(webhook) => write!(f, "{webhook}"),
         }
     }
 }
@@ -235,8 +215,6 @@ impl<'a> Reader<'a> {
         let path = std::path::absolute(&path).unwrap_or(path);
         if path.is_dir() || path.file_name().is_none() {
             self.wrong("url", format!("{} is no file", path.display()));
-        } else if let Some(folder) = path.parent().filter(|folder| !folder.is_dir()) {
-            self.wrong("url", format!("there is no folder {}", folder.display()));
         }
         let rotation = Rotation {
             max_size: table.max_file_size.unwrap_or_default(),
@@ -312,29 +290,17 @@ impl<'a> Reader<'a> {
         self.refuse_rotation("a webhook");
         let home_assistant = self.table.home_assistant.is_some();
         self.refuse("a webhook", &[("home-assistant", home_assistant)]);
-        let form = "the form is https://HOST:PORT/PATH; user and password are keys of their own";
-        let parsed = url.parse::<ureq::http::Uri>().ok();
-        let host = parsed.as_ref().and_then(|uri| uri.authority());
-        let scheme = parsed.as_ref().and_then(|uri| uri.scheme_str()).unwrap_or_default();
-        let (Some(host), "http" | "https") = (host, scheme) else {
-            self.wrong("url", form);
-            return None;
+        let webhook = match Webhook::new(url) {
+            Ok(webhook) => webhook,
+            Err(form) => {
+                self.wrong("url", format!("{form}; user and password are keys of their own"));
+                return None;
+            }
         };
-        if host.as_str().contains('@') || host.host().is_empty() {
-            self.wrong("url", form);
-            return None;
-        }
-        let origin = format!("{scheme}://{host}");
         let login = self.login(false);
         let secret = self.secret("secret", self.table.secret.as_ref());
-        let authorities = self.authorities(scheme == "https", "https://");
-        Some(SinkPlace::Webhook(Webhook {
-            url: url.to_owned(),
-            origin,
-            login,
-            secret,
-            authorities,
-        }))
+        let authorities = self.authorities(url.starts_with("https://"), "https://");
+        Some(SinkPlace::Webhook(Webhook { login, secret, authorities, ..webhook }))
     }
 
     /// User name and password, where they stand apart from the URL.

@@ -39,8 +39,8 @@ impl Enlargement {
     }
 }
 
-/// Opens the engine at `size`: the one that was opened `first`, where one was, for all counts are to
-/// be of one kind and precision.
+/// Opens the engine at `size`: the one that was opened `first`, where one was, for all counts are
+/// to be of one kind and precision.
 pub fn open(
     request: &EngineRequest,
     size: InputSize,

@@ -114,6 +114,8 @@ pub struct Costs {
     count: f64,
     /// Preprocessing of a picture.
     preprocess: Line,
+    /// Counts a second with the engine always at work.
+    rate: f64,
 }
 
 fn pixels(figure: &Figure) -> Option<f64> {
@@ -199,7 +201,8 @@ impl Costs {
         if decoding.is_empty() {
             return Err(ModelError::Missing("decoder and cameras at a rate", "limit,rate"));
         }
-        Ok(Self { processors: report.processors as f64, decoding, count, preprocess })
+        let (processors, rate) = (report.processors as f64, element.spread.median);
+        Ok(Self { processors, decoding, count, preprocess, rate })
     }
 
     fn decoding(&self, codec: Codec) -> Option<&Decoding> {
@@ -227,9 +230,12 @@ impl Costs {
         Some(self.receiving(stream)? + stream.decoded() * decode + stream.counts() * count)
     }
 
-    /// Cameras of `stream` that the machine holds with `load` of its processors at work.
+    /// Cameras of `stream` that the machine holds with `load` of its processors, and of the time of
+    /// its engine, which may be on a GPU, at work.
     pub fn cameras(&self, stream: &Stream, load: f64) -> Option<u32> {
-        Some((self.processors * load / self.camera(stream)?.max(1e-9)) as u32)
+        let processors = self.processors * load / self.camera(stream)?.max(1e-9);
+        let engine = self.rate * load / stream.counts().max(1e-9);
+        Some(processors.min(engine) as u32)
     }
 }
 
@@ -237,6 +243,7 @@ impl Costs {
 mod tests {
     use super::super::tests::report;
     use super::*;
+    use crate::bench::Spread;
 
     fn stream(codec: Codec, (width, height): (u32, u32), rate: f64) -> Stream {
         Stream { codec, width, height, fps: 25.0, rate, keys: 1.0 }
@@ -256,6 +263,15 @@ mod tests {
         assert!(once.is_some_and(|cores| near(cores, 0.04)), "{once:?}");
         // 2 processors, eight tenths of them.
         assert_eq!(costs.cameras(&stream(Codec::H264, FULL, 1.0), 0.8), Some(40));
+    }
+
+    #[test]
+    fn engine_that_is_no_processor_is_a_bound_of_its_own() {
+        let mut report = report();
+        let element = report.figures.iter_mut().find(|figure| figure.section == Section::Element);
+        element.expect("it was measured").spread = Spread::single(30.0);
+        let costs = Costs::of(&report).expect("a whole bench");
+        assert_eq!(costs.cameras(&stream(Codec::H264, FULL, 1.0), 0.8), Some(24));
     }
 
     #[test]

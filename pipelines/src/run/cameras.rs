@@ -254,8 +254,8 @@ fn set(document: &mut Document, section: Section, name: &str, keys: &Keys) -> Re
     document.set(section, name, keys).map_err(|error| Refusal::Wrong(format!("{error:#}")))
 }
 
-/// Changes keys of a camera or a sink. Regions that take the place of a file of regions take that of
-/// its polygons: its levels, `input-scale` and `scale-factor` become the camera's own.
+/// Changes keys of a camera or a sink. Regions that take the place of a file of regions take that
+/// of its polygons: its levels, `input-scale` and `scale-factor` become the camera's own.
 fn change(
     document: &mut Document,
     file: &Path,

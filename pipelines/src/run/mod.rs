@@ -29,7 +29,7 @@ mod snapshot;
 mod trial;
 
 use crate::check;
-use crate::config::{HistoryPlace, Sink};
+use crate::config::{self, HistoryPlace, Sink};
 use crate::table::{printable, say};
 use board::{Board, REMEMBERED};
 use camera::Shared;
@@ -64,6 +64,9 @@ pub struct Options {
 /// an engine that does not open. No camera ends the service.
 pub fn run(options: &Options) -> Result<()> {
     let service = check::read(&options.file)?;
+    for problem in config::absent(&service, &options.file) {
+        log(&format!("it is waited for: {problem}"));
+    }
     let orders = orders()?;
     let board = Arc::new(Board::new(&service));
     let own = service.history.as_ref().and_then(|history| match &history.place {

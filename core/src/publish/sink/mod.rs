@@ -14,6 +14,8 @@ mod stream;
 pub mod tls;
 #[cfg(any(feature = "kafka", feature = "mqtt"))]
 mod transit;
+#[cfg(feature = "webhook")]
+pub mod webhook;
 
 use std::io;
 use std::sync::Arc;
@@ -170,6 +172,10 @@ type Parse = fn(&str, &SinkSettings) -> Result<Destination, LocationError>;
 /// The transports. A new one has its file in this folder and its line here.
 const SCHEMES: &[(&str, Parse)] = &[
     ("file", file::from_url),
+    #[cfg(feature = "webhook")]
+    ("http", |rest, _| webhook::from_url(&format!("http://{rest}"))),
+    #[cfg(feature = "webhook")]
+    ("https", |rest, _| webhook::from_url(&format!("https://{rest}"))),
     #[cfg(feature = "kafka")]
     ("kafka", |rest, _| kafka::from_url(&format!("kafka://{rest}"))),
     #[cfg(feature = "kafka")]

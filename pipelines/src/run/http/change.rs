@@ -64,8 +64,8 @@ async fn wait<T: Send + 'static>(
     }
 }
 
-/// Adds what has the name and the keys of a body. Gives the name, and the header that tells where it
-/// is found.
+/// Adds what has the name and the keys of a body. Gives the name, and the header that tells where
+/// it is found.
 async fn added(
     cameras: Arc<Cameras>,
     section: Section,

@@ -44,9 +44,18 @@ const systemView = () => {
   const engineList = make("div"), sinkList = make("div");
   const sinkPart = make("section", { hidden: true }, make("h2", {}, "Where counts go"), sinkList);
   const past = [];
+  const leave = make("button", {
+    type: "button", hidden: true,
+    async click() {
+      await ask("logout", "POST").catch(() => null);
+      location.reload();
+    },
+  }, "Log out");
+  // Where the service answers without the cookie, there is nothing to leave.
+  fetch("/api/v1/engine", { credentials: "omit" }).then(answer => { leave.hidden = answer.status !== 401; }, () => null);
   return {
     title: "System",
-    element: make("div", {}, make("h1", {}, "System"), make("h2", {}, "Engine"), engineList, sinkPart),
+    element: make("div", {}, make("h1", {}, "System"), make("h2", {}, "Engine"), engineList, sinkPart, leave),
     async update() {
       const [system, { sinks }] = await Promise.all([ask("engine"), ask("sinks").catch(() => ({ sinks: [] }))]);
       // Over some seconds: a batch may take one.

@@ -104,7 +104,9 @@ export const cameraFields = camera => {
     element,
     keys() {
       const keys = {};
-      for (const { input } of [url, user, password]) if (input.value.trim()) keys[input.name] = input.value.trim();
+      for (const { input } of [url, user]) if (input.value.trim()) keys[input.name] = input.value.trim();
+      // Blanks may be part of a password.
+      if (password.input.value) keys.password = password.input.value;
       // Only what is another value than before is written into the file.
       for (const { input } of [rate, scale, smoothing]) {
         const value = input.value === "" ? null : Number(input.value);
