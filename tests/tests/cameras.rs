@@ -189,3 +189,57 @@ fn camera_comes_back_with_another_codec_and_another_size() {
     system.end();
     drop(again);
 }
+
+#[test]
+fn camera_changes_size_and_rate_within_a_session() {
+    init();
+    let part = |size: &str, rate: u32, count: &str, place: u32| {
+        format!(
+            "videotestsrc is-live=true {count} \
+             ! video/x-raw,format=I420,{size},framerate={rate}/1 \
+             ! x264enc tune=zerolatency speed-preset=ultrafast key-int-max=10 \
+             ! video/x-h264,stream-format=byte-stream ! c.sink_{place}"
+        )
+    };
+    let pipeline = format!(
+        "concat name=c ! h264parse config-interval=-1 ! rtph264pay name=pay0 config-interval=-1 \
+         {} {}",
+        part("width=160,height=120", 20, "num-buffers=40", 0),
+        part("width=320,height=176", 10, "", 1)
+    );
+    let server = Cameras::start(&[("changing", &pipeline)], Access::default());
+    let mut system = System::new(&[server.url("", "changing")], "scripted");
+    // The first part alone has forty pictures.
+    system.until("pictures of both sizes are counted", |frames, cameras| {
+        assert!(!matches!(cameras[0].health, Health::Failed(_)), "{:?}", cameras[0].health);
+        frames[0] >= 60
+    });
+    system.end();
+}
+
+#[test]
+fn stream_that_is_broken_all_the_time_holds_no_other_camera() {
+    init();
+    let broken = |probability: f64| {
+        let end = H264.replace(
+            "rtph264pay",
+            &format!("breakmydata skip=2000 probability={probability} ! rtph264pay"),
+        );
+        camera("format=I420,width=160,height=120", &end)
+    };
+    let server = Cameras::start(
+        &[
+            ("good", &camera("format=I420,width=160,height=120", H264)),
+            ("scratched", &broken(0.001)),
+            ("garbage", &broken(0.5)),
+        ],
+        Access::default(),
+    );
+    let urls = ["good", "scratched", "garbage"].map(|path| server.url("", path));
+    let mut system = System::new(&urls, "scripted");
+    system.until("the good one is counted", |frames, cameras| {
+        assert!(!matches!(cameras[0].health, Health::Failed(_)), "{:?}", cameras[0].health);
+        frames[0] >= 60 && frames[1] >= 10
+    });
+    system.end();
+}
