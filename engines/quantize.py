@@ -11,7 +11,6 @@ letterboxed as at run time.
 
 import argparse
 import pathlib
-import statistics
 import time
 
 import numpy as np
@@ -199,18 +198,12 @@ def timed(model, target, sides=((384, 384), (512, 512)), rounds=25):
     """Medians of runs in turn on OpenVINO with one thread; processor time, so that a busy machine
     counts less."""
     for height, width in sides:
-        runs = [
-            engines.load(path, width, height, "openvino", threads=1) for path in (model, target)
-        ]
-        image = np.random.default_rng(0).integers(0, 256, (1, height, width, 3), np.uint8)
-        times = [[], []]
-        for turn in range(rounds + 3):
-            for run, own in zip(runs, times):
-                begin = time.process_time()
-                run(image)
-                if turn >= 3:
-                    own.append(time.process_time() - begin)
-        fp32, int8 = (statistics.median(own) * 1000 for own in times)
+        runs, image = {}, engines.noise(width, height)
+        for path in (model, target):
+            run = engines.load(path, width, height, "openvino", threads=1)
+            runs[path] = lambda run=run, image=image: run(image)
+        times = engines.taking_turns(runs, rounds, time.process_time)
+        fp32, int8 = (times[path] * 1000 for path in (model, target))
         yield f"OpenVINO, one thread, {width}x{height}: FP32 {fp32:.1f} ms, int8 {int8:.1f} ms of processor time a picture: {fp32 / int8:.2f} times"
 
 

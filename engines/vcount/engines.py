@@ -102,14 +102,14 @@ def noise(width, height):
     return np.random.default_rng(1).integers(0, 256, (1, height, width, 3), np.uint8)
 
 
-def taking_turns(runs, rounds):
-    """Median seconds of each of `runs` [name to callable], which take turns; the first two rounds
-    warm up."""
+def taking_turns(runs, rounds, clock=time.perf_counter):
+    """Median seconds of each of `runs` [name to callable] by `clock`; they take turns, and the
+    first two rounds warm up."""
     times = {name: [] for name in runs}
     for number in range(rounds + 2):
         for name, run in runs.items():
-            since = time.perf_counter()
+            since = clock()
             run()
             if number >= 2:
-                times[name].append(time.perf_counter() - since)
+                times[name].append(clock() - since)
     return {name: float(np.median(values)) for name, values in times.items()}
