@@ -4,8 +4,8 @@
     effects.py --model models/mobilenetv3-large.json --checkpoint models/mobilenetv3-large.pt --data data
     effects.py --decoders --recipes recipes/mobilenetv3-large.toml recipes/resnet18.toml
 
-Speeds are medians of rounds in which all take turns, on one core, one picture at a time, each told
-as times that of another way. Errors are of the validation pictures of `--data`, inside their areas,
+Speeds are medians of rounds in which all take turns, of processor time, so that a busy machine
+counts less, on one core, one picture at a time, each told as times that of another way. Errors are of the validation pictures of `--data`, inside their areas,
 as `evaluate.py` tells them. `--int8 "PTQ, 100 pictures=q100/NAME-int8.onnx" ...` compares several
 int8 files of the model; the first is also measured at other sizes.
 """
@@ -19,6 +19,7 @@ import re
 import shlex
 import sys
 import tempfile
+import time
 import tomllib
 
 import torch
@@ -159,7 +160,7 @@ def optimisations(options):
         for way in every
         if way.run
     }
-    times = engines.taking_turns(runs, options.rounds)
+    times = engines.taking_turns(runs, options.rounds, time.process_time)
     samples = [sample for folder in options.data for sample in data.load(folder, "val", False)]
     if options.most:
         samples = samples[:: -(-len(samples) // options.most)]
@@ -215,7 +216,7 @@ def decoders(options):
                 folding.write(network, torch.from_numpy(engines.planes(image)), file)
                 run = engines.load(file, 384, 384, "openvino", 1)
                 runs[name] = lambda run=run: run(image)
-        times = engines.taking_turns(runs, options.rounds)
+        times = engines.taking_turns(runs, options.rounds, time.process_time)
     return [
         {
             "network": name,
