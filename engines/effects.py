@@ -5,9 +5,10 @@
     effects.py --decoders --recipes recipes/mobilenetv3-large.toml recipes/resnet18.toml
 
 Speeds are medians of rounds in which all take turns, of processor time, so that a busy machine
-counts less, on one core, one picture at a time, each told as times that of another way. Errors are of the validation pictures of `--data`, inside their areas,
-as `evaluate.py` tells them. `--int8 "PTQ, 100 pictures=q100/NAME-int8.onnx" ...` compares several
-int8 files of the model; the first is also measured at other sizes.
+counts less, on one core, one picture at a time, each told as times that of another way. Errors are
+of the validation pictures of `--data`, inside their areas, as `evaluate.py` tells them. `--int8
+"PTQ, 100 pictures=q100/NAME-int8.onnx" ...` compares several int8 files of the model; the first is
+also measured at other sizes.
 """
 
 import argparse
