@@ -133,8 +133,8 @@ class Graph(torch.nn.Module):
         if unknown:
             told = ", ".join(f"{kind} ({name})" for kind, name in sorted(unknown.items()))
             raise SystemExit(
-                f"{path}: operations that this script cannot train: {told}. Leave the int8 file as "
-                "quantize.py wrote it, or keep nodes in float by its --keep"
+                f"{path}: operations that this script cannot train: {told}. The int8 file stays "
+                "as quantize.py wrote it; vcount/operations.py is where to add them"
             )
         self.constants = {
             entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer
