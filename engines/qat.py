@@ -21,9 +21,9 @@ import numpy as np
 import onnx
 import torch
 from onnx import numpy_helper
-from torch.nn import functional as F
 
 from vcount import data, manifest, qdq, training
+from vcount.operations import LEARNING, OPERATIONS
 
 
 def main():
@@ -72,8 +72,8 @@ def main():
     if validation:
         qdq.compare(options.model, target, validation, options.check, options.sizes)
 
-    teacher = Graph(onnx.load(options.model)).requires_grad_(False)
-    student = Graph(onnx.load(target))
+    teacher = Graph(onnx.load(options.model), options.model).requires_grad_(False)
+    student = Graph(onnx.load(target), target)
     loader = training.batches_of(options.data, recipe, options.seed, options.workers)
     follow(student, teacher, loader, recipe["train"]["loss"], options)
     temporary = target.with_suffix(".tmp")
@@ -124,9 +124,18 @@ class Graph(torch.nn.Module):
     """An exported network, with or without Q/DQ nodes, run node by node in PyTorch so that its
     constants can be trained."""
 
-    def __init__(self, model):
+    def __init__(self, model, path="the model"):
         super().__init__()
         self.source = model
+        unknown = {node.op_type: node.name for node in model.graph.node}
+        for known in (*OPERATIONS, "Constant", "QuantizeLinear", "DequantizeLinear"):
+            unknown.pop(known, None)
+        if unknown:
+            told = ", ".join(f"{kind} ({name})" for kind, name in sorted(unknown.items()))
+            raise SystemExit(
+                f"{path}: operations that this script cannot train: {told}. The int8 file stays "
+                "as quantize.py wrote it; vcount/operations.py is where to add them"
+            )
         self.constants = {
             entry.name: numpy_helper.to_array(entry) for entry in model.graph.initializer
         }
@@ -145,17 +154,13 @@ class Graph(torch.nn.Module):
         ]
         # Names of the steps of activations; of weights in int8, each with its steps.
         self.ranges = {node.input[1] for node in self.nodes if node.op_type == "QuantizeLinear"}
-        self.weights = {
-            node.input[0]: node.input[1]
-            for node in self.nodes
-            if node.op_type == "DequantizeLinear" and node.input[0] in self.constants
-        }
+        self.weights, self.axes = {}, {}
+        for node, attributes in zip(self.nodes, self.attributes):
+            if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
+                self.weights[node.input[0]] = node.input[1]
+                self.axes[node.input[0]] = attributes.get("axis", 1)
         self.trained = torch.nn.ParameterDict()
         for node in self.nodes:
-            if node.op_type not in OPERATIONS:
-                raise SystemExit(
-                    f"{node.name}: an operation that this script cannot train: {node.op_type}"
-                )
             for name in node.input:
                 value = self.constants.get(name)
                 if value is None or key(name) in self.trained:
@@ -165,7 +170,7 @@ class Graph(torch.nn.Module):
                     self.trained[key(name)] = torch.from_numpy(
                         value.astype(np.float32) * self.steps(name)
                     )
-                elif node.op_type == "Conv":
+                elif node.op_type in LEARNING:
                     self.trained[key(name)] = torch.from_numpy(np.array(value))
                 elif name in self.ranges:
                     self.trained[key(name)] = torch.from_numpy(np.array(np.log(value)))
@@ -184,9 +189,9 @@ class Graph(torch.nn.Module):
         ]
 
     def steps(self, weight):
-        """One for each channel of an int8 weight, shaped to multiply it."""
-        return self.constants[self.weights[weight]].reshape(
-            -1, *[1] * (self.constants[weight].ndim - 1)
+        """One for each channel of an int8 weight, or one for all, shaped to multiply it."""
+        return qdq.spread(
+            self.constants[self.weights[weight]], self.axes[weight], self.constants[weight].ndim
         )
 
     def value(self, values, name):
@@ -205,19 +210,26 @@ class Graph(torch.nn.Module):
                 # Rounded, but still in the units of its input: what follows is a DequantizeLinear
                 # with the same scale.
                 values[node.output[0]] = rounded(
-                    values[node.input[0]], self.value(values, node.input[1]).exp()
+                    self.value(values, node.input[0]), self.value(values, node.input[1]).exp()
                 )
             elif node.op_type == "DequantizeLinear":
                 value = self.value(values, node.input[0])
                 if node.input[0] in self.weights:
                     scale = self.fixed[node.input[1]]
-                    value = torch.fake_quantize_per_channel_affine(
-                        value, scale, torch.zeros_like(scale, dtype=torch.int32), 0, -127, 127
-                    )
+                    zero = torch.zeros_like(scale, dtype=torch.int32)
+                    if scale.ndim:
+                        axis = self.axes[node.input[0]]
+                        value = torch.fake_quantize_per_channel_affine(
+                            value, scale, zero, axis, -127, 127
+                        )
+                    else:
+                        value = torch.fake_quantize_per_tensor_affine(value, scale, zero, -127, 127)
                 values[node.output[0]] = value
             else:
                 inputs = [self.value(values, name) if name else None for name in node.input]
-                values[node.output[0]] = OPERATIONS[node.op_type](inputs, attributes)
+                outputs = OPERATIONS[node.op_type](inputs, attributes)
+                outputs = [outputs] if torch.is_tensor(outputs) else outputs
+                values.update(zip(node.output, outputs))
         return values[self.source.graph.output[0].name]
 
     def model(self):
@@ -249,58 +261,6 @@ def rounded(value, scale):
     levels = value / scale
     levels = levels + (levels.round() - levels).detach()
     return levels.clamp(-128, 127) * scale
-
-
-def convolution(inputs, attributes):
-    value, weight, bias = [*inputs, None][:3]
-    top, left, bottom, right = attributes.get("pads", [0, 0, 0, 0])
-    if (top, left) != (bottom, right):
-        value, top, left = F.pad(value, (left, right, top, bottom)), 0, 0
-    return F.conv2d(
-        value,
-        weight,
-        bias,
-        attributes.get("strides", 1),
-        (top, left),
-        attributes.get("dilations", 1),
-        attributes.get("group", 1),
-    )
-
-
-def enlarged(inputs, attributes):
-    if attributes.get("mode") != b"nearest" or attributes.get("nearest_mode") != b"floor":
-        raise SystemExit("Resize: only to the nearest below, as export.py writes it")
-    return F.interpolate(
-        inputs[0], scale_factor=[float(scale) for scale in inputs[2][2:]], mode="nearest"
-    )
-
-
-def clipped(inputs, _attributes):
-    low, high = [None if bound is None else float(bound) for bound in [*inputs[1:], None, None][:2]]
-    return inputs[0].clamp(low, high)
-
-
-OPERATIONS = {
-    "Add": lambda inputs, _: inputs[0] + inputs[1],
-    "Clip": clipped,
-    "Conv": convolution,
-    "DequantizeLinear": None,
-    "Div": lambda inputs, _: inputs[0] / inputs[1],
-    "HardSigmoid": lambda inputs, attributes: (
-        inputs[0] * attributes.get("alpha", 0.2) + attributes.get("beta", 0.5)
-    ).clamp(0, 1),
-    "HardSwish": lambda inputs, _: F.hardswish(inputs[0]),
-    "Identity": lambda inputs, _: inputs[0],
-    "Mul": lambda inputs, _: inputs[0] * inputs[1],
-    "QuantizeLinear": None,
-    "ReduceMean": lambda inputs, attributes: inputs[0].mean(
-        [int(axis) for axis in (inputs[1] if len(inputs) > 1 else attributes["axes"])], keepdim=True
-    ),
-    "Relu": lambda inputs, _: F.relu(inputs[0]),
-    "Resize": enlarged,
-    "Sub": lambda inputs, _: inputs[0] - inputs[1],
-}
-"""What the networks of `vcount/networks.py` consist of when exported."""
 
 
 if __name__ == "__main__":

@@ -183,7 +183,8 @@ def hold_scales(model):
         if not small.any():
             continue
         held = np.where(small, np.float32(SMALLEST_SCALE), scale)
-        change = (scale / held).reshape(-1, *[1] * (weight.ndim - 1))
+        attributes = {each.name: onnx.helper.get_attribute_value(each) for each in node.attribute}
+        change = qdq.spread(scale / held, attributes.get("axis", 1), weight.ndim)
         constants[node.input[0]].CopyFrom(
             onnx.numpy_helper.from_array(np.round(weight * change).astype(np.int8), node.input[0])
         )

@@ -101,6 +101,8 @@ def main():
         for name in tables:
             table = table[name]
         table[last] = tomllib.loads(f"value = {value}")["value"]
+    if options.counter:
+        follow(recipe, {change.partition("=")[0] for change in options.set})
     options.out.mkdir(parents=True, exist_ok=True)
     torch.manual_seed(options.seed)
     cv2.setNumThreads(1)
@@ -190,6 +192,31 @@ def main():
     if teacher and recipe["distill"]["steps"]:
         distill(network, teacher, everything, everywhere, recipe, options)
     train(network, teacher, samples, pictures, validation, recipe, options)
+
+
+FOLLOWED = {"distill": 1.0, "distill-until": 1.2}
+"""How much a `--counter` says where nothing else is told, and the share of the steps at which it is
+silent: never."""
+
+
+def follow(recipe, changed):
+    """Says in the recipe how its network follows a `--counter`. `changed`: the values of the recipe
+    that the command line gives."""
+    settings = recipe["train"]
+    for key, value in FOLLOWED.items():
+        # A recipe with a teacher of its own, an ImageNet network, means that one.
+        if f"train.{key}" not in changed and ("distill" in recipe or key not in settings):
+            settings[key] = value
+    if settings["distill"] <= 0 or settings["distill-until"] <= 0:
+        raise SystemExit(
+            "train.distill or train.distill-until is 0: the --counter would not be followed; leave "
+            "it out, or give a value above 0"
+        )
+    if settings.get("labels", 1.0) <= 0 and settings["distill-until"] < 1:
+        raise SystemExit(
+            f"train.labels is 0, and the --counter is silent after {settings['distill-until']} of "
+            "the steps: nothing would be learned in the rest; --set train.distill-until=1.2"
+        )
 
 
 def from_imagenet(network, recipe, samples, pictures):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw
 
-pytest.importorskip("torch", reason="PyTorch is not installed")
+torch = pytest.importorskip("torch", reason="PyTorch is not installed")
 pytest.importorskip("timm", reason="timm is not installed")
 pytest.importorskip("onnx", reason="onnx is not installed")
 pytest.importorskip("cv2", reason="OpenCV is not installed")
@@ -115,7 +115,6 @@ def test_chain(tmp_path, engines_folder, decoder):
     follow.write_text(
         'squeeze-excitation = false\nactivation = "relu"\n'
         + recipe.read_text().replace("whole = false", "whole = false, mosaic = true")
-        + "distill = 1.0\n"
     )
     step(
         "train.py",
@@ -135,6 +134,7 @@ def test_chain(tmp_path, engines_folder, decoder):
         "--set",
         "train.labels=0.0",
     )
+    assert torch.load(tmp_path / "follow" / "final.pt")["recipe"]["train"]["distill"] == 1.0
     assert "floor 0.015: MAE train" in step(
         "floor.py",
         "--checkpoint",
@@ -345,6 +345,10 @@ def test_a_folder_of_many_scenes_gets_no_more_than_its_share():
         (
             ["--correct", "roofs", "--counter", "larger.pt"],
             "--correct: name folders of --data, and a --counter that they correct",
+        ),
+        (
+            ["--set", "train.labels=0.0", "train.distill=0.0", "--counter", "larger.pt"],
+            "train.distill or train.distill-until is 0: the --counter would not be followed",
         ),
         (["--set", "train.labels=0.0"], "train.labels is 0, and there is no --counter to follow"),
         (

@@ -97,14 +97,151 @@ def test_the_variant_is_found_by_what_the_own_code_counts(tmp_path, code):
         lambda state: {"model_state_dict": state, "epoch": 3},
         lambda state: {f"module.{name}": value for name, value in state.items()},
         lambda state: {"state_dict": {f"net.{name}": value for name, value in state.items()}},
+        lambda state: {"model": {"state_dict": state}, "step": torch.tensor(5)},
+        lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {
+            "state_dict": {f"model.{name}": value for name, value in state.items()}
+            | {"loss.weight": torch.ones(1)}
+        },
     ],
-    ids=["training state", "DataParallel", "prefix"],
+    ids=[
+        "training state",
+        "DataParallel",
+        "prefix",
+        "nested",
+        "nested DataParallel",
+        "with a loss",
+    ],
 )
 def test_wrappers_of_training_programs_are_taken_off(tmp_path, wrap):
     users = Users()
     torch.save(wrap(users.state_dict()), tmp_path / "mine.pth")
     images, counts = told(users)
     assert foreign.agreeing(tmp_path / "mine.pth", images, counts)[2] < 1e-3
+
+
+@pytest.mark.parametrize(
+    ("backbone", "width"),
+    [("resnet50", 256), ("resnet50", 128), *(("resnet18", width) for width in (64, 128, 256, 512))],
+)
+def test_the_width_may_be_the_channels_of_a_stage(tmp_path, backbone, width):
+    torch.manual_seed(4)
+    users = Users(backbone, width)
+    torch.save(users.state_dict(), tmp_path / "mine.pth")
+    network, parts = foreign.load(tmp_path / "mine.pth")
+    assert parts["laterals"] == [f"lateral{number}.weight" for number in (1, 2, 3, 4)]
+    assert parts["smooth"] == [f"smooth{number}.weight" for number in (1, 2, 3)]
+    assert parts["head"] == ["head.0.weight", "head.3.weight", "head.6.weight"]
+    images, counts = told(users, number=1)
+    assert foreign.difference(network, images, counts) < 1e-3
+
+
+class Plain(nn.Module):
+    """torchvision's own feature pyramid, whose smoothing has a convolution for every
+    level, and a head of `head`."""
+
+    def __init__(self, width, head, laterals=4, norm=None):
+        super().__init__()
+        feature_pyramid = pytest.importorskip("torchvision").ops.FeaturePyramidNetwork
+        self.body = timm.create_model("resnet18", features_only=True, out_indices=(1, 2, 3, 4))
+        self.laterals = laterals
+        channels = self.body.feature_info.channels()[-laterals:]
+        self.fpn = feature_pyramid(channels, width, norm_layer=norm)
+        self.density_head = head
+
+    def forward(self, images):
+        mean, std = (torch.tensor(each).view(1, 3, 1, 1) for each in (networks.MEAN, networks.STD))
+        levels = self.body((images - mean) / std)[-self.laterals :]
+        return F.relu(self.density_head(self.fpn(dict(enumerate(levels)))[0]))
+
+
+@pytest.mark.parametrize("laterals", [3, 4])
+@pytest.mark.parametrize("norm", [None, nn.BatchNorm2d], ids=["plain", "normalised"])
+@pytest.mark.parametrize("width", [32, 64, 128])
+def test_the_names_of_torchvision_are_known(tmp_path, width, norm, laterals):
+    torch.manual_seed(6)
+    # Inputs of the head's 1x1 convolution are those of a stage: no lateral.
+    head = nn.Sequential(
+        nn.Conv2d(width, width, 1),
+        nn.ReLU(),
+        nn.Conv2d(width, 16, 1),
+        nn.ReLU(),
+        nn.Conv2d(16, 1, 1),
+    )
+    nn.init.constant_(head[-1].bias, 0.05)
+    users = Plain(width, head, laterals, norm)
+    torch.save(
+        {"module." + name: value for name, value in users.state_dict().items()}, tmp_path / "v"
+    )
+    images, counts = told(users, number=2)
+    _, parts, error = foreign.agreeing(tmp_path / "v", images, counts)
+    assert error < 1e-3
+    assert [len(names) for names in parts.values()] == [laterals, laterals, 3]
+    assert all("inner_blocks" in name for name in parts["laterals"])
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["head.0", "head.2", "head.4"],
+        ["head1", "head2", "head3"],
+        ["decoder.head.0.conv", "decoder.head.1.conv", "decoder.head.2"],
+        ["decoder.conv1", "decoder.conv2", "decoder.conv3"],
+        ["density.first", "density.second", "density.out"],
+        ["head_first", "head_second", "head_out"],
+        ["out"],
+        ["decoder.out"],
+    ],
+    ids=lambda names: names[-1],
+)
+@pytest.mark.parametrize("prefix", ["", "decoder."])
+def test_the_head_is_what_is_named_as_its_last_layer(names, prefix):
+    width, channels = 64, [64, 128, 256, 512]
+    weights = {
+        f"{prefix}lateral{number}.weight": torch.zeros(width, inputs, 1, 1)
+        for number, inputs in enumerate(channels, 1)
+    }
+    weights |= {
+        f"{prefix}smooth{number}.0.weight": torch.zeros(width, width, 3, 3)
+        for number in range(11, 0, -1)
+    }
+    for name in names[:-1]:
+        weights[f"{name}.weight"] = torch.zeros(width, width, 1, 1)
+    weights[f"{names[-1]}.weight"] = torch.zeros(1, width, 1, 1)
+    for order in (list(weights), list(weights)[::-1]):
+        # Whether the head was written first or last: the order inside it is that of the file.
+        there = [name for name in order if name.removesuffix(".weight") not in names]
+        there = {name: weights[name] for name in there}
+        there |= {f"{name}.weight": weights[f"{name}.weight"] for name in names}
+        parts = foreign.found("mine.pth", there, channels)
+        assert parts["head"] == [f"{name}.weight" for name in names]
+        assert parts["laterals"] == [f"{prefix}lateral{number}.weight" for number in (1, 2, 3, 4)]
+        assert parts["smooth"] == [f"{prefix}smooth{number}.0.weight" for number in range(1, 12)]
+
+
+@pytest.mark.parametrize(
+    "laterals",
+    [
+        ["toplayer", "latlayer1", "latlayer2", "latlayer3"],
+        ["fpn.P5_1", "fpn.P4_1", "fpn.P3_1", "fpn.P2_1"],
+        [f"neck.lateral_convs.{number}.conv" for number in (3, 2, 1, 0)],
+        ["fpn_lateral5", "fpn_lateral4", "fpn_lateral3"],
+    ],
+    ids=lambda names: names[-1],
+)
+def test_a_convolution_of_the_pyramid_is_no_lateral(laterals):
+    channels, width = [256, 512, 1024, 2048], 256
+    weights = {
+        f"{name}.weight": torch.zeros(width, inputs, 1, 1)
+        for name, inputs in zip(laterals, channels[::-1])
+    }
+    weights["out.weight"] = torch.zeros(1, width, 1, 1)
+    wanted = [f"{name}.weight" for name in laterals[::-1]]
+    assert foreign.found("mine.pth", weights, channels)["laterals"] == wanted
+    # Of the width of the first stage, but not by a lateral's name.
+    weights = {"mixed.weight": torch.zeros(width, width, 1, 1), **weights}
+    with pytest.raises(SystemExit, match="mixed.weight: neither lateral .* --rename"):
+        foreign.found("mine.pth", weights, channels)
 
 
 def test_own_names_are_renamed(tmp_path):
@@ -133,8 +270,11 @@ def test_what_does_not_agree_is_refused(tmp_path):
         (b"not weights", "state_dict"),
         ({"epoch": 3}, "no weights in it, but epoch"),
         ({"conv1.weight": torch.zeros(8, 3, 7, 7)}, "no ResNet"),
+        (timm.create_model("resnext50_32x4d").state_dict(), "no resnet50: size mismatch for layer"),
+        ({"model": {"epoch": 3}}, "no weights in it, but epoch"),
+        ({"model": {}}, "no weights in it, but nothing"),
     ],
-    ids=["no checkpoint", "no weights", "no ResNet"],
+    ids=["no checkpoint", "no weights", "no ResNet", "ResNeXt", "nested", "empty"],
 )
 def test_files_that_hold_no_such_network_are_told(tmp_path, content, reason):
     path = tmp_path / "mine.pth"
@@ -148,6 +288,7 @@ def test_weights_that_lack_a_part_are_told(tmp_path):
     for part, reason in (
         ("lateral2.weight", "laterals"),
         ("head.6.weight", "density"),
+        ("head.3.weight", "do not follow on each other"),
         ("backbone.layer3.0.conv2.weight", "layer3.0.conv2"),
     ):
         state = Users().state_dict()

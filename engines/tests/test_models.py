@@ -18,6 +18,8 @@ MANIFESTS = sorted(
     for path in MODELS.glob("*.json")
     if "files" in json.loads(path.read_text()) and "task" in json.loads(path.read_text())
 )
+SIGMOID = {"efficientnet-b0", "ghostnetv2"}
+"""Models whose activation or attention is made of it: SiLU, gates."""
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
@@ -70,4 +72,5 @@ def test_int8_is_symmetric_with_float_biases(path):
         # An activation in one piece, or none of its pieces can be computed with the convolution
         # before it.
         assert any(node.op_type in ("HardSwish", "Clip", "Relu") for node in model.graph.node)
-        assert not any(node.op_type in ("Sigmoid", "Max", "Min") for node in model.graph.node)
+        pieces = {"Max", "Min"} if path.stem in SIGMOID else {"Max", "Min", "Sigmoid"}
+        assert not pieces & {node.op_type for node in model.graph.node}

@@ -45,7 +45,7 @@ def given(tmp_path):
     images, counts = told(network)
     np.savez(expected, images=images, counts=counts)
     recipe, golden = tmp_path / "tiny.toml", tmp_path / "picture.png"
-    recipe.write_text(RECIPE.format(decoder="fpn") + "distill = 1.0\n")
+    recipe.write_text(RECIPE.format(decoder="fpn"))
     Image.open(data / "0.png").save(golden)
     return tmp_path, checkpoint, expected, network
 

@@ -1,5 +1,7 @@
 """What training is made of: losses, and networks that lose their gates. Needs PyTorch and timm."""
 
+import pathlib
+import tomllib
 import types
 
 import numpy as np
@@ -104,6 +106,53 @@ def counter_of_its_own_kind(folder, seed):
     network = networks.DensityNetwork(recipe).eval()
     torch.save({"network": network.state_dict(), "recipe": recipe}, folder / "counter.pt")
     return network, train.Counter(folder / "counter.pt", recipe, network.channels).train()
+
+
+@pytest.mark.parametrize(
+    ("recipe", "changed", "distill", "until"),
+    [
+        ({"train": {}}, {}, 1.0, 1.2),
+        ({"train": {"distill": 0.4, "distill-until": 0.6}}, {}, 0.4, 0.6),
+        ({"train": {"distill": 0.4}}, {}, 0.4, 1.2),
+        # What is told of an ImageNet teacher says nothing of a counter.
+        ({"train": {"distill": 0.5}, "distill": {"teacher": "resnet18"}}, {}, 1.0, 1.2),
+        (
+            {"train": {"distill": 0.3}, "distill": {"teacher": "resnet18"}},
+            {"train.distill"},
+            0.3,
+            1.2,
+        ),
+    ],
+)
+def test_a_counter_is_followed_by_a_recipe_that_does_not_say_how(recipe, changed, distill, until):
+    train.follow(recipe, changed)
+    assert recipe["train"]["distill"] == distill and recipe["train"]["distill-until"] == until
+
+
+@pytest.mark.parametrize(
+    "path",
+    sorted((pathlib.Path(__file__).parent.parent / "recipes").glob("*.toml")),
+    ids=lambda path: path.stem,
+)
+def test_every_recipe_follows_a_counter_to_the_end_without_labels(path):
+    recipe = tomllib.loads(path.read_text())
+    recipe["train"]["labels"] = 0.0
+    train.follow(recipe, {"train.labels"})
+    assert recipe["train"]["distill"] == 1.0 and recipe["train"]["distill-until"] > 1
+
+
+@pytest.mark.parametrize(
+    ("settings", "reason"),
+    [
+        ({"distill": 0.0, "labels": 0.0}, "train.distill .*is 0: the --counter would not"),
+        ({"distill": 0}, "train.distill .*is 0: the --counter would not"),
+        ({"distill-until": 0.0}, "distill-until is 0"),
+        ({"distill-until": 0.7, "labels": 0.0}, "silent after 0.7 of the steps"),
+    ],
+)
+def test_a_counter_that_would_not_be_heard_is_refused(settings, reason):
+    with pytest.raises(SystemExit, match=reason):
+        train.follow({"train": settings}, {f"train.{key}" for key in settings})
 
 
 def test_labels_correct_a_counter_where_they_are_believed(tmp_path):

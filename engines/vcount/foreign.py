@@ -139,16 +139,18 @@ def weights(path, rename=()):
             f"{path}: cannot be read as weights ({str(error).splitlines()[0]}): save them alone, by "
             "torch.save(model.state_dict(), FILE), and give that file"
         ) from None
-    while isinstance(state, dict) and not any(torch.is_tensor(value) for value in state.values()):
+    while isinstance(state, dict):
         inner = next((state[key] for key in WRAPPERS if isinstance(state.get(key), dict)), None)
         if inner is None:
-            raise SystemExit(
-                f"{path}: no weights in it, but {', '.join(map(str, state)) or 'nothing'}: save "
-                "model.state_dict()"
-            )
+            break
         state = inner
     if not isinstance(state, dict):
         raise SystemExit(f"{path}: a {type(state).__name__}, not weights: save model.state_dict()")
+    if not any(torch.is_tensor(value) for value in state.values()):
+        raise SystemExit(
+            f"{path}: no weights in it, but {', '.join(map(str, state)) or 'nothing'}: save "
+            "model.state_dict()"
+        )
     renamed = {}
     for name, value in state.items():
         if not torch.is_tensor(value) or name.endswith("num_batches_tracked"):
@@ -190,7 +192,11 @@ def resnet(path, state):
                     for key, value in state.items()
                     if key.startswith(prefix)
                 }
-                missing, _ = backbone.load_state_dict(own, strict=False)
+                try:
+                    missing, _ = backbone.load_state_dict(own, strict=False)
+                except RuntimeError as error:  # Shapes differ: ResNeXt, or a wide ResNet.
+                    reason = str(error).splitlines()[-1].strip()
+                    raise SystemExit(f"{path}: {prefix or 'it'} is no {name}: {reason}") from None
                 missing = [key for key in missing if not key.endswith("num_batches_tracked")]
                 if missing:
                     raise SystemExit(f"{path}: lacks {prefix}{missing[0]} of {name}")
@@ -244,57 +250,101 @@ def load(path, variant=Variant(), scale=1.0, rename=()):
     state = weights(path, rename)
     backbone, prefix = resnet(path, state)
     channels = backbone.feature_info.channels()
-    rest = [
-        name
+    own = tuple(f"{prefix}{part}." for part in ("conv1", "layer1", "layer2", "layer3", "layer4"))
+    rest = {
+        name: value
         for name, value in state.items()
-        if not name.startswith(tuple(f"{prefix}{part}" for part in ("conv1.", "layer", "fc.")))
-        and value.ndim == 4
-    ]
-    laterals = {}
-    for name in rest:
-        outputs, inputs, *kernel = state[name].shape
-        if kernel == [1, 1] and inputs in channels and outputs not in (1, inputs):
-            laterals.setdefault(inputs, name)
-    laterals = [laterals[inputs] for inputs in channels if inputs in laterals]
-    if len(laterals) < 3 or {state[name].shape[1] for name in laterals} != set(
-        channels[-len(laterals) :]
-    ):
-        raise SystemExit(
-            f"{path}: 1x1 convolutions of {', '.join(map(str, channels))} channels, the laterals, "
-            f"are not all there: {', '.join(laterals) or 'none'}"
-        )
-    width = state[laterals[0]].shape[0]
-    others = [name for name in rest if name not in laterals]
-    square = [name for name in others if state[name].shape[:2] == (width, width)]
-    # The head is what stands under one name with the layer that gives the density.
-    last = next((name for name in reversed(others) if state[name].shape[0] == 1), None)
-    if last is None:
-        raise SystemExit(f"{path}: no convolution has one output, the density")
-    stem = re.match(r"[^\d.]*", last).group()
-    head = [name for name in others if name.startswith(stem)]
-    smooth = [name for name in square if name not in head and state[name].shape[2:] == (3, 3)]
-    unknown = [name for name in others if name not in (*head, *smooth)]
-    if unknown:
-        raise SystemExit(f"{path}: {unknown[0]}: neither lateral nor smoothing nor head")
-    flow = [state[name].shape[:2] for name in head]
-    if flow[0][1] != width or any(a[0] != b[1] for a, b in zip(flow, flow[1:])):
-        raise SystemExit(
-            f"{path}: the convolutions of the head do not follow on each other: {head}"
-        )
-    smooth = sorted(smooth, key=number)
+        if value.ndim == 4 and not name.startswith((*own, f"{prefix}fc."))
+    }
+    parts = found(path, rest, channels)
     layers = []
-    for name in head:
+    for name in parts["head"]:
         layers += [convolution(state, name), nn.ReLU()]
-    parts = {"laterals": laterals, "smooth": smooth, "head": head}
     network = Pyramid(
         backbone,
-        [convolution(state, name) for name in laterals],
-        [convolution(state, name) for name in smooth],
+        [convolution(state, name) for name in parts["laterals"]],
+        [convolution(state, name) for name in parts["smooth"]],
         layers[:-1],
         variant,
         scale,
     )
     return network.eval(), parts
+
+
+def found(path, convolutions, channels):
+    """Names of the laterals, of the smoothing convolutions and of the head's among `convolutions`
+    [name to weight], those behind a ResNet whose stages have `channels`."""
+    last = next((name for name in reversed(convolutions) if len(convolutions[name]) == 1), None)
+    if last is None:
+        raise SystemExit(f"{path}: no convolution has one output, the density")
+    refusal = None
+    for name in stems(last):
+        # The head goes first: a 1x1 convolution of it may look as a lateral does.
+        head = [other for other in convolutions if other.startswith(name)]
+        others = {other: convolutions[other] for other in convolutions if other not in head}
+        try:
+            laterals = laterals_in(path, others, channels)
+            width = len(convolutions[laterals[0]])
+            flow = [(width, width), *(convolutions[other].shape[:2] for other in head)]
+            if any(before[0] != after[1] for before, after in zip(flow, flow[1:])):
+                raise SystemExit(
+                    f"{path}: the convolutions of the head do not follow on each other: {head}"
+                )
+            smooth = [other for other in others if other not in laterals]
+            for other in smooth:
+                if others[other].shape != (width, width, 3, 3):
+                    raise SystemExit(
+                        f"{path}: {other}: neither lateral nor smoothing nor head; where it is one "
+                        "of them by another name, --rename tells"
+                    )
+        except SystemExit as error:
+            refusal = refusal or error
+            continue
+        return {"laterals": laterals, "smooth": sorted(smooth, key=numbers), "head": head}
+    raise refusal
+
+
+def laterals_in(path, convolutions, channels):
+    """Names of the 1x1 convolutions from the last three or four of `channels` to one width, which
+    may be that of a stage."""
+    widths = {}
+    for name, weight in convolutions.items():
+        outputs, inputs, *kernel = weight.shape
+        if kernel == [1, 1] and inputs in channels:
+            widths.setdefault(outputs, {}).setdefault(inputs, []).append(name)
+    by_inputs = max(widths.values(), key=len, default={})
+    width = next((width for width in widths if widths[width] is by_inputs), None)
+    # Any 1x1 convolution inside the pyramid fits the stage of its width: of the laterals' names
+    # alone is the one that looks at it.
+    others = {bare(name) for inputs in by_inputs if inputs != width for name in by_inputs[inputs]}
+    if alike := [name for name in by_inputs.pop(width, ()) if bare(name) in others]:
+        by_inputs[width] = alike
+    names = [by_inputs[inputs][0] for inputs in channels if inputs in by_inputs]
+    if len(names) < 3 or set(by_inputs) != set(channels[-len(names) :]):
+        raise SystemExit(
+            f"{path}: 1x1 convolutions of {', '.join(map(str, channels))} channels, the laterals, "
+            f"are not all there: {', '.join(names) or 'none'}"
+        )
+    return names
+
+
+def bare(name):
+    """A name without its numbers."""
+    return re.sub(r"\d+", "", name)
+
+
+def stems(name):
+    """What the names of the convolutions beside `name` may begin with, the likeliest first: all
+    before the last number or module (head.6, head3, head.2.conv, head.out), before the last word
+    (head_out), or the name alone."""
+    base = name.removesuffix(".weight")
+    before, dot, word = base.rpartition(".")
+    some = [
+        re.sub(r"[\d.]+[a-z_]*$", "", base),
+        before + dot + re.split(r"[\d_]", word)[0],
+        base,
+    ]
+    return list(dict.fromkeys(stem for stem in some if stem.strip(".")))
 
 
 def save(target, path, network, rename=()):
@@ -326,9 +376,9 @@ def counter(path):
     return network.to(memory_format=torch.channels_last), network.width
 
 
-def number(name):
-    """The last number in a name: smooth1, P2, smooth.0."""
-    return int(re.findall(r"\d+", name)[-1]) if re.search(r"\d", name) else 0
+def numbers(name):
+    """The numbers in a name, in their order: smooth1, P2, smooth.0, smooth1.0."""
+    return [int(number) for number in re.findall(r"\d+", name)]
 
 
 def difference(network, images, counts):

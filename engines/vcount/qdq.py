@@ -22,6 +22,14 @@ def check_symmetric(model):
     )
 
 
+def spread(scale, axis, rank):
+    """Steps of a weight with `rank` axes, one for all or one for each channel along `axis`, shaped
+    to multiply it."""
+    return scale.reshape(
+        [-1 if other == axis else 1 for other in range(rank)] if scale.ndim else []
+    )
+
+
 def compare(model, target, samples, number, sizes):
     """Counts of both files on the same pictures, `number` of `samples`, at every size."""
     some = samples[:: max(len(samples) // number, 1)]
