@@ -239,6 +239,10 @@ fn broker_keeps_states_and_knows_who_is_there() {
     live.until("a region goes", |m| m.topic == sensor && m.payload.is_empty());
     assert_eq!(service.send("DELETE", "/api/v1/cameras/gone", "").0, 204);
     live.until("a camera goes", |m| m.topic == "site/a/gone/availability" && m.payload.is_empty());
+    // The camera that was changed is there again, or has nothing to say farewell for.
+    Listener::start(broker.port, None).until("it is back", |m| {
+        m.topic == "site/a/north gate/availability" && m.payload == "online"
+    });
     assert!(service.terminate(), "{}", service.said);
     let mut farewell = BTreeSet::new();
     live.until("all say farewell", |m| {
