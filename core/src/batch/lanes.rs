@@ -1,5 +1,5 @@
-//! The lanes of one thread: a lane that goes on failing is made anew, as its engine may have left it
-//! in a state that does not pass.
+//! The lanes of one thread: a lane that goes on failing is made anew, as its engine may have left
+//! it in a state that does not pass.
 
 use std::collections::HashMap;
 

@@ -260,8 +260,8 @@ impl ScriptedLane {
     }
 }
 
-/// What the file named by the variable [`SCRIPT`] orders, for engines in a process of their own: why
-/// the batch fails. Waits while the file says `hang`.
+/// What the file named by the variable [`SCRIPT`] orders, for engines in a process of their own:
+/// why the batch fails. Waits while the file says `hang`.
 fn ordered() -> Option<String> {
     static FILE: LazyLock<Option<PathBuf>> = LazyLock::new(|| env::var_os(SCRIPT).map(Into::into));
     loop {
