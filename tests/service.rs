@@ -49,6 +49,24 @@ impl Service {
     /// # Panics
     /// As there.
     pub fn start_with_http(folder: &Path, token: &str, set: &str, configuration: &str) -> Self {
+        Self::start_with(folder, token, set, configuration, &[])
+    }
+
+    /// As [`Service::start`], with further variables of its environment.
+    ///
+    /// # Panics
+    /// As there.
+    pub fn start_in(folder: &Path, configuration: &str, variables: &[(&str, &Path)]) -> Self {
+        Self::start_with(folder, "", "", configuration, variables)
+    }
+
+    fn start_with(
+        folder: &Path,
+        token: &str,
+        set: &str,
+        configuration: &str,
+        variables: &[(&str, &Path)],
+    ) -> Self {
         let file = folder.join("counter.toml");
         let common = "[counter]\nengine = \"scripted\"\ninput-size = \"256x256\"\n";
         std::fs::write(
@@ -59,6 +77,7 @@ impl Service {
         let mut process = command()
             .arg("run")
             .arg(&file)
+            .envs(variables.iter().copied())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())
             .spawn()
@@ -173,6 +192,15 @@ impl Service {
     pub fn json_of(host: &str, path: &str) -> Value {
         let (_, _, body) = exchange(host, "GET", path, &format!("Host: {host}"), "");
         serde_json::from_slice(&body).unwrap_or_else(|error| panic!("{path}: {error}"))
+    }
+
+    /// Status and body of the answer of the service at `host`.
+    ///
+    /// # Panics
+    /// When there is none.
+    pub fn answer_of(host: &str, path: &str) -> (u16, String) {
+        let (status, _, body) = exchange(host, "GET", path, &format!("Host: {host}"), "");
+        (status, text(body))
     }
 
     /// Waits until `done` says so of the cameras, which it is asked about again and again.

@@ -3,6 +3,8 @@
 //! A change is told when it has lasted for a given time, so that nothing flickers. All times are
 //! arguments, seconds since 1970.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 
 use crate::count::Counts;
@@ -42,6 +44,30 @@ pub enum EventKind {
     },
     /// There are counts of the camera again.
     CameraBack,
+}
+
+/// What was told of a camera last, for one that is changed or begins anew.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+pub struct Told {
+    /// Whether there are counts of it.
+    #[serde(default)]
+    live: Option<bool>,
+    /// The level of the frame, by an empty name, and of each region.
+    #[serde(default)]
+    levels: BTreeMap<String, Level>,
+}
+
+impl Told {
+    /// An event of the camera was told.
+    pub fn take_in(&mut self, kind: &EventKind) {
+        match kind {
+            EventKind::LevelChanged { region, to, .. } => {
+                self.levels.insert(region.clone().unwrap_or_default(), *to);
+            }
+            EventKind::CameraLost { .. } => self.live = Some(false),
+            EventKind::CameraBack => self.live = Some(true),
+        }
+    }
 }
 
 /// A value that counts as changed when it has been another one for some time.
@@ -97,6 +123,24 @@ impl Events {
         let names = std::iter::once(None).chain(regions.iter().cloned().map(Some));
         let levels = names.map(|name| (name, Debounce::default())).collect();
         Self { camera: camera.to_owned(), settle, levels, live: Debounce::default() }
+    }
+
+    /// As [`new`](Self::new), of a camera of which something was told before.
+    pub fn resume(camera: &str, regions: &[String], settle: f64, told: &Told) -> Self {
+        let mut events = Self::new(camera, regions, settle);
+        events.live.told = told.live;
+        for (region, level) in &mut events.levels {
+            level.told = told.levels.get(region.as_deref().unwrap_or_default()).copied();
+        }
+        events
+    }
+
+    /// What was told last.
+    pub fn told(&self) -> Told {
+        let level = |(region, level): &(Option<String>, Debounce<Level>)| {
+            Some((region.clone().unwrap_or_default(), level.told?))
+        };
+        Told { live: self.live.told, levels: self.levels.iter().filter_map(level).collect() }
     }
 
     /// Takes in what was counted at `time`, `regions` in their order.
@@ -204,6 +248,45 @@ mod tests {
         assert_eq!(told[0].time, 0.0);
         let mut at_once = events();
         assert!((0..50).all(|second| at_once.presence(f64::from(second), None).is_none()));
+    }
+
+    #[test]
+    fn what_was_told_holds_for_a_camera_that_is_changed_or_begins_anew() {
+        let reason = String::new();
+        for lost in [true, false] {
+            let mut events = events();
+            for second in 0..30 {
+                let time = f64::from(second);
+                events.count(time, &counts(Level::Dense));
+                events.presence(time, (lost && second > 10).then_some(reason.as_str()));
+            }
+            // As it is kept from one start to the next.
+            let json = serde_json::to_string(&events.told()).unwrap();
+            let told: Told = serde_json::from_str(&json).unwrap();
+            let regions = ["new".to_owned(), "left".to_owned()];
+            let mut again = Events::resume("north", &regions, 10.0, &told);
+            let (mut back, mut levels) = (Vec::new(), Vec::new());
+            for second in 100..130 {
+                let time = f64::from(second);
+                back.extend(again.presence(time, None).map(|event| (event.time, event.kind)));
+                let Counts { total, regions } = counts(Level::Jammed);
+                let regions = regions.map(|regions| [regions.clone(), regions].concat());
+                levels.extend(again.count(time, &Counts { total, regions }));
+            }
+            assert_eq!(back, if lost { vec![(100.0, EventKind::CameraBack)] } else { vec![] });
+            let kind = EventKind::LevelChanged {
+                region: Some("left".to_owned()),
+                from: Level::Dense,
+                to: Level::Jammed,
+            };
+            assert_eq!(levels, [Event { time: 100.0, camera: "north".to_owned(), kind }]);
+        }
+        // What is known of the events alone.
+        let mut told = Told::default();
+        told.take_in(&EventKind::CameraLost { reason });
+        let mut again = Events::resume("north", &[], 10.0, &told);
+        let events = (0..20).filter_map(|second| again.presence(f64::from(second), None));
+        assert_eq!(events.count(), 1);
     }
 
     #[test]

@@ -239,6 +239,41 @@ fn every_lane_may_panic_again_and_again_and_each_frame_is_still_reported() {
 }
 
 #[test]
+fn lane_that_goes_on_failing_is_made_anew_and_counts_again() {
+    let rig = Rig::new("batch-broken-lane", 1, 1);
+    let (seat, reports) = rig.join();
+    let count = |ticket| {
+        seat.submit(ticket, full(&seat), 8);
+        next(&reports)
+    };
+    assert_eq!(count(0), (0, Answer::Counted(64.0)));
+    let made = rig.control.lanes_made();
+    rig.control.break_lanes("CUDA error 719");
+    for ticket in 1..4 {
+        assert!(matches!(count(ticket), (_, Answer::Failed(reason)) if reason.contains("719")));
+    }
+    assert_eq!(count(4), (4, Answer::Counted(64.0)));
+    assert_eq!(rig.control.lanes_made(), made + 1);
+    // Failures with counts between them are no reason.
+    for ticket in (10..40).step_by(3) {
+        rig.control.fail_next("once");
+        rig.control.fail_next("twice");
+        assert!(matches!(count(ticket), (_, Answer::Failed(_))));
+        assert!(matches!(count(ticket + 1), (_, Answer::Failed(_))));
+        assert_eq!(count(ticket + 2), (ticket + 2, Answer::Counted(64.0)));
+    }
+    assert_eq!(rig.control.lanes_made(), made + 1);
+    // An engine that no new lane helps gets few of them.
+    rig.control.fail_all("the device is gone");
+    (100..1100).for_each(|ticket| assert!(matches!(count(ticket), (_, Answer::Failed(_)))));
+    assert!((3..12).contains(&(rig.control.lanes_made() - made)));
+    rig.control.recover();
+    assert_eq!(count(2000), (2000, Answer::Counted(64.0)));
+    drop(seat);
+    rig.end();
+}
+
+#[test]
 fn report_that_panics_concerns_its_own_camera() {
     let rig = Rig::new("batch-report-panics", 1, 2);
     let (send, a_reports) = channel();

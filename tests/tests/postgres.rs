@@ -20,14 +20,19 @@ const CAMERAS: &str = "[defaults]\nrate = 10\n[cameras.\"north gate\"]\n\
 const WINDOWS: &str = "SELECT camera, region, length, start, covered, stale, mean, max, p95, free,
     moderate, dense, jammed FROM vehiclecount.record ORDER BY camera, region, length, start";
 
-/// Ends the windows of a camera: it is another one from now on.
-fn end_windows(service: &mut Service, scale: f64) {
-    service.until("it counts", |camera| {
-        camera("south")["state"] == "live" && camera("south")["count"].is_number()
-    });
-    let body = format!("{{\"scale\": {scale}}}");
-    let (status, body) = service.send("PUT", "/api/v1/cameras/south", &body);
-    assert_eq!(status, 200, "{body}");
+/// Counts in a region of that name, and ends its windows: it is removed.
+fn end_windows(service: &mut Service, region: &str) {
+    let polygon = "[[0, 0], [0.5, 0], [0.5, 1], [0, 1]]";
+    let regions =
+        [format!("[{{\"name\": \"{region}\", \"polygon\": {polygon}}}]"), "[]".to_owned()];
+    for regions in regions {
+        let body = format!("{{\"regions\": {regions}}}");
+        let (status, body) = service.send("PUT", "/api/v1/cameras/south", &body);
+        assert_eq!(status, 200, "{body}");
+        service.until("it counts", |camera| {
+            camera("south")["state"] == "live" && camera("south")["count"].is_number()
+        });
+    }
 }
 
 /// Copies an outbox that no service uses.
@@ -48,7 +53,7 @@ fn history_waits_for_a_database_that_is_away_and_is_written_once() {
     let text = format!("{CAMERAS}{history}");
     let is_empty = |sink: &Value| sink["state"] == "live" && sink["waiting"].as_u64() == Some(0);
     let mut service = Service::start(folder.path(), &text);
-    end_windows(&mut service, 1.01);
+    end_windows(&mut service, "one");
     service.until_sink("history", "windows are written", |sink| {
         is_empty(sink) && sink["delivered"].as_u64() >= Some(4)
     });
@@ -67,7 +72,7 @@ fn history_waits_for_a_database_that_is_away_and_is_written_once() {
 
     // It is away: counting goes on, and what is asked of it is answered with the reason.
     server.kill();
-    end_windows(&mut service, 1.02);
+    end_windows(&mut service, "two");
     service.until_sink("history", "windows wait", |sink| {
         sink["waiting"].as_u64() >= Some(4) && sink["state"] == "waiting"
     });
@@ -77,13 +82,17 @@ fn history_waits_for_a_database_that_is_away_and_is_written_once() {
     // Killed meanwhile, and away at the next start.
     service.kill();
     service = Service::start(folder.path(), &text);
-    end_windows(&mut service, 1.03);
+    end_windows(&mut service, "three");
     service.until_sink("history", "windows wait", |sink| {
         sink["waiting"].as_u64() >= Some(8) && sink["state"] == "waiting"
     });
     assert!(service.terminate(), "{}", service.said);
 
-    // Without cameras nothing is added to what has waited.
+    // The windows of cameras that are not there any more are ended. Without cameras nothing is
+    // added to what waits then.
+    let mut service = Service::start(folder.path(), &history);
+    service.until_sink("history", "windows wait", |sink| sink["waiting"].as_u64() >= Some(20));
+    assert!(service.terminate(), "{}", service.said);
     let kept = tempfile::tempdir().unwrap();
     copy(folder.path(), kept.path());
     server.restart();

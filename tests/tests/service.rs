@@ -257,7 +257,6 @@ fn what_was_recorded_survives_a_kill() {
         serde_json::from_str::<serde_json::Value>(&body)
             .unwrap_or_else(|error| panic!("{query}: {error}: {body}"));
     }
-    // At the end, what is not whole yet is recorded too.
     assert!(service.terminate(), "{}", service.said);
 }
 

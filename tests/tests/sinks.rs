@@ -57,6 +57,13 @@ fn records_are_written_to_a_file_that_is_rotated() {
     service.until_sink("archive", "records are written", |sink| {
         sink["delivered"].as_u64() > Some(100) && sink["state"] == "live"
     });
+    let written = || -> String {
+        let files = std::fs::read_dir(folder.path()).unwrap().map(|entry| entry.unwrap().path());
+        let files = files.filter(|path| path.extension().is_some_and(|end| end == "jsonl"));
+        files.filter_map(|path| std::fs::read_to_string(path).ok()).collect()
+    };
+    service
+        .until_sink("archive", "a window has ended", |_| written().contains("\"kind\":\"window\""));
     let url = service.sink("archive")["url"].as_str().unwrap().to_owned();
     assert!(url.ends_with("/counts.jsonl") && url.starts_with("file:/"), "{url}");
     let (_, metrics) = service.ask("/metrics");
@@ -85,7 +92,6 @@ fn records_are_written_to_a_file_that_is_rotated() {
     let records: Vec<Value> =
         text.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(assert_complete(&records).1, 0, "nothing is written twice");
-    // At the end, windows are sent that are not whole yet.
     let kinds: BTreeSet<_> =
         records.iter().map(|record| record["kind"].as_str().unwrap()).collect();
     assert!(kinds.contains("count") && kinds.contains("window"), "{kinds:?}");
@@ -233,6 +239,10 @@ fn broker_keeps_states_and_knows_who_is_there() {
     live.until("a region goes", |m| m.topic == sensor && m.payload.is_empty());
     assert_eq!(service.send("DELETE", "/api/v1/cameras/gone", "").0, 204);
     live.until("a camera goes", |m| m.topic == "site/a/gone/availability" && m.payload.is_empty());
+    // The camera that was changed is there again, or has nothing to say farewell for.
+    Listener::start(broker.port, None).until("it is back", |m| {
+        m.topic == "site/a/north gate/availability" && m.payload == "online"
+    });
     assert!(service.terminate(), "{}", service.said);
     let mut farewell = BTreeSet::new();
     live.until("all say farewell", |m| {

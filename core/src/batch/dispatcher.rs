@@ -1,7 +1,5 @@
 //! Threads that take batches to the engine and results back to the cameras.
 
-use std::collections::HashMap;
-use std::collections::hash_map::Entry;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Arc;
 use std::thread::{self, JoinHandle};
@@ -11,12 +9,11 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 
 use super::instance::{Instance, Lease};
 use super::instances::{Instances, Reopen};
+use super::lanes::Lanes;
 use super::looks::Looks;
 use super::waiting::{CameraId, Due, WaitingRoom};
 use crate::detail::Blend;
-use crate::engine::{
-    self, Engine, EngineError, EngineInfo, EngineKind, Lane, Output, ProgressSink, Slot,
-};
+use crate::engine::{self, Engine, EngineError, EngineInfo, EngineKind, Output, ProgressSink};
 use crate::preprocess::{InputScale, InputShapes};
 
 /// How frames are batched.
@@ -361,7 +358,7 @@ impl Drop for Seat {
 /// engine fails its batch, one of a report fails that camera's frame; the thread goes on. It has a
 /// lane of its own at each input size.
 fn work(shared: &Shared) {
-    let mut lanes = HashMap::<usize, Box<dyn Lane>>::new();
+    let mut lanes = Lanes::default();
     let (mut batch, mut slots) = (Vec::<WaitingFrame>::new(), Vec::new());
     while next_batch(shared, &mut batch) {
         let Some(instance) = batch.first().map(|waiting| waiting.lease.instance().clone()) else {
@@ -369,7 +366,7 @@ fn work(shared: &Shared) {
         };
         slots.extend(batch.iter_mut().filter_map(|waiting| waiting.lease.take()));
         let begin = shared.now();
-        let result = infer(&instance, &mut lanes, &mut slots);
+        let result = lanes.infer(&instance, &mut slots);
         let inference_time = shared.now() - begin;
         for (waiting, slot) in batch.iter_mut().zip(slots.drain(..)) {
             waiting.lease.put(slot);
@@ -405,32 +402,6 @@ fn work(shared: &Shared) {
             tell(kind, &report, ticket, outcome);
         }
     }
-}
-
-/// Runs a batch of `instance` on the thread's lane there, which is made anew where there is none.
-fn infer(
-    instance: &Instance,
-    lanes: &mut HashMap<usize, Box<dyn Lane>>,
-    slots: &mut [Slot],
-) -> Result<(), EngineError> {
-    let (kind, index) = (instance.info().kind, instance.index());
-    let result = engine::contain(kind, "a batch", || {
-        let lane = match lanes.entry(index) {
-            Entry::Occupied(held) => held.into_mut(),
-            Entry::Vacant(place) => place.insert(instance.lane()?),
-        };
-        lane.infer(slots)
-    });
-    if let Err(EngineError::Panicked { .. }) = result {
-        // What it left is not known. It goes before its slots are used again: it may have to wait
-        // for a device.
-        let broken = lanes.remove(&index);
-        let _ = engine::contain(kind, "closing a lane", || {
-            drop(broken);
-            Ok(())
-        });
-    }
-    result
 }
 
 /// Reports an outcome. A report that panics is told that its frame failed; where it panics again,

@@ -14,6 +14,7 @@
 mod dispatcher;
 mod instance;
 mod instances;
+mod lanes;
 mod looks;
 mod openings;
 mod sharing;

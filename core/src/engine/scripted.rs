@@ -4,8 +4,10 @@
 //! every count, and sees where in the frame it came from.
 
 use std::collections::{HashMap, VecDeque};
+use std::path::PathBuf;
 use std::sync::{Arc, LazyLock};
 use std::time::Duration;
+use std::{env, fs, thread};
 
 use parking_lot::{Condvar, Mutex, MutexGuard};
 
@@ -28,6 +30,10 @@ struct Script {
     failures: VecDeque<String>,
     broken: Option<String>,
     panics: VecDeque<String>,
+    /// Lanes made so far.
+    made: u64,
+    /// Lanes up to this one fail, for that reason.
+    broken_lanes: Option<(u64, String)>,
     calls: Vec<usize>,
     /// Openings wait.
     holding_openings: bool,
@@ -53,6 +59,10 @@ impl Gate {
         self.changed.notify_all();
     }
 }
+
+/// Variable with the path of a file that steers the scripted engines of a process: while it says
+/// `fail REASON`, batches fail; while it says `hang`, they wait.
+pub const SCRIPT: &str = "VEHICLECOUNT_SCRIPT";
 
 static GATES: LazyLock<Mutex<HashMap<String, Arc<Gate>>>> = LazyLock::new(Mutex::default);
 
@@ -119,6 +129,16 @@ impl Control {
     /// Every batch fails, until [`recover`](Self::recover).
     pub fn fail_all(&self, reason: &str) {
         self.0.change(|script| script.broken = Some(reason.to_owned()));
+    }
+
+    /// Every batch fails on the lanes that are there now, and on none that is made later.
+    pub fn break_lanes(&self, reason: &str) {
+        self.0.change(|script| script.broken_lanes = Some((script.made, reason.to_owned())));
+    }
+
+    /// Lanes that were made so far.
+    pub fn lanes_made(&self) -> u64 {
+        self.0.lock().made
     }
 
     /// Batches no longer fail.
@@ -198,13 +218,19 @@ impl Engine for ScriptedEngine {
     }
 
     fn lane(&self) -> Result<Box<dyn Lane>, EngineError> {
-        Ok(Box::new(ScriptedLane { info: self.info.clone(), gate: self.gate.clone() }))
+        let mut script = self.gate.lock();
+        script.made += 1;
+        let number = script.made;
+        drop(script);
+        Ok(Box::new(ScriptedLane { info: self.info.clone(), gate: self.gate.clone(), number }))
     }
 }
 
 struct ScriptedLane {
     info: EngineInfo,
     gate: Arc<Gate>,
+    /// Which one of its name it is, from 1.
+    number: u64,
 }
 
 impl ScriptedLane {
@@ -223,10 +249,26 @@ impl ScriptedLane {
             drop(script);
             panic!("{reason}");
         }
-        let failure = script.failures.pop_front().or_else(|| script.broken.clone());
-        match failure {
+        let broken = script.broken_lanes.as_ref().filter(|(last, _)| self.number <= *last);
+        let broken = broken.map(|(_, reason)| reason).or(script.broken.as_ref()).cloned();
+        let failure = script.failures.pop_front().or(broken);
+        drop(script);
+        match failure.or_else(ordered) {
             Some(reason) => Err(EngineError::Infer { kind: EngineKind::Scripted, reason }),
             None => Ok(()),
+        }
+    }
+}
+
+/// What the file named by the variable [`SCRIPT`] orders, for engines in a process of their own:
+/// why the batch fails. Waits while the file says `hang`.
+fn ordered() -> Option<String> {
+    static FILE: LazyLock<Option<PathBuf>> = LazyLock::new(|| env::var_os(SCRIPT).map(Into::into));
+    loop {
+        let order = fs::read_to_string(FILE.as_ref()?).unwrap_or_default();
+        match order.trim() {
+            "hang" => thread::sleep(Duration::from_millis(20)),
+            order => return order.strip_prefix("fail ").map(str::to_owned),
         }
     }
 }

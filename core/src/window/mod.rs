@@ -5,15 +5,17 @@
 //! not covered: it is a gap, and never counts as zero vehicles. A window of which nothing is
 //! covered has no record. All times are arguments, seconds since 1970.
 
+mod tally;
 #[cfg(test)]
 mod tests;
-
-use std::collections::BTreeMap;
 
 use serde::{Deserialize, Serialize};
 
 use crate::count::Counts;
 use crate::region::Level;
+
+use tally::HeldCount;
+pub use tally::{FINEST, RESOLUTION, Tally};
 
 /// Lengths of the windows, seconds.
 pub const WINDOWS: [u32; 4] = [10, 60, 15 * 60, 60 * 60];
@@ -69,71 +71,28 @@ impl LevelShares {
     }
 }
 
-/// Counts are told apart by this share of themselves when their distribution is kept, and by
-/// [`FINEST`] below 5 vehicles, so that memory does not grow with time.
-pub const RESOLUTION: f64 = 0.01;
-
-/// The finest step in which counts are told apart.
-pub const FINEST: f64 = 0.05;
-
 /// Times that are out of order by less than this, seconds, are no clock that was set back.
 pub const SLACK: f64 = 5.0;
 
-/// The step of the distribution that a count falls into.
-fn step(count: f64) -> u32 {
-    let from = FINEST / RESOLUTION;
-    if count < from {
-        return (count.max(0.0) / FINEST).round() as u32;
-    }
-    (from / FINEST + (count / from).ln() / (1.0 + RESOLUTION).ln()).round() as u32
+/// What a shortest window has gathered. Windows that were interrupted go on from these
+/// ([`Windows::resume`]).
+#[derive(Clone, Debug, PartialEq)]
+pub struct Piece {
+    /// The region; absent: the whole frame.
+    pub region: Option<String>,
+    /// Where the window begins, seconds since 1970 (UTC).
+    pub start: u64,
+    /// What it has gathered.
+    pub tally: Tally,
 }
 
-/// The count that a step stands for.
-fn count_of(step: u32) -> f64 {
-    let from = FINEST / RESOLUTION;
-    let above = f64::from(step) - from / FINEST;
-    if above < 0.0 { f64::from(step) * FINEST } else { from * (1.0 + RESOLUTION).powf(above) }
-}
-
-/// A count and what is known of it.
-#[derive(Clone, Copy, Debug, PartialEq)]
-struct HeldCount {
-    count: f64,
-    level: Level,
-    stale: bool,
-}
-
-/// What one window has gathered of one frame or region.
-#[derive(Clone, Debug, Default)]
-struct Tally {
-    covered: f64,
-    stale: f64,
-    /// Vehicles times seconds.
-    sum: f64,
-    max: f64,
-    levels: LevelShares,
-    /// Seconds by step of the count.
-    steps: BTreeMap<u32, f64>,
-}
-
-impl Tally {
-    fn add(&mut self, held: &HeldCount, seconds: f64) {
-        self.covered += seconds;
-        self.stale += if held.stale { seconds } else { 0.0 };
-        self.sum += held.count * seconds;
-        self.max = self.max.max(held.count);
-        *self.levels.of_mut(held.level) += seconds;
-        *self.steps.entry(step(held.count)).or_default() += seconds;
-    }
-
-    fn p95(&self) -> f64 {
-        let mut below = 0.0;
-        let reached = self.steps.iter().find(|(_, seconds)| {
-            below += **seconds;
-            below >= 0.95 * self.covered * (1.0 - 1e-9)
-        });
-        reached.map_or(0.0, |(step, _)| count_of(*step).min(self.max))
-    }
+/// What is to be kept of windows, for as long as the longest one is open.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Changes {
+    /// Frame or regions whose windows were ended early, all of them: their pieces count no more.
+    pub forgotten: Vec<Option<String>>,
+    /// Pieces that came later.
+    pub pieces: Vec<Piece>,
 }
 
 /// The windows of one frame or region.
@@ -142,6 +101,17 @@ struct Track {
     region: Option<String>,
     held: Option<HeldCount>,
     gathered: [Tally; WINDOWS.len()],
+}
+
+impl Track {
+    fn new(region: Option<String>) -> Self {
+        Self { region, held: None, gathered: Default::default() }
+    }
+}
+
+/// The frame, and each region by its name.
+fn names(regions: &[String]) -> impl Iterator<Item = Option<String>> {
+    std::iter::once(None).chain(regions.iter().cloned().map(Some))
 }
 
 /// The windows of one camera.
@@ -155,20 +125,81 @@ pub struct Windows {
     now: Option<f64>,
     /// When the held counts come to their end.
     until: f64,
+    changes: Changes,
 }
 
 impl Windows {
     /// Windows of a camera with these regions, whose counts hold for `hold` seconds at most.
     pub fn new(camera: &str, regions: &[String], hold: f64) -> Self {
-        let names = std::iter::once(None).chain(regions.iter().cloned().map(Some));
-        let track = |region| Track { region, held: None, gathered: Default::default() };
         Self {
             camera: camera.to_owned(),
             hold,
-            tracks: names.map(track).collect(),
+            tracks: names(regions).map(Track::new).collect(),
             now: None,
             until: 0.0,
+            changes: Changes::default(),
         }
+    }
+
+    /// Windows of a camera that go on after an interruption: they had come to `time`, and `pieces`
+    /// were kept. Regions are those of the pieces, until [`change`](Self::change).
+    pub fn resume(camera: &str, time: f64, pieces: &[Piece]) -> Self {
+        let mut windows = Self { now: Some(time), ..Self::new(camera, &[], 0.0) };
+        for piece in pieces {
+            let found = windows.tracks.iter().position(|track| track.region == piece.region);
+            let index = found.unwrap_or_else(|| {
+                windows.tracks.push(Track::new(piece.region.clone()));
+                windows.tracks.len() - 1
+            });
+            for (gathered, window) in windows.tracks[index].gathered.iter_mut().zip(WINDOWS) {
+                if piece.start >= start_of(time, window) {
+                    gathered.merge(&piece.tally);
+                }
+            }
+        }
+        windows
+    }
+
+    /// The camera has these regions from `time` on, and its counts hold for `hold` seconds. Windows
+    /// of the frame and of regions that stay, by their names, go on. Gives the records of those
+    /// that have ended, at `time` too.
+    pub fn change(&mut self, time: f64, regions: &[String], hold: f64) -> Vec<WindowRecord> {
+        let mut records = self.lose(time);
+        self.hold = hold;
+        let mut old = std::mem::take(&mut self.tracks);
+        let kept = names(regions).map(|name| {
+            let found = old.iter().position(|track| track.region == name);
+            found.map_or_else(|| Track::new(name), |index| old.remove(index))
+        });
+        let kept = kept.collect();
+        self.tracks = old;
+        self.end_all(time, &mut records);
+        self.tracks = kept;
+        records
+    }
+
+    /// Up to when all is gathered.
+    pub fn now(&self) -> Option<f64> {
+        self.now
+    }
+
+    /// What is to be kept since this was asked last.
+    pub fn take_changes(&mut self) -> Changes {
+        std::mem::take(&mut self.changes)
+    }
+
+    /// The shortest windows that are open, as far as they have come. They are kept in the place of
+    /// others of the same region and start.
+    pub fn open_pieces(&self) -> Vec<Piece> {
+        let Some(now) = self.now else { return Vec::new() };
+        let start = start_of(now, WINDOWS[0]);
+        let gathered = self.tracks.iter().filter(|track| track.gathered[0].covered > 0.0);
+        let piece = |track: &Track| Piece {
+            region: track.region.clone(),
+            start,
+            tally: track.gathered[0].clone(),
+        };
+        gathered.map(piece).collect()
     }
 
     /// Takes in what was counted at `time`, `regions` in their order. Gives the records of the
@@ -211,9 +242,7 @@ impl Windows {
         }
         self.now = Some(time);
         if time < now {
-            for index in 0..WINDOWS.len() {
-                self.end(index, now, &mut records);
-            }
+            self.end_all(now, &mut records);
             // What was held began at a time that does not exist any more.
             self.tracks.iter_mut().for_each(|track| track.held = None);
             return records;
@@ -241,13 +270,23 @@ impl Windows {
         records
     }
 
-    /// Ends all windows where they are, as at the end of the service.
+    /// Ends all windows where they are, as when the camera is removed.
     pub fn finish(&mut self, time: f64) -> Vec<WindowRecord> {
         let mut records = self.lose(time);
-        for index in 0..WINDOWS.len() {
-            self.end(index, time, &mut records);
-        }
+        self.end_all(time, &mut records);
         records
+    }
+
+    /// Ends the windows of all tracks early.
+    fn end_all(&mut self, time: f64, records: &mut Vec<WindowRecord>) {
+        for index in 0..WINDOWS.len() {
+            self.end(index, time, records);
+        }
+        let Changes { forgotten, pieces } = &mut self.changes;
+        for Track { region, .. } in &self.tracks {
+            pieces.retain(|piece| piece.region != *region);
+            forgotten.push(region.clone());
+        }
     }
 
     fn is_empty(&self) -> bool {
@@ -265,31 +304,25 @@ impl Windows {
     /// something in it.
     fn end(&mut self, index: usize, time: f64, records: &mut Vec<WindowRecord>) {
         let window = WINDOWS[index];
+        let start = start_of(time, window);
         for track in &mut self.tracks {
             let gathered = std::mem::take(&mut track.gathered[index]);
-            if gathered.covered <= 0.0 {
+            let region = track.region.as_deref();
+            let Some(record) = gathered.record(&self.camera, region, window, start) else {
                 continue;
+            };
+            records.push(record);
+            if index == 0 {
+                let region = track.region.clone();
+                self.changes.pieces.push(Piece { region, start, tally: gathered });
             }
-            let share = |seconds: f64| seconds / gathered.covered;
-            records.push(WindowRecord {
-                camera: self.camera.clone(),
-                region: track.region.clone(),
-                start: (time / f64::from(window)).floor() as u64 * u64::from(window),
-                window,
-                covered: gathered.covered,
-                stale: share(gathered.stale),
-                mean: share(gathered.sum),
-                max: gathered.max,
-                p95: gathered.p95(),
-                levels: LevelShares {
-                    free: share(gathered.levels.free),
-                    moderate: share(gathered.levels.moderate),
-                    dense: share(gathered.levels.dense),
-                    jammed: share(gathered.levels.jammed),
-                },
-            });
         }
     }
+}
+
+/// Where the window of that length begins that `time` lies in.
+fn start_of(time: f64, window: u32) -> u64 {
+    (time / f64::from(window)).floor() as u64 * u64::from(window)
 }
 
 /// The next end of a shortest window after `time`. All others end where one of these does.

@@ -1,5 +1,6 @@
 //! Tests of windows: gaps, means, ends and percentiles.
 
+use super::tally::{count_of, step};
 use super::*;
 use crate::report::FrameCount;
 
@@ -186,4 +187,114 @@ fn windows_hold_no_more_after_a_day_than_after_an_hour() {
         );
     }
     assert!(most < 700, "{most} steps");
+}
+
+/// What is kept of windows, as the service keeps it.
+#[derive(Default)]
+struct Kept(Vec<Piece>);
+
+impl Kept {
+    fn take(&mut self, changes: Changes) {
+        self.0.retain(|piece| !changes.forgotten.contains(&piece.region));
+        for piece in changes.pieces {
+            let same = |old: &Piece| (&old.region, old.start) == (&piece.region, piece.start);
+            self.0.retain(|old| !same(old));
+            self.0.push(piece);
+        }
+    }
+}
+
+/// Whether the records are the same, but for the last digits of sums in another order.
+fn are_close(these: &[WindowRecord], those: &[WindowRecord]) -> bool {
+    let key = |record: &WindowRecord| (record.region.clone(), record.window, record.start);
+    these.len() == those.len()
+        && these.iter().zip(those).all(|(this, that)| {
+            let close = |a: f64, b: f64| (a - b).abs() < 1e-6;
+            key(this) == key(that)
+                && close(this.covered, that.covered)
+                && close(this.mean, that.mean)
+                && close(this.stale, that.stale)
+                && (this.max, this.p95) == (that.max, that.p95)
+                && close(this.levels.free, that.levels.free)
+        })
+}
+
+#[test]
+fn windows_that_are_interrupted_anywhere_end_as_if_they_had_not_been() {
+    let count = |index: u32| counts(f64::from(index * 7 % 23));
+    let end = 2 * 3600 + 30;
+    let mut whole = windows();
+    let mut expected = Vec::new();
+    let (mut cut, mut kept, mut records) = (windows(), Kept::default(), Vec::new());
+    for second in 0..end {
+        let time = BEGIN + f64::from(second);
+        expected.extend(whole.count(time, &count(second), second % 5 == 0));
+        records.extend(cut.count(time, &count(second), second % 5 == 0));
+        kept.take(cut.take_changes());
+        // As at the end of the service, and at its next start.
+        if second % 97 == 13 {
+            kept.take(Changes { pieces: cut.open_pieces(), ..Changes::default() });
+            let until = cut.until;
+            let held: Vec<_> = cut.tracks.iter().map(|track| track.held).collect();
+            cut = Windows::resume("north", time, &kept.0);
+            assert_eq!(cut.change(time, &["left".to_owned()], 2.0), []);
+            // But for what was held meanwhile.
+            cut.until = until;
+            cut.tracks.iter_mut().zip(held).for_each(|(track, held)| track.held = held);
+        }
+    }
+    assert!(are_close(&records, &expected), "{} and {}", records.len(), expected.len());
+}
+
+#[test]
+fn windows_that_ended_during_an_interruption_are_recorded_after_it_once() {
+    let (mut windows, mut kept) = (windows(), Kept::default());
+    let mut before = Vec::new();
+    for second in 0..3575 {
+        before.extend(windows.count(BEGIN + f64::from(second), &counts(4.0), false));
+        kept.take(windows.take_changes());
+    }
+    // Killed: what came after the last whole window is not kept.
+    let mut again = Windows::resume("north", BEGIN + 3570.0, &kept.0);
+    let mut after = again.change(BEGIN + 7205.0, &["left".to_owned()], 2.0);
+    after.extend(again.advance(BEGIN + 10_000.0));
+    for (window, covered) in
+        [(10, vec![]), (60, vec![30.0]), (900, vec![870.0]), (3600, vec![3570.0])]
+    {
+        let ended: Vec<_> = frame(&after, window).iter().map(|record| record.covered).collect();
+        assert_eq!(ended, covered, "windows of {window} s");
+        let all = before.iter().chain(&after).filter(|record| record.window == window);
+        let mut starts: Vec<_> = all.map(|record| (record.region.clone(), record.start)).collect();
+        let number = starts.len();
+        starts.sort();
+        starts.dedup();
+        assert_eq!(starts.len(), number, "one record of each");
+    }
+}
+
+#[test]
+fn change_of_the_camera_ends_the_windows_of_regions_that_go_alone() {
+    let (mut windows, mut kept) = (windows(), Kept::default());
+    for second in 0..25 {
+        windows.count(BEGIN + f64::from(second), &counts(4.0), false);
+    }
+    kept.take(windows.take_changes());
+    let ended = windows.change(BEGIN + 25.0, &["right".to_owned()], 2.0);
+    kept.take(windows.take_changes());
+    assert!(ended.iter().all(|record| record.region.as_deref() == Some("left")), "{ended:?}");
+    assert_eq!(ended.iter().map(|record| record.window).collect::<Vec<_>>(), WINDOWS);
+    assert!(kept.0.iter().all(|piece| piece.region.is_none()));
+    let mut records = Vec::new();
+    for second in 25..=60 {
+        records.extend(windows.count(BEGIN + f64::from(second), &counts(4.0), false));
+    }
+    let minute: Vec<_> = records.iter().filter(|record| record.window == 60).collect();
+    let covered = minute.iter().map(|record| (record.region.as_deref(), record.covered));
+    assert_eq!(covered.collect::<Vec<_>>(), [(None, 60.0), (Some("right"), 35.0)]);
+    // A clock that is set back ends them all, and nothing of them is kept.
+    windows.advance(BEGIN + 100.0);
+    kept.take(windows.take_changes());
+    windows.count(BEGIN - 1000.0, &counts(1.0), false);
+    kept.take(windows.take_changes());
+    assert_eq!(kept.0, []);
 }

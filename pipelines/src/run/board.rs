@@ -58,7 +58,7 @@ pub const LATENCY: [f64; 8] = [0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5];
 pub struct Status {
     /// How it is.
     pub state: State,
-    /// Why, where it is not live.
+    /// Why, where it is not live, or its pictures are not counted.
     pub reason: Option<String>,
     /// Since when it is so, seconds since 1970.
     pub since: f64,
@@ -78,6 +78,12 @@ pub struct Status {
     pub stale: u64,
     /// Pictures that were to be counted, and of which the engine had no time for a count.
     pub dropped: u64,
+    /// Pictures that the engine failed on.
+    pub failed: u64,
+    /// When a picture was last counted, or confirmed.
+    pub progress: Option<Instant>,
+    /// When the first picture was handed to the counter since then.
+    pub owed: Option<Instant>,
     /// Pictures that came a second, of late.
     pub fps: f64,
     /// Connections that failed or broke.
@@ -123,6 +129,9 @@ impl Camera {
             confirmed: 0,
             stale: 0,
             dropped: 0,
+            failed: 0,
+            progress: None,
+            owed: None,
             fps: 0.0,
             failures: 0,
             latency: Histogram::new(LATENCY),
@@ -180,7 +189,7 @@ impl Camera {
     }
 }
 
-/// The recorder is taken for dead after this long.
+/// The recorder is taken for dead after this long, and the engine where it has counted nothing.
 const DEAD: Duration = Duration::from_secs(30);
 
 /// Events that are remembered.
@@ -193,6 +202,8 @@ pub struct Board {
     cameras: RwLock<Vec<Arc<Camera>>>,
     /// Where what was counted is kept.
     pub history: Option<HistoryPlace>,
+    /// What the service itself keeps on a disk.
+    stores: RwLock<Vec<Arc<SinkStatus>>>,
     /// The sinks, in the order of the configuration.
     sinks: RwLock<Vec<Arc<SinkStatus>>>,
     engine: Mutex<Option<(Engine, gst::Element)>>,
@@ -212,6 +223,7 @@ impl Board {
         Self {
             cameras: RwLock::default(),
             history: service.history.as_ref().map(|history| history.place.clone()),
+            stores: RwLock::default(),
             sinks: RwLock::default(),
             engine: Mutex::default(),
             progress: Mutex::new("the engine is being opened".to_owned()),
@@ -247,9 +259,29 @@ impl Board {
         self.cameras.write().retain(|camera| camera.settings.name != name);
     }
 
-    /// How the sinks are, in the order of the configuration.
+    /// How the history's file, the outbox and the sinks are, these in the order of the
+    /// configuration.
     pub fn sinks(&self) -> Vec<SinkFigures> {
-        self.sinks.read().iter().map(|sink| sink.figures()).collect()
+        let sinks: Vec<_> = self.sinks.read().iter().map(|sink| sink.figures()).collect();
+        let mut all: Vec<_> = self.stores.read().iter().map(|store| store.figures()).collect();
+        // A sink of the configuration may have that name.
+        for store in &mut all {
+            if sinks.iter().any(|sink| sink.name == store.name) {
+                store.name.push_str(" file");
+            }
+        }
+        all.extend(sinks);
+        all
+    }
+
+    /// What the service keeps on a disk, with its figures.
+    pub fn add_store(&self, store: Arc<SinkStatus>) {
+        self.stores.write().push(store);
+    }
+
+    /// Why what is counted is not kept on a disk.
+    pub fn unkept(&self) -> Option<String> {
+        self.stores.read().iter().find_map(|store| store.figures().reason)
     }
 
     /// The sinks are these.
@@ -302,10 +334,39 @@ impl Board {
         *self.beat.lock() = Instant::now();
     }
 
-    /// How long the recorder was not seen at work, once that is too long.
-    pub fn silence(&self) -> Option<Duration> {
+    /// Why the service is to be restarted: counts are not recorded, or the engine counts nothing
+    /// although pictures come.
+    pub fn failure(&self) -> Option<String> {
+        self.engine.lock().as_ref()?;
         let silence = self.beat.lock().elapsed();
-        (self.engine.lock().is_some() && silence > DEAD).then_some(silence)
+        if silence > DEAD {
+            return Some(format!("counts were not recorded for {} s", silence.as_secs()));
+        }
+        self.uncounted(Instant::now())
+    }
+
+    /// Why nothing was counted for too long of what was to be counted. A camera of which no picture
+    /// comes, or is not due yet, is no reason.
+    fn uncounted(&self, now: Instant) -> Option<String> {
+        let since = |then: Instant| now.saturating_duration_since(then);
+        let mut longest: Option<(Duration, Option<String>)> = None;
+        for camera in self.cameras.read().iter() {
+            let status = camera.status();
+            if status.progress.is_some_and(|progress| since(progress) <= DEAD) {
+                return None;
+            }
+            // One that is stalled may be held by the engine.
+            let is_there = matches!(status.state, State::Live | State::Stalled);
+            let Some(owed) = status.owed.filter(|_| is_there) else { continue };
+            let waiting = since(owed);
+            let is_longer = longest.as_ref().is_none_or(|(longest, _)| waiting > *longest);
+            if waiting > DEAD.max(camera.hold) && is_longer {
+                longest = Some((waiting, status.reason.clone()));
+            }
+        }
+        let (waiting, reason) = longest?;
+        let reason = reason.map(|reason| format!(": {reason}")).unwrap_or_default();
+        Some(format!("no picture was counted for {} s{reason}", waiting.as_secs()))
     }
 
     /// How far the engine is on its way to be open.
@@ -333,3 +394,7 @@ impl Board {
 pub fn unix_time() -> f64 {
     SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |since| since.as_secs_f64())
 }
+
+#[cfg(test)]
+#[path = "board_tests.rs"]
+mod tests;

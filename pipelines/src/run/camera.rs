@@ -20,6 +20,7 @@ use super::figures::Figures;
 use super::log;
 use super::recorder::Sample;
 use super::sinks::Feed;
+use super::trouble::Trouble;
 use crate::config::{self, Decoder, Place, Transport};
 use crate::demo::is_inside;
 use crate::source::{
@@ -121,13 +122,14 @@ fn watch(camera: &Arc<Camera>, shared: &Shared, stop: &AtomicBool) -> Result<()>
             _ => bail!("its pipeline does not start"),
         }
     }
+    let mut trouble = Trouble::new(&camera.settings.name, counter.clone(), &camera.status());
     let mut figures = Figures::new(counter, camera, Instant::now());
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         figures.take(camera, now);
         let heard = camera.status().heard;
         source.tick(now, heard);
-        tell_health(camera, source.as_ref(), now, heard);
+        tell_health(camera, source.as_ref(), &mut trouble, now, heard);
         tell_decoder(camera, decoding.decoder());
         let Some(message) = bus.timed_pop(TICK) else { continue };
         if let gst::MessageView::Latency(_) = message.view() {
@@ -139,6 +141,8 @@ fn watch(camera: &Arc<Camera>, shared: &Shared, stop: &AtomicBool) -> Result<()>
         {
             source.end();
             bail!("{}", Reason::of(error));
+        } else {
+            trouble.take_in(&message, now);
         }
     }
     source.end();
@@ -274,6 +278,7 @@ fn thin(sink: &gst::Pad, camera: Arc<Camera>) {
             info.buffer().and_then(|buffer| buffer.pts()).map(|time| time.nseconds() as f64 / 1e9);
         // Not `Drop`, as for the ends of streams.
         if time.is_none_or(|time| turns.lock().is_due(time, is_viewed)) {
+            camera.status().owed.get_or_insert_with(Instant::now);
             gst::PadProbeReturn::Ok
         } else {
             gst::PadProbeReturn::Handled
@@ -301,6 +306,7 @@ fn report(end: &gst::Pad, camera: Arc<Camera>, shared: &Shared) {
         {
             let mut status = camera.status();
             if report.count.is_some() && !report.stale {
+                (status.progress, status.owed) = (Some(Instant::now()), None);
                 status.counted += 1;
                 status.confirmed += u64::from(report.confirmed);
                 if !report.confirmed {
@@ -331,19 +337,29 @@ fn counts(report: &FrameReport, hold: Duration) -> Option<Counts> {
 }
 
 /// Puts on the board how the camera is.
-fn tell_health(camera: &Camera, source: &dyn Source, now: Instant, heard: Option<Instant>) {
+fn tell_health(
+    camera: &Camera,
+    source: &dyn Source,
+    trouble: &mut Trouble,
+    now: Instant,
+    heard: Option<Instant>,
+) {
     if camera.status().state == State::Waiting && !source.is_settled() {
         return;
     }
     let silent = heard.map(|heard| now.saturating_duration_since(heard));
     // A camera that is given longer may be slow.
     let stall = STALL.max(camera.settings.timeout.mul_f64(0.5));
+    if !matches!(source.health(), Health::Playing) {
+        // A picture that was on its way when the camera was lost is gone.
+        camera.status().owed = None;
+    }
     let (state, reason) = match source.health() {
         Health::Connecting => (State::Connecting, None),
         Health::Playing if silent.is_some_and(|silent| silent > stall) => {
             (State::Stalled, Some("no picture comes".to_owned()))
         }
-        Health::Playing => (State::Live, None),
+        Health::Playing => (State::Live, trouble.reason(&mut camera.status(), now)),
         Health::Failed(reason) if source.is_refused() => (State::Refused, Some(reason.clone())),
         Health::Failed(reason) => (State::Waiting, Some(reason.clone())),
     };

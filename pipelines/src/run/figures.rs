@@ -1,4 +1,5 @@
-//! Figures of a camera that are not told frame by frame: its pace, and what the counter dropped.
+//! Figures of a camera that are not told frame by frame: its pace, and what became of what the
+//! counter took.
 
 use std::time::{Duration, Instant};
 
@@ -13,6 +14,8 @@ const PERIOD: Duration = Duration::from_secs(2);
 pub struct Figures {
     counter: gst::Element,
     dropped_before: u64,
+    failed_before: u64,
+    inferred: u64,
     then: Instant,
     received: u64,
 }
@@ -21,7 +24,14 @@ impl Figures {
     /// The figures of a pipeline that begins.
     pub fn new(counter: gst::Element, camera: &Camera, now: Instant) -> Self {
         let status = camera.status();
-        Self { counter, dropped_before: status.dropped, then: now, received: status.received }
+        Self {
+            counter,
+            dropped_before: status.dropped,
+            failed_before: status.failed,
+            inferred: 0,
+            then: now,
+            received: status.received,
+        }
     }
 
     /// Puts them on the board, where it is time to.
@@ -30,19 +40,27 @@ impl Figures {
         if elapsed < PERIOD {
             return;
         }
-        let dropped = dropped(&self.counter);
+        let [dropped, failed, inferred] = counted(&self.counter);
         let mut status = camera.status();
         status.fps = status.received.saturating_sub(self.received) as f64 / elapsed.as_secs_f64();
         status.dropped = self.dropped_before + dropped;
+        status.failed = self.failed_before + failed;
+        if inferred > self.inferred {
+            // Also where counts come after their pictures have left.
+            (status.progress, status.owed) = (Some(now), None);
+            self.inferred = inferred;
+        }
         (self.then, self.received) = (now, status.received);
     }
 }
 
-/// Frames that the counter's only camera lost.
-fn dropped(counter: &gst::Element) -> u64 {
+/// Frames of the counter's only camera that were dropped, failed, and were counted.
+fn counted(counter: &gst::Element) -> [u64; 3] {
     let statistics = counter.property::<gst::Structure>("statistics");
     let cameras = statistics.get::<gst::Array>("cameras").ok();
     let camera = cameras.as_ref().and_then(|cameras| cameras.first());
     let camera = camera.and_then(|camera| camera.get::<gst::Structure>().ok());
-    camera.and_then(|camera| camera.get::<u64>("dropped").ok()).unwrap_or_default()
+    ["dropped", "failed", "inferred"].map(|name| {
+        camera.as_ref().and_then(|camera| camera.get::<u64>(name).ok()).unwrap_or_default()
+    })
 }

@@ -1,15 +1,19 @@
 //! Records and events in an SQLite file, for as long as they are to be kept.
 
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use rusqlite::{Connection, OpenFlags, Row, named_params, params};
 use vehiclecount_core::event::Event;
 use vehiclecount_core::window::{LevelShares, WindowRecord};
 
+use super::progress::{self, CameraProgress, Pending};
 use super::recorder::Store;
+use super::sinks::status::{SinkState, SinkStatus};
 use super::{database, log};
+use crate::config::Sink;
 
 /// Version of the tables, `user_version` of the file.
 const VERSION: i64 = 1;
@@ -27,8 +31,12 @@ const TABLES: &str = "
     CREATE INDEX event_by_age ON event (time);
     PRAGMA user_version = 1;";
 
-/// A window that was interrupted, as by a restart of the service, is made whole of its parts; the
-/// larger p95 stands for that of the whole, which is not known.
+/// Events of one camera are found without going through those of all others.
+const EVENT_BY_CAMERA: &str = "
+    CREATE INDEX IF NOT EXISTS event_by_camera ON event (json_extract(event, '$.camera'), time)";
+
+/// A window that was ended early, as of a region that was removed and came again, is made whole of
+/// its parts; the larger p95 stands for that of the whole, which is not known.
 const INSERT: &str = "
     INSERT INTO record VALUES (:camera, :region, :length, :start, :covered, :stale, :mean, :max, :p95,
         :free, :moderate, :dense, :jammed)
@@ -66,9 +74,9 @@ pub struct History {
     connection: Connection,
     keep_days: u32,
     waiting: VecDeque<Entry>,
+    progress: Pending,
     pruned: f64,
-    is_failing: bool,
-    lost: u64,
+    status: Arc<SinkStatus>,
 }
 
 impl History {
@@ -80,8 +88,43 @@ impl History {
         let remedy = "choose another file with [history] file, or none with \"\"";
         let connection = database::open(path, VERSION, TABLES, |_, _| Ok(()))
             .with_context(|| format!("the history {}: {remedy}", path.display()))?;
-        let waiting = VecDeque::new();
-        Ok(Self { connection, keep_days, waiting, pruned: 0.0, is_failing: false, lost: 0 })
+        connection
+            .execute_batch(progress::TABLES)
+            .and_then(|()| connection.execute_batch(EVENT_BY_CAMERA))
+            .with_context(|| format!("the history {}: {remedy}", path.display()))?;
+        let url = format!("file:{}", path.display());
+        Ok(Self {
+            connection,
+            keep_days,
+            waiting: VecDeque::new(),
+            progress: Pending::default(),
+            pruned: 0.0,
+            status: Arc::new(SinkStatus::of_store(Sink::HISTORY, url)),
+        })
+    }
+
+    /// How it is, as for a sink.
+    pub fn status(&self) -> Arc<SinkStatus> {
+        self.status.clone()
+    }
+
+    /// How far the recorder was with each camera. In a file of an earlier version, what was told of
+    /// cameras is known from the last `number` events alone.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn progress(&self, number: usize) -> Result<Vec<CameraProgress>> {
+        let kept = progress::read(&self.connection)?;
+        if !kept.is_empty() {
+            return Ok(kept);
+        }
+        let mut cameras = BTreeMap::<String, CameraProgress>::new();
+        for Event { time, camera, kind } in self.events(number)? {
+            let known = cameras.entry(camera.clone()).or_default();
+            (known.camera, known.time) = (camera, time);
+            known.told.take_in(&kind);
+        }
+        Ok(cameras.into_values().collect())
     }
 
     /// The last `number` events, the oldest first.
@@ -121,6 +164,7 @@ impl History {
             params![before as i64],
         )?;
         transaction.execute("DELETE FROM event WHERE time < ?1", params![before])?;
+        transaction.execute("DELETE FROM open_camera WHERE time < ?1", params![before])?;
         transaction.commit()?;
         Ok(())
     }
@@ -154,36 +198,39 @@ impl History {
                 };
             }
         }
+        self.progress.write(&transaction)?;
         transaction.commit()?;
         self.waiting.clear();
+        self.progress.clear();
         Ok(())
     }
 }
 
 impl Store for History {
-    fn store(&mut self, records: &[WindowRecord], events: &[Event]) {
+    fn store(&mut self, records: &[WindowRecord], events: &[Event], progress: &[CameraProgress]) {
+        self.status.add((records.len() + events.len()) as u64);
+        self.progress.add(progress);
         self.waiting.extend(records.iter().cloned().map(Entry::Record));
         self.waiting.extend(events.iter().cloned().map(Entry::Event));
-        let written = self.write();
-        match (&written, self.is_failing) {
-            (Ok(()), true) => {
-                log(&format!("the history is written again; {} entries are lost", self.lost))
+        let count = self.waiting.len() as u64;
+        match self.write() {
+            Ok(()) => {
+                self.status.deliver(count);
+                self.status.tell(SinkState::Live, None);
             }
-            (Err(error), false) => {
-                log(&format!("the history cannot be written, and waits: {error:#}"))
+            Err(error) => {
+                let reason = format!("the history cannot be written: {error:#}");
+                self.status.tell(SinkState::Waiting, Some(reason));
             }
-            _ => {}
         }
-        self.is_failing = written.is_err();
-        while self.waiting.len() > ROOM {
-            self.waiting.pop_front();
-            self.lost += 1;
-        }
+        let surplus = self.waiting.len().saturating_sub(ROOM);
+        self.waiting.drain(..surplus);
+        self.status.discard(surplus as u64, "the history cannot be written");
     }
 
     fn tick(&mut self, time: f64) {
-        if !self.waiting.is_empty() {
-            self.store(&[], &[]);
+        if !self.waiting.is_empty() || !self.progress.is_empty() {
+            self.store(&[], &[], &[]);
         }
         if (time - self.pruned).abs() >= PRUNE {
             self.pruned = time;
@@ -249,127 +296,5 @@ fn record(row: &Row) -> rusqlite::Result<WindowRecord> {
 }
 
 #[cfg(test)]
-mod tests {
-    use vehiclecount_core::event::EventKind;
-
-    use std::time::Duration;
-
-    use super::*;
-
-    fn record(window: u32, start: u64, covered: f64, mean: f64) -> WindowRecord {
-        WindowRecord {
-            camera: "north".to_owned(),
-            region: None,
-            start,
-            window,
-            covered,
-            stale: 0.5,
-            mean,
-            max: mean * 2.0,
-            p95: mean * 1.5,
-            levels: LevelShares { free: 1.0, ..LevelShares::default() },
-        }
-    }
-
-    fn all(path: &Path, window: u32) -> Vec<WindowRecord> {
-        let question =
-            Question { camera: "north".to_owned(), region: None, window, from: 0, to: i64::MAX };
-        read(path, &question).unwrap()
-    }
-
-    #[test]
-    fn what_is_stored_is_there_after_the_file_was_opened_again() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("counter.db");
-        let left = WindowRecord { region: Some("left".to_owned()), ..record(10, 40, 10.0, 1.0) };
-        let event = Event { time: 7.0, camera: "north".to_owned(), kind: EventKind::CameraBack };
-        let mut history = History::open(&path, 400).unwrap();
-        history.store(
-            &[record(10, 40, 10.0, 3.0), record(10, 30, 10.0, 2.0), left.clone()],
-            std::slice::from_ref(&event),
-        );
-        drop(history);
-        let history = History::open(&path, 400).unwrap();
-        assert_eq!(history.events(10).unwrap(), [event]);
-        assert_eq!(all(&path, 10), [record(10, 30, 10.0, 2.0), record(10, 40, 10.0, 3.0)]);
-        let question = |region: &str, from, to| Question {
-            camera: "north".to_owned(),
-            region: Some(region.to_owned()),
-            window: 10,
-            from,
-            to,
-        };
-        assert_eq!(read(&path, &question("left", 40, 41)).unwrap(), [left]);
-        assert_eq!(read(&path, &question("left", 41, 50)).unwrap(), []);
-        assert_eq!(read(&path, &question("' OR 1 --", 0, 50)).unwrap(), []);
-    }
-
-    #[test]
-    fn parts_of_an_interrupted_window_become_one_record() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("counter.db");
-        History::open(&path, 400).unwrap().store(&[record(60, 0, 10.0, 2.0)], &[]);
-        History::open(&path, 400).unwrap().store(&[record(60, 0, 30.0, 6.0)], &[]);
-        let [whole] = &all(&path, 60)[..] else { panic!("one record") };
-        assert_eq!((whole.covered, whole.mean, whole.max, whole.p95), (40.0, 5.0, 12.0, 9.0));
-        assert_eq!((whole.stale, whole.levels.free), (0.5, 1.0));
-    }
-
-    #[test]
-    fn old_entries_go_short_windows_first() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("counter.db");
-        let mut history = History::open(&path, 400).unwrap();
-        let day = 86_400;
-        let now = 1000 * day;
-        let event = |time: u64| Event {
-            time: time as f64,
-            camera: "north".to_owned(),
-            kind: EventKind::CameraBack,
-        };
-        for days in [1, 3, 15, 399, 401] {
-            for window in [10, 60, 900, 3600] {
-                history.store(&[record(window, now - days * day, 10.0, 1.0)], &[]);
-            }
-            history.store(&[], &[event(now - days * day)]);
-        }
-        history.tick(now as f64);
-        let left = [10, 60, 900, 3600].map(|window| all(&path, window).len());
-        assert_eq!(left, [1, 2, 4, 4]);
-        assert_eq!(history.events(10).unwrap().len(), 4);
-    }
-
-    #[test]
-    fn what_cannot_be_written_waits_and_is_written_later() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("counter.db");
-        let mut history = History::open(&path, 400).unwrap();
-        history.connection.busy_timeout(Duration::ZERO).unwrap();
-        let other = Connection::open(&path).unwrap();
-        other.execute_batch("BEGIN IMMEDIATE").unwrap();
-        history.store(&[record(10, 0, 10.0, 1.0)], &[]);
-        assert!(history.is_failing && all(&path, 10).is_empty());
-        other.execute_batch("ROLLBACK").unwrap();
-        history.tick(0.0);
-        assert_eq!(all(&path, 10).len(), 1);
-        assert!(!history.is_failing);
-    }
-
-    #[test]
-    fn files_that_are_no_history_are_refused_and_left_alone() {
-        let folder = tempfile::tempdir().unwrap();
-        let refused = |path: &Path| format!("{:#}", History::open(path, 400).err().unwrap());
-        let text = folder.path().join("text");
-        std::fs::write(&text, "something else, longer than the header of a database: ".repeat(20))
-            .unwrap();
-        assert!(refused(&text).contains("not a database"), "{}", refused(&text));
-        let other = folder.path().join("other.db");
-        Connection::open(&other).unwrap().execute_batch("CREATE TABLE a (b)").unwrap();
-        assert!(refused(&other).contains("a database of something else"));
-        let later = folder.path().join("later.db");
-        Connection::open(&later).unwrap().execute_batch("PRAGMA user_version = 99").unwrap();
-        assert!(refused(&later).contains("by a later version"));
-        let nowhere = refused(&folder.path().join("no/folder.db"));
-        assert!(nowhere.contains("choose another file with [history] file"), "{nowhere}");
-    }
-}
+#[path = "history_tests.rs"]
+mod tests;

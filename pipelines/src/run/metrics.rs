@@ -45,6 +45,7 @@ struct Seen {
     confirmed: u64,
     stale: u64,
     dropped: u64,
+    failed: u64,
     failures: u64,
     fps: f64,
     latency: Histogram,
@@ -72,6 +73,7 @@ impl Seen {
             confirmed: status.confirmed,
             stale: status.stale,
             dropped: status.dropped,
+            failed: status.failed,
             failures: status.failures,
             fps: status.fps,
             latency: status.latency.clone(),
@@ -183,7 +185,7 @@ impl Collector for Metrics {
                 ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
             }
         }
-        let counters: [(&str, &str, Series); 13] = [
+        let counters: [(&str, &str, Series); 14] = [
             (
                 "frames_received",
                 "Pictures that came from the camera",
@@ -206,6 +208,7 @@ impl Collector for Metrics {
                 "Pictures that the engine had no time for",
                 of(|seen| seen.dropped as f64),
             ),
+            ("frames_failed", "Pictures that the engine failed on", of(|seen| seen.failed as f64)),
             (
                 "connection_failures",
                 "Connections that failed or broke",

@@ -22,14 +22,17 @@ mod figures;
 mod history;
 mod http;
 mod metrics;
+mod past;
 mod postgres;
+mod progress;
 mod recorder;
 mod sinks;
 mod snapshot;
 mod trial;
+mod trouble;
 
 use crate::check;
-use crate::config::{self, HistoryPlace, Sink};
+use crate::config::{self, HistoryPlace, Service, Sink};
 use crate::table::{printable, say};
 use board::{Board, REMEMBERED};
 use camera::Shared;
@@ -37,8 +40,9 @@ use cameras::Cameras;
 use engine::{OpenEngine, PATIENCE};
 use history::History;
 use http::Server;
-use recorder::{Recorder, RecorderThread, Store};
-use sinks::Sinks;
+use progress::CameraProgress;
+use recorder::{Recorder, RecorderThread, Stores};
+use sinks::{Feed, Sinks};
 
 /// How often systemd hears that the service is well.
 const TICK: Duration = Duration::from_secs(2);
@@ -79,14 +83,7 @@ pub fn run(options: &Options) -> Result<()> {
     let own = own.into_iter().collect();
     let (sinks, feed) = Sinks::start(own, &service.sinks, &service.outbox, &board)?;
     let sinks = Ending(sinks);
-    let mut stores: Vec<Box<dyn Store>> = vec![Box::new(feed.clone())];
-    if let Some(settings) = &service.history
-        && let HistoryPlace::File(path) = &settings.place
-    {
-        let history = History::open(path, settings.keep_days)?;
-        history.events(REMEMBERED)?.into_iter().for_each(|event| board.add_event(event));
-        stores.push(Box::new(history));
-    }
+    let (stores, earlier) = stores(&service, &board, &sinks.0, &feed)?;
     let http = service.http.clone();
     let (counter, file) = (service.counter.clone(), &options.file);
     let cameras = Arc::new(Cameras::new(file, service, board.clone(), sinks.0.clone()));
@@ -108,7 +105,7 @@ pub fn run(options: &Options) -> Result<()> {
     board.beat();
     board.set_engine(description, engine.counter.clone());
 
-    let (recorder, samples) = RecorderThread::start(Recorder::new(board.clone(), stores))?;
+    let (recorder, samples) = RecorderThread::start(Recorder::new(board.clone(), stores, earlier))?;
     let counter = engine.counter.clone();
     let started = cameras.start(Shared { board: board.clone(), counter, samples, feed });
     let ended = started.and_then(|()| {
@@ -124,6 +121,31 @@ pub fn run(options: &Options) -> Result<()> {
     drop(sinks);
     drop(engine);
     ended
+}
+
+/// Where records and events go, and how far the recorder was when the service ended last.
+///
+/// # Errors
+/// The history or the outbox cannot be opened or read.
+fn stores(
+    service: &Service,
+    board: &Board,
+    sinks: &Sinks,
+    feed: &Feed,
+) -> Result<(Stores, Vec<CameraProgress>)> {
+    let settings = service.history.as_ref();
+    let file = settings.and_then(|settings| match &settings.place {
+        HistoryPlace::File(path) => Some((path, settings.keep_days)),
+        HistoryPlace::Postgres(_) => None,
+    });
+    let Some((path, keep_days)) = file else {
+        return Ok((vec![Box::new(feed.clone().with_progress())], sinks.progress()?));
+    };
+    let history = History::open(path, keep_days)?;
+    history.events(REMEMBERED)?.into_iter().for_each(|event| board.add_event(event));
+    board.add_store(history.status());
+    let earlier = history.progress(REMEMBERED)?;
+    Ok((vec![Box::new(feed.clone()), Box::new(history)], earlier))
 }
 
 /// Ends the work of sinks when it is dropped, which is after all that gives them records.
@@ -175,7 +197,7 @@ fn serve(
             Err(RecvTimeoutError::Disconnected) => bail!("no signal can be taken any more"),
         }
         server.renew_certificate();
-        if board.silence().is_none() {
+        if board.failure().is_none() {
             tell_systemd(NotifyState::Watchdog);
         }
     }

@@ -16,6 +16,7 @@ use vehiclecount_core::publish::sink::tls;
 use vehiclecount_core::window::{LevelShares, WindowRecord};
 
 use super::history::{MOST, Question};
+use super::past::EventQuestion;
 use crate::config::Database;
 
 /// Version of the tables.
@@ -178,6 +179,28 @@ pub fn events(session: &mut Session, number: usize) -> Result<Vec<Event>, SinkEr
     // An event of a kind that is not known any more is none.
     let events = rows.iter().rev().map(|row| serde_json::from_str(row.get(0)).ok());
     Ok(events.flatten().collect())
+}
+
+/// Reads events, the newest first.
+///
+/// # Errors
+/// Why they cannot be read.
+pub fn read_events(database: &Database, question: &EventQuestion) -> Result<Vec<Event>, String> {
+    const ASKED: &str = "time >= $1 AND time <= $2 AND ($4::text IS NULL OR event->>'camera' = $4)";
+    let query = format!(
+        "SELECT event::text FROM vehiclecount.event WHERE {ASKED} AND time >= coalesce(
+             (SELECT time FROM vehiclecount.event WHERE {ASKED}
+              ORDER BY time DESC LIMIT 1 OFFSET $3), $1)
+         ORDER BY time DESC, id DESC"
+    );
+    let EventQuestion { camera, from, to, limit } = question;
+    let last = limit.saturating_sub(1) as i64;
+    let rows = Session::open(database).and_then(|mut session| {
+        session.ask(async |client| client.query(&query, &[from, to, &last, camera]).await)
+    });
+    let rows = rows.map_err(|error| error.reason)?;
+    // An event of a kind that is not known any more is none.
+    Ok(rows.iter().filter_map(|row| serde_json::from_str(row.get(0)).ok()).collect())
 }
 
 /// Reads records, in the order of their time, [`MOST`] at most.

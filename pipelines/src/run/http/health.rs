@@ -22,17 +22,13 @@ fn health(wrong: Option<String>) -> Response {
     }
 }
 
-fn dead(board: &Board) -> Option<String> {
-    board.silence().map(|silence| format!("counts were not recorded for {} s", silence.as_secs()))
-}
-
 fn opening(board: &Board) -> Option<String> {
     board.engine().is_none().then(|| board.progress())
 }
 
 /// Whether the service is to be restarted.
 pub async fn live(State(board): State<Arc<Board>>) -> Response {
-    health(dead(&board))
+    health(board.failure())
 }
 
 /// Whether the engine is open.
@@ -42,5 +38,5 @@ pub async fn startup(State(board): State<Arc<Board>>) -> Response {
 
 /// Whether vehicles are counted and recorded.
 pub async fn ready(State(board): State<Arc<Board>>) -> Response {
-    health(opening(&board).or_else(|| dead(&board)))
+    health(opening(&board).or_else(|| board.failure()).or_else(|| board.unkept()))
 }

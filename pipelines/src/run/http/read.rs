@@ -14,9 +14,10 @@ use vehiclecount_core::window::WINDOWS;
 use super::error;
 use super::show::{Now, Shown, shown};
 use crate::config::HistoryPlace;
-use crate::run::board::{Board, unix_time};
-use crate::run::history::{self, Question};
+use crate::run::board::{Board, REMEMBERED, unix_time};
+use crate::run::history::{self, MOST, Question};
 use crate::run::metrics::{self, CONTENT_TYPE};
+use crate::run::past::{self, EventQuestion};
 use crate::run::postgres;
 
 /// All metrics.
@@ -71,9 +72,72 @@ pub async fn counts(State(board): State<Arc<Board>>) -> Json<Value> {
     Json(json!({ "counts": counts }))
 }
 
-/// The last events.
-pub async fn events(State(board): State<Arc<Board>>) -> Json<Value> {
-    Json(json!({ "events": board.events() }))
+/// What may be asked of the events.
+#[derive(Debug, Default, PartialEq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct EventsQuery {
+    camera: Option<String>,
+    from: Option<f64>,
+    to: Option<f64>,
+    limit: Option<usize>,
+}
+
+/// Events, the last ones or those that are asked for.
+pub async fn events(
+    State(board): State<Arc<Board>>,
+    query: Result<Query<EventsQuery>, QueryRejection>,
+) -> Response {
+    let query = match query {
+        Ok(Query(query)) => query,
+        Err(rejection) => return error(StatusCode::BAD_REQUEST, &rejection.body_text()),
+    };
+    let recent = board.events();
+    if query == EventsQuery::default() {
+        return Json(json!({ "events": recent })).into_response();
+    }
+    let EventsQuery { camera, from, to, limit } = query;
+    if [from, to].iter().flatten().any(|time| !time.is_finite()) {
+        return error(StatusCode::BAD_REQUEST, "from and to are seconds since 1970");
+    }
+    let limit = limit.unwrap_or(REMEMBERED);
+    if !(1..=MOST).contains(&limit) {
+        return error(StatusCode::BAD_REQUEST, &format!("limit is from 1 to {MOST}"));
+    }
+    let (from, to) = (from.unwrap_or(f64::MIN), to.unwrap_or(f64::MAX));
+    let question = EventQuestion { camera, from, to, limit };
+    let place = board.history.clone();
+    let read = move || {
+        let mut events = match &place {
+            None => Ok(Vec::new()),
+            Some(HistoryPlace::File(path)) => past::read(path, &question).map_err(|_| None),
+            Some(HistoryPlace::Postgres(database)) => {
+                postgres::read_events(database, &question).map_err(Some)
+            }
+        }?;
+        // Those that are not written yet.
+        for event in question.choose(recent) {
+            if !events.contains(&event) {
+                events.push(event);
+            }
+        }
+        Ok(question.choose(events))
+    };
+    answer("events", tokio::task::spawn_blocking(read).await)
+}
+
+/// The answer of what was read from the history, by that name; or why it cannot be read, where that
+/// may be told.
+fn answer<T: Serialize>(
+    name: &str,
+    read: Result<Result<T, Option<String>>, tokio::task::JoinError>,
+) -> Response {
+    match read {
+        Ok(Ok(found)) => Json(json!({ name: found })).into_response(),
+        Ok(Err(Some(why))) => {
+            error(StatusCode::SERVICE_UNAVAILABLE, &format!("the history cannot be read: {why}"))
+        }
+        _ => error(StatusCode::INTERNAL_SERVER_ERROR, "the history cannot be read"),
+    }
 }
 
 /// How sinks are.
@@ -124,11 +188,5 @@ pub async fn history(
         HistoryPlace::File(path) => history::read(path, &question).map_err(|_| None),
         HistoryPlace::Postgres(database) => postgres::read(database, &question).map_err(Some),
     });
-    match read.await {
-        Ok(Ok(records)) => Json(json!({ "records": records })).into_response(),
-        Ok(Err(Some(why))) => {
-            error(StatusCode::SERVICE_UNAVAILABLE, &format!("the history cannot be read: {why}"))
-        }
-        _ => error(StatusCode::INTERNAL_SERVER_ERROR, "the history cannot be read"),
-    }
+    answer("records", read.await)
 }

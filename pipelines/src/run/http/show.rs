@@ -29,6 +29,7 @@ pub struct Shown {
     confirmed_frames: u64,
     stale_frames: u64,
     dropped: u64,
+    failed_frames: u64,
     fps: f64,
     failures: u64,
     #[serde(flatten)]
@@ -157,6 +158,7 @@ impl Shown {
             confirmed_frames: status.confirmed,
             stale_frames: status.stale,
             dropped: status.dropped,
+            failed_frames: status.failed,
             fps: three(status.fps),
             failures: status.failures,
             now,

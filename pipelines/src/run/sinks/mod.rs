@@ -44,6 +44,7 @@ use vehiclecount_core::window::WindowRecord;
 
 use super::board::{Board, unix_time};
 use super::log;
+use super::progress::CameraProgress;
 use super::recorder::Store;
 use crate::config::{RecordKind, Sink};
 use ledger::Ticket;
@@ -94,8 +95,16 @@ struct Shared {
 /// The way of records to all sinks.
 #[derive(Clone)]
 pub struct Feed {
-    send: SyncSender<Subject>,
+    send: SyncSender<Passage>,
     shared: Arc<Shared>,
+    /// Whether the recorder's progress is kept in the outbox.
+    keeps_progress: bool,
+}
+
+/// What comes to the intake, in its order.
+enum Passage {
+    Subject(Subject),
+    Progress(Vec<CameraProgress>),
 }
 
 impl Feed {
@@ -107,9 +116,15 @@ impl Feed {
         }
     }
 
+    /// With the recorder's progress, which is kept in the outbox then.
+    pub fn with_progress(self) -> Self {
+        Self { keeps_progress: true, ..self }
+    }
+
     fn put(&self, subject: Subject) {
-        if let Err(TrySendError::Full(subject) | TrySendError::Disconnected(subject)) =
-            self.send.try_send(subject)
+        let sent = self.send.try_send(Passage::Subject(subject));
+        if let Err(TrySendError::Full(passage) | TrySendError::Disconnected(passage)) = sent
+            && let Passage::Subject(subject) = passage
         {
             for member in self.shared.members.read().iter().filter(|one| one.wants(&subject)) {
                 member.status.lose(1, "they come faster than the outbox is written");
@@ -119,9 +134,13 @@ impl Feed {
 }
 
 impl Store for Feed {
-    fn store(&mut self, records: &[WindowRecord], events: &[Event]) {
+    fn store(&mut self, records: &[WindowRecord], events: &[Event], progress: &[CameraProgress]) {
         records.iter().cloned().map(Subject::Window).for_each(|subject| self.put(subject));
         events.iter().cloned().map(Subject::Event).for_each(|subject| self.put(subject));
+        if self.keeps_progress && !progress.is_empty() {
+            // Where there is no room, records are lost too, which is told.
+            let _ = self.send.try_send(Passage::Progress(progress.to_vec()));
+        }
     }
 
     fn tick(&mut self, _: f64) {}
@@ -156,11 +175,11 @@ impl Sinks {
         path: &Path,
         board: &Arc<Board>,
     ) -> Result<(Arc<Self>, Feed)> {
-        let (send, subjects) = sync_channel(ROOM);
+        let (send, passages) = sync_channel(ROOM);
         let shared = Arc::<Shared>::default();
-        let feed = Feed { send, shared: shared.clone() };
+        let feed = Feed { send, shared: shared.clone(), keeps_progress: false };
         let taking = shared.clone();
-        let intake = spawn("outbox", move || take_in(&subjects, &taking))?;
+        let intake = spawn("outbox", move || take_in(&passages, &taking))?;
         let work = Mutex::new(Work { intake, workers: Vec::new() });
         let (path, board) = (path.to_owned(), board.clone());
         let all = Arc::new(Self { path, board, own, shared, work });
@@ -189,6 +208,7 @@ impl Sinks {
                 members.push(Member { sink, status, ticket });
                 begin.push(index);
             }
+            self.board.add_store(outbox.status());
             // Nothing else sets it: the lock is held.
             let _ = self.shared.outbox.set(outbox);
         }
@@ -253,6 +273,14 @@ impl Sinks {
         Ok(())
     }
 
+    /// How far the recorder was with each camera, where that was kept in the outbox.
+    ///
+    /// # Errors
+    /// The outbox cannot be read.
+    pub fn progress(&self) -> Result<Vec<CameraProgress>> {
+        self.shared.outbox.get().map_or_else(|| Ok(Vec::new()), |outbox| outbox.progress())
+    }
+
     /// Ends the work, after all [`Feed`]s: what waits may still be delivered for [`PATIENCE`].
     pub fn finish(&self) {
         let work = self.work.lock();
@@ -282,23 +310,29 @@ fn spawn(name: &str, work: impl FnOnce() + Send + 'static) -> Result<Receiver<()
 }
 
 /// Writes to the outbox what comes, until nothing can come any more.
-fn take_in(subjects: &Receiver<Subject>, shared: &Shared) {
+fn take_in(passages: &Receiver<Passage>, shared: &Shared) {
     let mut register = Register::new();
     let mut ticked = Instant::now();
     loop {
-        let first = subjects.recv_timeout(TICK);
+        let first = passages.recv_timeout(TICK);
         if matches!(first, Err(RecvTimeoutError::Disconnected)) {
             return;
         }
-        let (mut records, mut next) = (Vec::new(), first.ok());
+        let (mut records, mut progress, mut next) = (Vec::new(), Vec::new(), first.ok());
         let deadline = Instant::now() + GATHER;
-        while let Some(subject) = next {
-            records.extend(record(&mut register, &subject, &shared.members.read()));
+        while let Some(passage) = next {
+            match passage {
+                Passage::Subject(subject) => {
+                    records.extend(record(&mut register, &subject, &shared.members.read()));
+                }
+                Passage::Progress(newer) => progress.extend(newer),
+            }
             let left = deadline.saturating_duration_since(Instant::now());
-            next = if records.len() < ROOM { subjects.recv_timeout(left).ok() } else { None };
+            next = if records.len() < ROOM { passages.recv_timeout(left).ok() } else { None };
         }
         let Some(outbox) = shared.outbox.get() else { continue };
-        if !records.is_empty() {
+        if !records.is_empty() || !progress.is_empty() {
+            outbox.keep(&progress);
             outbox.append(records, unix_time());
         }
         if ticked.elapsed() >= TICK {

@@ -11,8 +11,9 @@ use rusqlite::{Connection, params};
 
 use super::ledger::{Ledger, OVERHEAD, Ticket, Waiting};
 use super::record::Record;
-use super::status::SinkStatus;
+use super::status::{SinkState, SinkStatus};
 use crate::config::Sink;
+use crate::run::progress::{self, CameraProgress, Pending};
 use crate::run::{database, log};
 
 /// Version of the tables, `user_version` of the file.
@@ -41,7 +42,10 @@ struct State {
     next: i64,
     /// None: a sink that was removed.
     sinks: Vec<Option<Ledger>>,
-    is_failing: bool,
+    /// How far the recorder is, where that is kept here.
+    progress: Pending,
+    /// How the file is, as for a sink: records that are not in it yet wait.
+    status: Arc<SinkStatus>,
     /// Until when what waits may still be delivered.
     end: Option<Instant>,
 }
@@ -63,10 +67,35 @@ impl Outbox {
         let place = || format!("the outbox {}: {remedy}", path.display());
         let connection = connect(path).with_context(place)?;
         let ledgers = sinks.iter().map(|(sink, status)| Some(Ledger::new(sink, status.clone())));
-        let mut state =
-            State { connection, next: 1, sinks: ledgers.collect(), is_failing: false, end: None };
+        let mut state = State {
+            connection,
+            next: 1,
+            sinks: ledgers.collect(),
+            progress: Pending::default(),
+            status: Arc::new(SinkStatus::of_store("outbox", format!("file:{}", path.display()))),
+            end: None,
+        };
         state.load().with_context(place)?;
         Ok(Self { state: Mutex::new(state), changed: Condvar::new() })
+    }
+
+    /// How the file is, as for a sink.
+    pub fn status(&self) -> Arc<SinkStatus> {
+        self.state.lock().status.clone()
+    }
+
+    /// How far the recorder was with each camera.
+    ///
+    /// # Errors
+    /// The file cannot be read.
+    pub fn progress(&self) -> Result<Vec<CameraProgress>> {
+        Ok(progress::read(&self.state.lock().connection)?)
+    }
+
+    /// How far the recorder is, which is written with what is [appended](Self::append)
+    /// next.
+    pub fn keep(&self, progress: &[CameraProgress]) {
+        self.state.lock().progress.add(progress);
     }
 
     /// The ticket of the sink that was at `index` among those of [`Outbox::open`].
@@ -126,7 +155,8 @@ impl Outbox {
     /// To be called again and again, with the time in seconds since 1970: drops what is too old.
     pub fn tick(&self, time: f64) {
         let mut state = self.state.lock();
-        if state.sinks.iter().flatten().any(|ledger| !ledger.pending.is_empty()) {
+        let is_pending = |ledger: &Ledger| !ledger.pending.is_empty();
+        if !state.progress.is_empty() || state.sinks.iter().flatten().any(is_pending) {
             state.write();
             self.changed.notify_all();
         }
@@ -267,25 +297,27 @@ impl State {
 
     /// Writes what is pending. Where that fails, it waits in memory.
     fn write(&mut self) {
-        let written = self.try_write();
-        match (&written, self.is_failing) {
-            (Ok(()), true) => log("the outbox is written again"),
-            (Err(error), false) => {
-                log(&format!("the outbox cannot be written, records wait in memory: {error}"));
-            }
-            _ => {}
-        }
-        self.is_failing = written.is_err();
-        if written.is_ok() {
+        let pending = |state: &Self| -> u64 {
+            state.sinks.iter().flatten().map(|ledger| ledger.pending.len() as u64).sum()
+        };
+        let Err(error) = self.try_write() else {
+            self.status.set(0, pending(self), 0);
+            self.status.tell(SinkState::Live, None);
+            self.progress.clear();
             self.sinks.iter_mut().flatten().for_each(|ledger| ledger.pending.clear());
             return;
-        }
+        };
+        let reason = format!("the outbox cannot be written, records wait in memory: {error}");
+        self.status.tell(SinkState::Waiting, Some(reason));
+        let before = pending(self);
         for ledger in self.sinks.iter_mut().flatten() {
             let surplus = ledger.pending.len().saturating_sub(ROOM);
             let bytes = ledger.pending.drain(..surplus).map(|waiting| waiting.bytes()).sum();
             ledger.bytes = ledger.bytes.saturating_sub(bytes);
             ledger.status.discard(surplus as u64, "the outbox cannot be written");
         }
+        let waiting = pending(self);
+        self.status.set(waiting, 0, before - waiting);
     }
 
     fn try_write(&mut self) -> rusqlite::Result<()> {
@@ -300,6 +332,7 @@ impl State {
                 }
             }
         }
+        self.progress.write(&transaction)?;
         transaction.commit()
     }
 
@@ -379,6 +412,10 @@ fn connect(path: &Path) -> Result<Connection> {
         }
         // Two services would deliver each other's records.
         connection.pragma_update(None, "locking_mode", "EXCLUSIVE")
+    })
+    .and_then(|connection| {
+        connection.execute_batch(progress::TABLES)?;
+        Ok(connection)
     })
 }
 

@@ -146,7 +146,9 @@ fn full_disk_stops_nothing() {
     // SQLite sets it to what there is, at least.
     pages(&outbox, 1);
     outbox.append(records(100..30_000), NOW);
-    assert!(outbox.state.lock().is_failing);
+    let file = outbox.status().figures();
+    assert!(file.state == SinkState::Waiting && file.waiting > 0, "{file:?}");
+    assert!(file.reason.unwrap().starts_with("the outbox cannot be written"));
     // The file holds the oldest; of the rest, what has room in memory.
     let (delivered, waiting, dropped) = figures(&status[0]);
     assert_eq!((delivered, waiting), (0, 100 + ROOM as u64));
@@ -159,7 +161,8 @@ fn full_disk_stops_nothing() {
     deliver(&outbox, 20);
     pages(&outbox, 1 << 20);
     outbox.tick(NOW);
-    assert!(!outbox.state.lock().is_failing);
+    let file = outbox.status().figures();
+    assert!((file.state, file.waiting) == (SinkState::Live, 0) && file.delivered > 0, "{file:?}");
     drop(outbox);
     let (outbox, status) = open(&path, &sinks);
     assert_eq!(figures(&status[0]).1, ROOM as u64 - 10);

@@ -73,6 +73,21 @@ impl SinkStatus {
         Self(Mutex::new((figures, Told::default())))
     }
 
+    /// What the service itself keeps on a disk, such as the history: it is there.
+    pub fn of_store(name: &str, url: String) -> Self {
+        let figures = SinkFigures {
+            name: name.to_owned(),
+            url,
+            state: SinkState::Live,
+            reason: None,
+            since: unix_time(),
+            delivered: 0,
+            waiting: 0,
+            dropped: 0,
+        };
+        Self(Mutex::new((figures, Told::default())))
+    }
+
     /// What is known.
     pub fn figures(&self) -> SinkFigures {
         self.0.lock().0.clone()
@@ -129,6 +144,14 @@ impl SinkStatus {
         let figures = &mut self.0.lock().0;
         figures.waiting = figures.waiting.saturating_sub(count);
         figures.delivered += count;
+    }
+
+    /// So many wait now, and so many more were delivered and dropped.
+    pub fn set(&self, waiting: u64, delivered: u64, dropped: u64) {
+        let figures = &mut self.0.lock().0;
+        figures.waiting = waiting;
+        figures.delivered += delivered;
+        figures.dropped += dropped;
     }
 
     /// So many of those that waited are dropped, because `why`. The log is told, though not each
