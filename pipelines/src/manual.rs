@@ -43,6 +43,15 @@ Folder of what was learnt about this machine: plans that TensorRT built, and whi
 Else
 .IR $XDG_CACHE_HOME/vehiclecount " or " ~/.cache/vehiclecount .
 .TP
+.B VEHICLECOUNT_SCRIPT
+File that steers the engine
+.BR scripted ,
+for tests: while it says
+.BR "fail REASON" ,
+batches fail for that reason; while it says
+.BR hang ,
+they wait.
+.TP
 .B VEHICLECOUNT_DEEPSTREAM
 Folder of DeepStream's libraries, searched before all others.
 .TP

@@ -138,8 +138,11 @@ fn history_that_cannot_be_written_is_told_and_what_waits_is_written_later() {
         sink["state"] == "live" && sink["waiting"] == 0 && sink["delivered"].as_u64() > Some(0)
     });
     until_health(&mut service, "ready", 200);
-    let records = service.json("/api/v1/history?camera=north&window=10")["records"].clone();
-    assert!(!records.as_array().unwrap().is_empty());
+    let host = service.host.clone();
+    service.until("the windows are there", |_| {
+        let path = "/api/v1/history?camera=north&window=10";
+        !Service::json_of(&host, path)["records"].as_array().unwrap().is_empty()
+    });
     assert!(service.terminate(), "{}", service.said);
     let waits = service.said.matches("sink history: waiting").count();
     assert_eq!(waits, 1, "it was said once: {}", service.said);
