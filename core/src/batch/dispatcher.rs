@@ -222,9 +222,9 @@ impl Dispatcher {
         Totals { batches, frames, busy, lanes: self.threads.len(), waiting: state.room.len() }
     }
 
-    /// Cameras that have a seat.
-    pub fn cameras(&self) -> usize {
-        self.shared.lock().room.cameras()
+    /// Inputs that wait for a lane at the moment.
+    pub fn waiting(&self) -> usize {
+        self.shared.lock().room.len()
     }
 
     /// Slots that exist, in use or spare: memory follows the number of cameras and what they need.

@@ -129,11 +129,6 @@ impl<T> WaitingRoom<T> {
         self.len() == 0
     }
 
-    /// Cameras that have joined and not left.
-    pub fn cameras(&self) -> usize {
-        self.cameras.len()
-    }
-
     /// A new camera, served after all others.
     pub fn join(&mut self) -> CameraId {
         let id = CameraId(self.next_id);

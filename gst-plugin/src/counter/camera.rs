@@ -39,13 +39,13 @@ pub struct Link {
 }
 
 impl Link {
-    /// Frames of a file that are held at most. Two batches for each lane keep the engine busy.
-    /// Several cameras share twice as many, so that each further one needs the memory of one input.
+    /// Frames of a file that are held at most: two batches for each lane, which keep the engine
+    /// busy, or one where others keep it busy already. So each of many cameras needs the memory of
+    /// one input, and one beside many that rest has the engine for itself.
     pub fn depth(&self) -> usize {
         let dispatcher = self.seat.dispatcher();
-        let alone = 2 * dispatcher.info().lanes * dispatcher.settings().batch_size;
-        let shared = (2 * alone).div_ceil(dispatcher.cameras().max(1));
-        shared.min(alone.max(2)).min(MAX_FRAMES)
+        let busy = 2 * dispatcher.info().lanes * dispatcher.settings().batch_size;
+        if dispatcher.waiting() < busy { busy.clamp(2, MAX_FRAMES) } else { 1 }
     }
 }
 
