@@ -2,7 +2,7 @@
 
 use std::path::{Path, PathBuf};
 
-use anyhow::{Result, bail};
+use anyhow::{Result, anyhow, bail};
 
 use crate::config::{self, Service};
 use crate::table::say;
@@ -30,8 +30,7 @@ pub fn run(options: &Options) -> Result<()> {
     let service = read(file)?;
     let absent = config::absent(&service, file);
     if !absent.is_empty() {
-        let text: Vec<_> = absent.iter().map(ToString::to_string).collect();
-        bail!("{}", text.join("\n\n"));
+        bail!("{}", config::told(&absent));
     }
     let count = service.cameras.len();
     let s = if count == 1 { "" } else { "s" };
@@ -44,11 +43,5 @@ pub fn run(options: &Options) -> Result<()> {
 /// # Errors
 /// All that is wrong with it, in one text.
 pub fn read(file: &Path) -> Result<Service> {
-    match config::read(file) {
-        Ok(service) => Ok(service),
-        Err(problems) => {
-            let text: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            bail!("{}", text.join("\n\n"));
-        }
-    }
+    config::read(file).map_err(|problems| anyhow!(config::told(&problems)))
 }

@@ -222,11 +222,6 @@ impl Dispatcher {
         Totals { batches, frames, busy, lanes: self.threads.len(), waiting: state.room.len() }
     }
 
-    /// Inputs that wait for a lane at the moment.
-    pub fn waiting(&self) -> usize {
-        self.shared.lock().room.len()
-    }
-
     /// Slots that exist, in use or spare: memory follows the number of cameras and what they need.
     pub fn slots(&self) -> usize {
         self.shared.instances.open_ones().iter().map(|instance| instance.slots()).sum()

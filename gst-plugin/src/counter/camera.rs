@@ -45,7 +45,7 @@ impl Link {
     pub fn depth(&self) -> usize {
         let dispatcher = self.seat.dispatcher();
         let busy = 2 * dispatcher.info().lanes * dispatcher.settings().batch_size;
-        if dispatcher.waiting() < busy { busy.clamp(2, MAX_FRAMES) } else { 1 }
+        if dispatcher.totals().waiting < busy { busy.clamp(2, MAX_FRAMES) } else { 1 }
     }
 }
 

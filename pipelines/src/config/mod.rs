@@ -17,7 +17,7 @@ use std::path::Path;
 
 pub use certificate::Certificate;
 pub use database::Database;
-pub use problem::Problem;
+pub use problem::{Problem, told};
 pub use resolve::{Camera, Counter, History, HistoryPlace, Http, Place, Service, Token};
 pub use secret::Secret;
 pub use sink::{Sink, SinkPlace};
@@ -52,7 +52,6 @@ pub fn parse(text: &str, path: &Path) -> Result<Service, Vec<Problem>> {
 /// What the `service` of the configuration at `path` reads from or writes to and is not there at
 /// the moment: it may come, such as what lies on a medium that is not mounted yet.
 pub fn absent(service: &Service, path: &Path) -> Vec<Problem> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
     let cameras = service.cameras.iter().filter_map(|camera| match &camera.place {
         Place::File(file) if !file.is_file() => {
             let keys = value::path(&["cameras", &camera.name, "url"]);
@@ -68,8 +67,14 @@ pub fn absent(service: &Service, path: &Path) -> Vec<Problem> {
         }
         _ => None,
     });
-    let problems = cameras.chain(sinks);
-    problems.map(|(keys, what)| Problem::of_value(path, &text, &keys, &what)).collect()
+    let problems: Vec<_> = cameras.chain(sinks).collect();
+    if problems.is_empty() {
+        return Vec::new();
+    }
+    // To show the lines.
+    let text = std::fs::read_to_string(path).unwrap_or_default();
+    let problems = problems.iter();
+    problems.map(|(keys, what)| Problem::of_value(path, &text, keys, what)).collect()
 }
 
 /// The JSON Schema of the file, for editors.

@@ -28,6 +28,12 @@ struct Place {
     caret: (usize, usize),
 }
 
+/// Problems in one text.
+pub fn told(problems: &[Problem]) -> String {
+    let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
+    problems.join("\n\n")
+}
+
 impl Problem {
     /// The file cannot be read.
     pub fn unreadable(file: &Path, error: &io::Error) -> Self {

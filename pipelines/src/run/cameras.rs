@@ -101,10 +101,8 @@ impl Cameras {
     /// Why nothing is changed.
     pub fn reload(&self) -> Result<(), Refusal> {
         let mut work = self.work.lock();
-        let service = config::read(&self.file).map_err(|problems| {
-            let problems: Vec<_> = problems.iter().map(ToString::to_string).collect();
-            Refusal::File(problems.join("\n\n"))
-        })?;
+        let service =
+            config::read(&self.file).map_err(|problems| Refusal::File(config::told(&problems)))?;
         self.follow(&mut work, service)
     }
 

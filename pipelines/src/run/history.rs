@@ -69,6 +69,18 @@ enum Entry {
     Event(Event),
 }
 
+/// Events of their rows. One of a kind that is not known any more is none.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn parse(rows: impl Iterator<Item = rusqlite::Result<String>>) -> Result<Vec<Event>> {
+    let mut events = Vec::new();
+    for text in rows {
+        events.extend(serde_json::from_str::<Event>(&text?).ok());
+    }
+    Ok(events)
+}
+
 /// The file, to be written.
 pub struct History {
     connection: Connection,
@@ -134,12 +146,8 @@ impl History {
     pub fn events(&self, number: usize) -> Result<Vec<Event>> {
         let mut query =
             self.connection.prepare("SELECT event FROM event ORDER BY id DESC LIMIT ?1")?;
-        let rows = query.query_map(params![number as i64], |row| row.get::<_, String>(0))?;
-        let mut events = Vec::new();
-        for text in rows {
-            // An event of a kind that is not known any more is none.
-            events.extend(serde_json::from_str::<Event>(&text?).ok());
-        }
+        let rows = query.query_map(params![number as i64], |row| row.get(0))?;
+        let mut events = parse(rows)?;
         events.reverse();
         Ok(events)
     }

@@ -6,7 +6,7 @@ use anyhow::Result;
 use rusqlite::{Connection, OpenFlags, params};
 use vehiclecount_core::event::Event;
 
-use super::database;
+use super::{database, history};
 
 /// What is asked of the events.
 #[derive(Clone, Debug)]
@@ -58,13 +58,7 @@ pub fn read(path: &Path, question: &EventQuestion) -> Result<Vec<Event>> {
          ORDER BY time DESC, id DESC"
     ))?;
     let last = limit.saturating_sub(1) as i64;
-    let rows = query.query_map(params![from, to, last, camera], |row| row.get::<_, String>(0))?;
-    let mut events = Vec::new();
-    for text in rows {
-        // An event of a kind that is not known any more is none.
-        events.extend(serde_json::from_str::<Event>(&text?).ok());
-    }
-    Ok(events)
+    history::parse(query.query_map(params![from, to, last, camera], |row| row.get(0))?)
 }
 
 #[cfg(test)]

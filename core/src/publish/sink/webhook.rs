@@ -4,7 +4,7 @@
 use std::fmt;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime};
 
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
@@ -15,6 +15,7 @@ use ureq::http::{StatusCode, Uri};
 use ureq::tls::{Certificate, RootCerts, TlsConfig};
 
 use super::{Destination, LocationError, Log, Report, Sent, Sink, SinkError, tls};
+use crate::report::unix_nanoseconds;
 
 /// How long a request may take.
 const TIMEOUT: Duration = Duration::from_secs(10);
@@ -138,8 +139,7 @@ impl WebhookConnection {
     }
 
     fn post(&self, id: &str, body: &str) -> Result<StatusCode, SinkError> {
-        let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-        let time = time.as_secs().to_string();
+        let time = (unix_nanoseconds(SystemTime::now()) / 1_000_000_000).to_string();
         let mut request = self
             .agent
             .post(&self.webhook.url)
@@ -160,14 +160,15 @@ impl WebhookConnection {
 /// `http://...` or `https://...`, where a login may stand before the host, and `#secret=SECRET`
 /// signs.
 pub fn from_url(url: &str) -> Result<Destination, LocationError> {
-    let (webhook, place) = parse(url).map_err(|reason| {
+    let webhook = parse(url).map_err(|reason| {
         // Whatever follows the host may be a secret.
         let (scheme, rest) = url.split_once("://").unwrap_or_default();
         let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
         let host = host.rsplit('@').next().unwrap_or_default();
         LocationError::Malformed { location: format!("{scheme}://{host}/***"), reason }
     })?;
-    let run = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+    let run = unix_nanoseconds(SystemTime::now());
+    let place = webhook.to_string();
     // Numbers go on when the sink is opened again.
     let taken = Arc::new(AtomicU64::new(0));
     let open = move |_: &Log| {
@@ -178,7 +179,7 @@ pub fn from_url(url: &str) -> Result<Destination, LocationError> {
     Ok(Destination { key: url.to_owned(), place, open: Box::new(open) })
 }
 
-fn parse(url: &str) -> Result<(Webhook, String), String> {
+fn parse(url: &str) -> Result<Webhook, String> {
     let (url, fragment) = url.split_once('#').map_or((url, None), |(url, rest)| (url, Some(rest)));
     let decode = |text: &str| {
         super::decode(text).ok_or("each % is followed by two hexadecimal digits, and makes UTF-8")
@@ -198,9 +199,7 @@ fn parse(url: &str) -> Result<(Webhook, String), String> {
         None => None,
         Some(_) => return Err("what follows # is secret=SECRET".to_owned()),
     };
-    let webhook = Webhook { login, secret, ..Webhook::new(&url)? };
-    let place = webhook.to_string();
-    Ok((webhook, place))
+    Ok(Webhook { login, secret, ..Webhook::new(&url)? })
 }
 
 /// Reports as the records of requests.
@@ -269,13 +268,13 @@ mod tests {
 
     #[test]
     fn address_holds_login_and_secret_and_shows_neither() {
-        let (webhook, place) =
+        let webhook =
             parse("https://me:p%40ss@hooks.example:8443/a/s3cret?b=c#secret=whsec_a%2Fb").unwrap();
         assert_eq!(webhook.url, "https://hooks.example:8443/a/s3cret?b=c");
         assert_eq!(webhook.login, Some(("me".to_owned(), "p@ss".to_owned())));
         assert_eq!(webhook.secret.as_deref(), Some("whsec_a/b"));
-        assert_eq!(place, "https://hooks.example:8443/***");
-        assert_eq!(format!("{webhook:?}"), place);
+        assert_eq!(webhook.to_string(), "https://hooks.example:8443/***");
+        assert_eq!(format!("{webhook:?}"), webhook.to_string());
         for wrong in [
             "https://",
             "http:///s3cret",

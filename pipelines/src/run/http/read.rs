@@ -11,8 +11,8 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 use vehiclecount_core::window::WINDOWS;
 
-use super::error;
 use super::show::{Now, Shown, shown};
+use super::{Failed, error};
 use crate::config::HistoryPlace;
 use crate::run::board::{Board, REMEMBERED, unix_time};
 use crate::run::history::{self, MOST, Question};
@@ -86,22 +86,19 @@ pub struct EventsQuery {
 pub async fn events(
     State(board): State<Arc<Board>>,
     query: Result<Query<EventsQuery>, QueryRejection>,
-) -> Response {
-    let query = match query {
-        Ok(Query(query)) => query,
-        Err(rejection) => return error(StatusCode::BAD_REQUEST, &rejection.body_text()),
-    };
+) -> Result<Response, Failed> {
+    let Query(query) = query?;
     let recent = board.events();
     if query == EventsQuery::default() {
-        return Json(json!({ "events": recent })).into_response();
+        return Ok(Json(json!({ "events": recent })).into_response());
     }
     let EventsQuery { camera, from, to, limit } = query;
     if [from, to].iter().flatten().any(|time| !time.is_finite()) {
-        return error(StatusCode::BAD_REQUEST, "from and to are seconds since 1970");
+        return Err(Failed::new(StatusCode::BAD_REQUEST, "from and to are seconds since 1970"));
     }
     let limit = limit.unwrap_or(REMEMBERED);
     if !(1..=MOST).contains(&limit) {
-        return error(StatusCode::BAD_REQUEST, &format!("limit is from 1 to {MOST}"));
+        return Err(Failed::new(StatusCode::BAD_REQUEST, &format!("limit is from 1 to {MOST}")));
     }
     let (from, to) = (from.unwrap_or(f64::MIN), to.unwrap_or(f64::MAX));
     let question = EventQuestion { camera, from, to, limit };
@@ -122,7 +119,7 @@ pub async fn events(
         }
         Ok(question.choose(events))
     };
-    answer("events", tokio::task::spawn_blocking(read).await)
+    Ok(answer("events", tokio::task::spawn_blocking(read).await))
 }
 
 /// The answer of what was read from the history, by that name; or why it cannot be read, where that
@@ -168,17 +165,15 @@ pub struct HistoryQuery {
 pub async fn history(
     State(board): State<Arc<Board>>,
     query: Result<Query<HistoryQuery>, QueryRejection>,
-) -> Response {
-    let query = match query {
-        Ok(Query(query)) => query,
-        Err(rejection) => return error(StatusCode::BAD_REQUEST, &rejection.body_text()),
-    };
+) -> Result<Response, Failed> {
+    let Query(query) = query?;
     let window = query.window.unwrap_or(60);
     if !WINDOWS.contains(&window) {
-        return error(StatusCode::BAD_REQUEST, "window is 10, 60, 900 or 3600");
+        return Err(Failed::new(StatusCode::BAD_REQUEST, "window is 10, 60, 900 or 3600"));
     }
     let Some(place) = board.history.clone() else {
-        return error(StatusCode::NOT_FOUND, "there is no history: [history] file is empty");
+        let what = "there is no history: [history] file is empty";
+        return Err(Failed::new(StatusCode::NOT_FOUND, what));
     };
     // A day of windows of 1 min or so, whatever their length.
     let to = query.to.unwrap_or(unix_time() as i64);
@@ -188,5 +183,5 @@ pub async fn history(
         HistoryPlace::File(path) => history::read(path, &question).map_err(|_| None),
         HistoryPlace::Postgres(database) => postgres::read(database, &question).map_err(Some),
     });
-    answer("records", read.await)
+    Ok(answer("records", read.await))
 }

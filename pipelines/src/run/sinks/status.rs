@@ -60,25 +60,19 @@ const PAUSE: Duration = Duration::from_secs(60);
 impl SinkStatus {
     /// A sink that was not reached yet.
     pub fn new(sink: &Sink) -> Self {
-        let figures = SinkFigures {
-            name: sink.name.clone(),
-            url: sink.place.to_string(),
-            state: SinkState::Connecting,
-            reason: None,
-            since: unix_time(),
-            delivered: 0,
-            waiting: 0,
-            dropped: 0,
-        };
-        Self(Mutex::new((figures, Told::default())))
+        Self::with(&sink.name, sink.place.to_string(), SinkState::Connecting)
     }
 
     /// What the service itself keeps on a disk, such as the history: it is there.
     pub fn of_store(name: &str, url: String) -> Self {
+        Self::with(name, url, SinkState::Live)
+    }
+
+    fn with(name: &str, url: String, state: SinkState) -> Self {
         let figures = SinkFigures {
             name: name.to_owned(),
             url,
-            state: SinkState::Live,
+            state,
             reason: None,
             since: unix_time(),
             delivered: 0,

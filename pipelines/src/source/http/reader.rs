@@ -107,26 +107,20 @@ impl From<Reason> for Ended {
 impl Reader {
     /// Reads until the stream ends, fails, or nothing takes it any more.
     pub async fn run(mut self) {
-        match self.read().await {
-            Ok(()) => {
-                if let Some(end) = self.end.upgrade() {
-                    // The pipeline may be gone.
-                    let _ = end.end_of_stream();
-                }
-            }
-            Err(Ended::Gone) => {}
-            Err(Ended::Failed(reason)) => {
-                let end = self.end.upgrade();
-                {
-                    let mut progress = self.progress.lock();
-                    progress.failure = Some(reason);
-                    progress.is_ending = end.is_some() && progress.has_sent;
-                }
-                if let Some(end) = end {
-                    // The pipeline may be gone.
-                    let _ = end.end_of_stream();
-                }
-            }
+        let failure = match self.read().await {
+            Ok(()) => None,
+            Err(Ended::Gone) => return,
+            Err(Ended::Failed(reason)) => Some(reason),
+        };
+        let end = self.end.upgrade();
+        if let Some(reason) = failure {
+            let mut progress = self.progress.lock();
+            progress.failure = Some(reason);
+            progress.is_ending = end.is_some() && progress.has_sent;
+        }
+        if let Some(end) = end {
+            // The pipeline may be gone.
+            let _ = end.end_of_stream();
         }
     }
 
