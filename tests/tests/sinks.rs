@@ -125,6 +125,8 @@ fn kill_in_turn(folder: &Path, rounds: usize) -> (usize, usize) {
         if round % 2 == 0 {
             // Nothing gets through until the listener is back, who would miss it.
             gate.set_open(false);
+            // What the broker has acknowledged it may not have passed on yet.
+            drain(&listener, &mut records);
             broker.kill();
             drain(&listener, &mut records);
             service.until_sink("broker", "records wait", |sink| {
