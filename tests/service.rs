@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 use crate::BOUND;
-use crate::system::command;
+use crate::system::{assert_calm, command};
 
 /// A running service. It is killed when this is dropped.
 pub struct Service {
@@ -288,7 +288,7 @@ impl Service {
     /// Ends it as systemd and Docker do. Gives whether it ended well.
     ///
     /// # Panics
-    /// When it does not end within [`BOUND`].
+    /// When it does not end within [`BOUND`], or a library has warned.
     pub fn terminate(&mut self) -> bool {
         self.signal(libc::SIGTERM);
         let begin = Instant::now();
@@ -301,6 +301,7 @@ impl Service {
             }
             assert!(begin.elapsed() < BOUND, "it does not end: {}", self.said);
         }
+        assert_calm(&self.said);
         self.process.wait().expect("it is a child").success()
     }
 

@@ -10,7 +10,7 @@ use std::process::{Command, Output, Stdio};
 
 use vehiclecount_core::report::JsonReport;
 use vehiclecount_tests::camera::{Access, Cameras, H264, MJPEG, has_h265, pictures};
-use vehiclecount_tests::system::command;
+use vehiclecount_tests::system::{assert_calm, command};
 use vehiclecount_tests::{init, write_clip};
 
 /// What the first simulated camera is called.
@@ -26,11 +26,13 @@ fn demo(out: &Path, seconds: u32, arguments: &[&str]) -> Command {
 }
 
 fn said(output: &Output) -> String {
-    format!(
+    let said = format!(
         "{}{}",
         String::from_utf8_lossy(&output.stdout),
         String::from_utf8_lossy(&output.stderr)
-    )
+    );
+    assert_calm(&said);
+    said
 }
 
 /// Lines with a count of their own in `out`, of the camera of this name.
@@ -63,17 +65,18 @@ fn cameras_of_any_codec_are_counted_and_recorded_under_their_names() {
     addresses.push(server.url("", "h264"));
     let mut demo = demo(folder.path(), 8, &["--rtsp"]);
     let output = demo.args(&addresses).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
     for (path, _) in &cameras {
         assert!(
             counts(folder.path(), &format!("the {path} one")) >= 10,
             "{path}: {}",
-            said(&output)
+            said
         );
     }
     let unnamed = format!("camera-{}", cameras.len());
-    assert!(counts(folder.path(), &unnamed) >= 10, "{}", said(&output));
-    assert!(folder.path().join("demo.mp4").metadata().unwrap().len() > 1000, "{}", said(&output));
+    assert!(counts(folder.path(), &unnamed) >= 10, "{said}");
+    assert!(folder.path().join("demo.mp4").metadata().unwrap().len() > 1000, "{said}");
 }
 
 #[test]
@@ -149,8 +152,9 @@ fn no_video_is_recorded_where_none_is_wanted() {
     init();
     let folder = tempfile::tempdir().unwrap();
     let output = demo(folder.path(), 6, &["--no-video", "--cameras", "1"]).output().unwrap();
-    assert!(output.status.success(), "{}", said(&output));
-    assert!(counts(folder.path(), CAMERA) >= 5, "{}", said(&output));
+    let said = said(&output);
+    assert!(output.status.success(), "{said}");
+    assert!(counts(folder.path(), CAMERA) >= 5, "{said}");
     let files: Vec<_> =
         fs::read_dir(folder.path()).unwrap().map(|file| file.unwrap().file_name()).collect();
     assert_eq!(files, ["demo.jsonl"]);
