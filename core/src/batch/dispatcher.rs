@@ -56,9 +56,13 @@ struct State {
     room: WaitingRoom<WaitingFrame>,
     batches: u64,
     frames: u64,
+    sizes: [u64; BATCH_SIZES.len() + 1],
     busy: Duration,
     stopping: bool,
 }
+
+/// The most inputs of the batches that [`Totals::sizes`] counts together.
+pub const BATCH_SIZES: [usize; 7] = [1, 2, 4, 8, 16, 32, 64];
 
 /// What an engine has done since it was opened, and what it has before it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -67,6 +71,9 @@ pub struct Totals {
     pub batches: u64,
     /// Inputs in them: frames, or the looks of frames that have several.
     pub frames: u64,
+    /// Batches by size: those of up to the first of [`BATCH_SIZES`] inputs, of more and up to the
+    /// second, and so on; the last are larger than all of them.
+    pub sizes: [u64; BATCH_SIZES.len() + 1],
     /// How long the lanes worked on them, all lanes together.
     pub busy: Duration,
     /// Lanes, which work side by side.
@@ -125,6 +132,7 @@ impl Dispatcher {
         let state = State {
             room: WaitingRoom::new(settings.batch_size, settings.timeout),
             batches: 0,
+            sizes: Default::default(),
             frames: 0,
             busy: Duration::ZERO,
             stopping: false,
@@ -218,8 +226,9 @@ impl Dispatcher {
     /// What the engine has done so far.
     pub fn totals(&self) -> Totals {
         let state = self.shared.lock();
-        let State { batches, frames, busy, .. } = *state;
-        Totals { batches, frames, busy, lanes: self.threads.len(), waiting: state.room.len() }
+        let State { batches, frames, sizes, busy, .. } = *state;
+        let waiting = state.room.len();
+        Totals { batches, frames, sizes, busy, lanes: self.threads.len(), waiting }
     }
 
     /// Slots that exist, in use or spare: memory follows the number of cameras and what they need.
@@ -370,6 +379,8 @@ fn work(shared: &Shared) {
             let mut state = shared.lock();
             state.batches += 1;
             state.frames += batch.len() as u64;
+            let size = BATCH_SIZES.partition_point(|&most| most < batch.len());
+            state.sizes[size] += 1;
             state.busy += inference_time;
             state.batches
         };

@@ -20,7 +20,7 @@ mod openings;
 mod sharing;
 mod waiting;
 
-pub use dispatcher::{BatchSettings, Dispatcher, Outcome, Seat, Totals};
+pub use dispatcher::{BATCH_SIZES, BatchSettings, Dispatcher, Outcome, Seat, Totals};
 pub use instance::{Instance, Lease};
 pub use instances::Reopen;
 pub use sharing::SharedKey;

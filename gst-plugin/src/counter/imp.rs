@@ -150,6 +150,7 @@ impl VehicleCounter {
             .field("cameras", gst::Array::new(cameras))
             .field("batches", totals.batches)
             .field("batch-frames", totals.frames)
+            .field("batch-sizes", gst::Array::new(totals.sizes))
             .field("busy", totals.busy.as_nanos() as u64)
             .field("lanes", totals.lanes as u32)
             .field("waiting", totals.waiting as u32)

@@ -5,6 +5,7 @@ use std::time::Duration;
 use anyhow::{Context, Result, bail};
 use gst::prelude::*;
 use serde::Serialize;
+use vehiclecount_core::batch::BATCH_SIZES;
 
 use crate::config::Counter;
 use crate::preset;
@@ -74,6 +75,9 @@ pub struct Load {
     pub batches: u64,
     /// Pictures in them.
     pub frames: u64,
+    /// Batches of up to 1, 2, 4, 8, 16, 32 and 64 pictures and more than the size before, and those
+    /// that are larger.
+    pub sizes: [u64; BATCH_SIZES.len() + 1],
     /// Seconds that the lanes worked on them, all lanes together.
     pub busy: f64,
     /// Lanes, which work side by side.
@@ -87,9 +91,15 @@ pub fn load(counter: &gst::Element) -> Load {
     let statistics = counter.property::<gst::Structure>("statistics");
     let long = |name| statistics.get::<u64>(name).unwrap_or_default();
     let short = |name| statistics.get::<u32>(name).unwrap_or_default();
+    let mut sizes = [0; BATCH_SIZES.len() + 1];
+    let told = statistics.get::<gst::Array>("batch-sizes").ok();
+    for (size, told) in sizes.iter_mut().zip(told.iter().flat_map(|told| told.iter())) {
+        *size = told.get().unwrap_or_default();
+    }
     Load {
         batches: long("batches"),
         frames: long("batch-frames"),
+        sizes,
         busy: long("busy") as f64 / 1e9,
         lanes: short("lanes"),
         waiting: short("waiting"),

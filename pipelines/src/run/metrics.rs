@@ -4,14 +4,16 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, text};
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use vehiclecount_core::batch::BATCH_SIZES;
 
 use super::board::{Board, Camera, State};
+use super::engine::Load;
 use super::sinks::status::{SinkFigures, SinkState};
 
 /// The media type of what [`text()`] gives.
@@ -144,6 +146,22 @@ impl Metrics {
     }
 }
 
+/// How large batches are, as a histogram.
+struct BatchSizes(Load);
+
+impl EncodeMetric for BatchSizes {
+    fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
+        let Self(Load { batches, frames, sizes, .. }) = self;
+        let bounds = BATCH_SIZES.iter().map(|&most| most as f64).chain([f64::INFINITY]);
+        let buckets: Vec<_> = bounds.zip(*sizes).collect();
+        encoder.encode_histogram::<NoLabelSet>(*frames as f64, *batches, &buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
+    }
+}
+
 impl Collector for Metrics {
     fn encode(&self, mut encoder: DescriptorEncoder) -> Result<(), fmt::Error> {
         let cameras: Vec<_> = self.0.cameras().iter().map(|camera| Seen::new(camera)).collect();
@@ -239,6 +257,10 @@ impl Collector for Metrics {
                 ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
             }
         }
+        let help = "Pictures in a batch that the engine counted";
+        let sizes =
+            encoder.encode_descriptor("engine_batch_size", help, None, MetricType::Histogram)?;
+        BatchSizes(load).encode(sizes)?;
         let help = "From a picture's arrival at the counter until it leaves with its own count";
         let mut family =
             encoder.encode_descriptor("latency_seconds", help, None, MetricType::Histogram)?;
@@ -274,5 +296,38 @@ mod tests {
         assert_eq!(counts, [2.0, 3.0, 3.0, 3.0, 3.0, 3.0, 3.0, 4.0, 6.0]);
         assert_eq!(value("latency_count"), 6.0);
         assert!((value("latency_sum") - 105.121).abs() < 1e-9);
+    }
+
+    #[derive(Debug)]
+    struct Sizes(Load);
+
+    impl Collector for Sizes {
+        fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
+            let encoder = encoder.encode_descriptor("size", "Sizes", None, MetricType::Histogram)?;
+            BatchSizes(self.0).encode(encoder)
+        }
+    }
+
+    #[test]
+    fn each_batch_lies_in_the_bucket_of_its_size() {
+        // Of 1, 2, 2, 7 and 100 pictures.
+        let sizes = [1, 2, 0, 1, 0, 0, 0, 1];
+        let load = Load { batches: 5, frames: 112, sizes, ..Load::default() };
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(Sizes(load)));
+        let mut text = String::new();
+        text::encode(&mut text, &registry).unwrap();
+        for line in [
+            "size_bucket{le=\"1.0\"} 1",
+            "size_bucket{le=\"2.0\"} 3",
+            "size_bucket{le=\"4.0\"} 3",
+            "size_bucket{le=\"8.0\"} 4",
+            "size_bucket{le=\"64.0\"} 4",
+            "size_bucket{le=\"+Inf\"} 5",
+            "size_sum 112.0",
+            "size_count 5",
+        ] {
+            assert!(text.lines().any(|other| other == line), "{line}: {text}");
+        }
     }
 }
