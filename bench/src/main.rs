@@ -21,6 +21,10 @@ struct Arguments {
     /// A Python with the packages of bench/peers/requirements.txt: compare with the programs there
     #[arg(long, value_name = "PYTHON")]
     peers: Option<PathBuf>,
+    /// Compare with GStreamer's onnxinference in the Debian 13 that bench/peers/onnxinference.sh has
+    /// made (root)
+    #[arg(long, requires = "peers")]
+    onnxinference: bool,
 }
 
 /// The system's allocator, and how often Rust code has asked it for memory. Libraries in C have
@@ -94,11 +98,11 @@ fn planes(format: FrameFormat, placement: Placement) -> Resizer {
 }
 
 fn main() -> anyhow::Result<()> {
-    let Arguments { options, peers } = Arguments::parse();
+    let Arguments { options, peers, onnxinference } = Arguments::parse();
     gst::init().context("GStreamer does not start")?;
     gstvehiclecount::plugin_register_static().context("our own elements cannot be registered")?;
     let scripts = Path::new(env!("CARGO_MANIFEST_DIR")).join("peers");
-    let peers = peers.map(|python| Peers { python, scripts });
+    let peers = peers.map(|python| Peers { python, scripts, has_onnxinference: onnxinference });
     bench::run_with(
         &options,
         &Extras { allocations: Some(allocations), planes: Some(planes), peers },

@@ -19,6 +19,8 @@ pub struct Peers {
     pub python: PathBuf,
     /// The folder of the scripts.
     pub scripts: PathBuf,
+    /// Whether the scripts have a Debian 13 with GStreamer's own inference element.
+    pub has_onnxinference: bool,
 }
 
 /// A peer that counts clips.
@@ -66,6 +68,18 @@ pub(super) fn files(bench: &Bench<'_>, clips: &[PathBuf]) -> Vec<Peer> {
     if let Some(model) = file(EngineKind::OnnxRuntime, "fp32") {
         for input in [WIDE, SQUARE] {
             found.push(looped("onnxruntime", &model, input, onnxruntime_loop(input)));
+        }
+        if peers.has_onnxinference {
+            let mut command = Command::new(peers.scripts.join("onnxinference.sh"));
+            command.args(["--input", WIDE, "--model"]).arg(&model).args(clips);
+            let name = format!("GStreamer's onnxinference FP32, {WIDE}");
+            let subject = Subject {
+                cameras: Some(clips.len() as u32),
+                codec: Some("h264".to_owned()),
+                input: Some(WIDE.to_owned()),
+                ..Default::default()
+            };
+            found.push(Peer { name, command, subject });
         }
     }
     found
