@@ -68,11 +68,7 @@ fn cameras_of_any_codec_are_counted_and_recorded_under_their_names() {
     let said = said(&output);
     assert!(output.status.success(), "{said}");
     for (path, _) in &cameras {
-        assert!(
-            counts(folder.path(), &format!("the {path} one")) >= 10,
-            "{path}: {}",
-            said
-        );
+        assert!(counts(folder.path(), &format!("the {path} one")) >= 10, "{path}: {said}");
     }
     let unnamed = format!("camera-{}", cameras.len());
     assert!(counts(folder.path(), &unnamed) >= 10, "{said}");

@@ -4,7 +4,9 @@ use std::fmt;
 use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text};
+use prometheus_client::encoding::{
+    DescriptorEncoder, EncodeMetric, MetricEncoder, NoLabelSet, text,
+};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
@@ -303,7 +305,8 @@ mod tests {
 
     impl Collector for Sizes {
         fn encode(&self, mut encoder: DescriptorEncoder) -> fmt::Result {
-            let encoder = encoder.encode_descriptor("size", "Sizes", None, MetricType::Histogram)?;
+            let encoder =
+                encoder.encode_descriptor("size", "Sizes", None, MetricType::Histogram)?;
             BatchSizes(self.0).encode(encoder)
         }
     }
