@@ -21,8 +21,8 @@ struct Arguments {
     /// A Python with the packages of bench/peers/requirements.txt: compare with the programs there
     #[arg(long, value_name = "PYTHON")]
     peers: Option<PathBuf>,
-    /// Compare with GStreamer's onnxinference in the Debian 13 that bench/peers/onnxinference.sh has
-    /// made (root)
+    /// Compare with GStreamer's onnxinference in the Debian 13 that bench/peers/onnxinference.sh
+    /// has made (root)
     #[arg(long, requires = "peers")]
     onnxinference: bool,
 }
