@@ -210,6 +210,24 @@ def test_training_the_int8_graph_brings_it_nearer_to_fp32(tmp_path):
     qdq.check_symmetric(student.model())
 
 
+def test_int8_that_counts_too_few_gets_the_mean_count_of_fp32(tmp_path):
+    fp32, int8 = quantized(tmp_path)
+    teacher, student = qat.Graph(onnx.load(fp32)).requires_grad_(False), qat.Graph(onnx.load(int8))
+    last = [node for node in student.nodes if node.op_type == "Conv"][-1]
+    with torch.no_grad():
+        for name in last.input[1:]:
+            student.trained[qat.key(name)].mul_(0.9)
+    random = torch.Generator().manual_seed(1)
+    images = torch.randint(0, 256, (4, 64, 96, 3), dtype=torch.uint8, generator=random)
+
+    def counted(graph):
+        with torch.inference_mode():
+            return float(graph(images.permute(0, 3, 1, 2).float()).sum())
+
+    qat.match(student, teacher, iter([(images,)] * 2), batches=2)
+    assert counted(student) == pytest.approx(counted(teacher), rel=1e-3)
+
+
 def test_a_floor_is_taken_where_it_makes_the_error_smaller(tmp_path):
     class Hazy(torch.nn.Module):
         """Sees the one vehicle, and 0.004 vehicles in each of 96 cells."""
