@@ -128,11 +128,9 @@ def follow(student, teacher, loader, weights, options):
 def match(student, teacher, loader, batches=80):
     """Gives the student's last layer, where that is left in float, the factor by which it counts as
     many vehicles as the teacher on as many batches: roundings do not cancel on the average."""
-    convolutions = [node for node in student.nodes if node.op_type == "Conv"]
-    numbers = [key(name) for name in convolutions[-1].input[1:] if key(name) in student.trained]
-    if convolutions[-1].input[1] in student.weights or len(numbers) < len(
-        convolutions[-1].input[1:]
-    ):
+    last = [node for node in student.nodes if node.op_type == "Conv"][-1]
+    numbers = [key(name) for name in last.input[1:]]
+    if last.input[1] in student.weights or any(name not in student.trained for name in numbers):
         return
     counted, wanted = 0.0, 0.0
     with torch.no_grad():

@@ -43,9 +43,8 @@ pub(super) fn files(bench: &Bench<'_>, clips: &[PathBuf]) -> Vec<Peer> {
     let Some(peers) = &bench.extras.peers else { return Vec::new() };
     let file =
         |kind, precision| bench.model.file_in(kind, precision).map(|file| bench.model.path(file));
-    let looped = |engine: &str, model: &Path, input: &str, name: String| {
-        let mut command = peers.command("loop.py");
-        command.args(["--engine", engine, "--input", input, "--model"]).arg(model).args(clips);
+    let counts = |mut command: Command, model: &Path, input: &str, name: String| {
+        command.args(["--input", input, "--model"]).arg(model).args(clips);
         let subject = Subject {
             cameras: Some(clips.len() as u32),
             codec: Some("h264".to_owned()),
@@ -53,6 +52,11 @@ pub(super) fn files(bench: &Bench<'_>, clips: &[PathBuf]) -> Vec<Peer> {
             ..Default::default()
         };
         Peer { name, command, subject }
+    };
+    let looped = |engine: &str, model: &Path, input: &str, name: String| {
+        let mut command = peers.command("loop.py");
+        command.args(["--engine", engine]);
+        counts(command, model, input, name)
     };
     let mut found = Vec::new();
     if let Some(model) = file(EngineKind::OpenVino, "int8") {
@@ -70,16 +74,9 @@ pub(super) fn files(bench: &Bench<'_>, clips: &[PathBuf]) -> Vec<Peer> {
             found.push(looped("onnxruntime", &model, input, onnxruntime_loop(input)));
         }
         if peers.has_onnxinference {
-            let mut command = Command::new(peers.scripts.join("onnxinference.sh"));
-            command.args(["--input", WIDE, "--model"]).arg(&model).args(clips);
+            let command = Command::new(peers.scripts.join("onnxinference.sh"));
             let name = format!("GStreamer's onnxinference FP32, {WIDE}");
-            let subject = Subject {
-                cameras: Some(clips.len() as u32),
-                codec: Some("h264".to_owned()),
-                input: Some(WIDE.to_owned()),
-                ..Default::default()
-            };
-            found.push(Peer { name, command, subject });
+            found.push(counts(command, &model, WIDE, name));
         }
     }
     found
