@@ -4,8 +4,8 @@ counts already.
 
     prune.py --counter checkpoints/efficientnet-lite0/best.pt --recipe recipes/mobilenetv3-large.toml --data DIR --out checkpoints/pruned.pt
 
-EfficientNet-Lite and MobileNetV3 are chains of the same inverted residuals, of nearly the same
-widths. Block by block, the student takes the expanded channels of the teacher that matter most, and
+EfficientNet-Lite and MobileNetV3, large and small, are chains of the same inverted residuals, of
+nearly the same widths. Block by block, the student takes the expanded channels of the teacher that matter most, and
 the layer behind them, which is linear, is fitted to the teacher's output by least squares (channel
 pruning, He et al. 2017). What it cannot have, it loses; training with
 `train.py --weights OUT --counter TEACHER` wins most of it back. The student must have the teacher's
@@ -73,49 +73,55 @@ def prune(teacher, student, images):
     if (teacher.mean != student.mean).any() or (teacher.std != student.std).any():
         raise SystemExit("both networks need the same mean and std in their recipes")
     old, new = teacher.backbone, student.backbone
+    # The smaller network may reach a stride with fewer stages: its first then stands for several.
+    ahead = len(old.blocks) - len(new.blocks)
+    if ahead < 0:
+        raise SystemExit(
+            f"the smaller network has {len(new.blocks)} stages, the larger one {len(old.blocks)}"
+        )
     inputs = [(some - teacher.mean) / teacher.std for some in images]
     told = [old.bn1(old.conv_stem(some)) for some in inputs]
     yield "stem", prune_stem(old, new, told)
     own = [new.bn1(new.conv_stem(some)) for some in inputs]
-    first = old.blocks[0][0]
-    told = [first(some) for some in told]
+    for stage in old.blocks[:ahead]:
+        told = [stage(some) for some in told]
+    # Of the teacher's channels at the end of a stage, those that the student has.
+    columns = choose_columns(old.blocks[ahead:], new.blocks[0], told)
+    told = [old.blocks[ahead](some) for some in told]
+    first = new.blocks[0][0]
     yield (
         "blocks.0.0",
         fit_linear(
-            new.blocks[0][0],
+            first,
             "conv_pw",
             "bn2",
-            lambda some: new.blocks[0][0].bn1(new.blocks[0][0].conv_dw(some)),
+            lambda some: first.bn1(first.conv_dw(some)),
             own,
-            told,
+            some_of(told, columns),
         ),
     )
     own = [new.blocks[0](some) for some in own]
 
-    kept = None
     for stage in range(1, len(new.blocks)):
-        # Of the teacher's channels at the end of this stage, those that the student has.
-        columns = choose_columns(old, new, stage, told)
+        kept, theirs = columns, old.blocks[stage + ahead]
         if type(new.blocks[stage][0]).__name__ == "ConvBnAct":
-            told = [old.blocks[stage](some) for some in told]
-            take_expansion(new.blocks[stage][0], old.blocks[stage][0], kept)
+            told = [theirs(some) for some in told]
+            take_expansion(new.blocks[stage][0], theirs[0], kept, teacher.decoder.laterals[-1])
             own = [new.blocks[stage](some) for some in own]
-        else:
-            for number, sources in enumerate(pairs(len(new.blocks[stage]), len(old.blocks[stage]))):
-                block, ends = (
-                    new.blocks[stage][number],
-                    [old.blocks[stage][index] for index in sources],
-                )
-                if number < len(old.blocks[stage]):
-                    for end in ends:
-                        told = [end(some) for some in told]
-                wanted = told if columns is None else [some[:, columns] for some in told]
-                yield (
-                    f"blocks.{stage}.{number}",
-                    fit_block(block, ends, kept if number == 0 else columns, own, wanted),
-                )
-                own = [block(some) for some in own]
-            kept = columns
+            continue
+        columns = choose_columns(old.blocks[stage + ahead :], new.blocks[stage], told)
+        for number, sources in enumerate(pairs(len(new.blocks[stage]), len(theirs))):
+            block, ends = new.blocks[stage][number], [theirs[index] for index in sources]
+            if number < len(theirs):
+                for end in ends:
+                    told = [end(some) for some in told]
+            yield (
+                f"blocks.{stage}.{number}",
+                fit_block(
+                    block, ends, kept if number == 0 else columns, own, some_of(told, columns)
+                ),
+            )
+            own = [block(some) for some in own]
     yield from fit_decoder(teacher, student, images)
 
 
@@ -146,34 +152,38 @@ def prune_stem(old, new, told):
     return float(matter[kept].sum() / matter.sum())
 
 
-def choose_columns(old, new, stage, told):
-    """None where the student's stage is as wide as the teacher's, or ends the network; else the
-    channels that the rest reads most."""
-    if type(new.blocks[stage][0]).__name__ == "ConvBnAct":
-        return None
-    width = new.blocks[stage][-1].conv_pwl.weight.shape[0]
-    wide = old.blocks[stage][-1].conv_pwl.weight.shape[0]
+def choose_columns(stages, own, told):
+    """Of the channels at the end of the first of the teacher's `stages`, those that the rest reads
+    most, as many as the student's stage `own` has; None where it is as wide."""
+    width, wide = (len(networks.linear(stage[-1]).weight) for stage in (own, stages[0]))
     if width > wide:
-        raise SystemExit(
-            f"stage {stage}: {width} channels cannot be taken from the teacher's {wide}"
-        )
+        raise SystemExit(f"{width} channels cannot be taken from the teacher's {wide}")
     if width == wide:
         return None
-    readers = [
-        *old.blocks[stage][1:],
-        *(old.blocks[stage + 1][:1] if stage + 1 < len(old.blocks) else []),
-    ]
-    out, _ = cells([old.blocks[stage][0](some) for some in told])
+    readers = [*stages[0][1:], *(stages[1][:1] if len(stages) > 1 else [])]
+    out, _ = cells([stages[0][0](some) for some in told])
     return best(
-        out.std(0)
-        * sum(reader.conv_pw.weight[:, :, 0, 0].double().norm(dim=0) for reader in readers),
+        out.std(0) * sum(expansion(reader)[:, :, 0, 0].double().norm(dim=0) for reader in readers),
         width,
     )
 
 
-def take_expansion(block, source, columns):
-    weight = source.conv_pw.weight if columns is None else source.conv_pw.weight[:, columns]
-    kept = best(source.conv_pwl.weight[:, :, 0, 0].norm(dim=0), len(block.conv.weight))
+def some_of(images, columns):
+    return images if columns is None else [some[:, columns] for some in images]
+
+
+def expansion(block):
+    """The weights that read the block's input: those of an inverted residual, or of the single
+    convolution that ends MobileNetV3."""
+    return (block.conv_pw if hasattr(block, "conv_pw") else block.conv).weight
+
+
+def take_expansion(block, source, columns, lateral):
+    """The single convolution that ends the smaller network takes the channels that matter most to
+    what reads them: the source's own end, or the decoder."""
+    weight = expansion(source) if columns is None else expansion(source)[:, columns]
+    reader = source.conv_pwl if hasattr(source, "conv_pwl") else lateral
+    kept = best(reader.weight[:, :, 0, 0].norm(dim=0), len(block.conv.weight))
     block.conv.weight.copy_(weight[kept])
     copy_norm(block.bn1, [source.bn1], kept)
 

@@ -321,6 +321,21 @@ def test_a_pruned_network_answers_as_its_teacher_where_it_has_room():
         (wanted - wanted.mean((0, 2, 3), keepdim=True)) ** 2
     ).sum()
 
+    # MobileNetV3-Small has a stage less: its first follows two. Large ends in a single convolution,
+    # from which small takes what the decoder reads.
+    smaller = networks.DensityNetwork({**small, "backbone": "mobilenetv3_small_100"})
+    told = dict(prune.prune(student, smaller, images))
+    assert told["lateral 2"] > 0.4 and "blocks.4.2" in told and "blocks.5.0" not in told
+    large = {tuple(row.flatten().tolist()) for row in student.backbone.blocks[6][0].conv.weight}
+    small_end = smaller.backbone.blocks[5][0].conv.weight
+    assert small_end.shape[1] < student.backbone.blocks[6][0].conv.weight.shape[1]
+    assert all(
+        any(set(row.flatten().tolist()) <= set(other) for other in large)
+        for row in small_end[::97]
+    )
+    with pytest.raises(SystemExit, match="the smaller network has 7 stages, the larger one 6"):
+        next(prune.prune(smaller, student, images))
+
     with pytest.raises(SystemExit, match="squeeze-excitation = false"):
         next(
             prune.prune(

@@ -178,6 +178,12 @@ def gated(backbone):
     return [module for module in backbone.modules() if hasattr(getattr(module, "se", None), "gate")]
 
 
+def linear(block):
+    """The convolution that ends a block, behind its gate: timm's name in an inverted residual, or
+    in a depthwise separable convolution."""
+    return block.conv_pwl if hasattr(block, "conv_pwl") else block.conv_pw
+
+
 @torch.no_grad()
 def open_gates(network):
     """Sets each channel's gate to 0.95 (1 where the sigmoid is a hard one), whatever the input: a
@@ -212,10 +218,7 @@ def fold_gates(network, batches):
     for hook in hooks:
         hook.remove()
     for block, gate in zip(blocks, sums):
-        # timm's name of the convolution behind the gate: that of an inverted residual, or of a
-        # depthwise separable convolution.
-        behind = block.conv_pwl if hasattr(block, "conv_pwl") else block.conv_pw
-        behind.weight.mul_((gate / number)[None, :, None, None])
+        linear(block).weight.mul_((gate / number)[None, :, None, None])
         block.se = nn.Identity()
 
 
