@@ -8,10 +8,11 @@ use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
+use gst::prelude::*;
 use vehiclecount_core::report::JsonReport;
 use vehiclecount_tests::camera::{Access, Cameras, H264, MJPEG, has_h265, pictures};
 use vehiclecount_tests::system::{assert_calm, command};
-use vehiclecount_tests::{init, write_clip};
+use vehiclecount_tests::{assert_no_leak, init, write_clip};
 
 /// What the first simulated camera is called.
 const CAMERA: &str = "highway day";
@@ -77,7 +78,49 @@ fn cameras_of_any_codec_are_counted_and_recorded_under_their_names() {
     }
     let unnamed = format!("camera-{}", cameras.len());
     assert!(counts(folder.path(), &unnamed) >= 10, "{said}");
-    assert!(folder.path().join("demo.mp4").metadata().unwrap().len() > 1000, "{said}");
+    // Three places in a row, and no picture in which one has turned black.
+    let (width, pictures) = brightness(&folder.path().join("demo.mp4"), 3, 2);
+    assert_eq!(width, 3 * 640);
+    let first = pictures.iter().position(|places| places[..addresses.len()].iter().all(is_lit));
+    let first = first.expect("all cameras are seen");
+    for (number, places) in pictures.iter().enumerate().skip(first) {
+        let lit = places[..addresses.len()].iter().all(is_lit);
+        assert!(lit, "picture {number} of {}: {places:?}", pictures.len());
+    }
+}
+
+/// Of each picture of the video, the mean brightness of each place of a mosaic; and its width.
+fn brightness(video: &Path, columns: usize, rows: usize) -> (u32, Vec<Vec<f64>>) {
+    let line = "filesrc name=file ! qtdemux ! h264parse ! avdec_h264 ! videoconvert \
+                ! video/x-raw,format=GRAY8 ! appsink name=out sync=false max-buffers=2";
+    let pipeline = gst::parse::launch(line).unwrap().downcast::<gst::Pipeline>().unwrap();
+    pipeline.by_name("file").unwrap().set_property("location", video);
+    let out = pipeline.by_name("out").and_downcast::<gst_app::AppSink>().unwrap();
+    pipeline.set_state(gst::State::Playing).unwrap();
+    let (mut sides, mut pictures) = (0, Vec::new());
+    while let Ok(sample) = out.pull_sample() {
+        let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
+        let frame =
+            gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info)
+                .unwrap();
+        let (width, height) = (info.width() as usize / columns, info.height() as usize / rows);
+        let (pixels, stride) = (frame.plane_data(0).unwrap(), info.stride()[0] as usize);
+        let mean = |place: usize| {
+            let (left, top) = (place % columns * width, place / columns * height);
+            let lines = (top..top + height).map(|line| &pixels[line * stride + left..][..width]);
+            lines.flatten().map(|&pixel| f64::from(pixel)).sum::<f64>() / (width * height) as f64
+        };
+        pictures.push((0..columns * rows).map(mean).collect());
+        sides = info.width();
+    }
+    drop(out);
+    assert_no_leak(pipeline);
+    (sides, pictures)
+}
+
+/// Not black, which is 16.
+fn is_lit(brightness: &f64) -> bool {
+    *brightness > 30.0
 }
 
 #[test]

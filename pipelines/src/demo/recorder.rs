@@ -171,6 +171,8 @@ impl Recorder {
         pad.set_property("xpos", index % grid.columns * grid.width);
         pad.set_property("ypos", index / grid.columns * grid.height);
         pad.set_property("max-last-buffer-repeat", REMEMBERED.nseconds());
+        // Places do not end at the same time; the last pictures of the video show them all.
+        pad.set_property("repeat-after-eos", true);
         src.link(&pad)?;
         Ok(Place { name: name.to_owned(), bin, source, pad })
     }
