@@ -33,7 +33,7 @@ pub(super) const FAMILY: [Member; 7] = [
     member("resnet18", "resnet18, FPN", [11.0, 45.0, 5.0, 700.0]),
     member("efficientnet-b0", "efficientnet_b0, FPN", [5.0, 22.0, 9.0, 800.0]),
     member("mobilenetv3-large", "mobilenetv3_large_100, FPN", [5.0, 20.0, 12.0, 1000.0]),
-    member("mobilenetv3-small", "mobilenetv3_small_100, single level", [2.5, 10.0, 25.0, 1500.0]),
+    member("mobilenetv3-small", "mobilenetv3_small_100, FPN", [2.5, 10.0, 25.0, 1500.0]),
     member("ghostnetv2", "ghostnetv2_100, FPN", [4.9, 20.0, 15.0, 1200.0]),
     member("tinyvit-5m", "tiny_vit_5m_224, FPN", [5.0, 20.0, 9.0, 900.0]),
 ];
