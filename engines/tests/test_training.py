@@ -330,8 +330,7 @@ def test_a_pruned_network_answers_as_its_teacher_where_it_has_room():
     small_end = smaller.backbone.blocks[5][0].conv.weight
     assert small_end.shape[1] < student.backbone.blocks[6][0].conv.weight.shape[1]
     assert all(
-        any(set(row.flatten().tolist()) <= set(other) for other in large)
-        for row in small_end[::97]
+        any(set(row.flatten().tolist()) <= set(other) for other in large) for row in small_end[::97]
     )
     with pytest.raises(SystemExit, match="the smaller network has 7 stages, the larger one 6"):
         next(prune.prune(smaller, student, images))
