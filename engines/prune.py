@@ -5,9 +5,9 @@ counts already.
     prune.py --counter checkpoints/efficientnet-lite0/best.pt --recipe recipes/mobilenetv3-large.toml --data DIR --out checkpoints/pruned.pt
 
 EfficientNet-Lite and MobileNetV3, large and small, are chains of the same inverted residuals, of
-nearly the same widths. Block by block, the student takes the expanded channels of the teacher that matter most, and
-the layer behind them, which is linear, is fitted to the teacher's output by least squares (channel
-pruning, He et al. 2017). What it cannot have, it loses; training with
+nearly the same widths. Block by block, the student takes the expanded channels of the teacher that
+matter most, and the layer behind them, which is linear, is fitted to the teacher's output by least
+squares (channel pruning, He et al. 2017). What it cannot have, it loses; training with
 `train.py --weights OUT --counter TEACHER` wins most of it back. The student must have the teacher's
 activation and no squeeze-and-excitation.
 """
@@ -83,12 +83,12 @@ def prune(teacher, student, images):
     told = [old.bn1(old.conv_stem(some)) for some in inputs]
     yield "stem", prune_stem(old, new, told)
     own = [new.bn1(new.conv_stem(some)) for some in inputs]
-    for stage in old.blocks[:ahead]:
-        told = [stage(some) for some in told]
+    told = [old.blocks[:ahead](some) for some in told]
+    theirs, ours = old.blocks[ahead:], new.blocks
     # Of the teacher's channels at the end of a stage, those that the student has.
-    columns = choose_columns(old.blocks[ahead:], new.blocks[0], told)
-    told = [old.blocks[ahead](some) for some in told]
-    first = new.blocks[0][0]
+    columns = choose_columns(theirs, ours, 0, told)
+    told = [theirs[0](some) for some in told]
+    first = ours[0][0]
     yield (
         "blocks.0.0",
         fit_linear(
@@ -97,28 +97,28 @@ def prune(teacher, student, images):
             "bn2",
             lambda some: first.bn1(first.conv_dw(some)),
             own,
-            some_of(told, columns),
+            channels(told, columns),
         ),
     )
-    own = [new.blocks[0](some) for some in own]
+    own = [ours[0](some) for some in own]
 
-    for stage in range(1, len(new.blocks)):
-        kept, theirs = columns, old.blocks[stage + ahead]
-        if type(new.blocks[stage][0]).__name__ == "ConvBnAct":
-            told = [theirs(some) for some in told]
-            take_expansion(new.blocks[stage][0], theirs[0], kept, teacher.decoder.laterals[-1])
-            own = [new.blocks[stage](some) for some in own]
+    for stage in range(1, len(ours)):
+        kept = columns
+        if type(ours[stage][0]).__name__ == "ConvBnAct":
+            told = [theirs[stage](some) for some in told]
+            take_expansion(ours[stage][0], theirs[stage][0], kept, teacher.decoder.laterals[-1])
+            own = [ours[stage](some) for some in own]
             continue
-        columns = choose_columns(old.blocks[stage + ahead :], new.blocks[stage], told)
-        for number, sources in enumerate(pairs(len(new.blocks[stage]), len(theirs))):
-            block, ends = new.blocks[stage][number], [theirs[index] for index in sources]
-            if number < len(theirs):
+        columns = choose_columns(theirs, ours, stage, told)
+        for number, sources in enumerate(pairs(len(ours[stage]), len(theirs[stage]))):
+            block, ends = ours[stage][number], [theirs[stage][index] for index in sources]
+            if number < len(theirs[stage]):
                 for end in ends:
                     told = [end(some) for some in told]
             yield (
                 f"blocks.{stage}.{number}",
                 fit_block(
-                    block, ends, kept if number == 0 else columns, own, some_of(told, columns)
+                    block, ends, kept if number == 0 else columns, own, channels(told, columns)
                 ),
             )
             own = [block(some) for some in own]
@@ -152,24 +152,30 @@ def prune_stem(old, new, told):
     return float(matter[kept].sum() / matter.sum())
 
 
-def choose_columns(stages, own, told):
-    """Of the channels at the end of the first of the teacher's `stages`, those that the rest reads
-    most, as many as the student's stage `own` has; None where it is as wide."""
-    width, wide = (len(networks.linear(stage[-1]).weight) for stage in (own, stages[0]))
+def choose_columns(theirs, ours, stage, told):
+    """None where the student's stage is as wide as the teacher's; else the channels that the rest
+    reads most. `told` is what comes to the stage."""
+    width, wide = (len(networks.linear(blocks[stage][-1]).weight) for blocks in (ours, theirs))
     if width > wide:
-        raise SystemExit(f"{width} channels cannot be taken from the teacher's {wide}")
+        raise SystemExit(
+            f"stage {stage}: {width} channels cannot be taken from the teacher's {wide}"
+        )
     if width == wide:
         return None
-    readers = [*stages[0][1:], *(stages[1][:1] if len(stages) > 1 else [])]
-    out, _ = cells([stages[0][0](some) for some in told])
+    readers = [
+        *theirs[stage][1:],
+        *(theirs[stage + 1][:1] if stage + 1 < len(theirs) else []),
+    ]
+    out, _ = cells([theirs[stage][0](some) for some in told])
     return best(
         out.std(0) * sum(expansion(reader)[:, :, 0, 0].double().norm(dim=0) for reader in readers),
         width,
     )
 
 
-def some_of(images, columns):
-    return images if columns is None else [some[:, columns] for some in images]
+def channels(tensors, columns):
+    """The channels `columns` of each; None: all."""
+    return tensors if columns is None else [each[:, columns] for each in tensors]
 
 
 def expansion(block):
@@ -181,7 +187,7 @@ def expansion(block):
 def take_expansion(block, source, columns, lateral):
     """The single convolution that ends the smaller network takes the channels that matter most to
     what reads them: the source's own end, or the decoder."""
-    weight = expansion(source) if columns is None else expansion(source)[:, columns]
+    [weight] = channels([expansion(source)], columns)
     reader = source.conv_pwl if hasattr(source, "conv_pwl") else lateral
     kept = best(reader.weight[:, :, 0, 0].norm(dim=0), len(block.conv.weight))
     block.conv.weight.copy_(weight[kept])
@@ -192,10 +198,7 @@ def fit_block(block, sources, columns, own, wanted):
     """An inverted residual: the channels of `sources` that matter most, and its linear end
     fitted."""
     side, stride = block.conv_dw.kernel_size[0], block.conv_dw.stride
-    weights = [
-        source.conv_pw.weight if columns is None else source.conv_pw.weight[:, columns]
-        for source in sources
-    ]
+    weights = channels([source.conv_pw.weight for source in sources], columns)
     filters = [middle(source.conv_dw.weight, side) for source in sources]
 
     def expanded(some):

@@ -12,7 +12,7 @@ use gst::prelude::*;
 use vehiclecount_core::report::JsonReport;
 use vehiclecount_tests::camera::{Access, Cameras, H264, MJPEG, has_h265, pictures};
 use vehiclecount_tests::system::{assert_calm, command};
-use vehiclecount_tests::{assert_no_leak, init, write_clip};
+use vehiclecount_tests::{BOUND, assert_no_leak, init, write_clip};
 
 /// What the first simulated camera is called.
 const CAMERA: &str = "highway day";
@@ -78,14 +78,15 @@ fn cameras_of_any_codec_are_counted_and_recorded_under_their_names() {
     }
     let unnamed = format!("camera-{}", cameras.len());
     assert!(counts(folder.path(), &unnamed) >= 10, "{said}");
-    // Three places in a row, and no picture in which one has turned black.
-    let (width, pictures) = brightness(&folder.path().join("demo.mp4"), 3, 2);
+    let video = folder.path().join("demo.mp4");
+    assert!(video.metadata().unwrap().len() > 1000, "{said}");
+    // Three places in a row. Once all cameras are seen, none turns black, which is 16.
+    let (width, pictures) = brightness(&video, 3, 2);
     assert_eq!(width, 3 * 640);
-    let first = pictures.iter().position(|places| places[..addresses.len()].iter().all(is_lit));
-    let first = first.expect("all cameras are seen");
+    let lit = |places: &[f64]| places[..addresses.len()].iter().all(|&light| light > 30.0);
+    let first = pictures.iter().position(|places| lit(places)).expect("all cameras are seen");
     for (number, places) in pictures.iter().enumerate().skip(first) {
-        let lit = places[..addresses.len()].iter().all(is_lit);
-        assert!(lit, "picture {number} of {}: {places:?}", pictures.len());
+        assert!(lit(places), "picture {number} of {}: {places:?}", pictures.len());
     }
 }
 
@@ -98,7 +99,7 @@ fn brightness(video: &Path, columns: usize, rows: usize) -> (u32, Vec<Vec<f64>>)
     let out = pipeline.by_name("out").and_downcast::<gst_app::AppSink>().unwrap();
     pipeline.set_state(gst::State::Playing).unwrap();
     let (mut sides, mut pictures) = (0, Vec::new());
-    while let Ok(sample) = out.pull_sample() {
+    while let Some(sample) = out.try_pull_sample(gst::ClockTime::try_from(BOUND).unwrap()) {
         let info = gst_video::VideoInfo::from_caps(sample.caps().unwrap()).unwrap();
         let frame =
             gst_video::VideoFrameRef::from_buffer_ref_readable(sample.buffer().unwrap(), &info)
@@ -113,14 +114,10 @@ fn brightness(video: &Path, columns: usize, rows: usize) -> (u32, Vec<Vec<f64>>)
         pictures.push((0..columns * rows).map(mean).collect());
         sides = info.width();
     }
+    assert!(out.is_eos(), "{} is not whole", video.display());
     drop(out);
     assert_no_leak(pipeline);
     (sides, pictures)
-}
-
-/// Not black, which is 16.
-fn is_lit(brightness: &f64) -> bool {
-    *brightness > 30.0
 }
 
 #[test]
