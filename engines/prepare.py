@@ -89,6 +89,8 @@ def main():
     )
     options = parser.parse_args()
 
+    # Paths are written relative to the folder, and read so before the file is written.
+    options.out.mkdir(parents=True, exist_ok=True)
     entries = {"coco": coco, "yolo": yolo, "trancos": trancos, "jsonl": jsonl}[options.form](
         options
     )
@@ -217,7 +219,6 @@ def trancos(options):
             # The test set validates, and the official validation set too where it stands alone.
             splits[pathlib.Path(name).stem] = part
     entries = []
-    options.out.mkdir(parents=True, exist_ok=True)
     for dots in sorted(options.source.rglob("*dots.png")):
         stem = dots.name.removesuffix("dots.png")
         picture = next(
@@ -409,7 +410,6 @@ def mark_copies(entries, tolerance=1.5):
 
 
 def write(entries, out):
-    out.mkdir(parents=True, exist_ok=True)
     temporary = out / "annotations.jsonl.tmp"
     with open(temporary, "w") as lines:
         for new in entries:

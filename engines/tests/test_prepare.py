@@ -178,8 +178,13 @@ def test_a_list_of_scenes_says_kinds_and_what_validates(tmp_path, engines_folder
         }
         for name, boxes in pictures
     ]
-    # Its vehicle stands where labels are not complete.
+    # Their vehicles stand where labels are not complete.
     lines[0]["area"] = [[8, 0], [16, 0], [16, 12], [8, 12]]
+    lines[2]["mask"] = "masks/right.png"
+    right = Image.new("L", (16, 12))
+    right.paste(255, (8, 0, 16, 12))
+    (tmp_path / "masks").mkdir()
+    right.save(tmp_path / "masks" / "right.png")
     (tmp_path / "annotations.jsonl").write_text("".join(json.dumps(line) + "\n" for line in lines))
     (tmp_path / "scenes.toml").write_text(
         'empty = "none"\n[[scenes]]\nkind = "road"\nmatch = ["bridge_*"]\nvalidate = ["bridge_2"]\n'
@@ -203,8 +208,9 @@ def test_a_list_of_scenes_says_kinds_and_what_validates(tmp_path, engines_folder
         ("none", "train"),
         ("none", "val"),
     ]
+    assert told[2]["kind"] == "none"
     near = [line for line in told if line.get("kind") == "near"]
-    assert len(near) == 10 and sum(line["split"] == "val" for line in near) == 2
+    assert len(near) == 9 and sum(line["split"] == "val" for line in near) == 2
     assert "kind" not in told[-1] and told[-1]["split"] == "train"
 
 
