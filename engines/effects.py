@@ -16,9 +16,6 @@ import dataclasses
 import datetime
 import json
 import pathlib
-import re
-import shlex
-import sys
 import tempfile
 import time
 import tomllib
@@ -62,10 +59,8 @@ def main():
     text = table(lines)
     print(text, end="")
     if options.out:
-        # A file's place on this machine says nothing elsewhere.
-        command = [re.sub(r"(^|=)/.*/", r"\1", each) for each in sys.argv]
         told = {
-            "command": shlex.join(command),
+            "command": engines.command(),
             "date": datetime.date.today().isoformat(),
             "machine": engines.machine(),
             "rounds": options.rounds,

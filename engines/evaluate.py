@@ -11,8 +11,6 @@ import argparse
 import datetime
 import json
 import pathlib
-import shlex
-import sys
 
 from vcount import data, engines, manifest, metrics
 
@@ -129,7 +127,7 @@ def main():
         options.json.write_text(
             json.dumps(
                 {
-                    "command": shlex.join(["evaluate.py", *sys.argv[1:]]),
+                    "command": engines.command(),
                     "date": datetime.date.today().isoformat(),
                     "machine": engines.machine(),
                     "results": results,

@@ -4,6 +4,9 @@
 import os
 import pathlib
 import platform
+import re
+import shlex
+import sys
 import time
 
 import numpy as np
@@ -79,6 +82,12 @@ def _onnxruntime(path, threads):
 
     run.engine = "onnxruntime"
     return run
+
+
+def command():
+    """The command line that was given, without the folders of absolute paths: a file's place on
+    this machine says nothing elsewhere."""
+    return shlex.join(re.sub(r"(^|=)/.*/(?=.)", r"\1", each) for each in sys.argv)
 
 
 def machine():
