@@ -83,7 +83,7 @@ def main():
     match(student, teacher, loader)
     temporary = target.with_suffix(".tmp")
     onnx.save(student.model(), temporary)
-    qdq.check_symmetric(onnx.load(temporary))
+    qdq.check(onnx.load(temporary))
     temporary.replace(target)
     manifest.add_file(
         options.model.parent, content["name"], target, "int8", manifest.ENGINES["int8"]
@@ -179,9 +179,9 @@ class Graph(torch.nn.Module):
             }
             for node in self.nodes
         ]
-        # Names of the steps of activations; of weights in int8, each with its steps.
+        # Names of the steps of activations; of weights in int8, each with its steps and bound.
         self.ranges = {node.input[1] for node in self.nodes if node.op_type == "QuantizeLinear"}
-        self.weights, self.axes = {}, {}
+        self.weights, self.axes, self.bounds = {}, {}, qdq.bounds(model)
         for node, attributes in zip(self.nodes, self.attributes):
             if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
                 self.weights[node.input[0]] = node.input[1]
@@ -244,13 +244,16 @@ class Graph(torch.nn.Module):
                 if node.input[0] in self.weights:
                     scale = self.fixed[node.input[1]]
                     zero = torch.zeros_like(scale, dtype=torch.int32)
+                    most = self.bounds[node.input[0]]
                     if scale.ndim:
                         axis = self.axes[node.input[0]]
                         value = torch.fake_quantize_per_channel_affine(
-                            value, scale, zero, axis, -127, 127
+                            value, scale, zero, axis, -most, most
                         )
                     else:
-                        value = torch.fake_quantize_per_tensor_affine(value, scale, zero, -127, 127)
+                        value = torch.fake_quantize_per_tensor_affine(
+                            value, scale, zero, -most, most
+                        )
                 values[node.output[0]] = value
             else:
                 inputs = [self.value(values, name) if name else None for name in node.input]
@@ -269,7 +272,8 @@ class Graph(torch.nn.Module):
             if entry.name in self.ranges:
                 value = np.exp(value)
             elif entry.name in self.weights:
-                value = np.clip(np.round(value / self.steps(entry.name)), -127, 127)
+                most = self.bounds[entry.name]
+                value = np.clip(np.round(value / self.steps(entry.name)), -most, most)
             value = value.astype(self.constants[entry.name].dtype).reshape(
                 self.constants[entry.name].shape
             )

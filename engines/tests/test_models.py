@@ -50,6 +50,34 @@ def test_any_batch_and_any_multiple_of_32(path):
 
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
+def test_int8_keeps_to_what_every_processor_computes_exactly(path):
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    content = json.loads(path.read_text())
+    for entry in content["files"]:
+        if entry["precision"] != "int8":
+            continue
+        model = onnx.load(MODELS / entry["file"])
+        weights = {
+            constant.name: onnx.numpy_helper.to_array(constant).astype(int)
+            for constant in model.graph.initializer
+        }
+        read = {
+            node.output[0]: weights[node.input[0]]
+            for node in model.graph.node
+            if node.op_type == "DequantizeLinear" and node.input[0] in weights
+        }
+        convolved = [
+            read[node.input[1]]
+            for node in model.graph.node
+            if node.op_type == "Conv" and node.input[1] in read
+        ]
+        assert len(convolved) > 10
+        for weight in convolved:
+            # Two products of 0..255 with 64 are the most that 16 bits hold.
+            assert np.abs(weight).max() <= (127 if weight.shape[1] == 1 else 64)
+
+
+@pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 def test_int8_is_symmetric_with_float_biases(path):
     onnx = pytest.importorskip("onnx", reason="onnx is not installed")
     content = json.loads(path.read_text())

@@ -92,7 +92,7 @@ def test_every_recipe_s_int8_file_can_be_trained(tmp_path, path):
     torch.optim.Adam(student.parameters(), 1e-4).step()
     trained = tmp_path / "trained.onnx"
     onnx.save(student.model(), trained)
-    qdq.check_symmetric(onnx.load(trained))
+    qdq.check(onnx.load(trained))
     after = engines.load(trained, 96, 64, "onnxruntime")(image)
     assert after.shape == (2, 1, 8, 12) and np.abs(after - there).max() > 0
 
@@ -138,6 +138,27 @@ def test_what_an_activation_cuts_off_is_not_rounded_before_it(tmp_path):
     sources = {output: node.op_type for node in nodes for output in node.output}
     reading = [sources.get(node.input[0]) for node in nodes if node.op_type == "Conv"]
     assert reading.count("DequantizeLinear") == len(reading) - 1
+
+
+def test_weights_keep_to_what_processors_without_vnni_compute_exactly(tmp_path):
+    _, int8 = quantized(tmp_path)
+    model = onnx.load(int8)
+    most = qdq.bounds(model)
+    weights = {
+        constant.name: constant for constant in model.graph.initializer if constant.name in most
+    }
+    largest = {
+        name: int(np.abs(onnx.numpy_helper.to_array(weight).astype(int)).max())
+        for name, weight in weights.items()
+    }
+    # Each range is used to its end: depthwise convolutions have the whole of it.
+    assert largest == most and set(most.values()) == {64, 127}
+    name = next(name for name in most if most[name] == 64)
+    wide = onnx.numpy_helper.to_array(weights[name]).copy()
+    wide.ravel()[0] = 65
+    weights[name].CopyFrom(onnx.numpy_helper.from_array(wide, name))
+    with pytest.raises(SystemExit, match="a weight of 65, where 64 is the most"):
+        qdq.check(model)
 
 
 def test_channels_of_nothing_get_steps_that_fp16_holds(tmp_path):
@@ -207,7 +228,7 @@ def test_training_the_int8_graph_brings_it_nearer_to_fp32(tmp_path):
     options = types.SimpleNamespace(steps=100, learning_rate=5e-3)
     qat.follow(student, teacher, turns, {"density": 1.0, "blocks": 1.0, "count": 0.5}, options)
     assert apart() < before / 2
-    qdq.check_symmetric(student.model())
+    qdq.check(student.model())
 
 
 def test_int8_that_counts_too_few_gets_the_mean_count_of_fp32(tmp_path):

@@ -7,9 +7,41 @@ import onnx
 from . import data, engines, metrics
 
 
-def check_symmetric(model):
-    """Every zero point is 0 and int8; no convolution of a bias as int32."""
+MOST = 127
+"""The largest weight of int8, both ways."""
+
+MOST_IN_PAIRS = 64
+"""The largest weight where products are summed. x86 processors without VNNI multiply pairs of 8-bit
+numbers, unsigned by signed, and hold the sum of both products in 16 bits (`vpmaddubsw`): 2 * 255 *
+64 fits, more saturates. Engines move int8 activations to 0..255, so all of that range is met.
+Depthwise convolutions have other kernels."""
+
+
+def depthwise(model):
+    """Names of the weights of convolutions of one channel each, as the convolutions read them."""
+    shapes = {constant.name: constant.dims for constant in model.graph.initializer}
+    for node in model.graph.node:
+        if node.op_type == "DequantizeLinear" and node.input[0] in shapes:
+            shapes[node.output[0]] = shapes[node.input[0]]
+    weights = {node.input[1] for node in model.graph.node if node.op_type == "Conv"}
+    return {name for name in weights & shapes.keys() if shapes[name][1] == 1}
+
+
+def bounds(model):
+    """The largest value that each int8 weight of the graph may have, both ways, by name."""
+    alone = depthwise(model)
+    constants = {constant.name for constant in model.graph.initializer}
+    return {
+        node.input[0]: MOST if node.output[0] in alone else MOST_IN_PAIRS
+        for node in model.graph.node
+        if node.op_type == "DequantizeLinear" and node.input[0] in constants
+    }
+
+
+def check(model):
+    """Every zero point is 0 and int8, every weight within its bound; no bias is int32."""
     constants = {constant.name: constant for constant in model.graph.initializer}
+    most = bounds(model)
     kinds = {}
     for node in model.graph.node:
         kinds[node.op_type] = kinds.get(node.op_type, 0) + 1
@@ -17,6 +49,16 @@ def check_symmetric(model):
             zero = onnx.numpy_helper.to_array(constants[node.input[2]])
             if zero.dtype != np.int8 or zero.any():
                 raise SystemExit(f"{node.name}: zero point {zero} is not int8 zero")
+        if node.op_type == "DequantizeLinear" and node.input[0] in most:
+            weight = onnx.numpy_helper.to_array(constants[node.input[0]])
+            if weight.dtype != np.int8:
+                raise SystemExit(f"{node.name}: {weight.dtype} where int8 is wanted")
+            largest = np.abs(weight.astype(int)).max()
+            if largest > most[node.input[0]]:
+                raise SystemExit(
+                    f"{node.name}: a weight of {largest}, where {most[node.input[0]]} is the most "
+                    "that processors without VNNI compute exactly"
+                )
     print(
         f"{kinds.get('QuantizeLinear', 0)} Q and {kinds.get('DequantizeLinear', 0)} DQ nodes, {kinds.get('Conv', 0)} convolutions"
     )

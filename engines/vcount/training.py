@@ -72,7 +72,8 @@ def schedule(optimizer, steps, warmup):
 
 
 def save(path, content):
-    """Whole or not at all."""
+    """Whole or not at all, in a folder that is made where it is missing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_suffix(".tmp")
     torch.save(content, temporary)
     temporary.replace(path)
