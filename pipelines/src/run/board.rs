@@ -110,6 +110,9 @@ pub struct Camera {
     viewed: Mutex<Option<Instant>>,
 }
 
+/// What is waited for while the engine says nothing of its own.
+pub const OPENING: &str = "the engine is being opened";
+
 /// Who asks for a picture will soon ask for the next one.
 const LOOK: Duration = Duration::from_secs(3);
 
@@ -226,7 +229,7 @@ impl Board {
             stores: RwLock::default(),
             sinks: RwLock::default(),
             engine: Mutex::default(),
-            progress: Mutex::new("the engine is being opened".to_owned()),
+            progress: Mutex::new(OPENING.to_owned()),
             events: Mutex::default(),
             start: Instant::now(),
             beat: Mutex::new(Instant::now()),
@@ -374,7 +377,7 @@ impl Board {
         self.progress.lock().clone()
     }
 
-    /// The engine is that far.
+    /// What is waited for before cameras are counted, and how far that is.
     pub fn set_progress(&self, said: String) {
         *self.progress.lock() = said;
     }

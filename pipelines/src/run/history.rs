@@ -92,17 +92,25 @@ pub struct History {
 }
 
 impl History {
-    /// Opens or makes the file at `path`, whose entries are kept for `keep_days` days.
+    /// Opens or makes the file at `path`, whose entries are kept for `keep_days` days. A file of an
+    /// earlier version is brought up to date, which `tell` hears before it begins: it can take
+    /// minutes.
     ///
     /// # Errors
     /// The file cannot be made, is none of ours, or is of a later version.
-    pub fn open(path: &Path, keep_days: u32) -> Result<Self> {
+    pub fn open(path: &Path, keep_days: u32, tell: &dyn Fn(String)) -> Result<Self> {
         let remedy = "choose another file with [history] file, or none with \"\"";
         let connection = database::open(path, VERSION, TABLES, |_, _| Ok(()))
-            .with_context(|| format!("the history {}: {remedy}", path.display()))?;
-        connection
-            .execute_batch(progress::TABLES)
-            .and_then(|()| connection.execute_batch(EVENT_BY_CAMERA))
+            .and_then(|connection| {
+                connection.execute_batch(progress::TABLES)?;
+                index_events(&connection, |events| {
+                    let path = path.display();
+                    tell(format!(
+                        "bringing the history {path} up to date: indexing {events} events"
+                    ));
+                })?;
+                Ok(connection)
+            })
             .with_context(|| format!("the history {}: {remedy}", path.display()))?;
         let url = format!("file:{}", path.display());
         Ok(Self {
@@ -247,6 +255,18 @@ impl Store for History {
             }
         }
     }
+}
+
+/// Makes [`EVENT_BY_CAMERA`] where it is missing. `tell` hears of how many events, if there are
+/// some.
+fn index_events(connection: &Connection, tell: impl FnOnce(i64)) -> rusqlite::Result<()> {
+    let number = |query: &str| connection.query_row(query, [], |row| row.get::<_, i64>(0));
+    let there = number("SELECT count(*) FROM sqlite_schema WHERE name = 'event_by_camera'")? > 0;
+    let events = if there { 0 } else { number("SELECT count(*) FROM event")? };
+    if events > 0 {
+        tell(events);
+    }
+    connection.execute_batch(EVENT_BY_CAMERA)
 }
 
 /// What is asked of the history.

@@ -1,3 +1,4 @@
+use std::cell::RefCell;
 use std::time::Duration;
 
 use vehiclecount_core::event::EventKind;
@@ -31,14 +32,14 @@ fn what_is_stored_is_there_after_the_file_was_opened_again() {
     let path = folder.path().join("counter.db");
     let left = WindowRecord { region: Some("left".to_owned()), ..record(10, 40, 10.0, 1.0) };
     let event = Event { time: 7.0, camera: "north".to_owned(), kind: EventKind::CameraBack };
-    let mut history = History::open(&path, 400).unwrap();
+    let mut history = History::open(&path, 400, &|_| {}).unwrap();
     history.store(
         &[record(10, 40, 10.0, 3.0), record(10, 30, 10.0, 2.0), left.clone()],
         std::slice::from_ref(&event),
         &[],
     );
     drop(history);
-    let history = History::open(&path, 400).unwrap();
+    let history = History::open(&path, 400, &|_| {}).unwrap();
     assert_eq!(history.events(10).unwrap(), [event]);
     assert_eq!(all(&path, 10), [record(10, 30, 10.0, 2.0), record(10, 40, 10.0, 3.0)]);
     let question = |region: &str, from, to| Question {
@@ -54,11 +55,31 @@ fn what_is_stored_is_there_after_the_file_was_opened_again() {
 }
 
 #[test]
+fn a_file_of_an_earlier_version_says_that_it_is_brought_up_to_date() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("counter.db");
+    let told = RefCell::new(Vec::new());
+    let open = || History::open(&path, 400, &|said| told.borrow_mut().push(said)).unwrap();
+    let event = Event { time: 7.0, camera: "north".to_owned(), kind: EventKind::CameraBack };
+    open().store(&[], &[event.clone(), event.clone()], &[]);
+    // A file that is new, or of this version, has nothing to wait for.
+    assert_eq!(open().events(10).unwrap(), [event.clone(), event.clone()]);
+    assert!(told.borrow().is_empty());
+
+    Connection::open(&path).unwrap().execute_batch("DROP INDEX event_by_camera").unwrap();
+    assert_eq!(open().events(10).unwrap(), [event.clone(), event]);
+    let said = format!("bringing the history {} up to date: indexing 2 events", path.display());
+    assert_eq!(*told.borrow(), [said]);
+    open();
+    assert_eq!(told.borrow().len(), 1);
+}
+
+#[test]
 fn parts_of_an_interrupted_window_become_one_record() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("counter.db");
-    History::open(&path, 400).unwrap().store(&[record(60, 0, 10.0, 2.0)], &[], &[]);
-    History::open(&path, 400).unwrap().store(&[record(60, 0, 30.0, 6.0)], &[], &[]);
+    History::open(&path, 400, &|_| {}).unwrap().store(&[record(60, 0, 10.0, 2.0)], &[], &[]);
+    History::open(&path, 400, &|_| {}).unwrap().store(&[record(60, 0, 30.0, 6.0)], &[], &[]);
     let [whole] = &all(&path, 60)[..] else { panic!("one record") };
     assert_eq!((whole.covered, whole.mean, whole.max, whole.p95), (40.0, 5.0, 12.0, 9.0));
     assert_eq!((whole.stale, whole.levels.free), (0.5, 1.0));
@@ -68,7 +89,7 @@ fn parts_of_an_interrupted_window_become_one_record() {
 fn old_entries_go_short_windows_first() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("counter.db");
-    let mut history = History::open(&path, 400).unwrap();
+    let mut history = History::open(&path, 400, &|_| {}).unwrap();
     let day = 86_400;
     let now = 1000 * day;
     let event = |time: u64| Event {
@@ -92,7 +113,7 @@ fn old_entries_go_short_windows_first() {
 fn what_cannot_be_written_waits_and_is_written_later() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("counter.db");
-    let mut history = History::open(&path, 400).unwrap();
+    let mut history = History::open(&path, 400, &|_| {}).unwrap();
     history.connection.busy_timeout(Duration::ZERO).unwrap();
     let other = Connection::open(&path).unwrap();
     other.execute_batch("BEGIN IMMEDIATE").unwrap();
@@ -118,7 +139,7 @@ fn what_cannot_be_written_waits_and_is_written_later() {
 #[test]
 fn files_that_are_no_history_are_refused_and_left_alone() {
     let folder = tempfile::tempdir().unwrap();
-    let refused = |path: &Path| format!("{:#}", History::open(path, 400).err().unwrap());
+    let refused = |path: &Path| format!("{:#}", History::open(path, 400, &|_| {}).err().unwrap());
     let text = folder.path().join("text");
     std::fs::write(&text, "something else, longer than the header of a database: ".repeat(20))
         .unwrap();

@@ -32,9 +32,9 @@ mod trial;
 mod trouble;
 
 use crate::check;
-use crate::config::{self, HistoryPlace, Service, Sink};
+use crate::config::{self, HistoryPlace, Sink};
 use crate::table::{printable, say};
-use board::{Board, REMEMBERED};
+use board::{Board, OPENING, REMEMBERED};
 use camera::Shared;
 use cameras::Cameras;
 use engine::{OpenEngine, PATIENCE};
@@ -83,11 +83,11 @@ pub fn run(options: &Options) -> Result<()> {
     let own = own.into_iter().collect();
     let (sinks, feed) = Sinks::start(own, &service.sinks, &service.outbox, &board)?;
     let sinks = Ending(sinks);
-    let (stores, earlier) = stores(&service, &board, &sinks.0, &feed)?;
-    let http = service.http.clone();
+    let (http, history) = (service.http.clone(), service.history.clone());
     let (counter, file) = (service.counter.clone(), &options.file);
     let cameras = Arc::new(Cameras::new(file, service, board.clone(), sinks.0.clone()));
     let server = Server::start(&http, board.clone(), cameras.clone())?;
+    let (stores, earlier) = stores(history.as_ref(), &board, &sinks.0, &feed)?;
     let (begin, mut told, mut reload) = (Instant::now(), false, false);
     let opened = OpenEngine::open(&counter, |said| {
         if let Some(said) = said {
@@ -128,12 +128,11 @@ pub fn run(options: &Options) -> Result<()> {
 /// # Errors
 /// The history or the outbox cannot be opened or read.
 fn stores(
-    service: &Service,
+    settings: Option<&config::History>,
     board: &Board,
     sinks: &Sinks,
     feed: &Feed,
 ) -> Result<(Stores, Vec<CameraProgress>)> {
-    let settings = service.history.as_ref();
     let file = settings.and_then(|settings| match &settings.place {
         HistoryPlace::File(path) => Some((path, settings.keep_days)),
         HistoryPlace::Postgres(_) => None,
@@ -141,7 +140,11 @@ fn stores(
     let Some((path, keep_days)) = file else {
         return Ok((vec![Box::new(feed.clone().with_progress())], sinks.progress()?));
     };
-    let history = History::open(path, keep_days)?;
+    let history = History::open(path, keep_days, &|said| {
+        log(&said);
+        board.set_progress(said);
+    })?;
+    board.set_progress(OPENING.to_owned());
     history.events(REMEMBERED)?.into_iter().for_each(|event| board.add_event(event));
     board.add_store(history.status());
     let earlier = history.progress(REMEMBERED)?;

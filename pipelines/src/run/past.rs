@@ -73,7 +73,7 @@ mod tests {
     fn all_events_are_read_page_by_page_whatever_their_times() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("counter.db");
-        let mut history = History::open(&path, 400).unwrap();
+        let mut history = History::open(&path, 400, &|_| {}).unwrap();
         // Three at each time, and two cameras.
         let events: Vec<_> = (0..2000)
             .map(|number| Event {
