@@ -270,7 +270,9 @@ class Graph(torch.nn.Module):
                 continue
             value = self.trained[key(entry.name)].detach().numpy()
             if entry.name in self.ranges:
-                value = np.exp(value)
+                # What was not trained stays the same to the last digit, which a logarithm loses.
+                before, value = self.constants[entry.name], np.exp(value)
+                value = np.where(np.isclose(value, before, rtol=1e-6, atol=0), before, value)
             elif entry.name in self.weights:
                 most = self.bounds[entry.name]
                 value = np.clip(np.round(value / self.steps(entry.name)), -most, most)

@@ -6,8 +6,8 @@ both run.
 
 Symmetric int8 everywhere (TensorRT takes no other zero point), weights per channel, biases left in
 float (TensorRT refuses them as int32). Weights of more than one input channel keep to -64..64, in
-which processors without VNNI compute exactly (`vcount/qdq.py`). The pictures for calibration come from the split `train`,
-letterboxed as at run time.
+which processors without VNNI compute exactly (`vcount/qdq.py`). The pictures for calibration come
+from the split `train`, letterboxed as at run time.
 """
 
 import argparse

@@ -49,22 +49,28 @@ def test_any_batch_and_any_multiple_of_32(path):
         assert density.dtype == np.float32 and density.min() >= 0
 
 
+def int8_files(path):
+    """The int8 graphs that a manifest names, each with its constants by name."""
+    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
+    for entry in json.loads(path.read_text())["files"]:
+        if entry["precision"] == "int8":
+            model = onnx.load(MODELS / entry["file"])
+            yield (
+                model,
+                {
+                    constant.name: onnx.numpy_helper.to_array(constant)
+                    for constant in model.graph.initializer
+                },
+            )
+
+
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 def test_int8_keeps_to_what_every_processor_computes_exactly(path):
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-    content = json.loads(path.read_text())
-    for entry in content["files"]:
-        if entry["precision"] != "int8":
-            continue
-        model = onnx.load(MODELS / entry["file"])
-        weights = {
-            constant.name: onnx.numpy_helper.to_array(constant).astype(int)
-            for constant in model.graph.initializer
-        }
+    for model, constants in int8_files(path):
         read = {
-            node.output[0]: weights[node.input[0]]
+            node.output[0]: constants[node.input[0]].astype(int)
             for node in model.graph.node
-            if node.op_type == "DequantizeLinear" and node.input[0] in weights
+            if node.op_type == "DequantizeLinear" and node.input[0] in constants
         }
         convolved = [
             read[node.input[1]]
@@ -79,16 +85,7 @@ def test_int8_keeps_to_what_every_processor_computes_exactly(path):
 
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 def test_int8_is_symmetric_with_float_biases(path):
-    onnx = pytest.importorskip("onnx", reason="onnx is not installed")
-    content = json.loads(path.read_text())
-    for entry in content["files"]:
-        if entry["precision"] != "int8":
-            continue
-        model = onnx.load(MODELS / entry["file"])
-        constants = {
-            constant.name: onnx.numpy_helper.to_array(constant)
-            for constant in model.graph.initializer
-        }
+    for model, constants in int8_files(path):
         quantized = [
             node
             for node in model.graph.node

@@ -187,8 +187,7 @@ def test_channels_of_nothing_get_steps_that_fp16_holds(tmp_path):
 
 def test_a_graph_in_pytorch_counts_as_the_file_does_and_goes_back_unchanged(tmp_path):
     image = np.random.default_rng(1).integers(0, 256, (1, 64, 96, 3), np.uint8)
-    fp32, int8 = quantized(tmp_path)
-    for path in (fp32, int8):
+    for path in quantized(tmp_path):
         graph = qat.Graph(onnx.load(path))
         with torch.inference_mode():
             here = graph(torch.from_numpy(engines.planes(image))).numpy()
@@ -196,15 +195,7 @@ def test_a_graph_in_pytorch_counts_as_the_file_does_and_goes_back_unchanged(tmp_
         assert there.sum() > 0.5 and here.sum() == pytest.approx(there.sum(), rel=0.02)
         again = tmp_path / "again.onnx"
         onnx.save(graph.model(), again)
-        # Steps of activations come back from a logarithm, by a last digit off: what lies on the edge
-        # of two levels falls to the other side.
-        near = 1e-5 if path == fp32 else 0.03 * float(there.max())
-        assert engines.load(again, 96, 64, "onnxruntime")(image) == pytest.approx(there, abs=near)
-        for before, after in zip(
-            onnx.load(path).graph.initializer, graph.model().graph.initializer
-        ):
-            before, after = map(onnx.numpy_helper.to_array, (before, after))
-            assert before == pytest.approx(after, rel=1e-6) and before.dtype == after.dtype
+        assert engines.load(again, 96, 64, "onnxruntime")(image) == pytest.approx(there, abs=1e-5)
 
 
 def test_training_the_int8_graph_brings_it_nearer_to_fp32(tmp_path):
