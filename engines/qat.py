@@ -70,13 +70,15 @@ def main():
         raise SystemExit(
             f"{target}: needs this file, and a manifest beside it; export.py and quantize.py write them"
         )
+    quantized = onnx.load(target)
+    qdq.check(quantized)
     recipe = tomllib.loads(options.recipe.read_text())
     validation = data.load(options.data[0], "val") if options.check else []
     if validation:
         qdq.compare(options.model, target, validation, options.check, options.sizes)
 
     teacher = Graph(onnx.load(options.model), options.model).requires_grad_(False)
-    student = Graph(onnx.load(target), target)
+    student = Graph(quantized, target)
     loader = training.batches_of(options.data, recipe, options.seed, options.workers)
     if options.steps:
         follow(student, teacher, loader, recipe["train"]["loss"], options)

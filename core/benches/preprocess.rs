@@ -1,8 +1,8 @@
 //! What a frame's preprocessing costs, against two other ways.
 //!
-//! The usual way is to convert the whole picture to RGB, resize it, and spread it into planes. A
-//! lower bound of any such way is the resize of the picture's planes alone, in 8 bits, without
-//! colours.
+//! Ours goes to bytes, as OpenVINO takes them, and to floats. The usual way is to convert the whole
+//! picture to RGB, resize it, and spread it into planes. A lower bound of any such way is the
+//! resize of the picture's planes alone, in 8 bits, without colours.
 //!
 //! `cargo bench -p vehiclecount-core --bench preprocess` prints Criterion's figures and then a
 //! table of ratios. For the table the paths take turns within one run, so that a busy machine slows
@@ -21,7 +21,7 @@ use image::{ImageBuffer, Rgb, Rgba};
 use vehiclecount_core::frame::{
     ColorMatrix, ColorRange, Components, FrameFormat, FrameView, PixelFormat,
 };
-use vehiclecount_core::preprocess::{BORDER, InputSize, Placement, Preprocessor, Resize};
+use vehiclecount_core::preprocess::{BORDER, InputSize, Level, Placement, Preprocessor, Resize};
 
 use common::Picture;
 
@@ -39,7 +39,7 @@ type Path = Box<dyn FnMut()>;
 /// A picture and its ways to the model's input.
 struct Bench {
     name: String,
-    paths: [(&'static str, Path); 4],
+    paths: [(&'static str, Path); 5],
 }
 
 impl Bench {
@@ -52,11 +52,9 @@ impl Bench {
         let picture = Picture::new(format);
         let (image_picture, fir_picture, planes_picture) =
             (picture.clone(), picture.clone(), picture.clone());
-        let mut preprocessor = Preprocessor::new(format, Resize::Letterbox, size);
-        let placement = preprocessor.placement();
-
-        let mut input = vec![0.0; size.values()];
-        let fused = move || picture.view(|frame| preprocessor.run(frame, black_box(&mut input)));
+        let placement = Placement::new(Resize::Letterbox, width, height, size);
+        let bytes = fused::<u8>(format, picture.clone(), size);
+        let floats = fused::<f32>(format, picture, size);
 
         let mut input = vec![0.0; size.values()];
         let mut whole = vec![0; width * height * 4];
@@ -131,13 +129,25 @@ impl Bench {
         Self {
             name: format!("{pixels:?} {width}x{height} to {}x{}", size.width, size.height),
             paths: [
-                ("fused", Box::new(fused)),
+                ("fused", bytes),
+                ("floats", floats),
                 ("planes", Box::new(planes)),
                 ("fast_image_resize", Box::new(with_fir)),
                 ("image", Box::new(with_image)),
             ],
         }
     }
+}
+
+/// Our way, to an input of bytes or floats.
+fn fused<L: Level + Default + 'static>(
+    format: FrameFormat,
+    picture: Picture,
+    size: InputSize,
+) -> Path {
+    let mut preprocessor = Preprocessor::new(format, Resize::Letterbox, size);
+    let mut input = vec![L::default(); size.values()];
+    Box::new(move || picture.view(|frame| preprocessor.run(frame, black_box(&mut input))))
 }
 
 /// The whole picture as RGB, each chroma sample used for its four pixels, in integers. Four-byte
@@ -185,8 +195,8 @@ fn to_planes(small: &[u8], channels: usize, placement: Placement, input: &mut [f
 }
 
 /// Milliseconds for a frame, the middle of `ROUNDS`; the paths take turns.
-fn medians(bench: &mut Bench) -> [f64; 4] {
-    let mut times = [[Duration::ZERO; ROUNDS]; 4];
+fn medians(bench: &mut Bench) -> [f64; 5] {
+    let mut times = [[Duration::ZERO; ROUNDS]; 5];
     for round in 0..ROUNDS {
         for ((_, path), times) in bench.paths.iter_mut().zip(&mut times) {
             // The second time it finds in the caches what fits there.
@@ -222,10 +232,13 @@ fn main() {
         return;
     }
     println!("\nmilliseconds for a frame, and how many times as long as fused");
-    println!("(planes: fast_image_resize on the planes alone, without colours)");
     println!(
-        "{:<29}{:>8}{:>17}{:>19}{:>17}",
-        "picture", "fused", "planes", "fast_image_resize", "image"
+        "(fused: to bytes; floats: the same to floats; planes: fast_image_resize on the planes"
+    );
+    println!("alone, without colours)");
+    println!(
+        "{:<29}{:>8}{:>17}{:>17}{:>19}{:>17}",
+        "picture", "fused", "floats", "planes", "fast_image_resize", "image"
     );
     for bench in &mut benches {
         let [fused, others @ ..] = medians(bench);

@@ -117,6 +117,12 @@ impl Picture {
         let mut values = vec![f32::NAN; input.values()];
         let mut preprocessor = Preprocessor::new(view.format(), resize, input);
         preprocessor.run(&view, &mut values);
+        let mut levels = vec![0u8; input.values()];
+        preprocessor.run(&view, &mut levels);
+        for (at, (&level, value)) in levels.iter().zip(&values).enumerate() {
+            let off = (f32::from(level) - value).abs();
+            assert!(off <= 0.5, "{:?}: value {at} is {value}, and {level} in bytes", self.format);
+        }
         let on_gpu = self.run_on_gpu(part, preprocessor.placement(), input);
         assert_close(&on_gpu, &values, TOLERANCE, &format!("the kernel on {:?}", self.format));
         values

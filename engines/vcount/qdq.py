@@ -57,7 +57,7 @@ def check(model):
             if largest > most[node.input[0]]:
                 raise SystemExit(
                     f"{node.name}: a weight of {largest}, where {most[node.input[0]]} is the most "
-                    "that processors without VNNI compute exactly"
+                    "that processors without VNNI compute exactly: quantize.py writes the file anew"
                 )
     print(
         f"{kinds.get('QuantizeLinear', 0)} Q and {kinds.get('DequantizeLinear', 0)} DQ nodes, {kinds.get('Conv', 0)} convolutions"

@@ -260,23 +260,31 @@ fn verify_compares_every_engine_that_opens_and_fails_on_a_wrong_count() {
 #[cfg(target_arch = "x86_64")]
 #[test]
 fn int8_counts_alike_on_processors_with_and_without_instructions_for_it() {
-    let counts = |model: &Path, instructions: Option<&str>| {
+    // `None` where OpenVINO is not installed.
+    let count = |model: &Path, instructions: Option<&str>| {
         let mut command = command();
         command.args(["engine", "verify", "--engine", "openvino"]).arg(model);
         command.envs(instructions.map(|instructions| ("ONEDNN_MAX_CPU_ISA", instructions)));
         let output = command.output().unwrap();
         let (said, complaint) = (text(&output.stdout), text(&output.stderr));
+        let required = std::env::var("VEHICLECOUNT_REQUIRE_ENGINES").unwrap_or_default();
+        if said.contains("libopenvino_c.so was not found") && !required.contains("openvino") {
+            eprintln!("skipped: {said}");
+            return None;
+        }
         assert!(output.status.success(), "{said}{complaint}");
-        let line = said.lines().find(|line| line.contains("-int8.onnx")).unwrap().to_owned();
-        line.split_whitespace().nth(3).unwrap().parse::<f64>().unwrap()
+        let line = said.lines().find(|line| line.contains("-int8.onnx")).unwrap();
+        Some(line.split_whitespace().nth(3).unwrap().parse::<f64>().unwrap())
     };
     for entry in fs::read_dir(Path::new(MODEL).parent().unwrap()).unwrap().map(Result::unwrap) {
         let path = entry.path();
-        let manifest = path.with_extension("onnx").exists() && path.extension().unwrap() == "json";
-        if manifest {
-            let (all, few) = (counts(&path, None), counts(&path, Some("AVX2")));
-            assert!((few - all).abs() < 0.03 * all, "{path:?}: {few} and {all}");
+        if !path.with_extension("onnx").exists() || path.extension().unwrap() != "json" {
+            continue;
         }
+        let (Some(all), Some(few)) = (count(&path, None), count(&path, Some("AVX2"))) else {
+            return;
+        };
+        assert!((few - all).abs() < 0.03 * all, "{path:?}: {few} and {all}");
     }
 }
 

@@ -7,6 +7,7 @@ use std::io::{BufRead, BufReader};
 use std::os::unix::fs::symlink;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::thread;
 
 use gst::prelude::*;
 use vehiclecount_core::report::JsonReport;
@@ -150,7 +151,7 @@ fn recorder_that_fails_stops_the_video_and_not_the_counting() {
             "demo-00001.mp4",
         ),
     ];
-    for (case, broken, arguments, reason) in cases {
+    let fails = |(case, broken, arguments, reason): (&str, Break, &[&str], &str)| {
         let folder = tempfile::tempdir().unwrap();
         broken(folder.path());
         let mut demo = demo(folder.path(), 60, &["--cameras", "1", "--fps", "10"]);
@@ -174,7 +175,13 @@ fn recorder_that_fails_stops_the_video_and_not_the_counting() {
             end.unwrap().contains("demo.jsonl"),
             "{case}: its last words are where the counts are"
         );
-    }
+    };
+    // They wait more than they compute.
+    thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || fails(case));
+        }
+    });
 }
 
 #[test]
@@ -211,13 +218,16 @@ fn nothing_counted_at_all_is_a_failure_that_says_why() {
         &[("sound", "audiotestsrc is-live=true ! mulawenc ! rtppcmupay name=pay0")],
         Access::default(),
     );
-    for (arguments, reason) in [
-        (vec!["--rtsp", "rtsp://127.0.0.1:1/stream"], "refuses the connection"),
-        (vec!["--rtsp", &sound.url("", "sound")], "only audio PCMU"),
-        (vec!["--rtsp", &sound.url("", "gone")], "(404)"),
-        (vec!["--input", text.to_str().unwrap()], "text file"),
-    ] {
-        let output = run(&mut demo(&folder.path().join("out"), 4, &arguments));
+    let (audio, gone) = (sound.url("", "sound"), sound.url("", "gone"));
+    let cases = [
+        (["--rtsp", "rtsp://127.0.0.1:1/stream"], "refuses the connection"),
+        (["--rtsp", &audio], "only audio PCMU"),
+        (["--rtsp", &gone], "(404)"),
+        (["--input", text.to_str().unwrap()], "text file"),
+    ];
+    let fails = |(arguments, reason): ([&str; 2], &str)| {
+        let out = tempfile::tempdir().unwrap();
+        let output = run(&mut demo(out.path(), 4, &arguments));
         let said = said(&output);
         assert!(!output.status.success(), "{arguments:?}: {said}");
         assert!(
@@ -228,7 +238,12 @@ fn nothing_counted_at_all_is_a_failure_that_says_why() {
             !said.contains("Internal data stream error") && !said.contains("Unhandled"),
             "{arguments:?}: {said}"
         );
-    }
+    };
+    thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || fails(case));
+        }
+    });
     // One camera that is counted is enough.
     let clip = folder.path().join("clip.mp4");
     write_clip(&clip, 5, 1);

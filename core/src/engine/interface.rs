@@ -29,6 +29,11 @@ pub trait Engine: Send + Sync {
         None
     }
 
+    /// Whether it takes inputs in whole levels ([`Input::Levels`]) at least as fast as others.
+    fn takes_levels(&self) -> bool {
+        false
+    }
+
     /// Room for a picture, of an engine that preprocesses by itself; `None` where it takes inputs.
     fn picture(&self) -> Option<Picture> {
         None
@@ -124,9 +129,13 @@ impl EngineRequest {
 impl Slot {
     /// A slot for what `engine` prefers: pictures where it preprocesses, else preprocessed inputs.
     pub fn best_for(engine: &dyn Engine) -> Self {
+        let info = engine.info();
         match engine.picture() {
-            Some(picture) => Self::with(Input::Picture(picture), engine.info()),
-            None => Self::new(engine.info()),
+            Some(picture) => Self::with(Input::Picture(picture), info),
+            None if engine.takes_levels() => {
+                Self::with(Input::Levels(vec![0; info.input.values()]), info)
+            }
+            None => Self::new(info),
         }
     }
 }

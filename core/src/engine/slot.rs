@@ -5,6 +5,8 @@ use std::sync::Arc;
 use super::error::EngineError;
 use super::info::EngineInfo;
 use super::picture::{Picture, RegionWeights};
+use crate::frame::FrameView;
+use crate::preprocess::{Level, Preprocessor};
 
 /// One frame at an engine: what it reads, and what it leaves.
 #[derive(Debug)]
@@ -23,6 +25,8 @@ pub struct Slot {
 pub enum Input {
     /// The model's input, preprocessed: three planes of raw RGB 0..255, `InputSize::values()` long.
     Values(Vec<f32>),
+    /// The same in whole levels, for an engine that takes these ([`super::Engine::takes_levels`]).
+    Levels(Vec<u8>),
     /// The picture, for an engine that preprocesses it.
     Picture(Picture),
 }
@@ -42,28 +46,42 @@ pub enum Output {
 }
 
 impl Input {
-    /// The values to read; `None` where there is a picture.
+    /// The values to read; `None` where there is something else.
     pub fn values(&self) -> Option<&[f32]> {
         match self {
             Self::Values(values) => Some(values),
-            Self::Picture(_) => None,
+            Self::Levels(_) | Self::Picture(_) => None,
         }
     }
 
-    /// The values to write; `None` where there is a picture.
+    /// The values to write; `None` where there is something else.
     pub fn values_mut(&mut self) -> Option<&mut [f32]> {
         match self {
             Self::Values(values) => Some(values),
-            Self::Picture(_) => None,
+            Self::Levels(_) | Self::Picture(_) => None,
         }
     }
 
-    /// The picture; `None` where there are values.
+    /// The picture; `None` where the engine takes preprocessed input.
     pub fn picture_mut(&mut self) -> Option<&mut Picture> {
         match self {
-            Self::Values(_) => None,
+            Self::Values(_) | Self::Levels(_) => None,
             Self::Picture(picture) => Some(picture),
         }
+    }
+
+    /// Makes the model's input of `frame`; `false`, and nothing is done, where the engine
+    /// preprocesses pictures by itself.
+    ///
+    /// # Panics
+    /// As [`Preprocessor::run`].
+    pub fn preprocess(&mut self, preprocessor: &mut Preprocessor, frame: &FrameView<'_>) -> bool {
+        match self {
+            Self::Values(values) => preprocessor.run(frame, values),
+            Self::Levels(levels) => preprocessor.run(frame, levels),
+            Self::Picture(_) => return false,
+        }
+        true
     }
 }
 
@@ -130,17 +148,40 @@ impl Slot {
 
     /// The input values, checked to be those of `info`'s engine.
     pub(super) fn values(&self, info: &EngineInfo) -> Result<&[f32], EngineError> {
+        match &self.input {
+            Input::Values(values) if values.len() == info.input.values() => Ok(values),
+            _ => Err(self.unfit(info)),
+        }
+    }
+
+    /// Writes the input into `levels`, as long as that of `info`'s engine, in whole levels.
+    pub(super) fn write_levels(
+        &self,
+        levels: &mut [u8],
+        info: &EngineInfo,
+    ) -> Result<(), EngineError> {
+        match &self.input {
+            Input::Levels(held) if held.len() == levels.len() => levels.copy_from_slice(held),
+            Input::Values(held) if held.len() == levels.len() => {
+                for (level, value) in levels.iter_mut().zip(held) {
+                    *level = u8::of(value.clamp(0.0, 255.0));
+                }
+            }
+            _ => return Err(self.unfit(info)),
+        }
+        Ok(())
+    }
+
+    /// The input is none of `info`'s engine.
+    fn unfit(&self, info: &EngineInfo) -> EngineError {
         let needed = info.input.values();
-        let reason = match &self.input {
-            Input::Values(values) if values.len() == needed => return Ok(values),
-            Input::Values(values) => {
-                format!("a slot holds {} values, where {needed} are needed", values.len())
-            }
-            Input::Picture(_) => {
-                "a slot holds a picture, where preprocessed values are needed".to_owned()
-            }
+        let holds = match &self.input {
+            Input::Values(values) => format!("{} values", values.len()),
+            Input::Levels(levels) => format!("{} whole levels", levels.len()),
+            Input::Picture(_) => "a picture".to_owned(),
         };
-        Err(EngineError::Infer { kind: info.kind, reason })
+        let reason = format!("a slot holds {holds}, where {needed} preprocessed values are needed");
+        EngineError::Infer { kind: info.kind, reason }
     }
 
     /// Takes over the map that the network made, unless a cell of it is not finite.

@@ -148,8 +148,8 @@ impl Reference {
         let frame =
             FrameView::new(format, &[plane]).expect("the picture has been read in this size");
         let mut slot = Slot::new(engine.info());
-        Preprocessor::new(format, model.manifest.input.resize, input)
-            .run(&frame, slot.input.values_mut().expect("made for values"));
+        let mut preprocessor = Preprocessor::new(format, model.manifest.input.resize, input);
+        slot.input.preprocess(&mut preprocessor, &frame);
         let count = self.infer(engine, &mut slot)?;
         Ok(Some((count, expected / 4.0..=expected * 4.0)))
     }

@@ -2,6 +2,7 @@
 
 use multiversion::multiversion;
 
+use super::Level;
 use crate::frame::{ColorMatrix, ColorRange, Components, FrameFormat, Layout};
 
 /// Red, green and blue as linear functions of luma and chroma, all in levels 0..255. The level of a
@@ -90,7 +91,7 @@ pub(super) struct Conversion {
 impl Conversion {
     /// Writes a row of red, green and blue, clamped to 0..255. All rows are of one length; of grey,
     /// only the first one is read.
-    pub(super) fn convert(&self, sums: [&[i32]; 3], rgb: [&mut [f32]; 3]) {
+    pub(super) fn convert<L: Level>(&self, sums: [&[i32]; 3], rgb: [&mut [L]; 3]) {
         match self.kind {
             Components::Yuv => convert_yuv(&self.color, sums, rgb),
             Components::Rgb => sums
@@ -109,7 +110,7 @@ impl Conversion {
 
 /// No fused multiply-add, so that every version gives the same bits.
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn convert_yuv(color: &Color, sums: [&[i32]; 3], rgb: [&mut [f32]; 3]) {
+fn convert_yuv<L: Level>(color: &Color, sums: [&[i32]; 3], rgb: [&mut [L]; 3]) {
     let Color { luma_gain, luma_offset, red_v, green_u, green_v, blue_u } = *color;
     let [red, green, blue] = rgb;
     let samples = sums[0].iter().zip(sums[1]).zip(sums[2]);
@@ -122,7 +123,7 @@ fn convert_yuv(color: &Color, sums: [&[i32]; 3], rgb: [&mut [f32]; 3]) {
 }
 
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn convert_one(color: &Color, sums: &[i32], row: &mut [f32]) {
+fn convert_one<L: Level>(color: &Color, sums: &[i32], row: &mut [L]) {
     for (value, sum) in row.iter_mut().zip(sums) {
         *value = level(*sum as f32 * color.luma_gain + color.luma_offset);
     }
@@ -130,8 +131,8 @@ fn convert_one(color: &Color, sums: &[i32], row: &mut [f32]) {
 
 /// Clamps to the range of a level.
 #[inline(always)]
-fn level(value: f32) -> f32 {
-    value.clamp(0.0, 255.0)
+fn level<L: Level>(value: f32) -> L {
+    L::of(value.clamp(0.0, 255.0))
 }
 
 #[cfg(test)]

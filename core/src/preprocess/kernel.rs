@@ -11,7 +11,7 @@ use super::blend::{blend, blend_any};
 use super::color::{Color, Conversion};
 use super::filter::{Axis, Columns, Rows, Weights};
 use super::shrink::shrink;
-use super::{BORDER, Placement};
+use super::{Level, Placement};
 use crate::frame::{self, Depth, FrameFormat, FrameView, Layout, Samples};
 
 /// Everything about a stream's pictures that is the same for each of them.
@@ -130,7 +130,12 @@ impl Plan {
 }
 
 /// Writes the model input of one picture, border included.
-pub(super) fn render(plan: &Plan, scratch: &mut Scratch, frame: &FrameView<'_>, input: &mut [f32]) {
+pub(super) fn render<L: Level>(
+    plan: &Plan,
+    scratch: &mut Scratch,
+    frame: &FrameView<'_>,
+    input: &mut [L],
+) {
     let Placement { left, top, width, height, input: size } = plan.placement;
     let mut planes = {
         let (red, rest) = input.split_at_mut(size.width * size.height);
@@ -220,8 +225,8 @@ fn take(samples: &Samples, row: &[i16], to: &mut [i16]) {
 }
 
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
-fn fill_border(values: &mut [f32]) {
-    values.fill(BORDER);
+fn fill_border<L: Level>(values: &mut [L]) {
+    values.fill(L::BORDER);
 }
 
 /// Compiled three times for x86-64, the version chosen at run time; "avx512f" stands for all that

@@ -1,6 +1,6 @@
 //! Picture to model input in one pass: colour conversion, resize and placement.
 //!
-//! The model takes raw RGB 0..255 as three planes of `f32`; normalisation is inside its graph. What
+//! The model takes raw RGB 0..255 as three planes; normalisation is inside its graph. What
 //! [`Preprocessor::run`] computes is specified here, for any other implementation of it:
 //!
 //! 1. **Place.** [`Placement`] says which rectangle of the input the picture fills. Everything else
@@ -34,7 +34,8 @@
 //! to every `c`.
 //!
 //! The order of sums and the precision of weights are left open: results are within 0.1 level, on
-//! the processor, which works in fixed point, usually within 0.02. `kernel.cu` is the same for
+//! the processor, which works in fixed point, usually within 0.02, before they are rounded to bytes
+//! for an engine that takes these. `kernel.cu` is the same for
 //! pictures on a GPU, within 0.01. GStreamer's own default for GRAY8 is full range (colorimetry
 //! `1:4:0:0`).
 //!
@@ -44,6 +45,7 @@ mod blend;
 pub(crate) mod color;
 mod filter;
 mod kernel;
+mod level;
 mod scale;
 mod shape;
 mod shrink;
@@ -58,6 +60,7 @@ use crate::density::{Grid, Rect};
 use crate::frame::{FrameFormat, FrameView};
 
 use self::kernel::{Plan, Scratch};
+pub use self::level::Level;
 pub use self::scale::{InputScale, NoScale};
 pub use self::shape::{InputChoice, InputShapes, NoChoice, fit};
 
@@ -85,7 +88,7 @@ pub struct InputSize {
 }
 
 impl InputSize {
-    /// Number of `f32` values in one input: three planes, red, green, blue.
+    /// Number of values in one input: three planes, red, green, blue.
     pub fn values(self) -> usize {
         3 * self.width * self.height
     }
@@ -214,13 +217,13 @@ impl Preprocessor {
     }
 
     /// Writes the model input of `frame`: planes of red, green and blue, `[3, height, width]`,
-    /// levels 0..255, every value of `input`.
+    /// levels 0..255, every value of `input`. Bytes hold the nearest whole level.
     ///
     /// # Panics
     /// When the frame is not of [`format`](Self::format), or `input` does not hold
     /// [`InputSize::values`] values. Both are known when the stream's caps are, long before a frame
     /// comes.
-    pub fn run(&mut self, frame: &FrameView<'_>, input: &mut [f32]) {
+    pub fn run<L: Level>(&mut self, frame: &FrameView<'_>, input: &mut [L]) {
         assert_eq!(frame.format(), self.format(), "the preprocessor was made for another format");
         assert_eq!(input.len(), self.placement().input.values(), "the input has another size");
         kernel::render(&self.plan, &mut self.scratch, frame, input);

@@ -251,13 +251,47 @@ fn lane_outlives_its_engine() {
 }
 
 #[test]
-fn slot_of_another_size_is_an_error() {
+fn slot_that_does_not_fit_is_an_error() {
     on_every_engine(&model("tiny.onnx"), (256, 256), |engine| {
-        let mut slot = picture(engine, 0);
-        slot.input = Input::Values(vec![0.0; 5]);
-        let error =
-            engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).unwrap_err();
-        assert!(matches!(error, EngineError::Infer { .. }), "{error}");
+        let mut unfit = vec![Input::Values(vec![0.0; 5]), Input::Levels(vec![0; 5])];
+        if !engine.takes_levels() {
+            unfit.push(Input::Levels(vec![0; engine.info().input.values()]));
+        }
+        for input in unfit {
+            let mut slot = Slot { input, ..picture(engine, 0) };
+            let error =
+                engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).unwrap_err();
+            assert!(matches!(error, EngineError::Infer { .. }), "{error}");
+            assert!(error.to_string().contains("196608 preprocessed values"), "{error}");
+        }
+    });
+}
+
+#[test]
+fn whole_levels_count_as_the_same_numbers_do() {
+    on_every_engine(&model("tiny.onnx"), (256, 256), |engine| {
+        let expected = density(&count(engine, 1)).to_vec();
+        let numbers = picture(engine, 1);
+        let mut slot = Slot::best_for(engine);
+        match &mut slot.input {
+            Input::Values(values) => {
+                assert!(!engine.takes_levels());
+                values.copy_from_slice(numbers.input.values().expect("made for values"));
+            }
+            Input::Levels(levels) => {
+                assert!(engine.takes_levels());
+                let numbers = numbers.input.values().expect("made for values");
+                (0..).zip(levels).for_each(|(at, level)| *level = numbers[at] as u8);
+            }
+            Input::Picture(_) => return,
+        }
+        engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).expect("inference");
+        assert_eq!(density(&slot), expected, "{}", engine.info().kind);
+        // Between two levels, an engine may take the nearer one: the count is nearly the same.
+        let mut slot = picture(engine, 1);
+        values(&mut slot).iter_mut().for_each(|value| *value = (*value + 0.4).min(255.0));
+        engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).expect("inference");
+        assert_close(slot.output.total(), sum(expected), 0.02, engine.info().kind.name());
     });
 }
 

@@ -8,7 +8,6 @@ use vehiclecount_core::account::GridPlacement;
 use vehiclecount_core::batch::Lease;
 use vehiclecount_core::density::Grid;
 use vehiclecount_core::detail;
-use vehiclecount_core::engine::Input;
 use vehiclecount_core::engine::gpu::RegionWeights;
 use vehiclecount_core::frame::{FrameFormat, FrameView, Plane};
 use vehiclecount_core::preprocess::{Placement, Preprocessor};
@@ -142,18 +141,20 @@ impl Camera {
         let (instance, format) = (link.seat.instance(), view.format());
         let info = instance.info();
         let mut slot = link.seat.slot();
-        let values = match &mut slot.input {
-            Input::Values(values) => values,
-            Input::Picture(picture) => {
+        let placement = match slot.input.picture_mut() {
+            Some(picture) => {
                 let placement =
                     Placement::new(link.resize, format.width, format.height, info.input);
                 picture.stage(view, placement).map_err(|error| error.to_string())?;
-                return Ok((slot, placement.grid(info.columns, info.rows)));
+                placement
+            }
+            None => {
+                let preprocessor = Preprocessor::held(held, format, link.resize, info.input);
+                slot.input.preprocess(preprocessor, view);
+                preprocessor.placement()
             }
         };
-        let preprocessor = Preprocessor::held(held, format, link.resize, info.input);
-        preprocessor.run(view, values);
-        Ok((slot, preprocessor.placement().grid(info.columns, info.rows)))
+        Ok((slot, placement.grid(info.columns, info.rows)))
     }
 
     /// A picture that lies on the GPU already: the part of it that is left by `crops`, one inside

@@ -9,6 +9,7 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use vehiclecount_core::account::GridPlacement;
 use vehiclecount_core::batch::{Dispatcher, Instance, Outcome, Seat};
 use vehiclecount_core::engine::{EngineInfo, Input, Output};
+use vehiclecount_core::frame::FrameView;
 use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor};
 
 use super::source::{Notices, Source};
@@ -239,10 +240,11 @@ impl Work {
                     Err(error) => Err(setup(error)),
                 },
             },
-            Input::Values(values) => {
+            preprocessed => {
                 let held = &mut held.preprocessor;
                 let preprocessor = Preprocessor::held(held, picture.format, resize, input);
-                picture.view(|frame| preprocessor.run(frame, values)).map_err(setup)
+                let run = |frame: &FrameView<'_>| preprocessed.preprocess(preprocessor, frame);
+                picture.view(run).map(|done| done.map(drop)).map_err(setup)
             }
         };
         if read?.is_none() {

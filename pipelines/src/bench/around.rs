@@ -124,7 +124,7 @@ pub(super) fn allocations(bench: &Bench<'_>, allocated: fn() -> u64) -> Result<V
     let resize = bench.model.manifest.input.resize;
     let mut preprocessor = Preprocessor::new(batches.format(), resize, bench.engine.info().input);
     let mut slots = [Slot::best_for(&*bench.engine)];
-    if slots[0].input.values_mut().is_some() {
+    if slots[0].input.picture_mut().is_none() {
         let mut lane = bench.engine.lane()?;
         let mut before = 0;
         for frame in 0..2 * FRAMES {
@@ -132,12 +132,7 @@ pub(super) fn allocations(bench: &Bench<'_>, allocated: fn() -> u64) -> Result<V
             if frame == FRAMES {
                 before = allocated();
             }
-            batches.view(0, |view| {
-                if let Some(values) = slots[0].input.values_mut() {
-                    preprocessor.run(view, values);
-                }
-                Ok(())
-            })?;
+            batches.view(0, |view| Ok(slots[0].input.preprocess(&mut preprocessor, view)))?;
             lane.infer(black_box(&mut slots))?;
         }
         let each = (allocated() - before) as f64 / f64::from(FRAMES);

@@ -78,12 +78,7 @@ impl Prepared {
             let mut slots = Vec::new();
             for &index in batch {
                 let mut slot = Slot::best_for(engine);
-                if let Some(values) = slot.input.values_mut() {
-                    self.view(index, |view| {
-                        preprocessor.run(view, values);
-                        Ok(())
-                    })?;
-                }
+                self.view(index, |view| Ok(slot.input.preprocess(&mut preprocessor, view)))?;
                 slots.push(slot);
             }
             all.push(slots);

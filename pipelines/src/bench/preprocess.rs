@@ -7,7 +7,7 @@ use anyhow::Result;
 use vehiclecount_core::frame::{
     ColorMatrix, ColorRange, FrameFormat, FrameView, PixelFormat, Plane,
 };
-use vehiclecount_core::preprocess::{InputSize, Preprocessor, Resize};
+use vehiclecount_core::preprocess::{InputSize, Level, Placement, Preprocessor, Resize};
 
 use super::figure::{Figure, Section, Subject};
 use super::peers;
@@ -93,6 +93,18 @@ pub(super) fn measure(bench: &Bench<'_>) -> Result<Vec<Figure>> {
     Ok(figures)
 }
 
+/// Our way, to an input of bytes or floats.
+fn ours<L: Level + Default + 'static>(format: FrameFormat, input: InputSize) -> Resizer {
+    let mut preprocessor = Preprocessor::new(format, Resize::Letterbox, input);
+    let mut values = vec![L::default(); input.values()];
+    Box::new(move |planes| {
+        // The planes are the format's own.
+        if let Ok(view) = FrameView::new(format, planes) {
+            preprocessor.run(&view, black_box(&mut values));
+        }
+    })
+}
+
 fn one(bench: &Bench<'_>, format: FrameFormat, input: InputSize) -> Result<Vec<Figure>> {
     let pictures = Pictures::new(format);
     let pictures = &pictures;
@@ -100,18 +112,14 @@ fn one(bench: &Bench<'_>, format: FrameFormat, input: InputSize) -> Result<Vec<F
     let FrameFormat { width, height, pixels, .. } = format;
     let pixels = format!("{pixels:?}").to_uppercase();
     let what = format!("{width}x{height} {pixels} to {input}");
-    let mut preprocessor = Preprocessor::new(format, Resize::Letterbox, input);
-    let placement = preprocessor.placement();
-    let mut values = vec![0.0; input.values()];
-    let mut ways: Vec<(&str, Resizer)> = vec![(
-        "ours",
-        Box::new(move |planes| {
-            // The planes are the format's own.
-            if let Ok(view) = FrameView::new(format, planes) {
-                preprocessor.run(&view, black_box(&mut values));
-            }
-        }),
-    )];
+    let placement = Placement::new(Resize::Letterbox, width, height, input);
+    let mut ways: Vec<(&str, Resizer)> = match bench.engine.takes_levels() {
+        true => vec![
+            ("ours", ours::<u8>(format, input)),
+            ("the same in floats", ours::<f32>(format, input)),
+        ],
+        false => vec![("ours", ours::<f32>(format, input))],
+    };
     if let Some(planes) = bench.extras.planes {
         ways.push(("fast_image_resize, planes alone", planes(format, placement)));
     }

@@ -83,7 +83,7 @@ impl Seen {
 impl Eye {
     /// A lane of `engine`.
     pub fn new(engine: &Arc<dyn Engine>, resize: Resize) -> Result<Self> {
-        let (lane, slot) = (engine.lane()?, Slot::new(engine.info()));
+        let (lane, slot) = (engine.lane()?, Slot::best_for(&**engine));
         Ok(Self { engine: engine.clone(), lane, slot, whole: None, resize })
     }
 
@@ -118,8 +118,7 @@ impl Eye {
     }
 
     fn infer(&mut self, view: &FrameView<'_>, preprocessor: &mut Preprocessor) -> Result<Vec<f32>> {
-        let values = self.slot.input.values_mut().context("the slot takes values")?;
-        preprocessor.run(view, values);
+        self.slot.input.preprocess(preprocessor, view);
         self.lane.infer(std::slice::from_mut(&mut self.slot))?;
         let map = self.slot.output.map().context("the engine left no density map")?;
         Ok(map.to_vec())
