@@ -118,7 +118,7 @@ fn nothing_is_lost_and_each_camera_keeps_its_order_when_cluster_and_service_are_
             false => account.take(&message),
         }
     }
-    println!("{} records, {} came twice", account.assert_complete(), account.doubles);
+    println!("{} records, which came again {} times", account.assert_complete(), account.doubles);
 }
 
 #[test]

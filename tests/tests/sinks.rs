@@ -32,7 +32,7 @@ fn id(record: &Value) -> (String, u64) {
 
 /// Asserts that of each run of the service there are all records from the first one on, in order:
 /// doubles come after what they double, and what was sent after it comes again too. Gives how many
-/// there are, and how many came twice.
+/// there are, and how many times one came again.
 fn assert_complete(records: &[Value]) -> (usize, usize) {
     let mut runs: BTreeMap<String, BTreeSet<u64>> = BTreeMap::new();
     let mut doubles = 0;
@@ -152,7 +152,7 @@ fn kill_in_turn(folder: &Path, rounds: usize) -> (usize, usize) {
         outbox.query_row("SELECT count(*) FROM waiting", [], |row| row.get(0)).unwrap();
     assert_eq!(waiting, 0, "the end of the service has delivered all");
     let figures = assert_complete(&records);
-    println!("{rounds} kills: {} records, {} of them came twice or more", figures.0, figures.1);
+    println!("{rounds} kills: {} records, which came again {} times", figures.0, figures.1);
     figures
 }
 
