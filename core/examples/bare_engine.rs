@@ -13,7 +13,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::{Duration, Instant};
 
-use vehiclecount_core::engine::{self, Engine, EngineRequest, Input, Lane, Slot};
+use vehiclecount_core::engine::{self, Engine, EngineRequest, Lane, Slot};
 use vehiclecount_core::model::{self, Model};
 use vehiclecount_core::preprocess::InputSize;
 
@@ -66,17 +66,8 @@ fn drive(engine: &dyn Engine, lanes: &mut [Box<dyn Lane>], seconds: f64) -> (Vec
             .iter_mut()
             .map(|lane| {
                 scope.spawn(move || {
-                    let mut slot = Slot::best_for(engine);
-                    let level = |index: usize| (index * 7919 % 256) as u8;
-                    match &mut slot.input {
-                        Input::Values(values) => {
-                            (0..).zip(values).for_each(|(at, value)| *value = level(at).into());
-                        }
-                        Input::Levels(levels) => {
-                            (0..).zip(levels).for_each(|(at, value)| *value = level(at));
-                        }
-                        Input::Picture(_) => panic!("the engine preprocesses by itself"),
-                    }
+                    let mut slot = Slot::preprocessed_for(engine);
+                    slot.input.set_levels(|index| (index * 7919 % 256) as u8);
                     let mut times = Vec::new();
                     while Instant::now() < end {
                         let begin = Instant::now();

@@ -185,6 +185,21 @@ fn batches_of_every_size_count_as_the_processor_does_and_become_graphs() {
     assert!(lane.device_time().is_some());
 }
 
+/// As `vehicle-count eval` gives it its pictures.
+#[test]
+fn inputs_that_the_processor_has_made_are_counted_too() {
+    let device = turn();
+    let engine = engine(device.sim, 2, Oddity::default());
+    let mut lane = engine.lane().unwrap();
+    for picture in pictures(3) {
+        let mut slot = Slot::preprocessed_for(&*engine);
+        let mut preprocessor = Preprocessor::new(picture.format, Resize::Letterbox, INPUT);
+        slot.input.preprocess(&mut preprocessor, &picture.view());
+        lane.infer(std::slice::from_mut(&mut slot)).unwrap();
+        assert_close(density(&slot), &picture.expected());
+    }
+}
+
 #[test]
 fn picture_on_the_gpu_is_read_where_it_is_and_let_go_after_the_batch() {
     struct Keep(Arc<AtomicUsize>, #[allow(dead_code)] Arc<DeviceBuffer>);

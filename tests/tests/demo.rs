@@ -27,6 +27,16 @@ fn demo(out: &Path, seconds: u32, arguments: &[&str]) -> Command {
     demo
 }
 
+/// Runs `test` on all cases at once, which wait more than they compute.
+fn at_once<T: Send>(cases: impl IntoIterator<Item = T>, test: impl Fn(T) + Sync) {
+    let test = &test;
+    thread::scope(|scope| {
+        for case in cases {
+            scope.spawn(move || test(case));
+        }
+    });
+}
+
 /// Runs it to its end; [`said()`] finds what libraries warn of, which does not end it.
 fn run(demo: &mut Command) -> Output {
     demo.env_remove("G_DEBUG").output().unwrap()
@@ -176,12 +186,7 @@ fn recorder_that_fails_stops_the_video_and_not_the_counting() {
             "{case}: its last words are where the counts are"
         );
     };
-    // They wait more than they compute.
-    thread::scope(|scope| {
-        for case in cases {
-            scope.spawn(move || fails(case));
-        }
-    });
+    at_once(cases, fails);
 }
 
 #[test]
@@ -239,11 +244,7 @@ fn nothing_counted_at_all_is_a_failure_that_says_why() {
             "{arguments:?}: {said}"
         );
     };
-    thread::scope(|scope| {
-        for case in cases {
-            scope.spawn(move || fails(case));
-        }
-    });
+    at_once(cases, fails);
     // One camera that is counted is enough.
     let clip = folder.path().join("clip.mp4");
     write_clip(&clip, 5, 1);

@@ -129,13 +129,18 @@ impl EngineRequest {
 impl Slot {
     /// A slot for what `engine` prefers: pictures where it preprocesses, else preprocessed inputs.
     pub fn best_for(engine: &dyn Engine) -> Self {
-        let info = engine.info();
         match engine.picture() {
-            Some(picture) => Self::with(Input::Picture(picture), info),
-            None if engine.takes_levels() => {
-                Self::with(Input::Levels(vec![0; info.input.values()]), info)
-            }
-            None => Self::new(info),
+            Some(picture) => Self::with(Input::Picture(picture), engine.info()),
+            None => Self::preprocessed_for(engine),
+        }
+    }
+
+    /// A slot for preprocessed inputs, in the numbers that `engine` prefers. Every engine takes it.
+    pub fn preprocessed_for(engine: &dyn Engine) -> Self {
+        let info = engine.info();
+        match engine.takes_levels() {
+            true => Self::with(Input::Levels(vec![0; info.input.values()]), info),
+            false => Self::new(info),
         }
     }
 }

@@ -70,18 +70,28 @@ impl Input {
         }
     }
 
-    /// Makes the model's input of `frame`; `false`, and nothing is done, where the engine
-    /// preprocesses pictures by itself.
+    /// Makes the model's input of `frame`. Nothing is done where there is a picture, which the
+    /// engine preprocesses.
     ///
     /// # Panics
     /// As [`Preprocessor::run`].
-    pub fn preprocess(&mut self, preprocessor: &mut Preprocessor, frame: &FrameView<'_>) -> bool {
+    pub fn preprocess(&mut self, preprocessor: &mut Preprocessor, frame: &FrameView<'_>) {
         match self {
             Self::Values(values) => preprocessor.run(frame, values),
             Self::Levels(levels) => preprocessor.run(frame, levels),
-            Self::Picture(_) => return false,
+            Self::Picture(_) => (),
         }
-        true
+    }
+
+    /// Writes whole levels, that of each index. Nothing is done where there is a picture.
+    pub fn set_levels(&mut self, mut level: impl FnMut(usize) -> u8) {
+        match self {
+            Self::Values(values) => {
+                (0..).zip(values).for_each(|(at, value)| *value = level(at).into());
+            }
+            Self::Levels(levels) => (0..).zip(levels).for_each(|(at, value)| *value = level(at)),
+            Self::Picture(_) => (),
+        }
     }
 }
 
@@ -164,7 +174,7 @@ impl Slot {
             Input::Levels(held) if held.len() == levels.len() => levels.copy_from_slice(held),
             Input::Values(held) if held.len() == levels.len() => {
                 for (level, value) in levels.iter_mut().zip(held) {
-                    *level = u8::of(value.clamp(0.0, 255.0));
+                    *level = u8::of(*value);
                 }
             }
             _ => return Err(self.unfit(info)),

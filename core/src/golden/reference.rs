@@ -105,15 +105,9 @@ impl Reference {
 
     /// Runs the picture through `engine`, which must have been opened at [`size`](Self::size).
     pub fn compare(&self, engine: &dyn Engine) -> Result<Comparison, EngineError> {
-        let mut slot = Slot::new(engine.info());
-        let values = slot.input.values_mut().expect("made for values");
-        for (plane, values) in
-            values.chunks_exact_mut(self.size.width * self.size.height).enumerate()
-        {
-            for (value, pixel) in values.iter_mut().zip(self.rgb.as_chunks::<3>().0) {
-                *value = f32::from(pixel[plane]);
-            }
-        }
+        let mut slot = Slot::preprocessed_for(engine);
+        let plane = self.size.width * self.size.height;
+        slot.input.set_levels(|index| self.rgb[3 * (index % plane) + index / plane]);
         let count = self.infer(engine, &mut slot)?;
         let cell = self.density.as_ref().map(|cells| {
             let expected = cells.density.iter().flatten();
@@ -147,7 +141,7 @@ impl Reference {
         let plane = Plane { data: &self.rgb, stride: width * 3 };
         let frame =
             FrameView::new(format, &[plane]).expect("the picture has been read in this size");
-        let mut slot = Slot::new(engine.info());
+        let mut slot = Slot::preprocessed_for(engine);
         let mut preprocessor = Preprocessor::new(format, model.manifest.input.resize, input);
         slot.input.preprocess(&mut preprocessor, &frame);
         let count = self.infer(engine, &mut slot)?;

@@ -116,23 +116,17 @@ fn convert_yuv<L: Level>(color: &Color, sums: [&[i32]; 3], rgb: [&mut [L]; 3]) {
     let samples = sums[0].iter().zip(sums[1]).zip(sums[2]);
     for (((red, green), blue), ((y, u), v)) in red.iter_mut().zip(green).zip(blue).zip(samples) {
         let (y, u, v) = (*y as f32 * luma_gain + luma_offset, *u as f32, *v as f32);
-        *red = level(y + red_v * v);
-        *green = level(y + green_u * u + green_v * v);
-        *blue = level(y + blue_u * u);
+        *red = L::of(y + red_v * v);
+        *green = L::of(y + green_u * u + green_v * v);
+        *blue = L::of(y + blue_u * u);
     }
 }
 
 #[multiversion(targets("x86_64+avx512f", "x86_64+avx2"))]
 fn convert_one<L: Level>(color: &Color, sums: &[i32], row: &mut [L]) {
     for (value, sum) in row.iter_mut().zip(sums) {
-        *value = level(*sum as f32 * color.luma_gain + color.luma_offset);
+        *value = L::of(*sum as f32 * color.luma_gain + color.luma_offset);
     }
-}
-
-/// Clamps to the range of a level.
-#[inline(always)]
-fn level<L: Level>(value: f32) -> L {
-    L::of(value.clamp(0.0, 255.0))
 }
 
 #[cfg(test)]

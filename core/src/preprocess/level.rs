@@ -14,7 +14,7 @@ pub trait Level: Copy + private::Sealed {
     /// [`BORDER`].
     const BORDER: Self;
 
-    /// Of a level within 0..=255.
+    /// Of a level, which is clamped to 0..=255.
     fn of(level: f32) -> Self;
 }
 
@@ -23,7 +23,7 @@ impl Level for f32 {
 
     #[inline(always)]
     fn of(level: f32) -> Self {
-        level
+        level.clamp(0.0, 255.0)
     }
 }
 
@@ -35,7 +35,7 @@ impl Level for u8 {
     #[inline(always)]
     fn of(level: f32) -> Self {
         const WHOLE: f32 = 8_388_608.0;
-        (level + WHOLE).to_bits() as u8
+        (f32::of(level) + WHOLE).to_bits() as u8
     }
 }
 
@@ -47,7 +47,7 @@ mod tests {
     fn bytes_hold_the_nearest_level() {
         for level in 0..=255u8 {
             for off in [-0.49, -0.25, 0.0, 0.25, 0.49] {
-                let near = (f32::from(level) + off).clamp(0.0, 255.0);
+                let near = f32::from(level) + off;
                 assert_eq!(u8::of(near), level, "{near}");
             }
         }

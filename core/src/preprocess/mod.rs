@@ -35,9 +35,8 @@
 //!
 //! The order of sums and the precision of weights are left open: results are within 0.1 level, on
 //! the processor, which works in fixed point, usually within 0.02, before they are rounded to bytes
-//! for an engine that takes these. `kernel.cu` is the same for
-//! pictures on a GPU, within 0.01. GStreamer's own default for GRAY8 is full range (colorimetry
-//! `1:4:0:0`).
+//! for an engine that takes these. `kernel.cu` is the same for pictures on a GPU, within 0.01.
+//! GStreamer's own default for GRAY8 is full range (colorimetry `1:4:0:0`).
 //!
 //! [matrix]: crate::frame::ColorMatrix
 

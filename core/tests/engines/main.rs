@@ -272,19 +272,11 @@ fn whole_levels_count_as_the_same_numbers_do() {
     on_every_engine(&model("tiny.onnx"), (256, 256), |engine| {
         let expected = density(&count(engine, 1)).to_vec();
         let numbers = picture(engine, 1);
-        let mut slot = Slot::best_for(engine);
-        match &mut slot.input {
-            Input::Values(values) => {
-                assert!(!engine.takes_levels());
-                values.copy_from_slice(numbers.input.values().expect("made for values"));
-            }
-            Input::Levels(levels) => {
-                assert!(engine.takes_levels());
-                let numbers = numbers.input.values().expect("made for values");
-                (0..).zip(levels).for_each(|(at, level)| *level = numbers[at] as u8);
-            }
-            Input::Picture(_) => return,
-        }
+        let numbers = numbers.input.values().expect("made for values");
+        let mut slot = Slot::preprocessed_for(engine);
+        assert_eq!(matches!(slot.input, Input::Levels(_)), engine.takes_levels());
+        assert!(engine.takes_levels() || matches!(slot.input, Input::Values(_)));
+        slot.input.set_levels(|at| numbers[at] as u8);
         engine.lane().expect("a lane").infer(std::slice::from_mut(&mut slot)).expect("inference");
         assert_eq!(density(&slot), expected, "{}", engine.info().kind);
         // Between two levels, an engine may take the nearer one: the count is nearly the same.

@@ -9,7 +9,6 @@ use parking_lot::{Condvar, Mutex, MutexGuard};
 use vehiclecount_core::account::GridPlacement;
 use vehiclecount_core::batch::{Dispatcher, Instance, Outcome, Seat};
 use vehiclecount_core::engine::{EngineInfo, Input, Output};
-use vehiclecount_core::frame::FrameView;
 use vehiclecount_core::preprocess::{InputSize, Placement, Preprocessor};
 
 use super::source::{Notices, Source};
@@ -243,8 +242,7 @@ impl Work {
             preprocessed => {
                 let held = &mut held.preprocessor;
                 let preprocessor = Preprocessor::held(held, picture.format, resize, input);
-                let run = |frame: &FrameView<'_>| preprocessed.preprocess(preprocessor, frame);
-                picture.view(run).map(|done| done.map(drop)).map_err(setup)
+                picture.view(|frame| preprocessed.preprocess(preprocessor, frame)).map_err(setup)
             }
         };
         if read?.is_none() {

@@ -132,7 +132,10 @@ pub(super) fn allocations(bench: &Bench<'_>, allocated: fn() -> u64) -> Result<V
             if frame == FRAMES {
                 before = allocated();
             }
-            batches.view(0, |view| Ok(slots[0].input.preprocess(&mut preprocessor, view)))?;
+            batches.view(0, |view| {
+                slots[0].input.preprocess(&mut preprocessor, view);
+                Ok(())
+            })?;
             lane.infer(black_box(&mut slots))?;
         }
         let each = (allocated() - before) as f64 / f64::from(FRAMES);

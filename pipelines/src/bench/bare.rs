@@ -78,7 +78,10 @@ impl Prepared {
             let mut slots = Vec::new();
             for &index in batch {
                 let mut slot = Slot::best_for(engine);
-                self.view(index, |view| Ok(slot.input.preprocess(&mut preprocessor, view)))?;
+                self.view(index, |view| {
+                    slot.input.preprocess(&mut preprocessor, view);
+                    Ok(())
+                })?;
                 slots.push(slot);
             }
             all.push(slots);

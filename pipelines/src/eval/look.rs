@@ -83,7 +83,7 @@ impl Seen {
 impl Eye {
     /// A lane of `engine`.
     pub fn new(engine: &Arc<dyn Engine>, resize: Resize) -> Result<Self> {
-        let (lane, slot) = (engine.lane()?, Slot::best_for(&**engine));
+        let (lane, slot) = (engine.lane()?, Slot::preprocessed_for(&**engine));
         Ok(Self { engine: engine.clone(), lane, slot, whole: None, resize })
     }
 

@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use anyhow::{Result, anyhow};
-use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Input, Slot};
+use vehiclecount_core::engine::{self, Engine, EngineKind, EngineRequest, Slot};
 use vehiclecount_core::model::{Model, Speed, Speeds};
 
 use super::Line;
@@ -84,13 +84,9 @@ fn open(line: &Line) -> Result<Arc<dyn Engine>> {
 
 /// A slot with a picture of noise.
 fn slot(engine: &dyn Engine) -> Slot {
-    let mut slot = Slot::best_for(engine);
+    let mut slot = Slot::preprocessed_for(engine);
     let mut random = fastrand::Rng::with_seed(7);
-    match &mut slot.input {
-        Input::Values(values) => values.fill_with(|| f32::from(random.u8(..))),
-        Input::Levels(levels) => levels.fill_with(|| random.u8(..)),
-        Input::Picture(_) => slot = Slot::new(engine.info()),
-    }
+    slot.input.set_levels(|_| random.u8(..));
     slot
 }
 
