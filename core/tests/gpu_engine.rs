@@ -387,14 +387,24 @@ fn network_has_run_every_batch_size_before_the_first_frame() {
     let device = turn();
     let engine = engine(device.sim, 12, Oddity::default());
     let launches = device.sim.figure(Figure::Launches);
-    let lane = engine.lane().unwrap();
+    let _lane = engine.lane().unwrap();
     // 1, 2, 4, 8 and 12: preprocessing and counting of each; the stand-in's network is no launch.
     assert_eq!(device.sim.figure(Figure::Launches) - launches, 2 * 5);
-    drop(lane);
-    // A launch that fails then is an error of the lane, not of a camera.
-    device.sim.fail_launch(3);
-    let error = engine.lane().err().unwrap();
-    assert!(matches!(&error, EngineError::Gpu { error, .. } if error.is_lost()), "{error}");
+}
+
+#[test]
+fn launch_that_fails_before_the_first_frame_is_a_lost_gpu() {
+    let device = turn();
+    // The network hears of it first where it waits for the preprocessing.
+    for odd in [Oddity::default(), Oddity { waits: true, ..Oddity::default() }] {
+        for launch in 1..=3 {
+            let engine = engine(device.sim, 12, odd);
+            device.sim.fail_launch(launch);
+            let error = engine.lane().err().unwrap();
+            assert!(matches!(&error, EngineError::Gpu { error, .. } if error.is_lost()), "{error}");
+            device.sim.lose(0);
+        }
+    }
 }
 
 #[test]

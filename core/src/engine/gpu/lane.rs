@@ -80,8 +80,9 @@ impl GpuLane {
             // SAFETY: the buffers are this lane's alone, and nothing of them is used before the
             // wait.
             let run = unsafe { self.buffers.run(&mut *self.network, &self.stream, size, true) };
-            let waited = self.stream.synchronize().map_err(failed);
-            run.and(waited)?;
+            // A GPU that is lost is the reason of whatever failed, and the wait says so.
+            self.stream.synchronize().map_err(failed)?;
+            run?;
         }
         // Tells the network that the last run is done.
         set_batch(&shared, &mut *self.network, &self.buffers, self.sizes[0])
