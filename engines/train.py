@@ -20,7 +20,7 @@ import timm
 import torch
 from torch.nn import functional as F
 
-from vcount import data, foreign, networks, targets, training
+from vcount import data, folding, foreign, networks, targets, training
 
 
 def main():
@@ -313,7 +313,8 @@ class Counter(torch.nn.Module):
     def __init__(self, checkpoint, recipe, channels):
         super().__init__()
         self.network, width = foreign.counter(checkpoint)
-        self.network.requires_grad_(False)
+        self.network = folding.fold(self.network.eval()).requires_grad_(False)
+        self.mirror = recipe["train"].get("mirror", True)
         # Strides 8, 16 and 32 are those that every decoder looks at.
         own = [*channels[-3:], recipe.get("width", 64)]
         wanted = [*self.network.channels[-3:], width]
@@ -336,14 +337,15 @@ class Counter(torch.nn.Module):
 
         With `closer` or `known`, the teacher counts the mirror images too, those of `closer`, the
         same images larger, where that is given; the mean of both is its density, which is followed
-        where the two agree (`agreement`). Where it is `known`, as density and the cells where that
-        holds, the true density takes its place."""
+        where the two agree (`agreement`). That takes as long again: `train.mirror = false` in the
+        recipe leaves the mirror images of the same size out. Where the density is `known`, as
+        density and the cells where that holds, the true density takes its place."""
         with torch.no_grad():
             levels = self.network.features(images)
             wanted = [*levels[-3:], self.network.decoder(levels)]
             told = self.network.count(wanted[-1])
             weight = torch.ones_like(told)
-            if closer is not None or known:
+            if closer is not None or (known and self.mirror):
                 other = training.regrid(
                     self.network((images if closer is None else closer).flip(3)).flip(3),
                     told.shape[2:],
