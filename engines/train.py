@@ -259,10 +259,11 @@ def take(network, before, samples, pictures):
         )
     weights = before.state_dict()
     if networks.gated(network.backbone) and not networks.gated(before.backbone):
-        networks.open_gates(network)
         gates = {name: value for name, value in network.state_dict().items() if ".se." in name}
-        weights = {**weights, **gates}
-    network.load_state_dict(weights)
+        network.load_state_dict({**weights, **gates})
+        networks.open_gates(network)
+    else:
+        network.load_state_dict(weights)
 
 
 class Teacher(torch.nn.Module):

@@ -41,8 +41,8 @@ def test_golden_picture_counts_as_expected(path):
 @pytest.mark.parametrize("path", MANIFESTS, ids=lambda path: path.stem)
 def test_any_batch_and_any_multiple_of_32(path):
     content = json.loads(path.read_text())
-    fp32 = next(entry for entry in content["files"] if entry["precision"] == "fp32")
-    run = engines.load(MODELS / fp32["file"], 0, 0, "onnxruntime")
+    file = next(entry for entry in content["files"] if "onnxruntime" in entry["engines"])
+    run = engines.load(MODELS / file["file"], 0, 0, "onnxruntime")
     for shape in ((1, 256, 256, 3), (3, 96, 160, 3)):
         density = run(np.random.default_rng(0).integers(0, 256, shape, np.uint8))
         assert density.shape == (shape[0], 1, shape[1] // 8, shape[2] // 8)

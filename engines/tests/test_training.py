@@ -63,6 +63,27 @@ def test_training_starts_from_a_checkpoint_with_gates_and_one_without(tmp_path):
     assert networks.gated(again.backbone) and torch.allclose(one, other, atol=1e-5)
 
 
+def test_efficientnet_b0_starts_as_the_trained_efficientnet_lite0_with_gates():
+    folder = pathlib.Path(__file__).parent.parent / "recipes"
+    lite0, b0 = (
+        tomllib.loads((folder / f"efficientnet-{name}.toml").read_text())
+        for name in ("lite0", "b0")
+    )
+    before, network = (networks.DensityNetwork(recipe).eval() for recipe in (lite0, b0))
+    # Statistics of batch normalisation as after training, not all alike.
+    for module in before.modules():
+        if isinstance(module, torch.nn.BatchNorm2d):
+            module.running_mean.normal_(std=0.1)
+            module.running_var.uniform_(0.5, 2.0)
+    train.take(network, before, [], [])
+    image = torch.rand(1, 3, 64, 64) * 255
+    with torch.inference_mode():
+        assert torch.allclose(network(image), before(image), atol=1e-6)
+        # Gates that are trained do something.
+        networks.gated(network.backbone)[3].se.conv_expand.bias.fill_(-1.0)
+        assert not torch.allclose(network(image), before(image), atol=1e-4)
+
+
 def test_a_network_without_gates_starts_from_imagenet_weights_with_them(
     tmp_path, monkeypatch, capsys
 ):
@@ -174,6 +195,25 @@ def test_labels_correct_a_counter_where_they_are_believed(tmp_path):
         assert loss(told * (1 - left), (nothing, left)) == pytest.approx(
             loss(told, (nothing, nothing))
         )
+
+
+def test_a_counter_need_not_look_at_mirror_images(tmp_path):
+    network, _ = counter_of_its_own_kind(tmp_path, 3)
+    recipe = {**RECIPE, "train": {"loss": {"density": 1.0, "blocks": 1.0, "count": 0.5}}}
+    recipe["train"]["mirror"] = False
+    counter = train.Counter(tmp_path / "counter.pt", recipe, network.channels).train()
+    images = torch.rand(2, 3, 64, 64) * 255
+    unknown = torch.zeros(2, 1, 8, 8)
+    with torch.no_grad():
+        features = network.features(images)
+        fused = network.decoder(features)
+        once = network.count(fused)
+        twice = (once + network(images.flip(3)).flip(3)) / 2
+        one, other = (
+            float(counter(images, features, fused, density, (unknown, unknown)))
+            for density in (once, twice)
+        )
+    assert one < other
 
 
 def test_a_counter_is_followed_where_it_agrees_with_itself():

@@ -186,11 +186,14 @@ def linear(block):
 
 @torch.no_grad()
 def open_gates(network):
-    """Sets each channel's gate to 0.95 (1 where the sigmoid is a hard one), whatever the input: a
-    start for training with gates from the weights of a network without."""
+    """Sets each channel's gate to 0.95 (1 where the sigmoid is a hard one), whatever the input, and
+    takes the factor out of the convolution behind it: a start for training with gates from the
+    weights of a network without, which counts as that one does."""
+    bias = torch.tensor(3.0)
     for block in gated(network.backbone):
         block.se.conv_expand.weight.zero_()
-        block.se.conv_expand.bias.fill_(3.0)
+        block.se.conv_expand.bias.fill_(bias)
+        linear(block).weight.div_(block.se.gate(bias))
 
 
 @torch.inference_mode()
