@@ -5,7 +5,6 @@ of its own, which is not measured; there are four, and each is read by a quarter
 go first where this may say so: cameras that starve send uneven times, and then all is decoded.
 The engine is the scripted one, which takes no time (what a network takes, docs/models.md says),
 unless another is given.
-Usage: footprint.py COMMAND [--engine ENGINE] [CAMERAS...]     COMMAND: the built vehicle-count
 """
 
 import argparse
@@ -106,9 +105,11 @@ def main():
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("command")
-    parser.add_argument("cameras", nargs="*", type=int, default=(1, 16, 64))
-    parser.add_argument("--engine", default="scripted")
+    parser.add_argument("command", help="the built vehicle-count")
+    parser.add_argument(
+        "cameras", nargs="*", type=int, default=(1, 16, 64), help="how many, in turn"
+    )
+    parser.add_argument("--engine", default="scripted", help="of the service's configuration")
     options = parser.parse_intermixed_args()
     print("| Cameras | Memory, MiB | Threads | Processor, cores | Counts a second |")
     print("|---|---|---|---|---|")

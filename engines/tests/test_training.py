@@ -120,10 +120,12 @@ def test_a_network_without_gates_starts_from_imagenet_weights_with_them(
     assert not train.from_imagenet(plain, {**recipe, "pretrained": False}, samples, pictures)
 
 
-def counter_of_its_own_kind(folder, seed):
-    """A network, and a counter of the same weights that it could follow."""
+def counter_of_its_own_kind(folder, seed, **settings):
+    """A network, and a counter of the same weights that it could follow, as `settings` of its
+    training say."""
     torch.manual_seed(seed)
-    recipe = {**RECIPE, "train": {"loss": {"density": 1.0, "blocks": 1.0, "count": 0.5}}}
+    loss = {"density": 1.0, "blocks": 1.0, "count": 0.5}
+    recipe = {**RECIPE, "train": {"loss": loss, **settings}}
     network = networks.DensityNetwork(recipe).eval()
     torch.save({"network": network.state_dict(), "recipe": recipe}, folder / "counter.pt")
     return network, train.Counter(folder / "counter.pt", recipe, network.channels).train()
@@ -198,10 +200,7 @@ def test_labels_correct_a_counter_where_they_are_believed(tmp_path):
 
 
 def test_a_counter_need_not_look_at_mirror_images(tmp_path):
-    network, _ = counter_of_its_own_kind(tmp_path, 3)
-    recipe = {**RECIPE, "train": {"loss": {"density": 1.0, "blocks": 1.0, "count": 0.5}}}
-    recipe["train"]["mirror"] = False
-    counter = train.Counter(tmp_path / "counter.pt", recipe, network.channels).train()
+    network, counter = counter_of_its_own_kind(tmp_path, 3, mirror=False)
     images = torch.rand(2, 3, 64, 64) * 255
     unknown = torch.zeros(2, 1, 8, 8)
     with torch.no_grad():
