@@ -16,5 +16,6 @@ pub mod run;
 pub mod serve;
 pub mod server;
 pub mod source;
+pub mod stop;
 pub mod synth;
 pub mod table;

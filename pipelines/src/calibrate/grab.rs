@@ -11,6 +11,7 @@ use image::RgbImage;
 
 use crate::source::decode::element;
 use crate::source::{Address, Health, RtspOptions, RtspSource, Source, file, redact};
+use crate::stop::stop;
 
 /// How long the next picture may take.
 const PATIENCE: Duration = Duration::from_secs(30);
@@ -101,7 +102,7 @@ impl Taker {
 impl Drop for Taker {
     fn drop(&mut self) {
         // Nothing is left to be done about a pipeline that does not stop.
-        let _ = self.pipeline.set_state(gst::State::Null);
+        stop(&self.pipeline);
     }
 }
 

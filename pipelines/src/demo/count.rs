@@ -18,6 +18,7 @@ use super::thinning;
 use crate::preset;
 use crate::server::{Fault, Truths};
 use crate::source::{Address, Health, Reason, RtspOptions, RtspSource, redact};
+use crate::stop::stop;
 use crate::table::{Table, say};
 
 /// Bytes after which the file of lines is begun anew.
@@ -317,7 +318,7 @@ impl<'a> Demo<'a> {
         }
         let written = end.and_then(|()| wait_for_end(&self.pipeline));
         let statistics = self.counter.property::<gst::Structure>("statistics");
-        self.pipeline.set_state(gst::State::Null).context("the pipeline does not stop")?;
+        ensure!(stop(&self.pipeline), "the pipeline does not stop");
         let names: Vec<_> = self.cameras.iter().map(|camera| camera.source.name.clone()).collect();
         let video =
             self.recorder.take().map(|recorder| (self.recording(&names).path(), recorder.finish()));

@@ -13,6 +13,7 @@ use gst::prelude::*;
 
 use super::count::is_inside;
 use crate::source::Reason;
+use crate::stop::stop;
 
 /// Width and height of one camera's picture, in a mosaic of up to four columns.
 const TILE: (i32, i32) = (640, 360);
@@ -220,7 +221,7 @@ impl Recorder {
 
     fn remove(&self, place: Place) {
         let _ = place.bin.set_locked_state(true);
-        let _ = place.bin.set_state(gst::State::Null);
+        stop(&place.bin);
         let _ = self.pipeline.remove(&place.bin);
         self.compositor.release_request_pad(&place.pad);
     }
@@ -254,12 +255,12 @@ impl Drop for Recorder {
         // A disk that hangs holds the thread that takes the recording down, and nothing else.
         let pipeline = self.pipeline.clone();
         let (send, done) = mpsc::channel();
-        let stop = move || {
-            let _ = pipeline.set_state(gst::State::Null);
+        let take_down = move || {
+            stop(&pipeline);
             drop(pipeline);
             let _ = send.send(());
         };
-        if thread::Builder::new().name("recorder-stop".to_owned()).spawn(stop).is_ok() {
+        if thread::Builder::new().name("recorder-stop".to_owned()).spawn(take_down).is_ok() {
             let _ = done.recv_timeout(STOP);
         }
     }

@@ -27,6 +27,7 @@ use crate::source::{
     self, Backoff, Choice, Decoding, Health, HttpOptions, HttpSource, Local, LocalSource, Reason,
     RtspOptions, RtspSource, Skip, Source, Turns,
 };
+use crate::stop::stop;
 
 /// A live camera without a picture for this long is stalled. After
 /// its `timeout` it is connected anew.
@@ -154,7 +155,7 @@ pub struct StopLast(pub gst::Pipeline);
 
 impl Drop for StopLast {
     fn drop(&mut self) {
-        let _ = self.0.set_state(gst::State::Null);
+        stop(&self.0);
     }
 }
 

@@ -10,6 +10,7 @@ use vehiclecount_core::batch::BATCH_SIZES;
 use crate::config::Counter;
 use crate::preset;
 use crate::source::Reason;
+use crate::stop::stop;
 
 /// The word of the configuration for an enumeration's value, which is GStreamer's too.
 pub fn word(value: &impl Serialize) -> String {
@@ -168,7 +169,7 @@ impl OpenEngine {
 
 impl Drop for OpenEngine {
     fn drop(&mut self) {
-        let _ = self.pipeline.set_state(gst::State::Null);
+        stop(&self.pipeline);
     }
 }
 

@@ -14,6 +14,7 @@ use gstvehiclecount::meta::truth;
 use parking_lot::Mutex;
 
 use crate::source::Reason;
+use crate::stop::stop;
 
 pub use listener::Listener;
 pub use show::{Show, name, shows, simulated};
@@ -110,12 +111,12 @@ fn watch(media: &gst_rtsp_server::RTSPMedia, bin: &gst::Bin, fault: &Fault) {
     // Where a client goes while the pipeline starts, gst-rtsp-server 1.22 may dispose it in PAUSED.
     let started = pipeline.clone();
     media.add_weak_ref_notify(move || {
-        let _ = started.set_state(gst::State::Null);
+        stop(&started);
     });
     // A pipeline that fails while it starts may fail to stop as well: gst-rtsp-server 1.22 then
     // removes and disposes its rtpbin in READY.
     pipeline.connect_element_removed(|_, element| {
-        let _ = element.set_state(gst::State::Null);
+        stop(element);
     });
     let Some(bus) = pipeline.bus() else { return };
     bus.enable_sync_message_emission();

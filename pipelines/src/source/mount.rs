@@ -7,6 +7,7 @@ use gst::prelude::*;
 
 use super::SILENCE;
 use super::decode::element;
+use crate::stop::stop;
 
 /// Waits between two attempts: doubled each time, up to the last, give or take a fifth.
 const BACKOFF: (Duration, Duration) = (Duration::from_secs(1), Duration::from_secs(60));
@@ -195,11 +196,7 @@ impl Mount {
         }
         // A source that was removed posts no message of its end.
         let _ = source.set_locked_state(true);
-        let _ = source.set_state(gst::State::Null);
-        // What rtspsrc made of itself while it was stopped may have missed that.
-        for element in source.iterate_recurse().into_iter().flatten() {
-            let _ = element.set_state(gst::State::Null);
-        }
+        stop(&source);
         let _ = self.pipeline.remove(&source);
     }
 
