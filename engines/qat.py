@@ -7,9 +7,10 @@
 It trains the very graph that ships, `NAME-int8.onnx`, node by node: weights and biases move so that
 its density follows that of the FP32 file, with every rounding in place, whose gradient is taken as
 one inside the range (straight-through estimator). The ranges of activations are trained too (LSQ,
-Esser et al. 2020). At the end the last layer, which is left in float, gets the factor that keeps
-the mean count. No label is needed: pictures are drawn as in training, and FP32 is the truth.
-The file keeps its nodes; only its numbers change.
+Esser et al. 2020), but for that of the features that the head reads: it is widened to what they
+reach, as training would cut off the densest of them. At the end the last layer, which is left in
+float, gets the factor that keeps the mean count. No label is needed: pictures are drawn as in
+training, and FP32 is the truth. The file keeps its nodes; only its numbers change.
 """
 
 import argparse
@@ -23,7 +24,7 @@ import onnx
 import torch
 from onnx import numpy_helper
 
-from vcount import data, manifest, qdq, training
+from vcount import data, engines, manifest, qdq, training
 from vcount.operations import LEARNING, OPERATIONS
 
 
@@ -77,9 +78,11 @@ def main():
     if validation:
         qdq.compare(options.model, target, validation, options.check, options.sizes)
 
+    loader = training.batches_of(options.data, recipe, options.seed, options.workers)
+    drawn = (next(loader)[0].numpy() for _ in range(BATCHES))
+    qdq.widen(quantized, map(engines.planes, drawn))
     teacher = Graph(onnx.load(options.model), options.model).requires_grad_(False)
     student = Graph(quantized, target)
-    loader = training.batches_of(options.data, recipe, options.seed, options.workers)
     if options.steps:
         follow(student, teacher, loader, recipe["train"]["loss"], options)
     match(student, teacher, loader)
@@ -127,7 +130,11 @@ def follow(student, teacher, loader, weights, options):
     student.load_state_dict(average.state_dict())
 
 
-def match(student, teacher, loader, batches=80):
+BATCHES = 80
+"""How many batches say what is there: the range of features, the mean count."""
+
+
+def match(student, teacher, loader, batches=BATCHES):
     """Gives the student's last layer, where that is left in float, the factor by which it counts as
     many vehicles as the teacher on as many batches: roundings do not cancel on the average."""
     last = [node for node in student.nodes if node.op_type == "Conv"][-1]
@@ -183,6 +190,8 @@ class Graph(torch.nn.Module):
         ]
         # Names of the steps of activations; of weights in int8, each with its steps and bound.
         self.ranges = {node.input[1] for node in self.nodes if node.op_type == "QuantizeLinear"}
+        features = qdq.features(model)
+        self.whole = features.input[1] if features else None
         self.weights, self.axes, self.bounds = {}, {}, qdq.bounds(model)
         for node, attributes in zip(self.nodes, self.attributes):
             if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
@@ -210,9 +219,11 @@ class Graph(torch.nn.Module):
         }
 
     def groups(self):
-        """Weights and biases; logarithms of the ranges of activations."""
+        """Weights and biases; logarithms of the ranges of activations. That of the features which
+        the head reads is in neither: it stays whole."""
         ranges = {key(name) for name in self.ranges}
-        named = list(self.trained.items())
+        whole = self.whole and key(self.whole)
+        named = [(name, value) for name, value in self.trained.items() if name != whole]
         return [value for name, value in named if name not in ranges], [
             value for name, value in named if name in ranges
         ]

@@ -165,7 +165,9 @@ def quantize(options, samples, target):
     widened = hold_scales(model)
     if widened:
         print(f"{widened} channels of weights near zero were given steps that FP16 holds")
-        onnx.save(model, temporary)
+    pictures.set_range(0, len(pictures))
+    qdq.widen(model, (each["images"] for each in iter(pictures.get_next, None)))
+    onnx.save(model, temporary)
     qdq.check(model)
     temporary.replace(target)
 

@@ -231,6 +231,49 @@ def test_training_the_int8_graph_brings_it_nearer_to_fp32(tmp_path):
     qdq.check(student.model())
 
 
+def test_features_that_the_head_reads_keep_their_whole_range(tmp_path):
+    _, int8 = quantized(tmp_path)
+    model = onnx.load(int8)
+    features = qdq.features(model)
+    assert "smooth" in features.input[0]
+    scale = next(entry for entry in model.graph.initializer if entry.name == features.input[1])
+
+    def range_of():
+        return 127 * float(onnx.numpy_helper.to_array(scale))
+
+    watched = onnx.load(int8)
+    watched.graph.output.append(
+        onnx.helper.make_tensor_value_info(features.input[0], onnx.TensorProto.FLOAT, None)
+    )
+    session = onnxruntime.InferenceSession(
+        watched.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+
+    def pictures():
+        reader = quantize.Pictures(samples(tmp_path, 12), 12, [64, 96])
+        return [picture["images"] for picture in iter(reader.get_next, None)]
+
+    most = max(
+        session.run([features.input[0]], {"images": images})[0].max() for images in pictures()
+    )
+    assert range_of() >= most * 0.999, "as quantize.py leaves it"
+    # As percentiles of many pictures do.
+    scale.CopyFrom(
+        onnx.numpy_helper.from_array(onnx.numpy_helper.to_array(scale) / np.float32(2), scale.name)
+    )
+    assert range_of() < most
+    qdq.widen(model, pictures())
+    assert range_of() == pytest.approx(most, rel=1e-3)
+    # Fewer vehicles elsewhere narrow nothing.
+    qdq.widen(model, pictures()[:1])
+    assert range_of() == pytest.approx(most, rel=1e-3)
+
+    graph = qat.Graph(model)
+    trained = {id(value) for group in graph.groups() for value in group}
+    assert id(graph.trained[qat.key(features.input[1])]) not in trained
+    assert len(trained) == len(graph.trained) - 1, "training leaves it alone, and nothing else"
+
+
 def test_int8_that_counts_too_few_gets_the_mean_count_of_fp32(tmp_path):
     fp32, int8 = quantized(tmp_path)
     teacher, student = qat.Graph(onnx.load(fp32)).requires_grad_(False), qat.Graph(onnx.load(int8))

@@ -3,6 +3,7 @@ compare with those in FP32."""
 
 import numpy as np
 import onnx
+import onnxruntime
 
 from . import data, engines, metrics
 
@@ -62,6 +63,50 @@ def check(model):
     print(
         f"{kinds.get('QuantizeLinear', 0)} Q and {kinds.get('DequantizeLinear', 0)} DQ nodes, {kinds.get('Conv', 0)} convolutions"
     )
+
+
+def features(model):
+    """The QuantizeLinear node before the last convolution of int8, which rounds the features that
+    the count is made of; `None` where there is none."""
+    made = {name: node for node in model.graph.node for name in node.output}
+    for node in reversed(model.graph.node):
+        if node.op_type != "Conv" or node.input[0] not in made:
+            continue
+        dequantize = made[node.input[0]]
+        if dequantize.op_type == "DequantizeLinear" and dequantize.input[0] in made:
+            return made[dequantize.input[0]]
+    return None
+
+
+def widen(model, batches):
+    """Gives the features that the count is made of the range that they reach in `batches`, pictures
+    as the model takes them, where theirs is smaller.
+
+    Percentiles and training narrow it, as large values are rare. They lie where vehicles stand
+    densest, and what is cut off there is not counted: in mobilenetv3-large 0.5.1 0.04 % of the
+    values, and 5 % of the vehicles.
+    """
+    node = features(model)
+    if node is None:
+        return
+    watched = onnx.ModelProto()
+    watched.CopyFrom(model)
+    watched.graph.output.append(
+        onnx.helper.make_tensor_value_info(node.input[0], onnx.TensorProto.FLOAT, None)
+    )
+    session = onnxruntime.InferenceSession(
+        watched.SerializeToString(), providers=["CPUExecutionProvider"]
+    )
+    most = max(
+        float(np.abs(session.run([node.input[0]], {"images": images})[0]).max())
+        for images in batches
+    )
+    constant = next(each for each in model.graph.initializer if each.name == node.input[1])
+    scale = onnx.numpy_helper.to_array(constant)
+    wide = np.maximum(scale, np.float32(most / MOST)).astype(scale.dtype)
+    if (wide > scale).any():
+        print(f"{node.input[0]}: range {scale.max() * MOST:.3g} widened to {most:.3g}")
+        constant.CopyFrom(onnx.numpy_helper.from_array(wide, constant.name))
 
 
 def spread(scale, axis, rank):

@@ -8,10 +8,10 @@ const ATTEMPTS: usize = 3;
 
 /// Takes `element` to NULL, and all elements in it. Says whether it is there.
 ///
-/// One call of `set_state` is not enough where a bin within `element` fails on its way from READY to
-/// PAUSED and an element in it posts an error once more, while it is stopped. The bin is in READY
-/// already when `element`, in PAUSED, asks for READY, so GStreamer answers with the bin's last
-/// result: a failure, since that error. `element` then fails to leave PAUSED. Disposed in that
+/// One call of `set_state` is not enough where a bin within `element` fails on its way from READY
+/// to PAUSED and an element in it posts an error once more, while it is stopped. The bin is in
+/// READY already when `element`, in PAUSED, asks for READY, so GStreamer answers with the bin's
+/// last result: a failure, since that error. `element` then fails to leave PAUSED. Disposed in that
 /// state, it warns and does not clean up.
 pub fn stop(element: &impl IsA<gst::Element>) -> bool {
     (0..ATTEMPTS).any(|_| {
