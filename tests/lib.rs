@@ -71,7 +71,7 @@ impl Reports {
         pad.add_probe(gst::PadProbeType::BUFFER, move |_, info| {
             if let Some(report) = info.buffer().and_then(|buffer| meta::count::read(buffer)) {
                 let mut reports = reports.lock().unwrap_or_else(PoisonError::into_inner);
-                reports.entry(report.camera.clone()).or_default().push(report);
+                reports.entry(report.camera.to_string()).or_default().push(report);
             }
             gst::PadProbeReturn::Ok
         });

@@ -22,6 +22,7 @@
 //! smoothing starts with its count, and the last count is forgotten.
 
 use std::collections::VecDeque;
+use std::sync::Arc;
 use std::time::Duration;
 
 use crate::count::{CountSettings, Counter, Counts};
@@ -54,11 +55,11 @@ const LATE_LIMIT: usize = 64;
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Labels {
     /// The camera's id.
-    pub camera: String,
+    pub camera: Arc<str>,
     /// The model's name.
-    pub model: String,
+    pub model: Arc<str>,
     /// The engine's name.
-    pub engine: String,
+    pub engine: Arc<str>,
 }
 
 /// What is asked of every report.

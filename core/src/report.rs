@@ -1,5 +1,6 @@
 //! The report of a frame: metadata on the frame, and JSON for programs outside the pipeline.
 
+use std::sync::Arc;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use jiff::Timestamp;
@@ -12,7 +13,7 @@ use crate::region::{Level, Polygon};
 #[derive(Clone, Debug, PartialEq)]
 pub struct FrameReport {
     /// The camera's id.
-    pub camera: String,
+    pub camera: Arc<str>,
     /// Number of the frame in its camera's stream, from 0. Frames that never reached the counter
     /// have no number.
     pub sequence: u64,
@@ -41,9 +42,9 @@ pub struct FrameReport {
     /// The density map that the count is the sum of, where it was asked for.
     pub density: Option<DensityMap>,
     /// The model's name.
-    pub model: String,
+    pub model: Arc<str>,
     /// The engine's name.
-    pub engine: String,
+    pub engine: Arc<str>,
     /// How long the engine worked on the batch, nanoseconds.
     pub inference_time: u64,
 }
@@ -172,7 +173,7 @@ impl FrameReport {
         let seconds = |nanoseconds: u64| nanoseconds as f64 / NANOSECONDS;
         JsonReport {
             schema: JSON_SCHEMA,
-            camera: self.camera.clone(),
+            camera: self.camera.to_string(),
             sequence: self.sequence,
             unique_id: self.unique_id,
             pts: self.pts.map(seconds),
@@ -191,8 +192,8 @@ impl FrameReport {
                 rect: [map.grid.rect.x, map.grid.rect.y, map.grid.rect.width, map.grid.rect.height],
                 cells: map.cells.to_vec(),
             }),
-            model: self.model.clone(),
-            engine: self.engine.clone(),
+            model: self.model.to_string(),
+            engine: self.engine.to_string(),
             inference_ms: rounded(self.inference_time as f64 / 1e6),
         }
     }

@@ -18,7 +18,7 @@ fn frame_leaves_with_its_own_count() {
     let report = rig.pull(0);
     assert_eq!(counted(&report), 64.0);
     assert_eq!((report.stale, report.age, report.sequence), (false, 0, 0));
-    assert_eq!((report.camera.as_str(), report.engine.as_str()), ("camera-0", "scripted"));
+    assert_eq!((&*report.camera, &*report.engine), ("camera-0", "scripted"));
     let density = report.density.expect("attached by default");
     assert_eq!((density.grid.columns, density.grid.rows), (8, 8));
     assert!(density.cells.iter().all(|&cell| cell == 1.0));
@@ -314,7 +314,7 @@ fn regions_levels_and_scale_are_the_cameras_own() {
     assert_eq!(report.regions[0].count.unwrap().raw, 32.0);
     rig.push(1, 255, 0);
     let report = rig.pull(1);
-    assert_eq!(report.camera, "south");
+    assert_eq!(&*report.camera, "south");
     assert_eq!(counted(&report), 128.0);
     assert_eq!(report.regions[0].name, "corner");
     assert!((report.regions[0].count.unwrap().raw - 4.0).abs() < 1e-5);
@@ -391,7 +391,7 @@ fn file_is_counted_frame_by_frame_however_slow_the_engine() {
     assert_eq!(reports.len(), 60);
     for (number, report) in reports.iter().enumerate() {
         assert_eq!((report.sequence, report.stale, report.age), (number as u64, false, 0));
-        assert_eq!((report.camera.as_str(), counted(report)), ("film", 64.0));
+        assert_eq!((&*report.camera, counted(report)), ("film", 64.0));
     }
     let weak = pipeline.downgrade();
     drop((pipeline, bus, end));

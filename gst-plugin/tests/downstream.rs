@@ -33,7 +33,7 @@ fn report() -> FrameReport {
     }
     let counted = FrameCount { raw: 1.0, smoothed: 1.0, level: Level::Free };
     FrameReport {
-        camera: "north".to_owned(),
+        camera: "north".into(),
         sequence: 0,
         unique_id: 0,
         pts: Some(0),
@@ -49,8 +49,8 @@ fn report() -> FrameReport {
             count: Some(counted),
         }],
         density: Some(DensityMap { grid, cells: cells.into() }),
-        model: "m".to_owned(),
-        engine: "scripted".to_owned(),
+        model: "m".into(),
+        engine: "scripted".into(),
         inference_time: 5_000_000,
     }
 }
@@ -171,7 +171,7 @@ fn panel_stands_in_the_corner_and_grows_with_the_frame() {
 #[test]
 fn long_names_are_cut_short_and_hide_nothing() {
     let name = "the camera over the long bridge at the north gate of the old town ".repeat(4);
-    let long = FrameReport { camera: name.clone(), ..report() };
+    let long = FrameReport { camera: name.as_str().into(), ..report() };
     let caps = "video/x-raw,format=BGRx,width=320,height=240,framerate=25/1";
     let rows = drawn("regions=false heat-map=false", caps, Some(&long));
     let right = *rows.iter().flatten().max().unwrap();
@@ -275,7 +275,7 @@ fn counted(camera: &str, sequence: u64) -> gst::Buffer {
     let mut buffer = gst::Buffer::with_size(64).unwrap();
     let pts = sequence * 40_000_000;
     buffer.get_mut().unwrap().set_pts(gst::ClockTime::from_nseconds(pts));
-    let report = FrameReport { camera: camera.to_owned(), sequence, pts: Some(pts), ..report() };
+    let report = FrameReport { camera: camera.into(), sequence, pts: Some(pts), ..report() };
     meta::count::attach(buffer.make_mut(), &report);
     buffer
 }

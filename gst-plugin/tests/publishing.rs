@@ -121,7 +121,7 @@ impl Rig {
 
 fn report(unique_id: u32, sequence: u64, pts: Option<u64>) -> FrameReport {
     FrameReport {
-        camera: "north".to_owned(),
+        camera: "north".into(),
         sequence,
         unique_id,
         pts,
@@ -133,8 +133,8 @@ fn report(unique_id: u32, sequence: u64, pts: Option<u64>) -> FrameReport {
         age: 0,
         regions: Vec::new(),
         density: None,
-        model: "m".to_owned(),
-        engine: "scripted".to_owned(),
+        model: "m".into(),
+        engine: "scripted".into(),
         inference_time: 0,
     }
 }

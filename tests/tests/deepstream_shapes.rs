@@ -129,7 +129,7 @@ fn pictures_of_several_sizes_go_into_inputs_of_their_own_shapes() {
         let expected: Vec<_> = sizes.iter().map(|&size| grid_of(size)).collect();
         assert_eq!(grids, expected, "batch {number}");
         for (report, index) in reports.iter().zip(0..) {
-            assert_eq!(report.camera, format!("camera-{index}"));
+            assert_eq!(*report.camera, *format!("camera-{index}"));
         }
     }
     assert_eq!(stage.control.openings(), 3, "each shape is opened once");

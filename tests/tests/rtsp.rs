@@ -27,7 +27,7 @@ fn four_cameras_are_counted_by_the_shipped_model() {
         assert!(count.raw >= 0.0 && count.raw < 200.0, "{report:?}");
         let map = report.density.as_ref().unwrap();
         assert!((map.count() - count.raw).abs() < 1e-3, "the count is the sum of the density");
-        assert_eq!(report.model, "mobilenetv3-large");
+        assert_eq!(&*report.model, "mobilenetv3-large");
     }
     system.end();
 }

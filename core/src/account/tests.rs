@@ -412,12 +412,12 @@ fn sums_in_other_regions_keep_the_total_and_say_nothing_of_the_new_regions() {
 #[test]
 fn restart_keeps_names_and_settings_alone() {
     let mut camera = Camera::new(true, Duration::from_secs(3));
-    camera.account.labels.camera = "north".to_owned();
+    camera.account.labels.camera = "north".into();
     camera.pass(Some(0), 8.0);
     camera.account.restart();
     let stamp = camera.begin(Some(0));
     let report = camera.leave(stamp, Finding::Missed);
-    assert_eq!((report.camera.as_str(), report.sequence, report.count), ("north", 0, None));
+    assert_eq!((&*report.camera, report.sequence, report.count), ("north", 0, None));
     assert_eq!(camera.account.statistics.received, 1);
     assert_eq!(camera.account.settings().smoothing, Duration::from_secs(3));
 }

@@ -101,7 +101,7 @@ impl Camera {
             None => (FrameState::NotDue, None),
         };
         let frame = Frame { buffer, stamp, arrival, received_time, deadline, state: found };
-        state.queue.push(Item::Frame(Box::new(frame)));
+        state.queue.push(Item::Frame(frame));
         let held = state.queue.frames();
         self.wake(&mut state);
         drop(state);

@@ -257,7 +257,7 @@ impl Camera {
         let mut state = self.lock();
         state.restart();
         state.opening = true;
-        state.account.labels.camera = self.id();
+        state.account.labels.camera = self.id().into();
     }
 
     /// The engine will not come.
@@ -287,9 +287,9 @@ impl Camera {
         }
         let mut state = self.lock();
         state.account.labels = Labels {
-            camera: self.id(),
-            model: info.model.clone(),
-            engine: info.kind.name().to_owned(),
+            camera: self.id().into(),
+            model: info.model.as_str().into(),
+            engine: info.kind.name().into(),
         };
         state.opening = false;
         gst::debug!(CAT, obj = self.sinkpad, "Frames go to {} from now on", info.kind);

@@ -57,7 +57,7 @@ impl VehicleCounter {
         };
         camera.with_state(|state| {
             state.input_scale = input_scale;
-            state.account.labels.camera = id;
+            state.account.labels.camera = id.into();
             state.account.configure(CountSettings { regions, scale, smoothing });
         });
     }

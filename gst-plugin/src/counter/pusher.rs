@@ -166,7 +166,7 @@ impl Camera {
     fn push_frame(
         &self,
         imp: &VehicleCounter,
-        mut frame: Box<Frame>,
+        mut frame: Frame,
         mut state: Guard<'_, CameraState>,
     ) -> Result<gst::FlowSuccess, gst::FlowError> {
         let settings = imp.counting().report();

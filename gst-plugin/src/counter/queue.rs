@@ -47,9 +47,10 @@ pub enum FrameState {
 }
 
 /// What goes through the queue, in order.
+#[allow(clippy::large_enum_variant, reason = "nearly all items are frames: boxes save no memory")]
 pub enum Item {
     /// A frame.
-    Frame(Box<Frame>),
+    Frame(Frame),
     /// A serialized event.
     Event(gst::Event),
 }
@@ -99,9 +100,7 @@ impl Queue {
     pub fn waiting(&mut self, ticket: u64) -> Option<(&mut Frame, GridPlacement)> {
         self.items.iter_mut().find_map(|item| match item {
             Item::Frame(frame) => match frame.state {
-                FrameState::Waiting(held, placement) if held == ticket => {
-                    Some((&mut **frame, placement))
-                }
+                FrameState::Waiting(held, placement) if held == ticket => Some((frame, placement)),
                 _ => None,
             },
             Item::Event(_) => None,

@@ -217,7 +217,7 @@ impl Maker {
 fn report() -> FrameReport {
     let counted = Some(FrameCount { raw: 12.5, smoothed: 12.25, level: Level::Moderate });
     FrameReport {
-        camera: "doctor".to_owned(),
+        camera: "doctor".into(),
         sequence: 1,
         unique_id: 0,
         pts: Some(40_000_000),
@@ -236,8 +236,8 @@ fn report() -> FrameReport {
             grid: Grid { columns: 2, rows: 1, rect: Rect::FRAME },
             cells: Arc::new([12.0, 0.5]),
         }),
-        model: "none".to_owned(),
-        engine: "none".to_owned(),
+        model: "none".into(),
+        engine: "none".into(),
         inference_time: 0,
     }
 }

@@ -395,7 +395,7 @@ pub unsafe fn read(data: *const c_void) -> Option<(u32, FrameReport)> {
             DensityMap { grid: Grid { columns, rows, rect }, cells: Arc::from(cells) }
         });
         let report = FrameReport {
-            camera: text(count.camera),
+            camera: text(count.camera).into(),
             sequence: count.sequence,
             unique_id: count.unique_id,
             pts: (count.flags & PTS != 0).then_some(count.pts),
@@ -408,8 +408,8 @@ pub unsafe fn read(data: *const c_void) -> Option<(u32, FrameReport)> {
             age: count.age,
             regions: regions.collect(),
             density,
-            model: text(count.model),
-            engine: text(count.engine),
+            model: text(count.model).into(),
+            engine: text(count.engine).into(),
             inference_time: count.inference_time,
         };
         Some((count.source_id, report))

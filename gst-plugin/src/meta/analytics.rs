@@ -125,7 +125,7 @@ mod tests {
     fn report() -> FrameReport {
         let grid = Grid { columns: 3, rows: 2, rect: Rect::FRAME };
         FrameReport {
-            camera: "gate".to_owned(),
+            camera: "gate".into(),
             sequence: 0,
             unique_id: 0,
             pts: None,
@@ -141,8 +141,8 @@ mod tests {
                 count: None,
             }],
             density: Some(DensityMap { grid, cells: vec![0.5, 1.0, 1.5, 0.0, 1.0, 0.5].into() }),
-            model: "m".to_owned(),
-            engine: "e".to_owned(),
+            model: "m".into(),
+            engine: "e".into(),
             inference_time: 0,
         }
     }

@@ -1,6 +1,6 @@
 //! `VehicleCountMeta`: what was counted in a frame.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use vehiclecount_core::density::{DensityMap, Grid, Rect};
 use vehiclecount_core::region::{Level, Polygon};
@@ -43,7 +43,7 @@ pub fn all(buffer: &gst::BufferRef) -> impl Iterator<Item = FrameReport> + '_ {
 }
 
 fn write(structure: &mut gst::StructureRef, report: &FrameReport) {
-    structure.set("camera", &report.camera);
+    structure.set("camera", &*report.camera);
     structure.set("sequence", report.sequence);
     structure.set("unique-id", report.unique_id);
     if let Some(pts) = report.pts {
@@ -67,8 +67,7 @@ fn write(structure: &mut gst::StructureRef, report: &FrameReport) {
     structure.set("regions", gst::Array::new(regions));
     if let Some(map) = &report.density {
         let Grid { columns, rows, rect } = map.grid;
-        let bytes: Vec<u8> = map.cells.iter().flat_map(|cell| cell.to_le_bytes()).collect();
-        structure.set("density", glib::Bytes::from_owned(bytes));
+        structure.set("density", bytes(map));
         structure.set("density-columns", columns as u32);
         structure.set("density-rows", rows as u32);
         structure.set("density-x", rect.x);
@@ -76,9 +75,24 @@ fn write(structure: &mut gst::StructureRef, report: &FrameReport) {
         structure.set("density-width", rect.width);
         structure.set("density-height", rect.height);
     }
-    structure.set("model", &report.model);
-    structure.set("engine", &report.engine);
+    structure.set("model", &*report.model);
+    structure.set("engine", &*report.engine);
     structure.set("inference-time", report.inference_time);
+}
+
+/// The cells in little-endian order. They are shared with the map where that is the machine's own.
+fn bytes(map: &DensityMap) -> glib::Bytes {
+    struct Shared(Arc<[f32]>);
+    impl AsRef<[u8]> for Shared {
+        fn as_ref(&self) -> &[u8] {
+            bytemuck::cast_slice(&self.0)
+        }
+    }
+    if cfg!(target_endian = "little") {
+        return glib::Bytes::from_owned(Shared(map.cells.clone()));
+    }
+    let bytes: Vec<u8> = map.cells.iter().flat_map(|cell| cell.to_le_bytes()).collect();
+    glib::Bytes::from_owned(bytes)
 }
 
 fn write_count(structure: &mut gst::StructureRef, count: Option<FrameCount>) {
@@ -102,7 +116,7 @@ fn parse(structure: &gst::StructureRef) -> Option<FrameReport> {
         Some(RegionReport { name: entry.get("name").ok()?, polygon, count: parse_count(&entry) })
     });
     Some(FrameReport {
-        camera: structure.get("camera").ok()?,
+        camera: structure.get::<&str>("camera").ok()?.into(),
         sequence: structure.get("sequence").ok()?,
         unique_id: structure.get("unique-id").ok()?,
         pts: structure.get("pts").ok(),
@@ -114,8 +128,8 @@ fn parse(structure: &gst::StructureRef) -> Option<FrameReport> {
         age: structure.get("age").ok()?,
         regions: regions.collect::<Option<_>>()?,
         density: parse_density(structure),
-        model: structure.get("model").ok()?,
-        engine: structure.get("engine").ok()?,
+        model: structure.get::<&str>("model").ok()?.into(),
+        engine: structure.get::<&str>("engine").ok()?.into(),
         inference_time: structure.get("inference-time").ok()?,
     })
 }
@@ -159,7 +173,7 @@ mod tests {
         let grid =
             Grid { columns: 2, rows: 1, rect: Rect { x: -0.25, y: 0.0, width: 1.5, height: 1.0 } };
         FrameReport {
-            camera: "north gate".to_owned(),
+            camera: "north gate".into(),
             sequence: 7,
             unique_id: 3,
             pts: Some(40),
@@ -175,8 +189,8 @@ mod tests {
                 count: None,
             }],
             density: Some(DensityMap { grid, cells: vec![1.5, 3.0].into() }),
-            model: "m".to_owned(),
-            engine: "openvino".to_owned(),
+            model: "m".into(),
+            engine: "openvino".into(),
             inference_time: 12_000_000,
         }
     }

@@ -141,7 +141,7 @@ impl Source {
     /// Takes new settings; the last picture is counted anew.
     pub fn configure(&mut self, id: u32, config: &Config) {
         let (camera, interval, settings) = config.of(id);
-        self.account.labels.camera = camera;
+        self.account.labels.camera = camera.into();
         self.interval = interval;
         self.account.configure(settings);
     }
@@ -154,8 +154,8 @@ impl Source {
     /// Names what counts.
     pub fn label(&mut self, model: &str, engine: &str) {
         let labels = &mut self.account.labels;
-        if labels.model != model || labels.engine != engine {
-            (labels.model, labels.engine) = (model.to_owned(), engine.to_owned());
+        if *labels.model != *model || *labels.engine != *engine {
+            (labels.model, labels.engine) = (model.into(), engine.into());
         }
     }
 

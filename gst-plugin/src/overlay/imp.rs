@@ -148,7 +148,7 @@ impl VehicleCountOverlay {
         if settings.labels {
             let age = report.age as f64 / 1e9;
             let panel = Panel {
-                camera: report.camera.clone(),
+                camera: report.camera.to_string(),
                 count: shown(report.count),
                 level: report.count.map(|count| count.level),
                 age: if report.stale && report.count.is_some() {

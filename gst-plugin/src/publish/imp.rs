@@ -95,7 +95,7 @@ impl VehicleCountPublish {
                 }
             };
             let dropped =
-                publisher.push(Report { camera: camera.clone(), unique_id: *unique_id, json });
+                publisher.push(Report { camera: camera.to_string(), unique_id: *unique_id, json });
             let fate = if dropped { "queued, the oldest line dropped" } else { "queued" };
             gst::log!(CAT, imp = self, "{camera} frame {sequence}, counter {unique_id}: {fate}");
         }

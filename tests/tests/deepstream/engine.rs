@@ -56,7 +56,7 @@ fn engine_reads_every_format_in_every_memory_that_the_processor_sees() {
             let case = format!("format {color_format}, memory {memory_type}");
             assert!((counts[0] - 16.1).abs() < 0.11, "{case}: {counts:?}");
             assert_eq!(counts[1..], [32.0, 0.0], "{case}");
-            assert_eq!(seen[0].report.as_ref().unwrap().engine, "scripted");
+            assert_eq!(&*seen[0].report.as_ref().unwrap().engine, "scripted");
             stage.end();
         }
     }

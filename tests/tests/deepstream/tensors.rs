@@ -34,7 +34,7 @@ fn every_frame_of_a_partly_filled_batch_gets_its_own_source_s_count() {
             .all(|frame| frame.inferred && frame.lines.is_empty() && frame.messages.is_empty())
     );
     let report = seen[1].report.as_ref().unwrap();
-    assert_eq!((report.camera.as_str(), report.unique_id), ("south", 7));
+    assert_eq!((&*report.camera, report.unique_id), ("south", 7));
     assert_eq!((report.pts, report.capture_time), (Some(40), Some(1_700_000_000_000_000_000)));
     assert_eq!(
         (report.regions[0].name.as_str(), report.regions[0].count.unwrap().raw),

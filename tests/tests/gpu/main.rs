@@ -158,7 +158,7 @@ fn cameras_of_all_kinds_count_on_the_gpu_as_on_the_processor() {
     assert!(
         got.values()
             .flatten()
-            .all(|report| report.engine == "tensorrt" && report.density.is_some())
+            .all(|report| &*report.engine == "tensorrt" && report.density.is_some())
     );
 }
 

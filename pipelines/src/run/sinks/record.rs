@@ -81,11 +81,11 @@ impl Register {
         self.number += 1;
         let (id, kind) = (format!("{:x}-{}", self.start, self.number), subject.kind());
         let (camera, json) = match subject {
-            Subject::Count(report) => (&report.camera, json(&id, kind, report.to_json(false))?),
-            Subject::Window(window) => (&window.camera, json(&id, kind, window)?),
-            Subject::Event(event) => (&event.camera, json(&id, kind, event)?),
+            Subject::Count(report) => (&*report.camera, json(&id, kind, report.to_json(false))?),
+            Subject::Window(window) => (&*window.camera, json(&id, kind, window)?),
+            Subject::Event(event) => (&*event.camera, json(&id, kind, event)?),
         };
-        Ok(Record { camera: camera.clone(), kind: kind.name().to_owned(), json, id })
+        Ok(Record { camera: camera.to_owned(), kind: kind.name().to_owned(), json, id })
     }
 }
 
