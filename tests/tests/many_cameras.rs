@@ -112,6 +112,12 @@ fn soak_twelve_of_sixteen_cameras_lose_no_picture_whatever_the_others_do() {
         if camera["name"].as_str().unwrap().starts_with("steady") {
             assert_eq!(camera["failures"], 0, "{camera:#}");
         }
+        if camera["name"] == "flapping" {
+            // Each connection brings five pictures and breaks, also where it does so between two
+            // looks of the service; the last one may not have broken yet.
+            let connections = camera["received"].as_u64().unwrap().div_ceil(5);
+            assert!(camera["failures"].as_u64().unwrap() + 1 >= connections, "{camera:#}");
+        }
         println!(
             "{}: {} counted, {} stale, {} dropped",
             camera["name"], camera["counted"], camera["stale-frames"], camera["dropped"]

@@ -125,12 +125,13 @@ fn watch(camera: &Arc<Camera>, shared: &Shared, stop: &AtomicBool) -> Result<()>
     }
     let mut trouble = Trouble::new(&camera.settings.name, counter.clone(), &camera.status());
     let mut figures = Figures::new(counter, camera, Instant::now());
+    let mut broken = 0;
     while !stop.load(Ordering::Relaxed) {
         let now = Instant::now();
         figures.take(camera, now);
         let heard = camera.status().heard;
         source.tick(now, heard);
-        tell_health(camera, source.as_ref(), &mut trouble, now, heard);
+        tell_health(camera, source.as_ref(), &mut broken, &mut trouble, now, heard);
         tell_decoder(camera, decoding.decoder());
         let Some(message) = bus.timed_pop(TICK) else { continue };
         if let gst::MessageView::Latency(_) = message.view() {
@@ -337,10 +338,12 @@ fn counts(report: &FrameReport, hold: Duration) -> Option<Counts> {
     Some(Counts { total, regions })
 }
 
-/// Puts on the board how the camera is.
+/// Puts on the board how the camera is. `broken` is how many of the source's broken connections are
+/// on the board already.
 fn tell_health(
     camera: &Camera,
     source: &dyn Source,
+    broken: &mut u64,
     trouble: &mut Trouble,
     now: Instant,
     heard: Option<Instant>,
@@ -364,7 +367,12 @@ fn tell_health(
         Health::Failed(reason) if source.is_refused() => (State::Refused, Some(reason.clone())),
         Health::Failed(reason) => (State::Waiting, Some(reason.clone())),
     };
+    let before = camera.status().failures;
     tell(camera, state, reason);
+    // One that came and broke since the last turn has changed nothing that the board shows.
+    let newly = source.broken() - std::mem::replace(broken, source.broken());
+    let mut status = camera.status();
+    status.failures = status.failures.max(before + newly);
 }
 
 /// Puts on the board what decodes the camera's pictures, and logs it where it is news.

@@ -177,6 +177,10 @@ impl super::Source for LocalSource {
         &self.health
     }
 
+    fn broken(&self) -> u64 {
+        self.attempts.broken()
+    }
+
     fn is_refused(&self) -> bool {
         self.is_refused
     }

@@ -46,6 +46,9 @@ pub trait Source {
     /// How it is.
     fn health(&self) -> &Health;
 
+    /// How many connections had brought pictures and broke.
+    fn broken(&self) -> u64;
+
     /// Whether it failed for a reason that does not pass by itself, such as a wrong password.
     fn is_refused(&self) -> bool;
 

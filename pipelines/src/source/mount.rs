@@ -49,12 +49,23 @@ pub struct Attempts {
     since: Instant,
     /// How long no frame may come.
     silence: Duration,
+    /// Whether the present connection has led to a frame.
+    is_up: bool,
+    /// Connections that had led to a frame and broke.
+    broken: u64,
 }
 
 impl Attempts {
     /// The first attempt is made `now`.
     pub fn new(now: Instant) -> Self {
-        Self { backoff: Backoff::default(), next: Some(now), since: now, silence: SILENCE }
+        Self {
+            backoff: Backoff::default(),
+            next: Some(now),
+            since: now,
+            silence: SILENCE,
+            is_up: false,
+            broken: 0,
+        }
     }
 
     /// No frame may come for so long, instead of [`SILENCE`].
@@ -82,6 +93,7 @@ impl Attempts {
         let has_succeeded = heard.is_some_and(|heard| heard > self.since);
         if has_succeeded {
             self.backoff = Backoff::default();
+            self.is_up = true;
         }
         has_succeeded
     }
@@ -92,9 +104,15 @@ impl Attempts {
         now.saturating_duration_since(last) > self.silence
     }
 
-    /// The next attempt is made after a wait.
+    /// The connection failed or broke: the next attempt is made after a wait.
     pub fn wait(&mut self, now: Instant) {
+        self.broken += u64::from(std::mem::take(&mut self.is_up));
         self.next = Some(self.backoff.after(now));
+    }
+
+    /// How many connections had led to a frame and broke.
+    pub fn broken(&self) -> u64 {
+        self.broken
     }
 
     /// The next wait is the longest, as [`Backoff::lengthen`] has it.
@@ -210,6 +228,25 @@ impl Mount {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn connection_that_had_a_frame_and_broke_is_counted_once() {
+        let now = Instant::now();
+        let mut attempts = Attempts::new(now);
+        // One that leads to nothing is none that broke.
+        assert!(attempts.begin(now) && !attempts.has_succeeded(None));
+        attempts.wait(now);
+        assert_eq!(attempts.broken(), 0);
+        for number in 1..3 {
+            let later = now + Duration::from_secs(100 * number);
+            assert!(attempts.begin(later));
+            let heard = Some(later + Duration::from_millis(5));
+            assert!(attempts.has_succeeded(heard) && attempts.has_succeeded(heard));
+            attempts.wait(later);
+            attempts.wait(later);
+            assert_eq!(attempts.broken(), number);
+        }
+    }
 
     #[test]
     fn waits_double_up_to_a_minute_and_differ_between_cameras() {

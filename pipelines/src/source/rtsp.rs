@@ -339,6 +339,10 @@ impl super::Source for RtspSource {
         &self.health
     }
 
+    fn broken(&self) -> u64 {
+        self.attempts.broken()
+    }
+
     fn is_refused(&self) -> bool {
         self.is_refused()
     }

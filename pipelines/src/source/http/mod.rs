@@ -280,6 +280,10 @@ impl super::Source for HttpSource {
         &self.health
     }
 
+    fn broken(&self) -> u64 {
+        self.attempts.broken()
+    }
+
     fn is_refused(&self) -> bool {
         self.is_refused
     }
