@@ -190,8 +190,6 @@ class Graph(torch.nn.Module):
         ]
         # Names of the steps of activations; of weights in int8, each with its steps and bound.
         self.ranges = {node.input[1] for node in self.nodes if node.op_type == "QuantizeLinear"}
-        features = qdq.features(model)
-        self.whole = features.input[1] if features else None
         self.weights, self.axes, self.bounds = {}, {}, qdq.bounds(model)
         for node, attributes in zip(self.nodes, self.attributes):
             if node.op_type == "DequantizeLinear" and node.input[0] in self.constants:
@@ -222,7 +220,8 @@ class Graph(torch.nn.Module):
         """Weights and biases; logarithms of the ranges of activations. That of the features which
         the head reads is in neither: it stays whole."""
         ranges = {key(name) for name in self.ranges}
-        whole = self.whole and key(self.whole)
+        features = qdq.features(self.source)
+        whole = features and key(features.input[1])
         named = [(name, value) for name, value in self.trained.items() if name != whole]
         return [value for name, value in named if name not in ranges], [
             value for name, value in named if name in ranges
