@@ -26,11 +26,15 @@ fn said(output: &Output) -> String {
     text(&output.stdout)
 }
 
-/// Pictures of 128x128: of number `n`, the upper left quarter has red `10 n` more than nothing.
+/// Pictures of 128x128: of number `n`, the upper left quarter has red `20 n`.
 fn pictures(folder: &Path, number: u8) {
+    red_pictures(folder, number, |x, y| x < 64 && y < 64);
+}
+
+fn red_pictures(folder: &Path, number: u8, is_red: impl Fn(u32, u32) -> bool) {
     for index in 1..=number {
         let picture = RgbImage::from_fn(128, 128, |x, y| {
-            Rgb([if x < 64 && y < 64 { 20 * index } else { 0 }, 0, index])
+            Rgb([if is_red(x, y) { 20 * index } else { 0 }, 0, index])
         });
         picture.save(folder.join(format!("gate-{index}.png"))).unwrap();
     }
@@ -93,6 +97,29 @@ fn closer_look_is_proposed_where_it_counts_what_is_there_and_a_file_is_made() {
         serde_json::from_str(&fs::read_to_string(folder.path().join("new.json")).unwrap()).unwrap();
     assert_eq!(json["regions"][0]["detail"], 2.0);
     assert_eq!(json["regions"][0]["name"], "upper half");
+}
+
+#[test]
+fn strip_of_far_traffic_is_found_where_nobody_has_marked_it() {
+    let folder = tempfile::tempdir().unwrap();
+    // A quarter of what is said to be there is seen in the whole picture.
+    red_pictures(folder.path(), 6, |x, y| (32..64).contains(&x) && (16..48).contains(&y));
+    let asked = ["--regions", "new.json", "--write"];
+    let told = said(&calibrate(folder.path(), 6, 1.0, &asked));
+    for words in [
+        "detail \"far traffic\" up to 4 times",
+        "far traffic: 0.12 to 0.56 of the width, 0.06 to 0.44 of the height",
+    ] {
+        assert!(told.contains(words), "no {words:?} in:\n{told}");
+    }
+    let json: serde_json::Value =
+        serde_json::from_str(&fs::read_to_string(folder.path().join("new.json")).unwrap()).unwrap();
+    let region = &json["regions"][0];
+    assert_eq!((&region["name"], &region["detail"]), (&"far traffic".into(), &true.into()));
+    assert_eq!(region["polygon"][2], serde_json::json!([0.5625, 0.4375]));
+    // It is a region of the camera now, and no other is looked for.
+    let told = said(&calibrate(folder.path(), 6, 1.0, &asked));
+    assert!(told.contains("Kept as it is") && !told.contains("of the height"), "{told}");
 }
 
 #[test]

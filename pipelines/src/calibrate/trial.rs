@@ -12,8 +12,9 @@ use vehiclecount_core::region::{Detail, Levels, Region, Regions};
 
 use super::Options;
 use super::choice::Candidate;
+use super::far::Strip;
 use super::shots::Shot;
-use crate::eval::look::{self, Eye};
+use crate::eval::look::{self, Enlargement, Eye};
 use crate::eval::metrics;
 
 /// Less than this share of the vehicles is as good as none.
@@ -21,6 +22,9 @@ const LEAST_SEEN: f64 = 0.1;
 
 /// Enlargement of the regions that are proposed where there are none.
 const CLOSER: f64 = 2.0;
+
+/// The region that is proposed where a closer look finds more in a strip of the picture.
+const FAR: &str = "far traffic";
 
 /// A way to count a camera, but for the factor.
 #[derive(Clone, Debug, PartialEq)]
@@ -43,6 +47,8 @@ pub struct Trial {
     pub setups: Vec<Setup>,
     /// Levels of the whole frame, which stay.
     pub levels: Levels,
+    /// The strip of far traffic that was found, and tried.
+    pub strip: Option<Strip>,
     /// For each of the setups, the counts of the pictures.
     counts: Vec<Vec<f64>>,
     costs: Vec<f64>,
@@ -69,6 +75,7 @@ impl Trial {
             engine: String::new(),
             setups: Vec::new(),
             levels: settings.levels,
+            strip: None,
             counts: Vec::new(),
             costs: Vec::new(),
         };
@@ -76,15 +83,21 @@ impl Trial {
         let normal = area(size_at(InputScale::NORMAL));
         let mut eyes = BTreeMap::<(usize, usize), Eye>::new();
         let mut info: Option<EngineInfo> = None;
-        for setup in setups(settings, is_fixed) {
+        let mut open = |size: InputSize| {
+            let engine = look::open(&request, size, info.as_ref())?.engine;
+            info.get_or_insert_with(|| engine.info().clone());
+            Eye::new(&engine, resize)
+        };
+        if settings.regions.iter().all(|region| region.name != FAR) {
+            let size = size_at(InputScale::NORMAL);
+            let eye = eyes.entry((size.width, size.height)).or_insert(open(size)?);
+            trial.strip = Strip::find(eye, shots, Enlargement(CLOSER), FAR)?;
+        }
+        for setup in setups(settings, trial.strip.as_ref(), is_fixed) {
             let size = size_at(setup.scale);
             let eye = match eyes.entry((size.width, size.height)) {
                 Entry::Occupied(held) => held.into_mut(),
-                Entry::Vacant(place) => {
-                    let engine = look::open(&request, size, info.as_ref())?.engine;
-                    info.get_or_insert_with(|| engine.info().clone());
-                    place.insert(Eye::new(&engine, resize)?)
-                }
+                Entry::Vacant(place) => place.insert(open(size)?),
             };
             let (mut counts, mut inputs) = (Vec::new(), 0);
             for shot in shots {
@@ -156,7 +169,7 @@ fn count(eye: &mut Eye, shot: &Shot, regions: &[Region]) -> Result<(f64, usize)>
 }
 
 /// What is tried: every scale with every choice of closer looks, what is set now before all.
-fn setups(settings: &Regions, is_fixed: bool) -> Vec<Setup> {
+fn setups(settings: &Regions, strip: Option<&Strip>, is_fixed: bool) -> Vec<Setup> {
     let with = |detail: &dyn Fn(&Region) -> Detail| {
         let regions = settings.regions.iter().map(|region| {
             let mut region = region.clone();
@@ -187,6 +200,11 @@ fn setups(settings: &Regions, is_fixed: bool) -> Vec<Setup> {
             ways.push((format!("{:?}", chosen.name), with(&of)));
         }
     }
+    if let Some(strip) = strip {
+        let mut regions = with(&|_| Detail::Off);
+        regions.push(strip.region.clone());
+        ways.push((strip.region.name.clone(), regions));
+    }
     let scales = InputScale::named()
         .map(|(_, scale)| scale)
         .filter(|scale| !is_fixed || *scale == InputScale::NORMAL);
@@ -211,7 +229,7 @@ mod tests {
 
     #[test]
     fn each_way_is_tried_once_at_each_scale_and_what_is_set_comes_first() {
-        let found = setups(&Regions::default(), false);
+        let found = setups(&Regions::default(), None, false);
         assert_eq!(found.len(), 4 * 3);
         assert!(
             found[0].is_now && found[0].scale == InputScale::NORMAL && found[0].detail == "none"
@@ -223,10 +241,20 @@ mod tests {
         region.detail = Detail::Times(3.0);
         let scale = "large".parse().expect("a scale");
         let settings = Regions { regions: vec![region], input_scale: scale, ..Regions::default() };
-        let found = setups(&settings, false);
+        let found = setups(&settings, None, false);
         assert_eq!((found[0].scale, found[0].regions[0].detail), (scale, Detail::Times(3.0)));
         // As set, none, all of them, which is the only one.
         assert_eq!(found.len(), 4 * 3);
-        assert_eq!(setups(&settings, true).iter().filter(|setup| setup.scale == scale).count(), 3);
+        let fixed = setups(&settings, None, true);
+        assert_eq!(fixed.iter().filter(|setup| setup.scale == scale).count(), 3);
+
+        // A strip that was found stands beside the regions, which then have no detail.
+        let mut region = settings.regions[0].clone();
+        region.name = FAR.to_owned();
+        let strip = Strip { region: region.clone(), edges: [0.0; 4], counted: [1.0, 2.0] };
+        let found = setups(&settings, Some(&strip), false);
+        assert_eq!(found.len(), 4 * 4);
+        let setup = found.iter().find(|setup| setup.detail == FAR).expect("a way with the strip");
+        assert!(setup.regions[0].detail.is_off() && setup.regions[1] == region);
     }
 }

@@ -82,7 +82,7 @@ fn masked(cells: &Cells<'_>, sample: &Sample, mask: &Mask, placement: &Placement
 }
 
 /// Vehicles counted in each of 2^level x 2^level equal parts of the labelled area, row by row.
-fn parts(
+pub fn parts(
     cells: &Cells<'_>,
     sample: &Sample,
     mask: Option<&Mask>,
