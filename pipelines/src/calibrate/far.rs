@@ -4,7 +4,7 @@
 //! soon as it looks more closely. Whether it counts better then, the pictures' true counts decide,
 //! as with every other setting.
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use vehiclecount_core::region::{Detail, Levels, Region};
 
 use super::shots::Shot;
@@ -51,7 +51,7 @@ impl Strip {
         for shot in shots {
             let whole = [closer.region()];
             for (field, regions) in [(&mut plain, &[][..]), (&mut close, &whole[..])] {
-                let seen = eye.see(&shot.picture, regions)?;
+                let seen = eye.see(&shot.picture, regions).with_context(|| shot.name.clone())?;
                 field.add(
                     shot,
                     &metrics::parts(
