@@ -5,10 +5,10 @@
 //! as with every other setting.
 
 use anyhow::{Context, Result};
-use vehiclecount_core::region::{Detail, Levels, Region};
+use vehiclecount_core::region::{Detail, Region};
 
 use super::shots::Shot;
-use crate::eval::look::{Enlargement, Eye};
+use crate::eval::look::{self, Enlargement, Eye};
 use crate::eval::metrics;
 
 /// The picture is divided into this power of 2, each way.
@@ -32,13 +32,17 @@ const LEAST_IN_COLUMN: f64 = 0.01;
 pub struct Strip {
     /// The strip as a region, with detail.
     pub region: Region,
-    /// Its left, upper, right and lower edge, as shares of the picture.
-    pub edges: [f64; 4],
     /// Vehicles that are counted in it in all pictures, in the whole picture and more closely.
     pub counted: [f64; 2],
 }
 
 impl Strip {
+    /// Its left, upper, right and lower edge, as shares of the picture.
+    pub fn edges(&self) -> [f64; 4] {
+        let ([left, top], [right, bottom]) = (self.region.polygon[0], self.region.polygon[2]);
+        [left, top, right, bottom]
+    }
+
     /// What the strip of the pictures is, by looking at each of them as it is and `closer`; none
     /// where that finds no more, or finds more everywhere. It is called `name`.
     pub fn find(
@@ -123,10 +127,8 @@ fn of(plain: &Field, close: &Field, name: &str) -> Option<Strip> {
     // A part of context on either side, where vehicles come in.
     let (left, right) = (share(left.saturating_sub(1)), share((right + 1).min(PARTS)));
     let (top, bottom) = (share(rows.start), share(rows.end));
-    let polygon = vec![[left, top], [right, top], [right, bottom], [left, bottom]];
-    let mut region = Region::new(name.to_owned(), polygon, Levels::default());
-    region.detail = Detail::On;
-    Some(Strip { region, edges: [left, top, right, bottom], counted })
+    let region = look::rectangle(name, [left, top, right, bottom], Detail::On);
+    Some(Strip { region, counted })
 }
 
 #[cfg(test)]
@@ -150,8 +152,8 @@ mod tests {
         let found = of(&plain, &close, "far").expect("a strip");
         assert_eq!(found.counted, [7.0, 15.0]);
         // Columns 5 to 9 and one on either side, rows 3 to 5.
-        assert_eq!(found.edges, [4.0, 3.0, 11.0, 6.0].map(|part| part / 16.0));
-        assert_eq!(found.region.polygon[2], [found.edges[2], found.edges[3]]);
+        assert_eq!(found.edges(), [4.0, 3.0, 11.0, 6.0].map(|part| part / 16.0));
+        assert_eq!(found.region.polygon[2], [11.0 / 16.0, 6.0 / 16.0]);
         assert_eq!((found.region.name.as_str(), found.region.detail), ("far", Detail::On));
     }
 

@@ -17,7 +17,6 @@ use vehiclecount_core::preprocess::InputChoice;
 use vehiclecount_core::region::{Regions, RegionsFile};
 
 use choice::{Candidate, Choice};
-use far::Strip;
 use shots::{Gathered, Typed};
 use trial::{Setup, Trial};
 
@@ -212,13 +211,14 @@ fn told(trial: &Trial, candidates: &[Candidate], truths: &[f64]) -> String {
     }
     text += "\ncost: inputs that a picture needs, 1 being one of the normal size. MAE with the factor: each picture's\n\
              factor is fitted on the others.\n";
-    if let Some(Strip { region, edges: [left, top, right, bottom], counted }) = &trial.strip {
-        let [plain, close] = counted.map(|count| count / truths.len() as f64);
+    if let Some(strip) = &trial.strip {
+        let [left, top, right, bottom] = strip.edges();
+        let [plain, close] = strip.counted.map(|count| count / truths.len() as f64);
         let _ = writeln!(
             text,
             "{}: {left:.2} to {right:.2} of the width, {top:.2} to {bottom:.2} of the height, where a closer look counts \
              {close:.1}\nvehicles a picture instead of {plain:.1}.",
-            region.name
+            strip.region.name
         );
     }
     text

@@ -185,9 +185,7 @@ fn setups(settings: &Regions, strip: Option<&Strip>, is_fixed: bool) -> Vec<Setu
     ways.push(("none".to_owned(), with(&|_| Detail::Off)));
     if settings.regions.is_empty() {
         for (name, bottom) in [("upper half", 0.5), ("whole picture", 1.0)] {
-            let polygon = vec![[0.0, 0.0], [1.0, 0.0], [1.0, bottom], [0.0, bottom]];
-            let mut region = Region::new(name.to_owned(), polygon, Levels::default());
-            region.detail = Detail::Times(CLOSER);
+            let region = look::rectangle(name, [0.0, 0.0, 1.0, bottom], Detail::Times(CLOSER));
             ways.push((name.to_owned(), vec![region]));
         }
     } else {
@@ -251,7 +249,7 @@ mod tests {
         // A strip that was found stands beside the regions, which then have no detail.
         let mut region = settings.regions[0].clone();
         region.name = FAR.to_owned();
-        let strip = Strip { region: region.clone(), edges: [0.0; 4], counted: [1.0, 2.0] };
+        let strip = Strip { region: region.clone(), counted: [1.0, 2.0] };
         let found = setups(&settings, Some(&strip), false);
         assert_eq!(found.len(), 4 * 4);
         let setup = found.iter().find(|setup| setup.detail == FAR).expect("a way with the strip");

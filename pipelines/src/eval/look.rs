@@ -32,11 +32,17 @@ impl FromStr for Enlargement {
 impl Enlargement {
     /// The whole frame as a region with that detail.
     pub fn region(self) -> Region {
-        let polygon = vec![[0.0, 0.0], [1.0, 0.0], [1.0, 1.0], [0.0, 1.0]];
-        let mut region = Region::new("all".to_owned(), polygon, Levels::default());
-        region.detail = Detail::Times(self.0);
-        region
+        rectangle("all", [0.0, 0.0, 1.0, 1.0], Detail::Times(self.0))
     }
+}
+
+/// A region between its left, upper, right and lower edge, as shares of the frame.
+pub fn rectangle(name: &str, edges: [f64; 4], detail: Detail) -> Region {
+    let [left, top, right, bottom] = edges;
+    let polygon = vec![[left, top], [right, top], [right, bottom], [left, bottom]];
+    let mut region = Region::new(name.to_owned(), polygon, Levels::default());
+    region.detail = detail;
+    region
 }
 
 /// Opens the engine at `size`: the one that was opened `first`, where one was, for all counts are
