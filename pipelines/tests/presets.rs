@@ -58,7 +58,9 @@ fn presets_choose_among_the_models_of_a_folder() {
     let write = |name: &str, machine: &str, speeds: &[serde_json::Value]| {
         let path = folder.path().join(name);
         fs::create_dir_all(path.parent().unwrap()).unwrap();
-        let text = serde_json::json!({"machine": machine, "date": "2026-01-01", "speeds": speeds});
+        let text = serde_json::json!([
+            {"machine": machine, "int8": false, "date": "2026-01-01", "speeds": speeds}
+        ]);
         fs::write(path, text.to_string()).unwrap();
     };
     write("speeds.json", "another machine", &speeds);

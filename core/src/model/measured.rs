@@ -1,13 +1,13 @@
 //! What was measured of a model: its errors, in the manifest, and its speed, in a file beside it.
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fmt, fs};
 
 use serde::{Deserialize, Serialize};
 
 use super::{Model, ModelError, io_error};
 use crate::cache;
-use crate::machine::{processor, processors};
+use crate::machine::{Machine, processor, processors};
 use crate::preprocess::InputSize;
 
 /// What a file of a model counts wrongly at one input size: an entry of `accuracy` in the manifest.
@@ -60,14 +60,17 @@ pub struct Speed {
     pub milliseconds: f64,
 }
 
-/// Name of the file of speeds, in a folder of models and in the cache folder.
+/// Name of the file of speeds, in a folder of models and in the cache folder: a list of [`Speeds`].
 const SPEEDS: &str = "speeds.json";
 
-/// Speeds, and where and when they were measured.
+/// Speeds on one machine, and when they were measured.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 pub struct Speeds {
-    /// The processor and its threads: [`Speeds::here`] of the machine.
+    /// The processor and its threads.
     pub machine: String,
+    /// Whether the processor has instructions for INT8:
+    /// [`Abilities::int8`](crate::machine::Abilities::int8).
+    pub int8: bool,
     /// Year, month and day.
     pub date: String,
     /// The speeds.
@@ -75,9 +78,34 @@ pub struct Speeds {
 }
 
 impl Speeds {
-    /// This machine as [`machine`](Self::machine) names it.
-    pub fn here() -> String {
-        format!("{} threads of {}", processors(), processor())
+    /// Of this machine, with no speed yet.
+    pub fn here() -> Self {
+        Self {
+            machine: format!("{} threads of {}", processors(), processor()),
+            int8: Machine::here().abilities.int8,
+            ..Self::default()
+        }
+    }
+
+    /// Whether `other` is of the same machine.
+    pub fn is_of_machine(&self, other: &Self) -> bool {
+        (&self.machine, self.int8) == (&other.machine, other.int8)
+    }
+
+    /// Of `all`, the one of this machine; else the first of a processor that, as this one, has or
+    /// lacks instructions for INT8; else the first.
+    pub fn nearest(all: &[Self]) -> Option<&Self> {
+        let here = Self::here();
+        let own = all.iter().find(|each| each.is_of_machine(&here));
+        own.or_else(|| all.iter().find(|each| each.int8 == here.int8)).or_else(|| all.first())
+    }
+
+    /// Puts these into `all`, in the place of earlier ones of the same machine.
+    pub fn put_into(self, all: &mut Vec<Self>) {
+        match all.iter_mut().find(|each| each.is_of_machine(&self)) {
+            Some(earlier) => *earlier = self,
+            None => all.push(self),
+        }
     }
 
     /// Where the speeds that come with the models of `folder` lie.
@@ -85,13 +113,23 @@ impl Speeds {
         folder.join(SPEEDS)
     }
 
-    /// Where the speeds that were measured on this machine lie; `None` where no home is known.
-    pub fn of_machine() -> Option<PathBuf> {
+    /// Where the speeds that were measured by the user of this machine lie; `None` where no home is
+    /// known.
+    pub fn of_user() -> Option<PathBuf> {
         Some(cache::folder()?.join(SPEEDS))
     }
 
-    /// Reads a file of speeds.
-    pub fn read(path: &Path) -> Result<Self, ModelError> {
+    /// The speeds that the user measured on this machine.
+    pub fn measured_here() -> Option<Self> {
+        let here = Self::here();
+        Self::read(&Self::of_user()?).ok()?.into_iter().find(|each| each.is_of_machine(&here))
+    }
+
+    /// Reads a file of speeds, a list of machines.
+    ///
+    /// # Errors
+    /// A file that cannot be read, and one that is not such a list.
+    pub fn read(path: &Path) -> Result<Vec<Self>, ModelError> {
         let text = fs::read_to_string(path).map_err(|source| io_error(path, source))?;
         serde_json::from_str(&text)
             .map_err(|source| ModelError::Parse { path: path.to_owned(), source })
@@ -102,6 +140,14 @@ impl Speeds {
         self.speeds.iter().find(|speed| {
             speed.file == file && (speed.width, speed.height) == (input.width, input.height)
         })
+    }
+}
+
+/// "2 threads of a processor, with INT8 instructions, 2026-01-01".
+impl fmt::Display for Speeds {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let has = if self.int8 { "with" } else { "without" };
+        write!(formatter, "{}, {has} INT8 instructions, {}", self.machine, self.date)
     }
 }
 

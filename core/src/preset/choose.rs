@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use super::{Candidate, Choice, Installed, Preset, Settled, Surroundings};
+use super::{Candidate, Choice, Installed, Measured, Preset, Settled, Surroundings};
 use crate::engine::{Device, EngineKind};
 use crate::machine::Machine;
 use crate::preprocess::InputChoice;
@@ -152,9 +152,10 @@ fn candidate<'a>(
         reasons.push(format!("model {}: no installed model has a measured error", first.model));
         return int8.or(Some(first)).copied();
     };
-    let has_int8 = on.machine.abilities.int8 || installed.is_here;
+    let lacks_int8 = !on.machine.abilities.int8
+        && installed.measured.as_ref().is_some_and(|measured| measured.int8 && !measured.is_here);
     let pace = |candidate: &Candidate| {
-        let slower = candidate.precision == Precision::Int8.name() && !has_int8;
+        let slower = candidate.precision == Precision::Int8.name() && lacks_int8;
         if slower { WITHOUT_INT8 } else { 1.0 }
     };
     let rate = |each: &Candidate| each.images_per_second.unwrap_or(0.0) * pace(each);
@@ -173,7 +174,7 @@ fn candidate<'a>(
     });
     let (chosen, error) = chosen.unwrap_or((best, least));
     reasons.push(reason(preset, chosen, error, (best, least), number));
-    speeds(on, installed, &measured, has_int8, reasons);
+    speeds(on, installed, &measured, lacks_int8, reasons);
     Some(chosen)
 }
 
@@ -223,19 +224,21 @@ fn speeds(
     on: &Surroundings,
     installed: &Installed,
     measured: &[(&Candidate, f64)],
-    has_int8: bool,
+    lacks_int8: bool,
     reasons: &mut Vec<String>,
 ) {
     const REMEDY: &str = "`vehicle-count models --time` measures them here";
-    reasons.push(match (&installed.measured, installed.is_here) {
-        (Some(told), true) => format!("speeds: measured on this machine ({told})"),
-        (Some(told), false) if on.gpu.is_some() => {
+    reasons.push(match &installed.measured {
+        Some(Measured { told, is_here: true, .. }) => {
+            format!("speeds: measured on this machine ({told})")
+        }
+        Some(Measured { told, .. }) if on.gpu.is_some() => {
             format!("speeds: measured on {told}; on a GPU only their order is used")
         }
-        (Some(told), false) => format!("speeds: measured on {told}; {REMEDY}"),
-        (None, _) => format!("speeds: none were measured; {REMEDY}"),
+        Some(Measured { told, .. }) => format!("speeds: measured on {told}; {REMEDY}"),
+        None => format!("speeds: none were measured; {REMEDY}"),
     });
-    if !has_int8 && on.gpu.is_none() {
+    if lacks_int8 && on.gpu.is_none() {
         reasons.push(format!(
             "INT8: this processor has no instructions for it, so its speeds count as {WITHOUT_INT8} of \
              what was measured"

@@ -38,47 +38,60 @@ pub struct Installed {
     /// Files at the input sizes that they were measured at.
     pub candidates: Vec<Candidate>,
     /// Where and when the speeds were measured; `None` where there are none.
-    pub measured: Option<String>,
+    pub measured: Option<Measured>,
+}
+
+/// Where and when speeds were measured.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Measured {
+    /// The machine and the day, in words.
+    pub told: String,
     /// Whether that was this machine.
     pub is_here: bool,
+    /// Whether its processor has instructions for INT8.
+    pub int8: bool,
 }
 
 impl Installed {
     /// The models of `models`, with the speeds that were measured on this machine where these hold
-    /// for every file that has one, else with those that came with the models.
+    /// for every file that has one, else with those that came with the models, of the machine that
+    /// is nearest to this one.
     pub fn of(mut models: Vec<Model>) -> Self {
         models.sort_by_key(|model| model.manifest.name != DEFAULT_MODEL);
         let mut candidates: Vec<_> = models.iter().flat_map(candidates).collect();
-        let machine = Speeds::here();
-        let here = Speeds::of_machine().and_then(|path| Speeds::read(&path).ok());
-        let here = here.filter(|speeds| speeds.machine == machine);
+        let here = Speeds::measured_here();
         let mut folders: Vec<PathBuf> = models.into_iter().map(|model| model.folder).collect();
         folders.dedup();
         let beside: Vec<_> = folders
             .iter()
             .filter_map(|folder| Speeds::read(&Speeds::beside(folder)).ok())
+            .filter_map(|machines| Speeds::nearest(&machines).cloned())
             .collect();
         let shipped = |candidate: &Candidate| {
             let mut found = beside.iter().filter_map(|speeds| candidate.speed(speeds));
             found.next().cloned()
         };
-        let complete = here.as_ref().filter(|here| {
+        let complete = here.filter(|here| {
             candidates.iter().all(|each| each.speed(here).is_some() || shipped(each).is_none())
         });
-        let (measured, is_here) = match complete {
-            Some(here) => (Some(here), true),
-            None => (beside.first(), beside.first().is_some_and(|first| first.machine == machine)),
+        let measured = match &complete {
+            Some(here) => Some(here),
+            None => beside.first(),
         };
-        let measured = measured.map(|speeds| format!("{}, {}", speeds.machine, speeds.date));
+        let measured = measured.map(|speeds| Measured {
+            told: speeds.to_string(),
+            is_here: speeds.is_of_machine(&Speeds::here()),
+            int8: speeds.int8,
+        });
         for candidate in &mut candidates {
-            let speed = match complete {
+            let speed = match &complete {
                 Some(here) => candidate.speed(here).cloned(),
                 None => shipped(candidate),
             };
             candidate.images_per_second = speed.as_ref().map(|speed| speed.images_per_second);
             candidate.milliseconds = speed.map(|speed| speed.milliseconds);
         }
-        Self { candidates, measured, is_here }
+        Self { candidates, measured }
     }
 }
 

@@ -18,7 +18,7 @@ use std::time::Duration;
 use thiserror::Error;
 
 pub use choose::choose;
-pub use installed::{Candidate, Installed};
+pub use installed::{Candidate, Installed, Measured};
 pub use surroundings::{Gpu, Surroundings};
 
 use crate::engine::EngineKind;

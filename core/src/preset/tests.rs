@@ -73,8 +73,9 @@ fn model(name: &str, megabytes: f64, figures: [(f64, f64, f64); 3]) -> Vec<Candi
 }
 
 fn installed(models: &[Vec<Candidate>]) -> Installed {
-    let measured = Some("2 threads of a Xeon, 2026-11-29".to_owned());
-    Installed { candidates: models.concat(), measured, is_here: false }
+    let told = "2 threads of a Xeon, 2026-11-29".to_owned();
+    let measured = Some(Measured { told, is_here: false, int8: true });
+    Installed { candidates: models.concat(), measured }
 }
 
 /// The default model.
@@ -201,10 +202,14 @@ fn int8_counts_for_less_without_its_instructions() {
     let choice = fast(&small_box());
     assert_eq!(choice.model.as_deref(), Some("plain"));
     assert!(choice.reasons.iter().any(|why| why.starts_with("INT8: ")), "{:#?}", choice.reasons);
-    // Speeds of this very machine need no correction.
-    let here = Installed { is_here: true, ..installed(&models) };
-    let choice = choose(Preset::HighestFps, &small_box(), &here, &Settled::default());
-    assert_eq!(choice.model.as_deref(), Some(DEFAULT_MODEL));
+    // Speeds of this very machine need no correction, nor do those of one that lacks them, too.
+    for (is_here, int8) in [(true, true), (true, false), (false, false)] {
+        let measured = Some(Measured { told: "a machine".to_owned(), is_here, int8 });
+        let own = Installed { measured, ..installed(&models) };
+        let choice = choose(Preset::HighestFps, &small_box(), &own, &Settled::default());
+        assert_eq!(choice.model.as_deref(), Some(DEFAULT_MODEL));
+        assert!(choice.reasons.iter().all(|why| !why.starts_with("INT8: ")));
+    }
 }
 
 #[test]
@@ -320,10 +325,15 @@ fn models_of_a_folder_are_candidates_with_the_speeds_beside_them() {
     std::fs::write(folder.path().join("net.onnx"), [0; 10]).expect("it is written");
     write(
         "speeds.json",
-        serde_json::json!({"machine": "another", "date": "2026-01-01", "speeds": [
-            {"file": "net.onnx", "width": 256, "height": 256, "engine": "onnxruntime",
-             "images-per-second": 50.0, "milliseconds": 20.0}]}),
+        serde_json::Value::from_iter([(true, 50.0), (false, 30.0)].map(|(int8, rate)| {
+            serde_json::json!({"machine": "another", "int8": int8, "date": "2026-01-01", "speeds": [
+                {"file": "net.onnx", "width": 256, "height": 256, "engine": "onnxruntime",
+                 "images-per-second": rate, "milliseconds": 20.0}]})
+        })),
     );
+    // Of the machines that the file tells of, the one that is most like this one counts.
+    let int8 = Machine::here().abilities.int8;
+    let rate = if int8 { 50.0 } else { 30.0 };
     let installed = Installed::of(crate::model::Model::installed(&[folder.path().to_owned()]));
     let told: Vec<_> = installed
         .candidates
@@ -334,10 +344,11 @@ fn models_of_a_folder_are_candidates_with_the_speeds_beside_them() {
         told,
         [
             ("auto".to_owned(), Some(10), Some(0.2), None),
-            ("auto:256".to_owned(), Some(10), Some(0.3), Some(50.0)),
+            ("auto:256".to_owned(), Some(10), Some(0.3), Some(rate)),
             ("auto:512".to_owned(), Some(10), None, None),
         ]
     );
-    assert_eq!(installed.measured.as_deref(), Some("another, 2026-01-01"));
-    assert!(!installed.is_here);
+    let measured = installed.measured.expect("speeds were found");
+    assert_eq!((measured.is_here, measured.int8), (false, int8));
+    assert!(measured.told.starts_with("another, with"), "{}", measured.told);
 }

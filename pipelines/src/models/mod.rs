@@ -5,8 +5,8 @@ mod page;
 mod plot;
 mod speed;
 
-use std::fs;
 use std::path::{Path, PathBuf};
+use std::{fs, iter};
 
 use anyhow::{Context, Result, bail};
 use vehiclecount_core::engine::EngineKind;
@@ -25,8 +25,9 @@ pub struct Options {
     /// Seconds that each file is measured
     #[arg(long, default_value_t = 2.0, requires = "time")]
     seconds: f64,
-    /// Write the page about the models into a folder: models.md and pictures/models.svg. The speeds
-    /// are read from speeds.json in the models' folder; with --time they are written there
+    /// Write the page about the models into a folder: models.md, and a plot for each machine in
+    /// pictures. The speeds are read from speeds.json in the models' folder; with --time those of
+    /// this machine are written there
     #[arg(long, value_name = "FOLDER")]
     page: Option<PathBuf>,
 }
@@ -56,7 +57,15 @@ struct Line {
     images: usize,
     /// Parameters of the network.
     parameters: Option<u64>,
-    speed: Option<Speed>,
+    /// On each of the machines that are told of; `None` where it was not measured.
+    speeds: Vec<Option<Speed>>,
+}
+
+impl Line {
+    /// How fast it is on the machine of that number.
+    fn speed(&self, machine: usize) -> Option<&Speed> {
+        self.speeds.get(machine)?.as_ref()
+    }
 }
 
 /// Lists the models.
@@ -73,30 +82,41 @@ pub fn run(options: &Options) -> Result<()> {
     let mut lines = lines(&models)?;
     // The folder that the page is about is that of the first model.
     let beside = Speeds::beside(&models[0].folder);
-    let speeds = match &options.page {
-        _ if options.time => Some(speed::measure(&lines, options.seconds)?),
-        Some(_) => Some(Speeds::read(&beside).context("--time measures the speeds")?),
-        None => of_machine(),
+    let measured = match options.time {
+        true => Some(speed::measure(&lines, options.seconds)?),
+        false => Speeds::measured_here(),
     };
-    if let (true, Some(speeds)) = (options.time, &speeds) {
+    if let (true, Some(speeds)) = (options.time, &measured) {
         keep(speeds);
     }
-    if let Some(speeds) = &speeds {
-        add(&mut lines, speeds);
+    let Some(folder) = &options.page else {
+        add(&mut lines, measured.as_slice());
+        print(&lines);
+        return Ok(());
+    };
+    let mut machines = match Speeds::read(&beside) {
+        // The first measurement makes the file.
+        Err(_) if options.time && !beside.exists() => Vec::new(),
+        read => read.context("--time measures the speeds")?,
+    };
+    if let (true, Some(speeds)) = (options.time, measured) {
+        speeds.put_into(&mut machines);
+        write(&beside, &json(&machines)?)?;
     }
-    match (&options.page, &speeds) {
-        (Some(folder), Some(speeds)) => {
-            if options.time {
-                write(&beside, &json(speeds)?)?;
-            }
-            write(&folder.join("models.md"), &page::markdown(&lines, speeds))?;
-            write(&folder.join("pictures/models.svg"), &plot::plot(&lines, speeds))
-        }
-        _ => {
-            print(&lines);
-            Ok(())
-        }
+    add(&mut lines, &machines);
+    for (name, text) in pages(&lines, &machines) {
+        write(&folder.join(name), &text)?;
     }
+    Ok(())
+}
+
+/// The page and its plots, by their names in the folder.
+fn pages(lines: &[Line], machines: &[Speeds]) -> Vec<(String, String)> {
+    let plots = machines
+        .iter()
+        .enumerate()
+        .map(|(number, machine)| (plot::name(number), plot::plot(lines, machine, number)));
+    iter::once(("models.md".to_owned(), page::markdown(lines, machines))).chain(plots).collect()
 }
 
 /// Writes a file, and makes its folder.
@@ -106,28 +126,26 @@ fn write(path: &Path, text: &str) -> Result<()> {
     fs::write(path, text).with_context(|| path.display().to_string())
 }
 
-fn json(speeds: &Speeds) -> Result<String> {
-    Ok(serde_json::to_string_pretty(speeds)? + "\n")
-}
-
-/// The speeds that were measured on this machine before.
-fn of_machine() -> Option<Speeds> {
-    let speeds = Speeds::read(&Speeds::of_machine()?).ok()?;
-    (speeds.machine == Speeds::here()).then_some(speeds)
+fn json(machines: &[Speeds]) -> Result<String> {
+    Ok(serde_json::to_string_pretty(machines)? + "\n")
 }
 
 /// Remembers the speeds of this machine for presets.
 fn keep(speeds: &Speeds) {
-    let Some(path) = Speeds::of_machine() else { return };
-    if let Err(error) = json(speeds).and_then(|text| write(&path, &text)) {
+    let Some(path) = Speeds::of_user() else { return };
+    // What cannot be read, such as a file of an earlier version, gives way.
+    let mut machines = Speeds::read(&path).unwrap_or_default();
+    speeds.clone().put_into(&mut machines);
+    if let Err(error) = json(&machines).and_then(|text| write(&path, &text)) {
         eprintln!("the speeds are not kept for presets: {error:#}");
     }
 }
 
-/// Adds the speeds to the lines that they are of.
-fn add(lines: &mut [Line], speeds: &Speeds) {
+/// Adds the speeds on each machine to the lines that they are of.
+fn add(lines: &mut [Line], machines: &[Speeds]) {
     for line in lines {
-        line.speed = speeds.of(&line.file, line.input).cloned();
+        let of = machines.iter().map(|speeds| speeds.of(&line.file, line.input).cloned());
+        line.speeds = of.collect();
     }
 }
 
@@ -196,7 +214,7 @@ fn of_model(model: &Model) -> Result<Vec<Line>> {
                 bias: entry.and_then(|entry| entry.bias),
                 images: entry.map_or(0, |entry| entry.images),
                 parameters,
-                speed: None,
+                speeds: Vec::new(),
             });
         }
     }
@@ -227,9 +245,9 @@ fn print(lines: &[Line]) {
         "parameters",
         "engines, licence"
     ));
-    for line in lines.iter().filter(|line| line.preferred || line.speed.is_some()) {
+    for line in lines.iter().filter(|line| line.preferred || line.speed(0).is_some()) {
         let engines: Vec<_> = line.engines.iter().map(|kind| kind.name()).collect();
-        let [rate, time] = page::speed(line);
+        let [rate, time] = page::speed(line, 0);
         say(format_args!(
             "{:<20} {:<8} {:<9} {:<9} {:>8} {:>7} {:>6} {rate:>8} {time:>9} {:>7} {:>10}  {}, {}{}",
             line.model,
@@ -256,7 +274,7 @@ fn print(lines: &[Line]) {
         "\nerror: mean absolute error as a share of the mean number of vehicles; counted: share of the \
          vehicles; bias: vehicles a picture; all on the validation pictures."
     ));
-    if lines.iter().all(|line| line.speed.is_none()) {
+    if lines.iter().all(|line| line.speed(0).is_none()) {
         say(format_args!("--time measures the speed of each on this machine."));
     }
 }
@@ -282,7 +300,7 @@ impl Line {
             bias: None,
             images: 9,
             parameters: Some(1_400_000),
-            speed: None,
+            speeds: Vec::new(),
         }
     }
 }
@@ -364,12 +382,9 @@ mod tests {
         let speeds = Speeds::read(&Speeds::beside(&folder)).unwrap();
         let mut lines = lines(&models(&[folder]).unwrap()).unwrap();
         add(&mut lines, &speeds);
-        for (file, text) in [
-            ("models.md", page::markdown(&lines, &speeds)),
-            ("pictures/models.svg", plot::plot(&lines, &speeds)),
-        ] {
+        for (file, text) in pages(&lines, &speeds) {
             assert!(
-                fs::read_to_string(docs.join(file)).unwrap() == text,
+                fs::read_to_string(docs.join(&file)).unwrap() == text,
                 "docs/{file} is older than the models: vehicle-count models --page docs"
             );
         }
@@ -378,14 +393,18 @@ mod tests {
     #[test]
     fn page_has_a_line_for_each_model_recipe_and_goal() {
         let input = InputSize { width: 384, height: 384 };
-        let lines = [
+        let mut lines = [
             Line { bias: Some(-1.44), ..Line::of("mobilenetv3-large", input, 0.18) },
             Line::of("resnet50-fpn", input, 0.15),
             Line { size: None, ..Line::of("another", input, 0.3) },
         ];
-        let text = page::markdown(&lines, &Speeds::default());
+        let machines = [false, true].map(|int8| Speeds { int8, ..Speeds::default() });
+        add(&mut lines, &machines);
+        let text = page::markdown(&lines, &machines);
         for told in [
-            "mobilenetv3-large.md) 1 | 18 % | - | -1.4 | - | - | 1.5 | - | 1.4 M | MIT |",
+            "| Bias | Images/s (1) | ms (1) | Images/s (2) | ms (2) | INT8 MB |",
+            "(pictures/models-2.svg)",
+            "mobilenetv3-large.md) 1 | 18 % | - | -1.4 | - | - | - | - | 1.5 | - | 1.4 M | MIT |",
             "| [ghostnetv2](../engines/recipes/ghostnetv2.toml): not trained |",
             "| 1.4 M (5 M), reached | open (20) | 20 % (12 %), missed | not measured (1000) |",
             "| open (11 M) | open (45) | open (5 %) | not measured (700) |",

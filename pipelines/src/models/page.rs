@@ -4,8 +4,8 @@ use std::fmt::Write;
 
 use vehiclecount_core::model::Speeds;
 
-use super::Line;
 use super::family::{BASE, FAMILY, Member};
+use super::{Line, plot};
 
 /// "12 %", or "-" where it is not known.
 pub(super) fn percent(value: Option<f64>) -> String {
@@ -27,9 +27,10 @@ pub(super) fn bias(value: Option<f64>) -> String {
     value.map_or("-".to_owned(), |value| format!("{value:+.1}"))
 }
 
-/// Images a second and milliseconds, or "-" where they were not measured.
-pub(super) fn speed(line: &Line) -> [String; 2] {
-    match &line.speed {
+/// Images a second and milliseconds on the machine of that number, or "-" where they were not
+/// measured.
+pub(super) fn speed(line: &Line, machine: usize) -> [String; 2] {
+    match line.speed(machine) {
         Some(speed) => {
             [format!("{:.0}", speed.images_per_second), format!("{}", speed.milliseconds)]
         }
@@ -37,8 +38,25 @@ pub(super) fn speed(line: &Line) -> [String; 2] {
     }
 }
 
+/// The cells of [`speed`] for all machines.
+fn speeds(line: &Line) -> String {
+    let cells = (0..line.speeds.len()).map(|machine| {
+        let [rate, time] = speed(line, machine);
+        format!(" {rate} | {time} |")
+    });
+    cells.collect()
+}
+
+/// The titles of [`speeds`], and the line below them: `with (1)` where there are several machines.
+fn titles(machines: &[Speeds]) -> (String, String) {
+    let several = machines.len() > 1;
+    let number = |machine| if several { format!(" ({})", machine + 1) } else { String::new() };
+    let titles = (0..machines.len()).map(number).map(|of| format!(" Images/s{of} | ms{of} |"));
+    (titles.collect(), "---|---|".repeat(machines.len()))
+}
+
 /// The page in Markdown.
-pub(super) fn markdown(lines: &[Line], speeds: &Speeds) -> String {
+pub(super) fn markdown(lines: &[Line], machines: &[Speeds]) -> String {
     let images = lines.iter().map(|line| line.images).max().unwrap_or(0);
     let mut text = format!(
         "# Models\n\n\
@@ -49,29 +67,36 @@ pub(super) fn markdown(lines: &[Line], speeds: &Speeds) -> String {
          - Error: mean absolute error as a share of the mean number of vehicles, on {images} validation\n  \
            pictures ([evaluation.md](evaluation.md)). Counted: vehicles counted as a share of those that\n  \
            are there. Bias: count minus truth, vehicles a picture.\n\
-         - Images a second with all lanes at work, and milliseconds for one picture alone, on\n  \
-           {}, {}. No GPU was measured.\n\
-         - Parameters are those of the network as it runs, with normalisation folded.\n\n\
-         ![Error against images a second](pictures/models.svg)\n\n",
-        speeds.machine, speeds.date
+         - Images a second with all lanes at work, and milliseconds for one picture alone, on the\n  \
+           machines below. No GPU was measured.\n\
+         - Parameters are those of the network as it runs, with normalisation folded.\n\n"
     );
-    summary(&mut text, lines);
-    files(&mut text, lines);
+    for (number, machine) in machines.iter().enumerate() {
+        let _ = write!(
+            text,
+            "({}) {machine}:\n\n![Error against images a second, machine {0}]({})\n\n",
+            number + 1,
+            plot::name(number)
+        );
+    }
+    summary(&mut text, lines, machines);
+    files(&mut text, lines, machines);
     goals(&mut text, lines);
     text
 }
 
 /// A line for each model at its own input size, in INT8 where it has that, and for each recipe that
 /// has no model.
-fn summary(text: &mut String, lines: &[Line]) {
+fn summary(text: &mut String, lines: &[Line], machines: &[Speeds]) {
+    let (titles, rule) = titles(machines);
     let _ = write!(
         text,
         "## One line each\n\n\
          At the size of the input that each prefers, in INT8. \"Not trained\": there is a recipe, and no\n\
          weights; `./run route train --recipe FILE` trains it\n\
          ([engines/README.md](../engines/README.md#three-routes)).\n\n\
-         | Model | Error | Counted | Bias | Images/s | ms | INT8 MB | FP32 MB | Parameters | Licence |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n"
+         | Model | Error | Counted | Bias |{titles} INT8 MB | FP32 MB | Parameters | Licence |\n\
+         |---|---|---|---|{rule}---|---|---|---|\n"
     );
     for model in models(lines) {
         let Some(line) = representative(lines, model) else { continue };
@@ -79,14 +104,14 @@ fn summary(text: &mut String, lines: &[Line]) {
             let of = lines.iter().find(|each| each.model == model && each.precision == precision);
             megabytes(of.and_then(|line| line.size))
         };
-        let [rate, time] = speed(line);
         let _ = writeln!(
             text,
-            "| [{model}](../engines/models/{model}.md) {} | {} | {} | {} | {rate} | {time} | {} | {} | {} | {} |",
+            "| [{model}](../engines/models/{model}.md) {} | {} | {} | {} |{} {} | {} | {} | {} |",
             line.version,
             percent(line.error),
             percent(line.counted),
             bias(line.bias),
+            speeds(line),
             size("int8"),
             size("fp32"),
             millions(line.parameters),
@@ -96,27 +121,29 @@ fn summary(text: &mut String, lines: &[Line]) {
     for member in untrained(lines) {
         let _ = writeln!(
             text,
-            "| [{0}](../engines/recipes/{0}.toml): not trained | - | - | - | - | - | - | - | - | - |",
-            member.name
+            "| [{0}](../engines/recipes/{0}.toml): not trained | - | - | - |{1} - | - | - | - |",
+            member.name,
+            " - | - |".repeat(machines.len())
         );
     }
 }
 
 /// A line for each file and input size.
-fn files(text: &mut String, lines: &[Line]) {
+fn files(text: &mut String, lines: &[Line], machines: &[Speeds]) {
+    let (titles, rule) = titles(machines);
     let _ = write!(
         text,
         "\n## Every file and input size\n\n\
          Inputs marked auto are taken by `input-size=auto`, the default, for cameras of their aspect\n\
          ratio ([engines.md](engines.md#size-and-shape-of-the-input)).\n\n\
-         | Model | Precision | Input | Error | Counted | Bias | Images/s | ms | MB | Engine measured |\n\
-         |---|---|---|---|---|---|---|---|---|---|\n"
+         | Model | Precision | Input | Error | Counted | Bias |{titles} MB | Engine measured |\n\
+         |---|---|---|---|---|---|{rule}---|---|\n"
     );
     for line in lines {
-        let [rate, time] = speed(line);
+        let mut engines = line.speeds.iter().flatten().map(|speed| speed.engine.as_str());
         let _ = writeln!(
             text,
-            "| {} | {} | {}x{}{} | {} | {} | {} | {rate} | {time} | {} | {} |",
+            "| {} | {} | {}x{}{} | {} | {} | {} |{} {} | {} |",
             line.model,
             line.precision,
             line.input.width,
@@ -125,8 +152,9 @@ fn files(text: &mut String, lines: &[Line]) {
             percent(line.error),
             percent(line.counted),
             bias(line.bias),
+            speeds(line),
             megabytes(line.size),
-            line.speed.as_ref().map_or("-", |speed| &speed.engine)
+            engines.next().unwrap_or("-")
         );
     }
 }

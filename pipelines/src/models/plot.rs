@@ -1,4 +1,4 @@
-//! The plot of error against speed, docs/pictures/models.svg.
+//! The plots of error against speed, docs/pictures/models.svg and the like.
 
 use std::fmt::Write;
 
@@ -29,14 +29,14 @@ struct Point<'a> {
     error: f64,
 }
 
-/// The points of the model: of its INT8 file where that was measured, else of what was. The squares
-/// come in the order of their sizes, then the others.
-fn points<'a>(lines: &'a [Line], model: &str) -> Vec<Point<'a>> {
+/// The points of the model on the machine of that number: of its INT8 file where that was measured,
+/// else of what was. The squares come in the order of their sizes, then the others.
+fn points<'a>(lines: &'a [Line], machine: usize, model: &str) -> Vec<Point<'a>> {
     let all: Vec<_> = lines
         .iter()
         .filter(|line| line.model == model)
         .filter_map(|line| {
-            let rate = line.speed.as_ref()?.images_per_second;
+            let rate = line.speed(machine)?.images_per_second;
             Some(Point { line, rate: rate.max(1.0), error: line.error? * 100.0 })
         })
         .collect();
@@ -97,11 +97,20 @@ fn overlap(a: &Taken, b: &Taken) -> f64 {
     width.max(0.0) * height.max(0.0)
 }
 
-/// Error against images a second as SVG: a line for each model through its square inputs, and a
-/// grey one through the points that no other beats in both.
-pub(super) fn plot(lines: &[Line], speeds: &Speeds) -> String {
+/// Name of the file of the plot for the machine of that number, in the page's folder.
+pub(super) fn name(machine: usize) -> String {
+    match machine {
+        0 => "pictures/models.svg".to_owned(),
+        _ => format!("pictures/models-{}.svg", machine + 1),
+    }
+}
+
+/// Error against images a second as SVG, on the machine of that number: a line for each model
+/// through its square inputs, and a grey one through the points that no other beats in both.
+pub(super) fn plot(lines: &[Line], speeds: &Speeds, machine: usize) -> String {
     let models = models(lines);
-    let series: Vec<Vec<Point>> = models.iter().map(|model| points(lines, model)).collect();
+    let series: Vec<Vec<Point>> =
+        models.iter().map(|model| points(lines, machine, model)).collect();
     let all: Vec<Point> = series.iter().flatten().copied().collect();
     let scale = Scale::of(&all);
     let mut text = frame(&scale, speeds);
@@ -207,11 +216,10 @@ fn frame(scale: &Scale, speeds: &Speeds) -> String {
     }
     let _ = writeln!(
         text,
-        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#667\">images a second, {}, {}</text>",
+        "<text x=\"{}\" y=\"{}\" text-anchor=\"middle\" fill=\"#667\">images a second, {}</text>",
         (left + right) / 2.0,
         HEIGHT - 18.0,
-        escaped(&speeds.machine),
-        escaped(&speeds.date)
+        escaped(&speeds.to_string())
     );
     text
 }
@@ -305,7 +313,7 @@ mod tests {
                 };
                 let input = InputSize { width: width as usize, height: height as usize };
                 let error = (0.12 + 0.012 * number as f64) / area.sqrt();
-                lines.push(Line { speed: Some(speed), ..Line::of(name, input, error) });
+                lines.push(Line { speeds: vec![Some(speed)], ..Line::of(name, input, error) });
             }
         }
         lines
@@ -326,7 +334,7 @@ mod tests {
         for number in 1..=names.len() {
             let lines = lines(&names[..number]);
             let speeds = Speeds { machine: "A & B".to_owned(), ..Speeds::default() };
-            let text = plot(&lines, &speeds);
+            let text = plot(&lines, &speeds, 0);
             assert!(text.contains("A &amp; B"));
             let labels: Vec<Taken> = text
                 .lines()
@@ -353,7 +361,7 @@ mod tests {
 
     #[test]
     fn no_point_at_all_is_an_empty_plot() {
-        let text = plot(&[], &Speeds::default());
+        let text = plot(&[], &Speeds::default(), 0);
         assert!(text.starts_with("<svg") && text.ends_with("</svg>\n") && !text.contains("NaN"));
     }
 }

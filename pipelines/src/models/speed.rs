@@ -60,7 +60,7 @@ pub(super) fn measure(lines: &[Line], seconds: f64) -> Result<Speeds> {
         images_per_second: rounded(median(&mut candidate.rates)),
         milliseconds: rounded(median(&mut candidate.latencies)),
     });
-    Ok(Speeds { machine: Speeds::here(), date: today(), speeds: speeds.collect() })
+    Ok(Speeds { date: today(), speeds: speeds.collect(), ..Speeds::here() })
 }
 
 /// The first engine of `auto`'s preference that takes the file of `line`.
