@@ -174,7 +174,11 @@ def main():
         for clip, f in frames
     ]
     # Clips together are drawn as often as the least of the folders.
-    data.weigh([*folders, unlabelled], options.shares and [*options.shares, min(options.shares)])
+    data.weigh(
+        [*folders, unlabelled],
+        options.shares and [*options.shares, min(options.shares)],
+        recipe["train"].get("kinds"),
+    )
     everything, everywhere = samples + unlabelled, pictures + [frame for _, frame in frames]
     if options.counter:
         # What is seen outside the labels is worth as much as what the labels say.

@@ -335,6 +335,17 @@ def test_a_folder_of_many_scenes_gets_no_more_than_its_share():
     # A camera whose pictures lie in two folders is still one scene.
     data.weigh([folder("gate", "gate"), more := folder("gate", "gate", "bridge")])
     assert [sample.weight for sample in more] == [0.5, 0.5, 1.0]
+    # A kind of view of few scenes gets the share that is asked for, and the rest is shared as
+    # before; one of which there is none takes nothing away.
+    above = folder("roof", "roof")
+    for sample in above:
+        sample.kind = "above"
+    data.weigh([cameras, web, above], [3, 1, 0.1], {"above": 0.2, "night": 0.3})
+    sums = [sum(sample.weight for sample in samples) for samples in (cameras, web, above)]
+    assert sums == pytest.approx([0.6, 0.2, 0.2])
+    for wrong in ({"above": 0.0}, {"above": 0.5, "night": 0.5}):
+        with pytest.raises(SystemExit, match="train.kinds: shares above 0, and less than 1 in all"):
+            data.weigh([cameras, web, above], None, wrong)
 
 
 @pytest.mark.parametrize(

@@ -123,10 +123,12 @@ def inside(area, width, height):
     return (crossings % 2).astype(np.uint8)
 
 
-def weigh(folders, shares=None):
+def weigh(folders, shares=None, kinds=None):
     """Sets how often training draws each picture. A scene of many pictures counts more than one of
     few, but not as much as their number: its pictures are alike. `shares` then says how much of all
-    each folder gets, however many scenes it has."""
+    each folder gets, however many scenes it has, and `kinds` how much pictures of some kinds of
+    view get, the others in their proportion sharing the rest: a kind of few scenes is otherwise
+    hardly seen. A kind of which there is no picture gets nothing."""
     scenes = collections.Counter(sample.scene for samples in folders for sample in samples)
     for index, samples in enumerate(folders):
         for sample in samples:
@@ -135,6 +137,18 @@ def weigh(folders, shares=None):
             total = sum(sample.weight for sample in samples)
             for sample in samples:
                 sample.weight *= shares[index] / total
+    if not kinds:
+        return
+    if min(kinds.values()) <= 0 or sum(kinds.values()) >= 1:
+        raise SystemExit("train.kinds: shares above 0, and less than 1 in all")
+    drawn = collections.defaultdict(list)
+    for sample in (sample for samples in folders for sample in samples):
+        drawn[sample.kind if sample.kind in kinds else None].append(sample)
+    rest = 1 - sum(share for kind, share in kinds.items() if kind in drawn)
+    for kind, samples in drawn.items():
+        total = sum(sample.weight for sample in samples)
+        for sample in samples:
+            sample.weight *= (rest if kind is None else kinds[kind]) / total
 
 
 def _mask(path, width, height):

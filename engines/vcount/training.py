@@ -31,7 +31,7 @@ class Loader:
 def batches_of(folders, recipe, seed, workers=1):
     """Batches from the pictures of `folders` to train on, as training without shares draws them."""
     folders = [data.load(folder, "train") for folder in folders]
-    data.weigh(folders)
+    data.weigh(folders, kinds=recipe["train"].get("kinds"))
     samples = [sample for folder in folders for sample in folder]
     return batches(samples, [data.read(sample) for sample in samples], recipe, seed, workers)
 
