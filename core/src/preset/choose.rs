@@ -186,7 +186,7 @@ fn reason(
     (best, least): (&Candidate, f64),
     number: usize,
 ) -> String {
-    let mut figures = vec![format!("error {:.1} %", error * 100.0)];
+    let mut figures = vec![format!("error {:.1} % at {}", error * 100.0, chosen.measured)];
     if let Some(rate) = chosen.images_per_second {
         figures.push(format!("{rate:.0} images/s"));
     }

@@ -102,33 +102,37 @@ impl Candidate {
 }
 
 /// The files of a model: each at its own input size and at the squares that it was measured at,
-/// whose areas `auto:SIDE` names. A model whose errors cannot be read has none.
+/// whose areas `auto:SIDE` names. Its own size stands for the shapes of its area: where the one for
+/// 16:9, which most cameras have, was measured, its figures count. A model whose errors cannot be
+/// read has none.
 fn candidates(model: &Model) -> Vec<Candidate> {
     let accuracy = model.accuracy().unwrap_or_default();
     let input = &model.manifest.input;
     let own = InputSize { width: input.width, height: input.height };
     // Pictures that are stretched have one size.
     let stretches = input.resize == Resize::Stretch;
+    let first = model.input_shapes(InputChoice::default()).map_or(own, |shapes| shapes.first());
     let mut candidates = Vec::new();
     for file in &model.manifest.files {
         if model.chosen_file().is_some_and(|chosen| chosen.file != file.file) {
             continue;
         }
         let entries = accuracy.iter().filter(|entry| entry.file == file.file);
-        let mut sizes = vec![own];
+        let error_at = |size: InputSize| {
+            entries.clone().filter(|entry| entry.input() == size).find_map(|entry| entry.relative)
+        };
+        let wide = error_at(first).map_or(own, |_| first);
+        let mut sizes = vec![(wide, InputChoice::default())];
         for size in entries.clone().map(|entry| entry.input()) {
-            if size.width == size.height && !sizes.contains(&size) {
-                sizes.push(size);
+            let asked = match stretches {
+                true => InputChoice::Fixed(size),
+                false => InputChoice::Auto(Some(size.width)),
+            };
+            if size.width == size.height && size != own && !sizes.contains(&(size, asked)) {
+                sizes.push((size, asked));
             }
         }
-        for measured in sizes {
-            let mut at_size = entries.clone().filter(|entry| entry.input() == measured);
-            let error = at_size.find_map(|entry| entry.relative);
-            let asked = match (measured == own, stretches) {
-                (true, _) => InputChoice::default(),
-                (false, true) => InputChoice::Fixed(measured),
-                (false, false) => InputChoice::Auto(Some(measured.width)),
-            };
+        for (measured, asked) in sizes {
             candidates.push(Candidate {
                 model: model.manifest.name.clone(),
                 file: file.file.clone(),
@@ -137,7 +141,7 @@ fn candidates(model: &Model) -> Vec<Candidate> {
                 measured,
                 input: asked,
                 size: fs::metadata(model.path(file)).ok().map(|entry| entry.len()),
-                error,
+                error: error_at(measured),
                 images_per_second: None,
                 milliseconds: None,
             });

@@ -343,7 +343,8 @@ fn models_of_a_folder_are_candidates_with_the_speeds_beside_them() {
     assert_eq!(
         told,
         [
-            ("auto".to_owned(), Some(10), Some(0.2), None),
+            // What 16:9 cameras get.
+            ("auto".to_owned(), Some(10), Some(0.19), None),
             ("auto:256".to_owned(), Some(10), Some(0.3), Some(rate)),
             ("auto:512".to_owned(), Some(10), None, None),
         ]
