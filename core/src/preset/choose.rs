@@ -109,7 +109,10 @@ fn usable<'a>(
         .filter(|candidate| candidate.size.is_some() && runs_on(candidate, engine))
         .filter(|candidate| has_precision(candidate, device, settled.precision))
         .collect();
-    let Some(input) = settled.input else { return usable };
+    let Some(input) = settled.input else {
+        usable.retain(|candidate| !candidate.only_settled);
+        return usable;
+    };
     let is_measured = |candidate: &Candidate| match input {
         InputChoice::Fixed(size) => candidate.measured == size,
         auto => candidate.input == auto,

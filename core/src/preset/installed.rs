@@ -22,6 +22,8 @@ pub struct Candidate {
     pub measured: InputSize,
     /// The input sizes that are to be asked for: those of its area.
     pub input: InputChoice,
+    /// Whether it is chosen only where its input size is settled.
+    pub only_settled: bool,
     /// Bytes of the file; `None` where it is not there.
     pub size: Option<u64>,
     /// Mean absolute error as a share of the mean number of vehicles.
@@ -103,8 +105,8 @@ impl Candidate {
 
 /// The files of a model: each at its own input size and at the squares that it was measured at,
 /// whose areas `auto:SIDE` names. Its own size stands for the shapes of its area: where the one for
-/// 16:9, which most cameras have, was measured, its figures count. A model whose errors cannot be
-/// read has none.
+/// 16:9, which most cameras have, was measured, its figures count, and the square is there for whom
+/// it is settled. A model whose errors cannot be read has none.
 fn candidates(model: &Model) -> Vec<Candidate> {
     let accuracy = model.accuracy().unwrap_or_default();
     let input = &model.manifest.input;
@@ -124,11 +126,12 @@ fn candidates(model: &Model) -> Vec<Candidate> {
         let wide = error_at(first).map_or(own, |_| first);
         let mut sizes = vec![(wide, InputChoice::default())];
         for size in entries.clone().map(|entry| entry.input()) {
-            let asked = match stretches {
+            let asked = match stretches || size == own {
                 true => InputChoice::Fixed(size),
                 false => InputChoice::Auto(Some(size.width)),
             };
-            if size.width == size.height && size != own && !sizes.contains(&(size, asked)) {
+            let is_new = sizes.iter().all(|(known, _)| *known != size);
+            if size.width == size.height && is_new {
                 sizes.push((size, asked));
             }
         }
@@ -140,6 +143,7 @@ fn candidates(model: &Model) -> Vec<Candidate> {
                 engines: file.engines.clone(),
                 measured,
                 input: asked,
+                only_settled: asked == InputChoice::Fixed(own),
                 size: fs::metadata(model.path(file)).ok().map(|entry| entry.len()),
                 error: error_at(measured),
                 images_per_second: None,

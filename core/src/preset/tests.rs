@@ -62,6 +62,7 @@ fn model(name: &str, megabytes: f64, figures: [(f64, f64, f64); 3]) -> Vec<Candi
                 engines: engines.clone(),
                 measured: InputSize { width: side, height: side },
                 input: if own { InputChoice::Auto(None) } else { InputChoice::Auto(Some(side)) },
+                only_settled: false,
                 size: Some((megabytes * size * 1e6) as u64),
                 error: Some(percent / 100.0 * error),
                 images_per_second: Some(rate * share),
@@ -345,10 +346,20 @@ fn models_of_a_folder_are_candidates_with_the_speeds_beside_them() {
         [
             // What 16:9 cameras get.
             ("auto".to_owned(), Some(10), Some(0.19), None),
+            ("384x384".to_owned(), Some(10), Some(0.2), None),
             ("auto:256".to_owned(), Some(10), Some(0.3), Some(rate)),
             ("auto:512".to_owned(), Some(10), None, None),
         ]
     );
+    // The square at the model's own size is judged by its own figures, where it is settled, and is
+    // not offered otherwise.
+    let error = |input: Option<&str>| {
+        let input = input.map(|size| size.parse().expect("a size"));
+        let settled = Settled { input, ..Settled::default() };
+        let board = Surroundings { engines: vec![OnnxRuntime], ..small_box() };
+        choose(Preset::Accuracy, &board, &installed, &settled).candidate.and_then(|each| each.error)
+    };
+    assert_eq!([None, Some("384x384"), Some("512x288")].map(error), [0.19, 0.2, 0.19].map(Some));
     let measured = installed.measured.expect("speeds were found");
     assert_eq!((measured.is_here, measured.int8), (false, int8));
     assert!(measured.told.starts_with("another, with"), "{}", measured.told);
